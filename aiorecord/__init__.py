@@ -1,0 +1,136 @@
+"""aiorecord: record robot demonstrations on asyncio.
+
+Episodes save themselves behind the robot; what comes out is a LeRobotDataset v3.0::
+
+    import aiorecord
+
+    async with aiorecord.Recorder(
+        "me/pick-cube", root="data/pick-cube", fps=30, features=features
+    ) as recorder:
+        async with recorder.episode(task="Pick up the cube") as episode:
+            async for tick in recorder.ticks(seconds=10):
+                observation = await robot.get_observation()
+                action = await teleop.get_action()
+                await robot.send_action(action)
+                episode.add_frame({**observation, **action})
+        save = episode.save            # awaitable; the next episode can start now
+        result = await save            # EpisodeSaveResult(episode_index=0, length=300, ...)
+
+Names are imported when they are first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .capture.episode import CaptureStatus
+    from .clock import Clock, FakeClock, SystemClock, Tick, Ticker
+    from .dataset.pack import PackResult
+    from .encoders import DepthEncoderConfig, RGBEncoderConfig
+    from .episode import Episode
+    from .errors import (
+        AiorecordError,
+        CodecUnavailableError,
+        ConfigError,
+        DatasetError,
+        DatasetLockedError,
+        EncodeError,
+        FeatureError,
+        FrameError,
+        SaveError,
+        SaveTimeoutError,
+        SourceError,
+        StateError,
+        StorageError,
+    )
+    from .monitor.notebook import StatusView
+    from .recorder import Recorder, RecorderStatus, control_step
+    from .recorder import open_recorder as open
+    from .robots import Robot, Teleoperator, dataset_features
+    from .saver import AsyncEpisodeSaver
+    from .saves import EpisodeSave, EpisodeSaveResult, Stage
+    from .session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
+
+    __version__: str
+
+_HOMES = {
+    "capture.episode": "CaptureStatus",
+    "clock": "Clock FakeClock SystemClock Tick Ticker",
+    "dataset.pack": "PackResult",
+    "encoders": "DepthEncoderConfig RGBEncoderConfig",
+    "episode": "Episode",
+    "errors": "AiorecordError CodecUnavailableError ConfigError DatasetError DatasetLockedError EncodeError "
+    "FeatureError FrameError SaveError SaveTimeoutError SourceError StateError StorageError",
+    "monitor.notebook": "StatusView",
+    "recorder": "Recorder RecorderStatus control_step",
+    "robots": "Robot Teleoperator dataset_features",
+    "saver": "AsyncEpisodeSaver",
+    "saves": "EpisodeSave EpisodeSaveResult Stage",
+    "session": "Command EpisodeRecord Phase Session SessionEvents SessionPlan",
+}
+_WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
+_WHERE["open"] = ("recorder", "open_recorder")
+
+__all__ = [
+    "AiorecordError",
+    "AsyncEpisodeSaver",
+    "CaptureStatus",
+    "Clock",
+    "CodecUnavailableError",
+    "Command",
+    "ConfigError",
+    "DatasetError",
+    "DatasetLockedError",
+    "DepthEncoderConfig",
+    "EncodeError",
+    "Episode",
+    "EpisodeRecord",
+    "EpisodeSave",
+    "EpisodeSaveResult",
+    "FakeClock",
+    "FeatureError",
+    "FrameError",
+    "PackResult",
+    "Phase",
+    "RGBEncoderConfig",
+    "Recorder",
+    "RecorderStatus",
+    "Robot",
+    "SaveError",
+    "SaveTimeoutError",
+    "Session",
+    "SessionEvents",
+    "SessionPlan",
+    "SourceError",
+    "Stage",
+    "StateError",
+    "StatusView",
+    "StorageError",
+    "SystemClock",
+    "Teleoperator",
+    "Tick",
+    "Ticker",
+    "__version__",
+    "control_step",
+    "dataset_features",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("aiorecord")
+    if name not in _WHERE:
+        raise AttributeError(f"module 'aiorecord' has no attribute {name!r}")
+    home, original = _WHERE[name]
+    value = getattr(import_module(f".{home}", __name__), original)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

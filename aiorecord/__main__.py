@@ -1,0 +1,7 @@
+"""`python -m aiorecord`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

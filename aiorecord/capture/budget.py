@@ -1,0 +1,63 @@
+"""How much memory frames may take while they wait, over all cameras of all live captures."""
+
+from __future__ import annotations
+
+import threading
+
+DEFAULT_LIMIT_BYTES = 256 << 20
+
+
+class ByteAccount:
+    """What one camera has waiting. Each counter is written by one thread only, so none needs a lock.
+
+    Attributes:
+        added: bytes ever queued; written by the thread that adds frames.
+        encoded: bytes the encoder is done with; written by its thread.
+        spilled: bytes the spill is done with; written by its thread.
+    """
+
+    def __init__(self) -> None:
+        self.added = 0
+        self.encoded = 0
+        self.spilled = 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes queued now, those being worked on included."""
+        # Read in this order, a frame that finishes meanwhile is counted rather than missed.
+        done = self.encoded + self.spilled
+        return self.added - done
+
+
+class ByteBudget:
+    """A limit of bytes shared by cameras.
+
+    A camera whose queue is empty may always queue a frame, so one frame per camera may come on top.
+
+    Args:
+        limit_bytes: beyond this a camera stops encoding and spills to disk. Half as much again may wait
+            while it spills; beyond that frames are refused.
+    """
+
+    def __init__(self, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self.hard_limit_bytes = limit_bytes + limit_bytes // 2
+        self._accounts: tuple[ByteAccount, ...] = ()  # replaced as a whole: readers need no lock
+        self._changing = threading.Lock()
+
+    @property
+    def used(self) -> int:
+        """Bytes that wait now."""
+        return sum(account.waiting for account in self._accounts)
+
+    def open_account(self) -> ByteAccount:
+        """Begin to count a camera."""
+        account = ByteAccount()
+        with self._changing:
+            self._accounts = (*self._accounts, account)
+        return account
+
+    def close_account(self, account: ByteAccount) -> None:
+        """Stop counting a camera: its queue is gone. Idempotent."""
+        with self._changing:
+            self._accounts = tuple(a for a in self._accounts if a is not account)

@@ -1,0 +1,435 @@
+"""One live camera of one episode: a bounded queue, an encoder thread, and a spill thread for overload.
+
+::
+
+    put ─► queue ─► encoder thread ─► <camera>.mkv or .raw, <camera>.hist
+              └───► spill thread   ─► <camera>.spill     once the budget was exceeded
+
+The spill takes over everything that still waits, so frames in the file and then in the spill are the episode
+in order, and the memory is free again at the speed of the disk. The encoder finishes the frame it is at and
+ends. The loop takes no lock: whatever it shares with the threads is written by one side only, or is atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
+from ..storage import fsync_folder, storage_errors
+from .budget import DEFAULT_LIMIT_BYTES, ByteBudget
+from .histograms import HistogramWriter
+from .lossless import LosslessWriter, new_rgb_frame
+from .raw import RawWriter
+from .staging import Camera
+
+__all__ = ["DEFAULT_LIMIT_BYTES", "ByteBudget", "CameraCapture", "CameraStatus", "FrameWriter", "TakenFrame"]
+
+ENCODER_NICE = 10
+"""Below the control loop, above the encodes of ended episodes."""
+
+SPILL_NICE = 5
+"""The spill must run where the encoder could not."""
+
+FREE_FRAMES = 4
+"""Encoded frames whose memory is kept for the next ones: new memory costs the loop its page faults."""
+
+EXIT_CHECK_S = 2.0
+"""How often a sleeping thread looks whether the program has ended without closing it."""
+
+DEPTH_UNITS = {np.dtype(np.uint16): "mm", np.dtype(np.float32): "m"}
+
+
+class FrameWriter(Protocol):
+    """What the encoder thread writes to: `LosslessWriter` or `RawWriter`."""
+
+    @property
+    def frames(self) -> int:
+        """Frames in the file."""
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes given to the file."""
+
+    def write(self, frame: Any, /) -> None:
+        """Append a frame: an rgb24 `av.VideoFrame` for colour, an array for depth."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+@dataclass(slots=True)
+class TakenFrame:
+    """A copy of one image, owned by the capture.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 or (H, W) depth.
+        video: the frame whose memory `pixels` looks into; None for depth.
+        index: in the episode, set when it is queued.
+    """
+
+    pixels: NDArray[Any]
+    video: av.VideoFrame | None
+    index: int = -1
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """A camera at one moment.
+
+    Attributes:
+        captured: frames taken.
+        queued_frames: of those, frames that wait, those being worked on included.
+        queued_bytes: their size.
+        spilled: frames written to the spill.
+        bytes_written: on disk so far, spill included.
+        error: what stopped the capture, None while all is well.
+    """
+
+    captured: int
+    queued_frames: int
+    queued_bytes: int
+    spilled: int
+    bytes_written: int
+    error: AiorecordError | None
+
+
+class CameraCapture:
+    """Captures one camera of one episode into its folder.
+
+    `start` opens the files in the camera's own thread; `take`, `enqueue`, `put` and `status` belong to the
+    event loop and never block; `close` blocks.
+
+    Args:
+        key: the feature key.
+        camera: how it is captured.
+        folder: the episode folder.
+        fps: frames per second.
+        budget: memory shared with the other cameras.
+        open_writer: makes the encoder's file; called in the camera's thread.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        camera: Camera,
+        folder: Path,
+        fps: int,
+        budget: ByteBudget,
+        open_writer: Callable[[Path, Camera, int], FrameWriter] | None = None,
+    ) -> None:
+        self.key = key
+        self.camera = camera
+        self._folder = folder
+        self._fps = fps
+        self._budget = budget
+        self._account = budget.open_account()
+        self._open_writer = open_writer or _open_writer
+        self._shape = (camera.height, camera.width) + (() if camera.capture == "raw" else (3,))
+        self._dtype: np.dtype[Any] | None = None if camera.capture == "raw" else np.dtype(np.uint8)
+        self._captured = 0
+        self._spilling = False
+        self._abandoned = False
+        self._error: AiorecordError | None = None
+        # Appended to by the loop; taken from by the two threads, one at a time.
+        self._frames: deque[TakenFrame] = deque()
+        self._taking = threading.Lock()
+        self._free: deque[TakenFrame] = deque(maxlen=FREE_FRAMES)
+        # True for each frame, False at the end. SimpleQueue.put takes no lock that others hold.
+        self._encoder_wake: SimpleQueue[bool] = SimpleQueue()
+        self._spill_wake: SimpleQueue[bool] = SimpleQueue()
+        self._writer: FrameWriter | None = None
+        self._spill: RawWriter | None = None
+        self._opened = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._encode, name=f"aiorecord-capture-{key}"),
+            threading.Thread(target=self._save_spill, name=f"aiorecord-spill-{key}"),
+        ]
+        self._closed = False
+
+    @property
+    def error(self) -> AiorecordError | None:
+        """What stopped the capture, None while all is well."""
+        return self._error
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The dtype of the frames; for depth None until the first one."""
+        return self._dtype
+
+    @property
+    def depth_unit(self) -> str | None:
+        """``mm`` or ``m`` for depth, by the dtype of its frames; None for colour and before the first."""
+        return None if self._dtype is None else DEPTH_UNITS.get(self._dtype)
+
+    @property
+    def captured(self) -> int:
+        """Frames taken."""
+        return self._captured
+
+    @property
+    def encoded(self) -> int:
+        """Frames in the camera's file."""
+        return 0 if self._writer is None else self._writer.frames
+
+    @property
+    def spilled(self) -> int:
+        """Frames in the spill."""
+        return 0 if self._spill is None else self._spill.frames
+
+    def start(self) -> None:
+        """Start the threads; the files are open after `wait_open`."""
+        for thread in self._threads:
+            thread.start()
+
+    def wait_open(self) -> None:
+        """Wait until the files are open.
+
+        Raises:
+            CodecUnavailableError: the capture codec cannot be opened.
+            StorageError: the disk refused.
+        """
+        self._opened.wait()
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise what stopped the capture, if anything did.
+
+        Raises:
+            StorageError: the disk refused.
+            EncodeError: the encoder failed.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def take(self, image: NDArray[Any]) -> TakenFrame:
+        """Copy an image; nothing is recorded until `enqueue`, which cannot fail.
+
+        Args:
+            image: (H, W, 3) uint8; for depth (H, W) uint16 or float32, all frames the same.
+
+        Raises:
+            FrameError: another shape, or another dtype than the frames before.
+            StorageError: neither encoder nor disk keep up and the memory for waiting frames is full; or the
+                disk refused an earlier frame.
+            EncodeError: the encoder failed at an earlier frame.
+            StateError: the capture is closed.
+        """
+        if self._closed:
+            raise StateError(f"The capture of {self.key!r} has ended.")
+        self.raise_error()
+        dtypes = tuple(DEPTH_UNITS) if self._dtype is None else (self._dtype,)
+        if image.shape != self._shape or image.dtype not in dtypes:
+            expected = f"{self._shape} {' or '.join(map(str, dtypes))}"
+            raise FrameError(
+                f"{self.key!r} is {image.shape} {image.dtype}, expected {expected}.",
+                key=self.key,
+                frame_index=self._captured,
+            )
+        if not self._fits(image.nbytes, self._budget.hard_limit_bytes):
+            raise StorageError(
+                f"The disk does not keep up with {self.key!r}: {self._budget.used >> 20} MiB of frames wait.",
+                path=self._folder / self.camera.spill,
+            )
+        if len(self._shape) == 2:
+            return TakenFrame(np.array(image, order="C"), None)
+        try:
+            frame = self._free.popleft()
+        except IndexError:
+            video, pixels = new_rgb_frame(*self._shape[:2])
+            frame = TakenFrame(pixels, video)
+        pixels = frame.pixels
+        if image.flags.c_contiguous and pixels.flags.c_contiguous:
+            # numpy would leave the GIL to the camera threads meanwhile, and the loop would wait for it.
+            memoryview(pixels).cast("B")[:] = memoryview(image).cast("B")
+        elif image.strides[2] == 1:
+            np.copyto(pixels, image)
+        else:
+            # Channels first, or in reverse: numpy would go pixel by pixel, five times as slowly.
+            for channel in range(3):
+                pixels[..., channel] = image[..., channel]
+        return frame
+
+    def enqueue(self, frame: TakenFrame) -> None:
+        """Queue what `take` gave."""
+        nbytes = frame.pixels.nbytes
+        if not self._spilling and not self._fits(nbytes, self._budget.limit_bytes):
+            self._spilling = True
+            self._encoder_wake.put(False)  # its file ends here
+        frame.index = self._captured
+        self._dtype = frame.pixels.dtype
+        self._account.added += nbytes
+        self._captured += 1
+        self._frames.append(frame)
+        (self._spill_wake if self._spilling else self._encoder_wake).put(True)
+
+    def put(self, image: NDArray[Any]) -> None:
+        """`take` and `enqueue` at once.
+
+        Raises:
+            FrameError: another shape or dtype.
+            StorageError: the disk refused, or does not keep up.
+            EncodeError: the encoder failed at an earlier frame.
+            StateError: the capture is closed.
+        """
+        self.enqueue(self.take(image))
+
+    def status(self) -> CameraStatus:
+        """A snapshot; cheap."""
+        done = self.encoded + self.spilled
+        written = 0 if self._writer is None else self._writer.bytes_written
+        spill = self._spill
+        return CameraStatus(
+            captured=self._captured,
+            queued_frames=max(0, self._captured - done),
+            queued_bytes=self._account.waiting,
+            spilled=self.spilled,
+            bytes_written=written + (0 if spill is None else spill.bytes_written),
+            error=self._error,
+        )
+
+    def paths(self) -> list[Path]:
+        """The files written so far."""
+        names = [self.camera.file]
+        if self.camera.histograms is not None:
+            names.append(self.camera.histograms)
+        if self._spill is not None:
+            names.append(self.camera.spill)
+        return [self._folder / name for name in names]
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Write what waits, finish the files, end the threads. Blocking, idempotent; see `error` afterwards.
+
+        Args:
+            abandon: do not write what waits.
+        """
+        self._closed = True
+        self._abandoned = self._abandoned or abandon
+        # In this order: the encoder's last frames are not for the spill.
+        for wake, thread in zip((self._encoder_wake, self._spill_wake), self._threads, strict=True):
+            wake.put(False)
+            if thread.ident is not None:
+                thread.join()
+        self._free.clear()
+        self._budget.close_account(self._account)
+
+    def _fits(self, nbytes: int, limit: int) -> bool:
+        account = self._account
+        return account.waiting == 0 or self._budget.used + nbytes <= limit
+
+    def _encode(self) -> None:
+        lower_thread_priority(ENCODER_NICE)
+        try:
+            writer = self._writer = self._open_writer(self._folder / self.camera.file, self.camera, self._fps)
+        except Exception as error:  # noqa: BLE001 - raised by wait_open
+            self._fail(error)
+            self._opened.set()
+            return
+        histograms: HistogramWriter | None = None
+        if self.camera.histograms is not None:
+            with self._failing():
+                histograms = HistogramWriter(self._folder / self.camera.histograms)
+        self._opened.set()
+        with self._failing():
+            while _get(self._encoder_wake) and (frame := self._next(spill=False)) is not None:
+                writer.write(frame.pixels if frame.video is None else frame.video)
+                if histograms is not None:
+                    histograms.write(frame.pixels)
+                self._account.encoded += frame.pixels.nbytes
+                if frame.video is not None:
+                    self._free.append(frame)
+                del frame  # its memory, before the wait for the next one
+        with self._failing():
+            writer.close()
+        if histograms is not None:
+            with self._failing():
+                histograms.close()
+
+    def _save_spill(self) -> None:
+        lower_thread_priority(SPILL_NICE)
+        with self._failing():
+            while _get(self._spill_wake):
+                while (frame := self._next(spill=True)) is not None:
+                    spill = self._spill or self._open_spill()
+                    spill.write(frame.pixels, frame.index)
+                    self._account.spilled += frame.pixels.nbytes
+                    del frame
+        if self._spill is not None:
+            with self._failing():
+                self._spill.close()
+
+    def _next(self, *, spill: bool) -> TakenFrame | None:
+        """The next frame for one of the threads; None when there is none for it."""
+        # Under the lock, so that the encoder cannot take a frame that follows one the spill has taken.
+        with self._taking:
+            if self._error is not None or self._abandoned or not self._frames or spill != self._spilling:
+                return None
+            return self._frames.popleft()
+
+    def _open_spill(self) -> RawWriter:
+        path = self._folder / self.camera.spill
+        spill = RawWriter(path)
+        self._spill = spill
+        with storage_errors(path, "make durable"):
+            fsync_folder(self._folder)
+        return spill
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Keep an error: it is raised with the next frame. The first one counts."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever ends the thread must reach the loop
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            if not isinstance(error, AiorecordError):
+                wrapped = EncodeError(f"The capture of {self.key!r} failed: {error!r}", camera=self.key)
+                wrapped.__cause__ = error
+                error = wrapped
+            elif isinstance(error, EncodeError):
+                error.camera = error.camera or self.key
+            self._error = error
+        with self._taking:
+            self._frames.clear()
+        self._budget.close_account(self._account)
+
+
+def lower_thread_priority(nice: int) -> None:
+    """Give the calling thread at least this nice value, where threads have their own (Linux)."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        if os.getpriority(os.PRIO_PROCESS, thread) < nice:
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
+
+
+def interpreter_ends() -> bool:
+    """Whether the interpreter waits for its threads to end, because the program is over."""
+    return not threading.main_thread().is_alive()
+
+
+def _get(wake: SimpleQueue[bool]) -> bool:
+    """Wait for the next token; False also when nobody is left to send one."""
+    while True:
+        try:
+            return wake.get(timeout=EXIT_CHECK_S)
+        except Empty:
+            if interpreter_ends():
+                return False
+
+
+def _open_writer(path: Path, camera: Camera, fps: int) -> FrameWriter:
+    return RawWriter(path) if camera.capture == "raw" else LosslessWriter(path, camera, fps)

@@ -1,0 +1,87 @@
+"""Histograms of the original pixels of each colour frame, taken while it passes.
+
+The final statistics of a camera need no second look at its frames then, and they are of the pixels as the
+robot gave them. The file is a plain sequence of little-endian uint32 arrays of shape (3, 256).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .append_file import AppendFile
+
+CHANNELS, VALUES = 3, 256
+HISTOGRAM_DTYPE = np.dtype("<u4")
+HISTOGRAM_BYTES = CHANNELS * VALUES * HISTOGRAM_DTYPE.itemsize
+
+
+def sampling_stride(height: int, width: int) -> int:
+    """Every how many pixels, in both directions, statistics look at; 1 below 300 pixels.
+
+    lerobot's rule (`auto_downsample_height_width` in its compute_stats.py, 0.6.1).
+    """
+    if max(height, width) < 300:
+        return 1
+    return int(width / 150) if width > height else int(height / 150)
+
+
+def histogram(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """How often each value occurs in each channel, among the pixels that statistics look at.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+
+    Returns:
+        (3, 256) uint32.
+    """
+    stride = sampling_stride(*pixels.shape[:2])
+    sampled = pixels[::stride, ::stride]
+    # One count per channel: a single one over value + 256 * channel took more than twice as long.
+    counts = [np.bincount(sampled[..., c].ravel(), minlength=VALUES) for c in range(CHANNELS)]
+    return np.array(counts, dtype=HISTOGRAM_DTYPE)
+
+
+class HistogramWriter:
+    """Appends histograms to a new file.
+
+    Args:
+        path: the file; must not exist.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = AppendFile(path)
+
+    def write(self, pixels: NDArray[np.uint8]) -> None:
+        """Append the histogram of one (H, W, 3) uint8 frame.
+
+        Raises:
+            StorageError: the disk refused; the file is as it was before.
+        """
+        self._file.append(histogram(pixels).tobytes())
+
+    def close(self) -> None:
+        """Close the file. Idempotent.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._file.close()
+
+
+def read_histogram_file(path: Path) -> NDArray[np.uint32]:
+    """The histograms of a file, mapped, not read: (n, 3, 256) uint32.
+
+    A torn last one is left out; a missing file has none.
+    """
+    count = path.stat().st_size // HISTOGRAM_BYTES if path.exists() else 0
+    shape = (count, CHANNELS, VALUES)
+    if count == 0:
+        return np.zeros(shape, dtype=HISTOGRAM_DTYPE)
+    return np.memmap(path, dtype=HISTOGRAM_DTYPE, mode="r", shape=shape)

@@ -1,0 +1,265 @@
+"""The rows of a live episode, journaled as an Arrow IPC stream, one record batch per flush.
+
+Columns: one per feature that is no camera, then ``task`` (string) and ``time_ns`` (int64, monotonic clock at
+capture). Each batch carries the CRC-32 of its values in its custom metadata, under ``crc32``: after a power
+loss a file may end in a batch whose header reached the disk and whose values did not.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections import deque
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..errors import DatasetError, FrameError, StorageError
+from ..features import Feature, Schema
+from ..storage import fsync_file, storage_errors
+from .append_file import AppendFile
+
+MAX_PENDING_BYTES = 64 << 20
+"""Rows that may wait for the disk. More means that it has not taken anything for a long time."""
+
+_CRC_KEY = b"crc32"
+_ROW_OVERHEAD = 200
+
+
+def arrow_type(feature: Feature) -> pa.DataType:
+    """How a feature that is no camera is stored: (1,) as a plain value, (n,) as a list of fixed size, more
+    dimensions as nested lists; what lerobot's data files hold, without extension types.
+    """
+    dtype = feature.dtype
+    value: pa.DataType = pa.string() if dtype == "string" else pa.from_numpy_dtype(np.dtype(dtype))
+    if feature.shape == (1,):
+        return value
+    if len(feature.shape) == 1:
+        return pa.list_(value, feature.shape[0])
+    for _ in feature.shape:
+        value = pa.list_(value)
+    return value
+
+
+def rows_schema(schema: Schema) -> pa.Schema:
+    """The columns of the journal."""
+    fields: list[pa.Field[Any]] = [pa.field(key, arrow_type(f)) for key, f in schema.columns.items()]
+    return pa.schema([*fields, pa.field("task", pa.string()), pa.field("time_ns", pa.int64())])
+
+
+class RowsJournal:
+    """Takes rows on the event loop, writes them from another thread.
+
+    `append` may be called from one thread while another calls `flush`; `flush` and `close` from one thread
+    at a time.
+
+    Args:
+        path: the file; must not exist.
+        schema: the features; cameras are not rows.
+
+    Attributes:
+        path: the file.
+        rows: rows appended.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+
+    def __init__(self, path: Path, schema: Schema) -> None:
+        self.path = path
+        self.rows = 0
+        self._columns = schema.columns
+        self._schema = rows_schema(schema)
+        # Appending to and taking from a deque are atomic: the loop never waits for a lock.
+        self._pending: deque[tuple[dict[str, Any], str, int]] = deque()
+        self._appended_bytes = 0  # written by the appending thread only
+        self._flushed_bytes = 0  # written by the flushing thread only
+        self._sizes: deque[int] = deque()
+        # Arrow writes into memory and the file takes whole batches, so that a refused one can be repeated.
+        self._buffer = io.BytesIO()
+        self._file = AppendFile(path)
+        self._closed = False
+        try:
+            self._writer = pa.ipc.new_stream(self._buffer, self._schema)
+            # Arrow writes the schema with the first batch: an empty one, lest a refused one take it along.
+            self._writer.write_batch(pa.RecordBatch.from_pylist([], self._schema))
+            self._write_buffer()
+            # pyarrow imports half of itself when it first converts values, which holds the GIL for tens of
+            # milliseconds: here, where nobody is recording yet.
+            _checksum(self._batch([({key: _blank(f) for key, f in self._columns.items()}, "", 0)]))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def append(self, values: dict[str, Any], task: str, time_ns: int) -> None:
+        """Take a row; cheap, no I/O. Arrays are copied.
+
+        Args:
+            values: an array of the feature's dtype and shape for every feature that is no camera, or a str.
+            task: what is being done.
+            time_ns: monotonic clock at capture.
+
+        Raises:
+            FrameError: a text cannot be stored as UTF-8; this row is not recorded.
+            StorageError: the disk has not taken rows for so long that no more can be kept in memory; this
+                row is not recorded.
+        """
+        if self._appended_bytes - self._flushed_bytes > MAX_PENDING_BYTES:
+            raise StorageError(
+                f"The disk does not take rows: {len(self._pending)} wait to be written to {self.path}.",
+                path=self.path,
+            )
+        size = _ROW_OVERHEAD + _text_bytes("task", task)
+        row: dict[str, Any] = {}
+        for key, value in values.items():
+            if isinstance(value, str):
+                size += _text_bytes(key, value)
+                row[key] = value
+            else:
+                row[key] = copy = value.copy()
+                size += copy.nbytes
+        self._sizes.append(size)
+        self._appended_bytes += size
+        self._pending.append((row, task, time_ns))
+        self.rows += 1
+
+    def flush(self) -> None:
+        """Write what was appended as one record batch and make it durable; nothing when there is none.
+
+        Raises:
+            StorageError: the disk refused. The rows are kept and written by the next flush.
+        """
+        count = len(self._pending)
+        if count:
+            rows = list(islice(self._pending, count))
+            batch = self._batch(rows)
+            self._writer.write_batch(batch, custom_metadata={_CRC_KEY: str(_checksum(batch)).encode()})
+            self._write_buffer()
+            for _ in range(count):
+                self._pending.popleft()
+                self._flushed_bytes += self._sizes.popleft()
+        with storage_errors(self.path, "make durable"):
+            fsync_file(self.path)
+
+    def close(self) -> None:
+        """Flush, end the stream and close the file. Idempotent.
+
+        Raises:
+            StorageError: the disk refused; it can be called again.
+        """
+        if self._closed:
+            return
+        self.flush()
+        self._writer.close()
+        self._write_buffer()
+        with storage_errors(self.path, "make durable"):
+            fsync_file(self.path)
+        self._file.close()
+        self._closed = True
+
+    def abandon(self) -> None:
+        """Close the file without writing what is pending. Idempotent."""
+        self._closed = True
+        self._pending.clear()
+        self._file.close()
+
+    def _write_buffer(self) -> None:
+        data = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        self._file.append(data)
+
+    def _batch(self, rows: list[tuple[dict[str, Any], str, int]]) -> pa.RecordBatch:
+        arrays: list[pa.Array[Any]] = [
+            _column([values[key] for values, _, _ in rows], feature) for key, feature in self._columns.items()
+        ]
+        arrays.append(pa.array([task for _, task, _ in rows], pa.string()))
+        arrays.append(pa.array([time_ns for _, _, time_ns in rows], pa.int64()))
+        return pa.record_batch(arrays, schema=self._schema)
+
+
+def _blank(feature: Feature) -> Any:
+    return "" if feature.dtype == "string" else np.zeros(feature.shape, feature.dtype)
+
+
+def read_rows(path: Path, schema: Schema) -> pa.Table:
+    """The rows of a journal, up to the end or the first batch that is torn or damaged.
+
+    A missing file, or one that ends before its first batch, has no rows.
+
+    Returns:
+        The columns of `rows_schema`.
+
+    Raises:
+        DatasetError: the file holds rows of other features.
+        StorageError: the file cannot be read.
+    """
+    expected = rows_schema(schema)
+    batches: list[pa.RecordBatch] = []
+    with storage_errors(path, "read"):
+        data = path.read_bytes() if path.exists() else b""
+    try:
+        reader = pa.ipc.open_stream(pa.BufferReader(data))
+    except (pa.ArrowInvalid, OSError):  # Arrow's I/O errors are OSErrors, here of the torn schema message
+        return expected.empty_table()
+    while (batch := _next_whole(reader)) is not None:
+        batches.append(batch)
+    if not batches:  # whatever the schema says then: it may be torn itself
+        return expected.empty_table()
+    if reader.schema != expected:
+        raise DatasetError(f"{path} holds rows of other features than the manifest's.", path=path)
+    return pa.Table.from_batches(batches, schema=expected)
+
+
+def _next_whole(reader: pa.RecordBatchStreamReader) -> pa.RecordBatch | None:
+    try:
+        batch, metadata = reader.read_next_batch_with_custom_metadata()
+        if not batch.num_rows:
+            batch, metadata = reader.read_next_batch_with_custom_metadata()
+        batch.validate(full=True)
+        crc = None if metadata is None else dict(metadata).get(_CRC_KEY)
+        return batch if crc == str(_checksum(batch)).encode() else None
+    except (pa.ArrowInvalid, OSError, StopIteration, UnicodeDecodeError):
+        return None
+
+
+def _text_bytes(key: str, text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise FrameError(f"{key!r} cannot be stored as UTF-8: {error}", key=key) from error
+
+
+def _column(values: list[Any], feature: Feature) -> pa.Array[Any]:
+    if feature.dtype == "string":
+        return pa.array(values, pa.string())
+    flat: NDArray[Any] = np.concatenate([np.ravel(value) for value in values])
+    array: Any = pa.array(flat)
+    dimensions = () if feature.shape == (1,) else feature.shape
+    if len(dimensions) == 1:
+        array = pa.FixedSizeListArray.from_arrays(array, dimensions[0])
+        dimensions = ()
+    for size in reversed(dimensions):
+        offsets: Any = pa.array(np.arange(0, len(array) + 1, size, dtype=np.int32))
+        array = pa.ListArray.from_arrays(offsets, array)
+    column: pa.Array[Any] = array
+    return column
+
+
+def _checksum(batch: pa.RecordBatch) -> int:
+    """CRC-32 of the values themselves, column by column, whatever way Arrow lays them out."""
+    crc = 0
+    for column in batch.columns:
+        values: Any = column
+        while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+            values = values.flatten()
+        if pa.types.is_string(values.type):
+            data = "\0".join(values.to_pylist()).encode()
+        else:
+            data = values.to_numpy(zero_copy_only=False).tobytes()
+        crc = zlib.crc32(data, crc)
+    return crc

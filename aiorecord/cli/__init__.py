@@ -1,0 +1,52 @@
+"""The `aiorecord` command: one module per subcommand, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+COMMANDS = {
+    "record": "record episodes with a robot and a teleoperator",
+    "teleoperate": "move a robot with a teleoperator, recording nothing",
+    "replay": "play the actions of a recorded episode on a robot",
+    "recover": "finish what an interrupted recording left in staging",
+    "push": "upload a dataset to the Hugging Face Hub",
+}
+
+USAGE = """usage: aiorecord <command> [flags]
+
+{commands}
+
+Run `aiorecord <command> --help` for its flags and examples.
+
+example:
+  aiorecord record --robot.type=sim --teleop.type=sim --dataset.repo_id=demo/pick-cube \\
+      --dataset.root=data/pick-cube --dataset.single_task="Pick up the cube" \\
+      --dataset.num_episodes=2 --dataset.episode_time_s=5 --dataset.reset_time_s=2"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: arguments without the program's name; default: this process's.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by the user.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in ("--version", "-V"):
+        print(f"aiorecord {version('aiorecord')}")
+        return 0
+    if name in ("--help", "-h", "help"):
+        print(USAGE.format(commands="\n".join(f"  {key:<12} {text}" for key, text in COMMANDS.items())))
+        return 0
+    if name not in COMMANDS:
+        print(f"aiorecord: there is no command {name!r}. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    module = import_module(f".{name}", __package__)
+    code: int = module.run(arguments[1:])
+    return code

@@ -1,0 +1,202 @@
+"""Devices on the command line: reading their flags, making them, connecting them, reporting slow ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ..errors import AiorecordError, ConfigError
+from ..lerobot import flags as lerobot_flags
+from ..robots import (
+    ROBOTS,
+    TELEOPERATORS,
+    Robot,
+    SlowCall,
+    Teleoperator,
+    ThreadedRobot,
+    ThreadedTeleoperator,
+)
+from ..robots.schema import dataset_features
+from ..robots.sent import recording_sent_action
+from .flags import parse_flags
+from .record_config import RobotChoice, TeleopChoice
+
+REGISTRIES: dict[str, Any] = {"robot": RobotChoice, "teleop": TeleopChoice}
+
+
+def parse_device_flags[T](
+    kind: type[T],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    examples: str,
+    fields: Sequence[str] = ("robot", "teleop"),
+) -> T | int:
+    """Parse a command line that chooses devices, lerobot's included; see `parse_flags`.
+
+    Args:
+        kind: the dataclass of flags.
+        argv: the arguments.
+        prog: the program's name for usage lines.
+        examples: shown at the end of ``--help``.
+        fields: which of ``robot`` and ``teleop`` the command has.
+    """
+    registries = {field: REGISTRIES[field] for field in fields}
+    asked = lerobot_flags.asked_types(argv, fields)
+    foreign = [name for field, name in asked.items() if name not in registries[field].get_known_choices()]
+    if foreign and lerobot_flags.is_installed() and sys.stderr.isatty():
+        print(f"loading lerobot for {', '.join(foreign)} ...", file=sys.stderr)
+    try:
+        arguments = lerobot_flags.prepare(argv, registries)
+    except ConfigError as error:
+        print_error(error, prog)
+        print(f"Try `{prog} --help`.", file=sys.stderr)
+        return 2
+    flags = parse_flags(kind, arguments, prog=prog, examples=examples)
+    if flags == 0:  # --help
+        print(flush=True)  # what follows takes lerobot's seconds to import
+        print("\n".join(lerobot_flags.help_lines(fields)))
+    return flags
+
+
+def print_error(error: AiorecordError, prog: str = "aiorecord") -> None:
+    """Say what went wrong, its notes, and what had gone wrong before it, on standard error."""
+    print(f"{prog}: {error}", file=sys.stderr)
+    for note in getattr(error, "__notes__", ()):
+        print(f"  {note}", file=sys.stderr)
+    earlier = error.__context__
+    while earlier is not None:
+        # An error that struck while another was on its way, such as in the disconnecting after it.
+        if isinstance(earlier, AiorecordError) and earlier is not error.__cause__:
+            print(f"  before that: {earlier}", file=sys.stderr)
+        earlier = earlier.__context__
+
+
+class CommandDevices:
+    """The devices of one run of a command.
+
+    Args:
+        robot: the robot's flags.
+        teleop: the teleoperator's flags, None if the command has none.
+        use_videos: False stores cameras as images.
+        record_sent_action: record what `send_action` returned.
+        feedback_first: see `aiorecord.lerobot.devices.TeleoperatorDriver`.
+        slow_call_s: calls of lerobot drivers that take longer are reported.
+
+    Attributes:
+        robot: not connected yet.
+        teleop: not connected yet, or None.
+        features: of a dataset that records them.
+
+    Raises:
+        ConfigError: a device cannot be made as configured.
+    """
+
+    def __init__(
+        self,
+        robot: Any,
+        teleop: Any,
+        *,
+        use_videos: bool = True,
+        record_sent_action: bool = False,
+        feedback_first: bool = False,
+        slow_call_s: float = 1.0,
+    ) -> None:
+        self.robot: Robot
+        self.teleop: Teleoperator | None
+        self.features: dict[str, Any]
+        self._driven: tuple[ThreadedRobot | ThreadedTeleoperator, ...] = ()
+        self._told: dict[int, SlowCall | None] = {}
+        own_robot = _own(robot, RobotChoice, ROBOTS)
+        own_teleop = _own(teleop, TeleopChoice, TELEOPERATORS)
+        if own_robot is not None and (own_teleop is not None or teleop is None):
+            self.robot, self.teleop = own_robot, own_teleop
+            if own_teleop is not None and record_sent_action:
+                self.robot, self.teleop = recording_sent_action(own_robot, own_teleop)
+            acting = self.teleop if self.teleop is not None else self.robot
+            self.features = dataset_features(
+                self.robot.observation_features, acting.action_features, use_videos
+            )
+            return
+        from ..lerobot.devices import make_devices
+
+        made = make_devices(
+            own_robot if own_robot is not None else robot,
+            own_teleop if own_teleop is not None else teleop,
+            use_videos=use_videos,
+            record_sent_action=record_sent_action,
+            feedback_first=feedback_first,
+            call_timeout_s=slow_call_s,
+        )
+        self.robot, self.teleop, self.features = made.robot, made.teleop, made.features
+        self._driven = made.driven
+
+    async def connect(self) -> None:
+        """Connect the teleoperator, then the robot, so that it does not wait idle (lerobot's order).
+
+        Drivers may calibrate now and ask questions on the terminal. Whatever happens, call `disconnect`.
+
+        Raises:
+            SourceError: one of them failed.
+        """
+        if self.teleop is not None:
+            await self.teleop.connect()
+        await self.robot.connect()
+
+    async def disconnect(self) -> None:
+        """Disconnect both, the robot first. Idempotent; also after a `connect` that failed or was cancelled.
+
+        Cancelling it does not keep the second one from being disconnected.
+
+        Raises:
+            SourceError: one of them failed; the other was disconnected all the same.
+        """
+        try:
+            await self.robot.disconnect()
+        finally:
+            if self.teleop is not None:
+                await self.teleop.disconnect()
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Connect, and disconnect on the way out, whatever happened.
+
+        Raises:
+            SourceError: one of them failed. When the block had failed already, its error is raised, with a
+                note of what went wrong in disconnecting.
+        """
+        try:
+            await self.connect()
+            yield
+        except BaseException as error:
+            try:
+                await self.disconnect()
+            except AiorecordError as another:
+                if not isinstance(error, AiorecordError):
+                    raise
+                error.add_note(str(another))
+            raise
+        await self.disconnect()
+
+    def slow_calls(self) -> list[str]:
+        """A line for each driver call that took longer than its limit, and was not told of yet."""
+        lines = []
+        for device in self._driven:
+            calls = list(device.slow_calls)
+            last = self._told.get(id(device))
+            start = next((i + 1 for i in reversed(range(len(calls))) if calls[i] is last), 0)
+            self._told[id(device)] = calls[-1] if calls else last
+            source = "robot" if isinstance(device, ThreadedRobot) else "teleop"
+            lines += [
+                f"slow: {source} {device.name}: {c.call}() took {c.seconds:.2f} s" for c in calls[start:]
+            ]
+        return lines
+
+
+def _own(choice: Any, registry: Any, classes: Mapping[str, tuple[type[Any], type[Any]]]) -> Any | None:
+    """The device, if it is one of aiorecord's own; None if it is lerobot's."""
+    if not isinstance(choice, registry):
+        return None
+    return classes[registry.get_choice_name(type(choice))][1](choice)

@@ -1,0 +1,375 @@
+"""Uploading a dataset to the Hugging Face Hub, through `huggingface_hub` (the extra ``hub``).
+
+An upload is one commit on the Hub: its readers see the dataset before or after it, never half of it. Files
+are sent ahead of the commit, one by one, and the Hub keeps those it has; so an upload that failed is simply
+made again. Locally nothing is written: an upload only reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import shlex
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..dataset import layout
+from ..dataset.episodes import read_episodes
+from ..dataset.info import DatasetInfo, read_info
+from ..dataset.layout import FileIndex
+from ..dataset.pack_journal import PACK_FOLDER
+from ..dataset.rollback import counted_files
+from ..errors import AiorecordError, ConfigError, DatasetError, StorageError
+from ..options import check_repo_id
+from ..storage import TEMPORARY_SUFFIX, storage_errors
+
+LICENSE = "apache-2.0"
+"""What the card says unless told otherwise, as lerobot's does."""
+
+_NUMBERED = re.compile(r"(?:data|meta/episodes|videos/.+)/chunk-\d{3,}/file-\d{3,}\.(?:parquet|mp4)")
+
+CARD = """---
+{metadata}---
+
+Demonstrations recorded with aiorecord, as a dataset of [LeRobot](https://github.com/huggingface/lerobot).
+[Look at its episodes](https://huggingface.co/spaces/lerobot/visualize_dataset?path={repo_id}) in the browser,
+or load them:
+
+```python
+from lerobot.datasets import LeRobotDataset
+
+dataset = LeRobotDataset("{repo_id}")
+```
+
+## Contents
+
+{episodes} episodes, {frames} frames at {fps} per second{robot}.
+
+## Dataset Structure
+
+[meta/info.json](meta/info.json):
+```json
+{info}
+```
+"""
+
+
+def check_hub(repo_id: str) -> list[str]:
+    """Check what can be checked of an upload before anything is recorded. Sends nothing.
+
+    Args:
+        repo_id: the dataset's name on the Hub.
+
+    Returns:
+        Notes for the user, a line each.
+
+    Raises:
+        ConfigError: huggingface_hub is missing or in offline mode, or the Hub takes no such name.
+    """
+    if find_spec("huggingface_hub") is None:
+        raise ConfigError(
+            "Uploading needs huggingface_hub. Install it: pip install 'aiorecord[hub]'",
+            option="dataset.push_to_hub",
+        )
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import HFValidationError
+
+    check_repo_id(repo_id)
+    try:
+        _utils().validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ConfigError(f"The Hub takes no such name: {error}", option="dataset.repo_id") from error
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError(
+            "HF_HUB_OFFLINE is set, so nothing can be uploaded. Unset it, or leave out push_to_hub.",
+            option="dataset.push_to_hub",
+        )
+    if get_token() is None:
+        return ["There is no Hugging Face token, the Hub may refuse the upload. `hf auth login` makes one."]
+    return []
+
+
+async def push(
+    root: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    tags: Sequence[str] | None = None,
+    license: str | None = LICENSE,
+    info: DatasetInfo | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """Upload a dataset: create its repository, send files and card in one commit, tag the format's version.
+
+    What an earlier upload left there of data, videos and episode tables, and is no part of this dataset, is
+    deleted in the same commit; it stays in the repository's history.
+
+    Cancelling it returns at once. The file under way may still be sent, but is not committed, unless the
+    commit was being made just then.
+
+    Args:
+        root: the dataset's folder. No one writes into it meanwhile: the caller has its lock, or knows.
+        repo_id: ``user/name``, or ``name`` for the user who is logged in.
+        private: make a new repository private or not; None leaves it to the Hub.
+        tags: of the card, besides ``LeRobot``.
+        license: of the card, one of the Hub's identifiers; None leaves it out.
+        info: of the dataset, None reads it.
+        on_progress: called from a thread with bytes done and bytes in all.
+
+    Returns:
+        The dataset's address.
+
+    Raises:
+        DatasetError: there is no whole dataset, or no episode in it.
+        StorageError: the upload failed; it says why and how to retry. The dataset is untouched.
+    """
+    stop = threading.Event()
+
+    def work() -> str:
+        return _Upload(root, repo_id, stop, on_progress or (lambda done, total: None)).run(
+            info or read_info(root), private, tags or (), license
+        )
+
+    try:
+        return await _in_thread(work)
+    except AiorecordError:
+        raise
+    except Exception as error:
+        # From here to the Hub are an HTTP client, a Rust library and a network, each with errors of its own.
+        raise StorageError(
+            f"{root} could not be uploaded to {repo_id}: {_reason(error)}\nNothing is lost, the dataset is "
+            f"complete on this disk. Retry: {retry_command(root, repo_id, private, tags, license)}",
+            path=root,
+        ) from error
+    finally:
+        stop.set()
+
+
+def retry_command(
+    root: Path,
+    repo_id: str,
+    private: bool | None = None,
+    tags: Sequence[str] | None = None,
+    license: str | None = LICENSE,
+) -> str:
+    """The command that uploads a dataset, for a shell."""
+    command = ["aiorecord", "push", str(root), f"--repo_id={repo_id}"]
+    if private is not None:
+        command.append(f"--private={str(private).lower()}")
+    if tags:
+        command.append(f"--tags={json.dumps(list(tags), ensure_ascii=False)}")
+    if license != LICENSE:
+        command.append(f"--license={license or 'none'}")
+    return shlex.join(command)
+
+
+def dataset_card(repo_id: str, info: DatasetInfo, tags: Sequence[str], license: str | None) -> str:
+    """The README.md of a dataset on the Hub. Its metadata are those of lerobot's card.
+
+    Args:
+        repo_id: ``user/name``.
+        info: of the dataset.
+        tags: besides ``LeRobot``.
+        license: one of the Hub's identifiers, None for none.
+    """
+    metadata: dict[str, Any] = {} if license is None else {"license": license}
+    metadata |= {
+        "task_categories": ["robotics"],
+        "tags": list(dict.fromkeys(["LeRobot", *tags])),
+        "configs": [{"config_name": "default", "data_files": "data/*/*.parquet"}],
+    }
+    return CARD.format(
+        metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True),
+        repo_id=repo_id,
+        episodes=info.total_episodes,
+        frames=info.total_frames,
+        fps=info.fps,
+        robot=f", robot: {info.robot_type}" if info.robot_type else "",
+        info=json.dumps(info.as_dict(), indent=4, ensure_ascii=False),
+    )
+
+
+def committed_files(root: Path, info: DatasetInfo) -> list[str]:
+    """The files that make up the committed dataset: no staging, nothing temporary, nothing half committed.
+
+    Returns:
+        Paths relative to `root`, with ``/``.
+
+    Raises:
+        DatasetError: the dataset has no episode, is not whole, or was interrupted while it was packed.
+        StorageError: the disk refused.
+    """
+    if (root / PACK_FOLDER / "journal.json").exists():
+        raise DatasetError(f"{root} was interrupted. Finish it: aiorecord recover {root}", path=root)
+    if not info.total_episodes:
+        raise DatasetError(f"{root} holds no episode, there is nothing to upload.", path=root)
+    episodes = counted_files(root, info)
+    files = {file.path.relative_to(root).as_posix() for file in episodes}
+    keys = [key for key, feature in info.features.items() if feature["dtype"] == "video"]
+    for prefix in ("data", *(f"videos/{key}" for key in keys)):
+        columns = [f"{prefix}/chunk_index", f"{prefix}/file_index"]
+        table = read_episodes(episodes, columns)
+        for index in {
+            FileIndex(*numbers) for numbers in zip(*(table[c].to_pylist() for c in columns), strict=True)
+        }:
+            key = prefix.removeprefix("videos/")
+            files.add(layout.data_path(index) if prefix == "data" else layout.video_path(key, index))
+    if missing := sorted(name for name in files if not (root / name).is_file()):
+        raise DatasetError(f"{root}: {missing[0]} is missing, the dataset is not whole.", path=root)
+    with storage_errors(root, "read"):
+        # info.json, stats.json, tasks.parquet, and whatever else lerobot keeps beside them.
+        for path in (root / "meta").iterdir():
+            if path.is_file() and not path.name.startswith(".") and not path.name.endswith(TEMPORARY_SUFFIX):
+                files.add(f"meta/{path.name}")
+    return sorted(files)
+
+
+class _Upload:
+    """One upload, in one thread."""
+
+    def __init__(
+        self, root: Path, repo_id: str, stop: threading.Event, on_progress: Callable[[int, int], None]
+    ) -> None:
+        from huggingface_hub import HfApi
+
+        self.root = root
+        self.repo_id = repo_id
+        self.api = HfApi(library_name="aiorecord", library_version=version("aiorecord"))
+        self._stop = stop
+        self._on_progress = on_progress
+
+    def run(self, info: DatasetInfo, private: bool | None, tags: Sequence[str], license: str | None) -> str:
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        names = committed_files(self.root, info)
+        with _no_progress_bars():
+            # The Hub completes a bare name with the user's.
+            url = self.api.create_repo(self.repo_id, repo_type="dataset", private=private, exist_ok=True)
+            self.repo_id = url.repo_id
+            operations: list[Any] = self._send(names)
+            card = dataset_card(self.repo_id, info, tags, license)
+            operations.append(CommitOperationAdd("README.md", card.encode()))
+            operations += [
+                CommitOperationDelete(name) for name in self._remote_files() if name not in set(names)
+            ]
+            self._check()
+            commit = self.api.create_commit(
+                self.repo_id,
+                operations,
+                repo_type="dataset",
+                commit_message=f"Upload {info.total_episodes} episodes, {info.total_frames} frames",
+            )
+            self._tag(info.codebase_version, commit.oid)
+        return str(url)
+
+    def _send(self, names: list[str]) -> list[Any]:
+        """Send the files that the Hub stores outside of git; the small ones go with the commit."""
+        from huggingface_hub import CommitOperationAdd
+
+        operations = []
+        sizes = [(self.root / name).stat().st_size for name in names]
+        self._on_progress(0, sum(sizes))
+        for number, name in enumerate(names):
+            self._check()
+            operation = CommitOperationAdd(name, self.root / name)
+            # One at a time: so a cancelled upload ends soon, and the process with it.
+            self.api.preupload_lfs_files(self.repo_id, [operation], repo_type="dataset")
+            operations.append(operation)
+            self._check()
+            self._on_progress(sum(sizes[: number + 1]), sum(sizes))
+        return operations
+
+    def _remote_files(self) -> list[str]:
+        """Numbered dataset files that the repository holds now."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            names = self.api.list_repo_files(self.repo_id, repo_type="dataset")
+        except HfHubHTTPError as error:
+            if error.response.status_code == 404:  # a repository without a commit
+                return []
+            raise
+        return [name for name in names if _NUMBERED.fullmatch(name)]
+
+    def _tag(self, tag: str, revision: str) -> None:
+        """Put the format's version on the commit: lerobot downloads the revision of that name."""
+        from huggingface_hub.errors import RevisionNotFoundError
+
+        with contextlib.suppress(RevisionNotFoundError):  # the first upload
+            self.api.delete_tag(self.repo_id, tag=tag, repo_type="dataset")
+        self.api.create_tag(self.repo_id, tag=tag, revision=revision, repo_type="dataset")
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise asyncio.CancelledError
+
+
+async def _in_thread[T](work: Callable[[], T]) -> T:
+    """Run a call in a thread that may be left behind.
+
+    Unlike `aiorecord.threads.Threads`, which waits for a call even when cancelled: a slow network must not
+    keep the operator from leaving, and an upload changes nothing on this machine.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as caught:  # noqa: BLE001 - raised where it is awaited
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it was cancelled long ago
+            loop.call_soon_threadsafe(deliver, result, error)
+
+    threading.Thread(target=run, name="aiorecord-hub", daemon=True).start()
+    return await done
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """huggingface_hub's own bars would be drawn over the views."""
+    utils = _utils()
+    if utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()
+
+
+def _utils() -> Any:
+    """`huggingface_hub.utils`, whose public names are not typed as such."""
+    return import_module("huggingface_hub.utils")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a line or two."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    text = getattr(error, "server_message", None) or str(error).strip().partition("\n")[0]
+    if status is None:
+        return f"{text.rstrip('.') or type(error).__name__}."
+    hint = ""
+    if status in (401, 403):
+        hint = " Log in with `hf auth login`, or set HF_TOKEN to a token that may write."
+    return f"the Hub answered {status}: {text.rstrip('.')}.{hint}"

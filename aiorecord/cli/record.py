@@ -1,0 +1,364 @@
+"""`aiorecord record`: record episodes with a robot and a teleoperator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import aiofiles
+import anyio
+
+from ..errors import AiorecordError
+from ..monitor.entities import split_frame
+from ..monitor.live import LiveView
+from ..monitor.plain import NoView, PlainView
+from ..monitor.report import build_report
+from ..monitor.resources import PeakMemory
+from ..monitor.snapshot import Observer
+from ..monitor.viewer import Viewer, check_viewer
+from ..recorder import Recorder
+from ..session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
+from ..tasks import beside
+from .devices import CommandDevices, parse_device_flags, print_error
+from .hub import check_hub, push, retry_command
+from .keys import KEYS_LINE, has_keyboard, reading_keys
+from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments
+from .sounds import Speaker
+from .summary import summary_lines
+from .viewing import viewing
+
+EXAMPLES = """examples:
+  # the simulated arm, two cameras, five episodes of ten seconds
+  aiorecord record --robot.type=sim --teleop.type=sim \\
+      --robot.cameras='{front: {width: 640, height: 480}, wrist: {width: 640, height: 480}}' \\
+      --dataset.repo_id=demo/pick-cube --dataset.root=data/pick-cube \\
+      --dataset.single_task="Pick up the cube" \\
+      --dataset.num_episodes=5 --dataset.episode_time_s=10 --dataset.reset_time_s=3
+
+  # real footage instead of a robot
+  aiorecord record --robot.type=replay --robot.videos='{front: kitchen.mp4}' --teleop.type=replay \\
+      --dataset.repo_id=demo/kitchen --dataset.root=data/kitchen --dataset.single_task="Stir"
+
+  # go on where the last session ended
+  aiorecord record ... --resume=true
+
+  # all flags from a file
+  aiorecord record --config_path=record.yaml
+
+keys: → or n ends the episode, ← or r records it again, Esc or q stops.
+exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 left early."""
+
+REFRESH_S = 0.25
+VIEWS = {"live": LiveView, "plain": PlainView, "none": NoView}
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    flags = parse_device_flags(RecordFlags, argv, prog="aiorecord record", examples=EXAMPLES)
+    if isinstance(flags, int):
+        return flags
+    try:
+        check_flags(flags, terminal=sys.stdout.isatty())
+        for note in [*notes_on(flags), *check_extras(flags)]:
+            print(f"note: {note}", file=sys.stderr)
+        return asyncio.run(RecordCommand(flags).run())
+    except AiorecordError as error:
+        print_error(error)
+        return 2 if isinstance(error, ValueError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def check_extras(flags: RecordFlags) -> list[str]:
+    """Check that the packages are there that the flags need, before anything is recorded.
+
+    Returns:
+        Notes for the user, a line each.
+
+    Raises:
+        ConfigError: one is missing, or cannot do what is asked.
+    """
+    if flags.display_data:
+        check_viewer(flags.display_mode)
+    return check_hub(flags.dataset.repo_id) if flags.dataset.push_to_hub else []
+
+
+class RecordCommand:
+    """One run of the command.
+
+    Args:
+        flags: checked flags.
+    """
+
+    def __init__(self, flags: RecordFlags) -> None:
+        self.flags = flags
+        self.interrupted = False
+        self.left_early = False
+        self._signals = 0
+        self._stops = 0
+        self._memory = PeakMemory()
+        self._speaker = Speaker(flags.play_sounds)
+        self._started_s = time.monotonic()
+        self._session: Session | None = None
+        self._recorder: Recorder | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._upload_error: AiorecordError | None = None
+        self._uploaded = False
+
+    async def run(self) -> int:
+        """Record, save, pack, report; returns the exit code.
+
+        Raises:
+            AiorecordError: what made it impossible to start, or what ended it.
+        """
+        flags = self.flags
+        devices = CommandDevices(
+            flags.robot,
+            flags.teleop,
+            use_videos=flags.dataset.video,
+            record_sent_action=flags.record_sent_action,
+            slow_call_s=flags.slow_call_s,
+        )
+        robot, teleop = devices.robot, devices.teleop
+        assert teleop is not None  # check_flags
+        plan = SessionPlan(
+            task=flags.dataset.single_task,
+            num_episodes=flags.dataset.num_episodes,
+            episode_time_s=flags.dataset.episode_time_s,
+            reset_time_s=flags.dataset.reset_time_s,
+        )
+        recorder = self._recorder = Recorder(
+            flags.dataset.repo_id,
+            features=devices.features,
+            robot_type=robot.name,
+            **recorder_arguments(flags),
+        )
+        error: AiorecordError | None = None
+        async with beside(self._watch_signals(), "aiorecord-signals"), viewing(flags, "recording") as viewer:
+            await recorder.open()
+            session = self._session = Session(recorder, robot, teleop, plan)
+            view = VIEWS[flags.display or "plain"](
+                *([KEYS_LINE] if flags.display == "live" and has_keyboard() else [])
+            )
+            observer = Observer(session)
+            session.events = self._events(view, observer, viewer)
+            try:
+                # Before the keys are read: drivers that calibrate ask questions on the terminal.
+                error = await self._work_on(devices.connect(), "aiorecord-connect")
+                if error is None and not self.left_early:
+                    with view, reading_keys(self.command):
+                        async with (
+                            beside(self._speaker.run(), "aiorecord-speaker"),
+                            beside(self._look(view, observer, devices), "aiorecord-monitor"),
+                        ):
+                            work = self._record_and_save(session, view)
+                            error = await self._work_on(work, "aiorecord-record")
+            finally:
+                try:
+                    await devices.disconnect()  # the session did, unless it was not reached
+                finally:
+                    await recorder.aclose(drain=False)
+        failed = [r for r in session.records if not r.save.done() or not r.save.result().success]
+        if error is None:
+            error = self._upload_error
+        elif self._upload_error is not None:
+            error.add_note(str(self._upload_error))
+        await self._write_report(session, error)
+        if flags.display != "none":
+            print("\n".join(summary_lines(session, self.left_early)))
+        if (
+            flags.dataset.push_to_hub
+            and not self._uploaded
+            and error is None
+            and recorder.writer.total_episodes
+        ):
+            command = retry_command(
+                recorder.root, recorder.repo_id, flags.dataset.private, flags.dataset.tags
+            )
+            print(f"The dataset was NOT uploaded. Upload it: {command}", file=sys.stderr)
+        if error is not None:
+            raise error
+        if self.left_early:
+            return 130
+        return 1 if failed else 0
+
+    def command(self, command: Command) -> None:
+        """Take an operator's command. A second *stop* leaves what is not encoded in staging."""
+        if command is Command.STOP:
+            self._stops += 1
+        session = self._session
+        if session is None:
+            return
+        if command is Command.STOP and (
+            session.phase is Phase.UPLOADING or (self._stops > 1 and session.phase is Phase.DRAINING)
+        ):
+            self._leave()
+        else:
+            session.command(command)
+
+    def _leave(self) -> None:
+        self.left_early = True
+        if self._work is not None:
+            self._work.cancel()
+
+    def _on_signal(self) -> None:
+        """The first signal ends the episode and drains; the second leaves the rest in staging.
+
+        While connecting or uploading there is nothing to drain: then the first one leaves.
+        """
+        self._signals += 1
+        self.interrupted = True
+        phase = Phase.CONNECTING if self._session is None else self._session.phase
+        if self._signals == 1 and phase not in (Phase.CONNECTING, Phase.UPLOADING):
+            self.command(Command.STOP)
+        else:
+            self._leave()
+
+    async def _work_on(self, work: Coroutine[Any, Any, None], name: str) -> AiorecordError | None:
+        """Run what `_leave` may cancel; returns what ended it before its time."""
+        self._work = asyncio.create_task(work, name=name)
+        try:
+            await asyncio.wait((self._work,))
+        except asyncio.CancelledError:
+            self._work.cancel()
+            await asyncio.wait((self._work,))
+            raise
+        if self._work.cancelled():
+            return None
+        error = self._work.exception()
+        if error is not None and not isinstance(error, AiorecordError):
+            raise error
+        return error
+
+    async def _record_and_save(self, session: Session, view: Any) -> None:
+        """Run the session, then save, pack and upload."""
+        recorder = session.recorder
+        try:
+            await session.run()
+        finally:
+            # Also after an error: the episodes that ended before it belong in the dataset.
+            if not self.left_early:
+                session.machine.phase = Phase.DRAINING
+                session.events.on_phase(Phase.DRAINING)
+                await recorder.drain()
+                session.machine.phase = Phase.PACKING
+                session.events.on_phase(Phase.PACKING)
+                if recorder.writer.total_episodes:
+                    await recorder.pack()
+                    await self._upload(session, view)
+                session.machine.phase = Phase.DONE
+                self._speaker.say("Exiting")
+
+    async def _upload(self, session: Session, view: Any) -> None:
+        """Upload what is committed, if asked to. A failure is kept, to be raised at the end of the run."""
+        flags = self.flags.dataset
+        if not flags.push_to_hub:
+            return
+        session.machine.phase = Phase.UPLOADING
+        session.events.on_phase(Phase.UPLOADING)
+        loop, steps = asyncio.get_running_loop(), set[int]()
+
+        def on_progress(done: int, total: int) -> None:
+            step = 10 * done // max(total, 1)
+            if step not in steps:
+                steps.add(step)
+                loop.call_soon_threadsafe(view.line, f"uploading: {step * 10} %")
+
+        try:
+            url = await push(
+                session.recorder.root,
+                flags.repo_id,
+                private=flags.private,
+                tags=flags.tags,
+                on_progress=on_progress,
+            )
+        except AiorecordError as error:
+            self._upload_error = error
+        else:
+            self._uploaded = True
+            view.line(f"uploaded to {url}")
+
+    def _events(self, view: Any, observer: Observer, viewer: Viewer | None) -> SessionEvents:
+        def on_phase(phase: Phase) -> None:
+            session = self._session
+            assert session is not None
+            number = session.recorder.writer.total_episodes + len(session.recorder.saver.pending)
+            spoken = {
+                Phase.RECORDING: f"Recording episode {number}",
+                Phase.RESETTING: "Reset the environment",
+                Phase.DRAINING: "Stop recording",
+            }
+            if phase in spoken:
+                self._speaker.say(spoken[phase])
+            view.draw(observer.take())
+
+        def on_episode(record: EpisodeRecord) -> None:
+            late = record.lateness
+            view.line(
+                f"episode {record.number}: {record.frames} frames, late p99 {late['p99_ms']} ms, "
+                f"max {late['max_ms']} ms" + (f", {late['missed']} ticks missed" if late["missed"] else "")
+            )
+
+        def on_dropped(number: int) -> None:
+            self._speaker.say("Re-record episode")
+            view.line(f"episode {number} dropped, to be recorded again")
+
+        def on_frame(frame: dict[str, Any], recording: bool) -> None:
+            if viewer is not None:
+                viewer.show(*split_frame(frame), observer.session.recorder.features)
+
+        return SessionEvents(
+            on_phase=on_phase,
+            on_frame=on_frame,
+            on_episode=on_episode,
+            on_dropped=on_dropped,
+            on_tick=lambda ticker: self._draw_in_slack(view, observer),
+        )
+
+    def _draw_in_slack(self, view: Any, observer: Observer) -> None:
+        """Draw after a tick's work, when there is time left before the next tick."""
+        session = self._session
+        if session is None or session.ticker is None or time.monotonic() < self._next_draw_s:
+            return
+        slack_s = (session.ticker.next_deadline_ns - session.recorder.clock.now_ns()) / 1e9
+        if view.fits(slack_s):
+            self._next_draw_s = time.monotonic() + REFRESH_S
+            view.draw(observer.take())
+
+    _next_draw_s = 0.0
+
+    async def _look(self, view: Any, observer: Observer, devices: CommandDevices) -> None:
+        recorder = observer.session.recorder
+        while True:
+            self._memory.sample(recorder.saver.executor)
+            await asyncio.to_thread(observer.refresh_disk)
+            for line in devices.slow_calls():
+                view.line(line)
+            if observer.session.ticker is None:
+                view.draw(observer.take())
+            await asyncio.sleep(REFRESH_S)
+
+    async def _watch_signals(self) -> None:
+        if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
+            return
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            async for _ in received:
+                self._on_signal()
+
+    async def _write_report(self, session: Session, error: AiorecordError | None) -> None:
+        if self.flags.report is None:
+            return
+        report = build_report(
+            session,
+            wall_s=time.monotonic() - self._started_s,
+            peak_rss=self._memory.peak,
+            interrupted=self.interrupted or error is not None,
+            error=None if error is None else str(error),
+        )
+        async with aiofiles.open(self.flags.report, "w", encoding="utf-8") as file:
+            await file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,204 @@
+"""The flags of `aiorecord record`: lerobot's names, meanings and defaults, and aiorecord's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import draccus
+
+from ..encoders import DepthEncoderConfig, RGBEncoderConfig
+from ..errors import ConfigError
+from ..robots import ReplayRobotConfig, ReplayTeleopConfig, SimRobotConfig, SimTeleopConfig
+
+
+@dataclass
+class RobotChoice(draccus.ChoiceRegistry):
+    """Which robot: ``--robot.type``."""
+
+
+@dataclass
+class TeleopChoice(draccus.ChoiceRegistry):
+    """Which teleoperator: ``--teleop.type``."""
+
+
+@RobotChoice.register_subclass("sim")
+@dataclass
+class SimRobotChoice(SimRobotConfig, RobotChoice):
+    """A simulated six-joint arm on a table with a cube."""
+
+
+@RobotChoice.register_subclass("replay")
+@dataclass
+class ReplayRobotChoice(ReplayRobotConfig, RobotChoice):
+    """Real footage and trajectories, played as if they happened now."""
+
+
+@TeleopChoice.register_subclass("sim")
+@dataclass
+class SimTeleopChoice(SimTeleopConfig, TeleopChoice):
+    """Scripted pick-and-place motions."""
+
+
+@TeleopChoice.register_subclass("replay")
+@dataclass
+class ReplayTeleopChoice(ReplayTeleopConfig, TeleopChoice):
+    """The recorded actions."""
+
+
+@dataclass
+class DatasetFlags:
+    """What is recorded and how it is stored (`--dataset.*`)."""
+
+    # Name of the dataset, 'name' or 'user/name'.
+    repo_id: str = ""
+    # What is being done, in words: "Pick up the cube".
+    single_task: str = ""
+    # Folder of the dataset. Default: $HF_LEROBOT_HOME/repo_id.
+    root: str | None = None
+    # Frames per second.
+    fps: int = 30
+    # Seconds of each episode.
+    episode_time_s: float = 60
+    # Seconds between episodes to put things back.
+    reset_time_s: float = 60
+    # Episodes to record.
+    num_episodes: int = 50
+    # Store cameras as video; false stores PNG images in Parquet.
+    video: bool = True
+    # Upload the dataset to the Hugging Face Hub at the end.
+    push_to_hub: bool = False
+    # Upload as private; unset leaves it to the Hub's default.
+    private: bool | None = None
+    # Tags of the dataset on the Hub.
+    tags: list[str] | None = None
+    # Keep repo_id as it is; false appends date and time.
+    no_stamp: bool = True
+    # Final encoding of colour cameras.
+    rgb_encoder: RGBEncoderConfig = field(default_factory=RGBEncoderConfig)
+    # Final encoding of depth cameras.
+    depth_encoder: DepthEncoderConfig = field(default_factory=DepthEncoderConfig)
+    # Threads per encoder; unset leaves it to the codec.
+    encoder_threads: int | None = None
+    # Save episodes behind the robot; false saves each in the foreground.
+    async_saving: bool = True
+    # Saves that may wait; when full, the next episode is saved in the foreground.
+    async_save_queue_size: int = 10
+    # Seconds a save may go without progress before it is given up (its data stays in staging).
+    async_save_timeout: float = 300.0
+    # No effect here: images never go through PNG files on disk.
+    num_image_writer_processes: int | None = None
+    # No effect here, as above.
+    num_image_writer_threads_per_camera: int | None = None
+    # No effect here: every episode is encoded by itself, behind the robot.
+    video_encoding_batch_size: int | None = None
+    # No effect here: frames are captured losslessly and encoded behind the robot.
+    streaming_encoding: bool | None = None
+    # No effect here: buffers are bounded in bytes, see --buffer_mb.
+    encoder_queue_maxsize: int | None = None
+
+
+@dataclass
+class RecordFlags:
+    """`aiorecord record`: record episodes that save themselves behind the robot."""
+
+    # The robot; --robot.type chooses.
+    robot: RobotChoice
+    dataset: DatasetFlags
+    # The teleoperator; --teleop.type chooses.
+    teleop: TeleopChoice | None = None
+    # Record the action that the robot says it sent (clipped, for instance) instead of the one asked for.
+    record_sent_action: bool = False
+    # Report calls of a lerobot driver that take longer than this many seconds.
+    slow_call_s: float = 1.0
+    # Continue an existing dataset.
+    resume: bool = False
+    # Speak what happens, where the machine has a speech program.
+    play_sounds: bool = True
+    # Show cameras and states in a viewer while recording (needs the extra 'viz').
+    display_data: bool = False
+    # The viewer: rerun or foxglove.
+    display_mode: str = "rerun"
+    # rerun: address of a viewer that runs elsewhere; unset starts one here. foxglove: interface to serve on.
+    display_ip: str | None = None
+    # Its port.
+    display_port: int | None = None
+    # Show JPEG instead of raw images; done anyway when both address and port are given.
+    display_compressed_images: bool = False
+    # live, plain or none; default: live on a terminal, else plain.
+    display: str | None = None
+    # Write what happened to this JSON file.
+    report: str | None = None
+    # Memory in MB for frames waiting for the capture encoders; more goes to disk.
+    buffer_mb: float = 256
+    # Encoder processes; unset chooses by the number of cores.
+    encode_workers: int | None = None
+
+
+WITHOUT_EFFECT = (
+    "num_image_writer_processes",
+    "num_image_writer_threads_per_camera",
+    "video_encoding_batch_size",
+    "streaming_encoding",
+    "encoder_queue_maxsize",
+)
+
+
+def notes_on(flags: RecordFlags) -> list[str]:
+    """One line for each flag that was given and does nothing here."""
+    return [
+        f"--dataset.{name} has no effect: aiorecord captures losslessly and encodes behind the robot."
+        for name in WITHOUT_EFFECT
+        if getattr(flags.dataset, name) is not None
+    ]
+
+
+def check_flags(flags: RecordFlags, *, terminal: bool) -> RecordFlags:
+    """Fill in what depends on the surroundings and check what draccus cannot.
+
+    Args:
+        flags: as parsed.
+        terminal: standard output is a terminal.
+
+    Raises:
+        ConfigError: a flag that cannot work.
+    """
+    dataset = flags.dataset
+    if flags.teleop is None:
+        raise ConfigError("A teleoperator is needed: --teleop.type=sim, for example.", option="teleop.type")
+    if not dataset.repo_id:
+        raise ConfigError("Name the dataset: --dataset.repo_id=me/pick-cube.", option="dataset.repo_id")
+    if not dataset.single_task:
+        raise ConfigError(
+            'Say what is being done: --dataset.single_task="Pick up the cube".', option="dataset.single_task"
+        )
+    if flags.display is None:
+        flags.display = "live" if terminal else "plain"
+    if flags.display not in ("live", "plain", "none"):
+        raise ConfigError(f"--display is live, plain or none, not {flags.display!r}.", option="display")
+    for device in (flags.robot, flags.teleop):
+        # The simulated and replayed ones step once per tick; they must agree with the dataset's rate.
+        if isinstance(device, RobotChoice | TeleopChoice) and hasattr(device, "fps"):
+            device.fps = dataset.fps
+    if not dataset.no_stamp and not flags.resume:
+        dataset.repo_id += datetime.now().astimezone().strftime("_%Y%m%d_%H%M%S")
+    return flags
+
+
+def recorder_arguments(flags: RecordFlags) -> dict[str, Any]:
+    """The arguments of `Recorder` that the flags stand for."""
+    dataset = flags.dataset
+    return {
+        "fps": dataset.fps,
+        "root": dataset.root,
+        "resume": flags.resume,
+        "rgb_encoder": dataset.rgb_encoder,
+        "depth_encoder": dataset.depth_encoder,
+        "encoder_threads": dataset.encoder_threads,
+        "async_saving": dataset.async_saving,
+        "save_queue_size": dataset.async_save_queue_size,
+        "save_timeout": dataset.async_save_timeout,
+        "buffer_mb": flags.buffer_mb,
+        "encode_workers": flags.encode_workers,
+    }

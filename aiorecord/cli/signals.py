@@ -1,0 +1,55 @@
+"""Ctrl-C for commands that drive a robot: the first one stops it in order, the second one at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+
+from ..tasks import beside
+
+
+class StoppableRun:
+    """Runs one coroutine that SIGINT and SIGTERM can stop.
+
+    Args:
+        stop: asks the coroutine to end by itself; returns False when it cannot yet, and is then cancelled.
+
+    Attributes:
+        stopped: a signal came.
+    """
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self.stopped = False
+        self._stop = stop
+        self._work: asyncio.Task[None] | None = None
+
+    async def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run it to its end; a coroutine that a signal cancelled ends quietly.
+
+        Raises:
+            Exception: what it raised.
+        """
+        async with beside(self._watch(), "aiorecord-signals"):
+            self._work = asyncio.create_task(coroutine, name=name)
+            try:
+                await asyncio.wait((self._work,))
+            except asyncio.CancelledError:
+                self._work.cancel()
+                await asyncio.wait((self._work,))
+                raise
+        if not self._work.cancelled():
+            self._work.result()
+
+    async def _watch(self) -> None:
+        if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
+            return
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            async for _ in received:
+                again, self.stopped = self.stopped, True
+                if (again or not self._stop()) and self._work is not None:
+                    self._work.cancel()

@@ -1,0 +1,58 @@
+"""The flags `--display_*` of lerobot: a viewer for as long as a command runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from ..monitor.viewer import Viewer
+
+
+class DisplayFlags(Protocol):
+    """The flags that say what is shown, and where."""
+
+    display_data: bool
+    display_mode: str
+    display_ip: str | None
+    display_port: int | None
+    display_compressed_images: bool
+
+
+@asynccontextmanager
+async def viewing(flags: DisplayFlags, session_name: str) -> AsyncIterator[Viewer | None]:
+    """Open the viewer that the flags ask for, close it at the end, and say what it could not show.
+
+    Yields:
+        The viewer, or None when none is wanted.
+
+    Raises:
+        ConfigError: it cannot be opened.
+        StateError: it does not start.
+    """
+    if not flags.display_data:
+        yield None
+        return
+    viewer = await asyncio.to_thread(
+        Viewer.open,
+        session_name,
+        flags.display_mode,
+        flags.display_ip,
+        flags.display_port,
+        flags.display_compressed_images,
+    )
+    if viewer.note is not None:
+        print(f"note: {viewer.note}", file=sys.stderr)
+    try:
+        yield viewer
+    finally:
+        await asyncio.to_thread(viewer.close)
+        if viewer.dropped:
+            total = viewer.shown + viewer.dropped
+            print(
+                f"note: the viewer was too slow for {viewer.dropped} of {total} views; they were not shown. "
+                "The recording has every frame.",
+                file=sys.stderr,
+            )

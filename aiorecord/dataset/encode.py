@@ -1,0 +1,292 @@
+"""From captured frames to what the dataset holds: one camera of one episode, in one process.
+
+Colour and depth videos become ``<camera>.mp4``; `image` features become ``<camera>.png.arrow``, an Arrow IPC
+file with one column, named as the camera, of the struct that the Hugging Face `Image` feature stores
+(``bytes`` and ``path``). Memory does not grow with the length of the episode: frames pass one by one; only
+what the statistics sample (at most 10,000 small frames) is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from ..capture.histograms import histogram
+from ..capture.reader import read_frames, read_histograms
+from ..capture.staging import Camera, EpisodeFolder
+from ..encoders import VideoEncoderConfig
+from ..errors import EncodeError, StateError
+from ..features import Feature
+from ..storage import TEMPORARY_SUFFIX, replacing, storage_errors
+from .codec import libav_errors
+from .depth import DepthQuantizer
+from .encoded import EncodedCamera, EncodedEpisode
+from .images import PngEncoder, tiff_bytes
+from .progress import Progress, progress_path, read_progress
+from .stats import FeatureStats, depth_stats, downsample_stride, histogram_stats, sample_indices
+from .videos import check_encoder, open_output, probe_video, verify_video
+
+__all__ = [
+    "EncodeJob",
+    "EncodedCamera",
+    "EncodedEpisode",
+    "default_threads",
+    "direct_encode",
+    "encode_camera",
+    "progress_path",
+    "read_progress",
+]
+
+type CapturedFrame = av.VideoFrame | NDArray[Any]
+
+_IMAGE_BATCH_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """One camera of one captured episode; everything else is read from the manifest.
+
+    Attributes:
+        folder: the episode folder.
+        camera: the feature key.
+    """
+
+    folder: Path
+    camera: str
+
+
+def encode_camera(job: EncodeJob) -> EncodedCamera:
+    """Encode and verify one camera of a complete episode. Blocking; made to run in a worker process.
+
+    The result is published under its final name only when it holds every frame. Running it again replaces
+    the file. Killing the process leaves a temporary file, which the next run deletes.
+
+    Raises:
+        EncodeError: frames are missing, the encoder failed, or the result does not hold every frame.
+        CodecUnavailableError: the encoder cannot be opened here.
+        StateError: the episode is not complete.
+        DatasetError: the manifest cannot be read.
+        StorageError: the disk refused.
+    """
+    started = time.monotonic()
+    folder = EpisodeFolder.load(job.folder)
+    manifest = folder.manifest
+    if job.camera not in manifest.cameras:
+        raise EncodeError(f"Episode {folder.id} has no camera {job.camera!r}.", camera=job.camera)
+    if manifest.state != "complete" or not manifest.length:
+        raise StateError(f"Episode {folder.id} is not complete; there is nothing to encode yet.")
+    feature = manifest.schema()[job.camera]
+    try:
+        with Progress(progress_path(folder, job.camera), manifest.length) as progress:
+            frames = _Frames(folder, feature, manifest.length, progress)
+            if feature.is_video:
+                file, info = _encode_video(folder, feature, frames)
+            else:
+                file, info = _encode_images(folder, feature, frames), {}
+            stats = frames.stats()
+    except EncodeError as error:
+        error.camera = error.camera or job.camera
+        raise
+    return EncodedCamera(
+        key=job.camera,
+        file=file.name,
+        frames=manifest.length,
+        bytes=file.stat().st_size,
+        info=info,
+        stats=stats,
+        seconds=time.monotonic() - started,
+    )
+
+
+def direct_encode(
+    frames: Iterable[NDArray[np.uint8]],
+    path: Path,
+    encoder: VideoEncoderConfig,
+    fps: int,
+    threads: int | None = None,
+) -> int:
+    """Encode RGB frames at once, without capturing them first: what a deferred encode must equal.
+
+    Args:
+        frames: (H, W, 3) uint8 each, at least one.
+        path: the MP4 to write.
+        encoder: settings of the video.
+        fps: frames per second.
+        threads: threads of the encoder, None leaves it to the codec.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        EncodeError: there is no frame, or the encoder failed.
+        StorageError: the disk refused.
+    """
+    rest = iter(frames)
+    first = next(rest, None)
+    if first is None:
+        raise EncodeError("There is no frame to encode.", codec=encoder.vcodec)
+    height, width = first.shape[:2]
+    with open_output(path, encoder, width, height, fps, threads) as output:
+        output.add(av.VideoFrame.from_ndarray(first, format="rgb24"))
+        for frame in rest:
+            output.add(av.VideoFrame.from_ndarray(frame, format="rgb24"))
+    return output.frames
+
+
+def default_threads(encoder: VideoEncoderConfig, cameras: int) -> int | None:
+    """Encoder threads when the user did not choose; changes nothing about the video but the time it takes.
+
+    SVT-AV1's own choice takes memory with the number of cores. One thread of its kind needs half the
+    memory and the least processor time per frame; two encode a single video half as fast again. So: one
+    each where the cameras of an episode keep the cores busy anyway, else two. Other codecs' bits depend on
+    the number of threads and are left to the codec, as lerobot does.
+
+    Args:
+        encoder: settings of the video.
+        cameras: how many cameras are likely to be encoded at a time.
+    """
+    if encoder.vcodec != "libsvtav1":
+        return None
+    return 1 if cameras >= (os.cpu_count() or 1) else 2
+
+
+class _Frames:
+    """The frames of one camera in order, counted; what the statistics need is taken in passing."""
+
+    def __init__(self, folder: EpisodeFolder, feature: Feature, length: int, progress: Progress) -> None:
+        self._folder = folder
+        self._key = feature.key
+        self._length = length
+        self._progress = progress
+        self._indices = sample_indices(length)
+        self._histograms: NDArray[np.uint32] | None = None
+        if not feature.is_depth:
+            self._histograms = read_histograms(folder, feature.key)
+        known = 0 if self._histograms is None else len(self._histograms)
+        # All of them for depth; for colour those that a crash kept from being written.
+        self._wanted = {index for index in self._indices if index >= known}
+        self._samples: dict[int, NDArray[Any]] = {}
+        self._is_depth = feature.is_depth
+
+    def __iter__(self) -> Iterator[CapturedFrame]:
+        count = 0
+        # After a crash the capture may hold a frame or two whose rows were lost.
+        for frame in islice(read_frames(self._folder, self._key), self._length):
+            if count in self._wanted:
+                self._samples[count] = self._sample(frame)
+            yield frame
+            count += 1
+            self._progress.update(count)
+        if count < self._length:
+            raise EncodeError(f"The capture of {self._key!r} holds {count} frames, the rows {self._length}.")
+
+    def stats(self) -> FeatureStats:
+        """The statistics, once all frames have passed."""
+        if self._is_depth:
+            return depth_stats(np.stack([self._samples[index] for index in self._indices]))
+        rows = [
+            self._samples[index] if index in self._samples else self._known_histogram(index)
+            for index in self._indices
+        ]
+        return histogram_stats(np.stack(rows))
+
+    def _known_histogram(self, index: int) -> NDArray[np.uint32]:
+        assert self._histograms is not None
+        row: NDArray[np.uint32] = self._histograms[index]
+        return row
+
+    def _sample(self, frame: CapturedFrame) -> NDArray[Any]:
+        if not self._is_depth:
+            return histogram(rgb_pixels(frame))
+        assert isinstance(frame, np.ndarray)
+        stride = downsample_stride(*frame.shape)
+        return frame[::stride, ::stride].copy()
+
+
+def rgb_pixels(frame: CapturedFrame) -> NDArray[np.uint8]:
+    """A captured colour frame as (H, W, 3) uint8."""
+    if isinstance(frame, av.VideoFrame):
+        with libav_errors("convert a captured frame to RGB"):
+            return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    return frame
+
+
+def _encode_video(folder: EpisodeFolder, feature: Feature, frames: _Frames) -> tuple[Path, dict[str, Any]]:
+    manifest = folder.manifest
+    camera = manifest.cameras[feature.key]
+    encoder = manifest.depth_encoder if feature.is_depth else manifest.rgb_encoder
+    width, height, fps = camera.width, camera.height, manifest.fps
+    encoder = replace(encoder, vcodec=resolved_codec(encoder, width, height, fps))
+    threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
+    quantizer = DepthQuantizer(manifest.depth_encoder)
+    with _publishing(folder.path / f"{feature.key}.mp4") as temporary:
+        with open_output(temporary, encoder, width, height, fps, threads) as output:
+            for frame in frames:
+                if feature.is_depth:
+                    assert isinstance(frame, np.ndarray)
+                    frame = quantizer.frame(frame)
+                elif isinstance(frame, np.ndarray):
+                    frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                output.add(frame)
+        verify_video(temporary, output.frames, fps)
+        info = probe_video(temporary, encoder)
+    return folder.path / f"{feature.key}.mp4", info
+
+
+def resolved_codec(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> str:
+    """The encoder's name; ``auto`` is tried out here, if nobody has before."""
+    return check_encoder(encoder, width, height, fps) if encoder.vcodec == "auto" else encoder.vcodec
+
+
+def _encode_images(folder: EpisodeFolder, feature: Feature, frames: _Frames) -> Path:
+    # Here, because workers that only encode video do without its 30 MB.
+    import pyarrow as pa
+
+    camera = folder.manifest.cameras[feature.key]
+    struct_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([pa.field(feature.key, struct_type)])
+    suffix = "tiff" if feature.is_depth else "png"
+    png = None if feature.is_depth else PngEncoder(camera.width, camera.height)
+    final = folder.path / f"{feature.key}.png.arrow"
+    with _publishing(final) as temporary:
+        batch: list[dict[str, Any]] = []
+        size = 0
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for index, frame in enumerate(frames):
+                data = png.encode(rgb_pixels(frame)) if png is not None else _tiff(frame, camera)
+                # lerobot's names, of which its readers make nothing.
+                batch.append({"bytes": data, "path": f"frame-{index:06d}.{suffix}"})
+                size += len(data)
+                if size >= _IMAGE_BATCH_BYTES:
+                    writer.write_batch(pa.record_batch([pa.array(batch, struct_type)], schema=schema))
+                    batch, size = [], 0
+            if batch:
+                writer.write_batch(pa.record_batch([pa.array(batch, struct_type)], schema=schema))
+    return final
+
+
+def _tiff(frame: CapturedFrame, camera: Camera) -> bytes:
+    if not isinstance(frame, np.ndarray) or frame.shape != (camera.height, camera.width):
+        raise EncodeError(f"A captured depth map is not {camera.width}x{camera.height}.")
+    return tiff_bytes(frame)
+
+
+@contextlib.contextmanager
+def _publishing(final: Path) -> Iterator[Path]:
+    """`storage.replacing`, after deleting what a killed encode of the same file left behind."""
+    with storage_errors(final, "clean up before writing"):
+        for entry in final.parent.iterdir():
+            if entry.name.startswith(f".{final.name}.") and entry.name.endswith(TEMPORARY_SUFFIX):
+                entry.unlink(missing_ok=True)
+    with replacing(final) as temporary:
+        yield temporary

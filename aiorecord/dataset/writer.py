@@ -1,0 +1,398 @@
+"""Committing episodes: staged and encoded before, visible in the dataset after, all or nothing.
+
+Steps of a commit, each durable before the next: the intent in staging, the data file, the videos, new tasks,
+the row in `meta/episodes`, the statistics, and at last `info.json`, which makes the episode count. A reader
+finds a valid dataset between any two of them, since what is not counted is only more than it looks for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from .. import storage
+from ..capture.staging import STAGING_FOLDER, EpisodeFolder, Staging
+from ..errors import AiorecordError, DatasetError, StateError
+from ..features import Schema
+from . import layout
+from .assemble import Assembled, assemble, check_episode
+from .episodes import EpisodeLog, episodes_schema, location, read_ids, read_schema, stats_columns
+from .files import link_or_copy
+from .info import DatasetInfo, check_continues, new_info, read_info, write_info
+from .layout import FileIndex
+from .pack_journal import roll_forward
+from .rollback import counted_files, last_locations, read_stats, rollback
+from .stats import FeatureStats, aggregate, to_json
+from .tables import read_tasks, write_table, write_tasks
+
+if TYPE_CHECKING:
+    from .encoded import EncodedEpisode
+
+
+@dataclass(frozen=True)
+class CommittedEpisode:
+    """An episode that is in the dataset.
+
+    Attributes:
+        episode_index: its index.
+        length: frames.
+        from_index: dataset-wide index of its first frame.
+        to_index: one more than that of its last frame.
+        bytes: size of its data and video files.
+    """
+
+    episode_index: int
+    length: int
+    from_index: int
+    to_index: int
+    bytes: int
+
+
+class DatasetWriter:
+    """Appends episodes to a LeRobotDataset v3.0. Made by `create` or `open`.
+
+    The caller holds the dataset's `DatasetLock` for as long as the writer is used. All methods block; they
+    may be called from any thread, and wait for each other. The cost of a commit does not depend on how many
+    episodes came before.
+
+    Attributes:
+        root: the dataset's root folder.
+    """
+
+    def __init__(self, root: Path, info: DatasetInfo) -> None:
+        self.root = root
+        self._mutex = threading.RLock()
+        self._info = info
+        self._load()
+
+    @staticmethod
+    def check_new(root: Path) -> None:
+        """Check that a new dataset may be made in a folder.
+
+        Raises:
+            DatasetError: it holds a dataset already, unsaved episodes, or anything else.
+            StorageError: it cannot be read.
+        """
+        if (root / layout.INFO_PATH).exists():
+            raise DatasetError(
+                f"{root} holds a dataset already. Pass resume=True (--resume) to add episodes to it, or "
+                "choose another folder.",
+                path=root,
+            )
+        with storage.storage_errors(root, "read"):
+            if not root.exists():
+                return
+            if not root.is_dir():
+                raise DatasetError(f"{root} is a file, not a folder.", path=root)
+            names = sorted(path.name for path in root.iterdir() if path.name != STAGING_FOLDER)
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise DatasetError(
+                f"{root} is not empty and not a dataset (it holds {shown}). Choose a new or an empty folder.",
+                path=root,
+            )
+        if Staging(root).episode_paths():
+            raise DatasetError(
+                f"{root} holds unsaved episodes, but their dataset's meta/info.json is gone. Put it back and "
+                f"run `aiorecord recover`, or delete {root / STAGING_FOLDER}.",
+                path=root,
+            )
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        *,
+        fps: int,
+        schema: Schema,
+        robot_type: str | None = None,
+        chunks_size: int | None = None,
+        data_files_size_in_mb: int | float | None = None,
+        video_files_size_in_mb: int | float | None = None,
+    ) -> DatasetWriter:
+        """Make a dataset without episodes.
+
+        Args:
+            root: a folder that does not exist or is empty.
+            fps: frames per second.
+            schema: the features.
+            robot_type: the robot's name.
+            chunks_size: files per folder, at most 1000 (the default).
+            data_files_size_in_mb: where packing ends a data file, default 100.
+            video_files_size_in_mb: where packing ends a video file, default 200.
+
+        Raises:
+            ConfigError: a setting cannot work; nothing was written.
+            DatasetError: the folder is not free, see `check_new`.
+            StorageError: the disk refused.
+        """
+        settings = {
+            "chunks_size": chunks_size,
+            "data_files_size_in_mb": data_files_size_in_mb,
+            "video_files_size_in_mb": video_files_size_in_mb,
+        }
+        given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+        info = new_info(schema, fps=fps, robot_type=robot_type, **given)
+        cls.check_new(root)
+        write_info(root, info)
+        return cls(root, info)
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        *,
+        schema: Schema | None = None,
+        fps: int | None = None,
+        robot_type: str | None = None,
+    ) -> DatasetWriter:
+        """Continue a dataset that aiorecord or lerobot wrote, after repairing what a crash left.
+
+        An interrupted packing is finished first, then `rollback` removes what does not count.
+
+        Args:
+            root: the dataset's root folder.
+            schema: what is about to be recorded; None skips the check, as below.
+            fps: likewise.
+            robot_type: likewise.
+
+        Raises:
+            DatasetError: no dataset, a damaged one, or one that does not match; every difference is listed.
+            StorageError: the disk refused.
+        """
+        info = read_info(root)
+        check_continues(root, info, schema=schema, fps=fps, robot_type=robot_type)
+        roll_forward(root)
+        rollback(root, info)
+        return cls(root, info)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What info.json says. A copy."""
+        return copy.deepcopy(self._info)
+
+    @property
+    def schema(self) -> Schema:
+        """The features, without the default columns."""
+        return self._schema
+
+    @property
+    def fps(self) -> int:
+        """Frames per second."""
+        return self._info.fps
+
+    @property
+    def total_episodes(self) -> int:
+        """Committed episodes."""
+        return self._info.total_episodes
+
+    @property
+    def total_frames(self) -> int:
+        """Committed frames."""
+        return self._info.total_frames
+
+    @property
+    def tasks(self) -> dict[str, int]:
+        """Tasks and their numbers. A copy."""
+        return dict(self._tasks)
+
+    @property
+    def stats(self) -> dict[str, FeatureStats]:
+        """Statistics over all episodes. A copy."""
+        return copy.deepcopy(self._stats)
+
+    def rollback(self) -> list[Path]:
+        """Remove what info.json does not count, such as what a failed commit left; finish a packing.
+
+        Everything is read from disk anew.
+
+        Returns:
+            The files that were removed or written anew.
+
+        Raises:
+            DatasetError: the dataset is damaged.
+            StorageError: the disk refused.
+        """
+        with self._mutex:
+            self._stale = True
+            roll_forward(self.root)
+            self._info = read_info(self.root)
+            changed = rollback(self.root, self._info)
+            self._load()
+            return changed
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold off commits while the files on disk are rearranged; afterwards everything is read anew.
+
+        The dataset holds nothing that does not count when the block begins.
+
+        Raises:
+            DatasetError: the dataset is damaged.
+            StorageError: the disk refused.
+        """
+        with self._mutex:
+            self.rollback()
+            with self._cleaning_up():
+                yield
+            self._load()
+
+    def is_committed(self, folder: EpisodeFolder) -> int | None:
+        """The episode's index if it is in the dataset already, else None.
+
+        The intent in the episode's folder says which index it was about to get; `meta/episodes` says whether
+        it was this episode that got it.
+
+        Raises:
+            DatasetError: `meta/episodes` cannot be read.
+            StorageError: the disk refused.
+        """
+        with self._mutex:
+            self._refresh()
+            index = _read_intent(folder).get("episode_index", self.total_episodes)
+            if index >= self.total_episodes:
+                return None
+            files = counted_files(self.root, self._info)
+            file = next(file for file in files if file.first <= index < file.end)
+            return index if read_ids(file.path).get(index) == folder.id else None
+
+    def remove_empty(self) -> None:
+        """Delete the metadata of a dataset that never got an episode, unless some wait in staging.
+
+        Raises:
+            StateError: there are episodes.
+            StorageError: the disk refused.
+        """
+        with self._mutex:
+            if self.total_episodes:
+                raise StateError(f"{self.root} holds {self.total_episodes} episodes; it is not removed.")
+            if Staging(self.root).episode_paths():
+                return
+            self.rollback()
+            for name in (layout.INFO_PATH.split("/")[0], layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
+                storage.remove_tree(self.root / name)
+
+    def commit(self, folder: EpisodeFolder, encoded: EncodedEpisode) -> CommittedEpisode:
+        """Append one episode. Committing it again changes nothing.
+
+        When it fails, the dataset is as it was before and the episode can be committed later. Files that do
+        not count are removed; where the disk refuses that too, before the next commit or `open`.
+
+        Args:
+            folder: a complete episode. It is left in place, for the caller to delete.
+            encoded: its cameras; files inside the folder.
+
+        Returns:
+            Where it is now. The size is 0 when it had been committed before.
+
+        Raises:
+            StateError: the episode is not complete.
+            DatasetError: it has no rows, fewer than it should, or does not fit the dataset.
+            EncodeError: a camera is missing or does not have a frame for every row.
+            StorageError: the disk refused.
+        """
+        with self._mutex:
+            self._refresh()
+            index = self.is_committed(folder)
+            if index is not None:
+                intent = _read_intent(folder)
+                from_index, length = intent["from_index"], intent["length"]
+                return CommittedEpisode(index, length, from_index, from_index + length, 0)
+            check_episode(self.root, self._info, folder, encoded)
+            parts = assemble(self._info, self._tasks, folder, encoded)
+            with self._cleaning_up():
+                return self._write(folder, encoded, parts)
+
+    @contextlib.contextmanager
+    def _cleaning_up(self) -> Iterator[None]:
+        """When the block fails, remove what does not count: now if possible, else before the next use."""
+        try:
+            yield
+        except BaseException as error:
+            self._stale = True  # files may be there that do not count; even info.json may be new
+            if isinstance(error, Exception):
+                try:
+                    self.rollback()
+                except AiorecordError as problem:
+                    error.add_note(f"What is left of it could not be removed yet: {problem}")
+            raise
+
+    def _refresh(self) -> None:
+        """After a failure, find out what is on disk before anything is added to it."""
+        if self._stale:
+            self.rollback()
+
+    def _load(self) -> None:
+        """Read the ends that commits append to. The dataset holds nothing that does not count."""
+        info = self._info
+        files = counted_files(self.root, info)
+        self._schema = info.schema()
+        self._tasks = read_tasks(self.root)
+        self._stats: dict[str, FeatureStats] = (read_stats(self.root) or {}) if files else {}
+        self._last: dict[str, FileIndex] = last_locations(files, info)
+        schema = read_schema(files[-1].path) if files else episodes_schema(info.features)
+        self._log = EpisodeLog(self.root, schema, files[-1].index if files else None)
+        self._stale = False
+
+    def _write(self, folder: EpisodeFolder, encoded: EncodedEpisode, parts: Assembled) -> CommittedEpisode:
+        info, index, length = parts.info, self.total_episodes, parts.length
+        from_index, to_index = self.total_frames, info.total_frames
+        prefixes = ["data", *(f"videos/{key}" for key in self._schema.videos)]
+        places = {prefix: layout.next_loose(self._last.get(prefix)) for prefix in prefixes}
+        row: dict[str, Any] = {"episode_index": index, "tasks": parts.episode_tasks, "length": length}
+        row |= {"dataset_from_index": from_index, "dataset_to_index": to_index}
+        row |= location("meta/episodes", self._log.index) | stats_columns(parts.stats)
+        for prefix, place in places.items():
+            row |= location(prefix, place)
+        for key in self._schema.videos:
+            row |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": length / self.fps}
+        stats = aggregate([self._stats, parts.stats]) if self._stats else parts.stats
+
+        intent = {"episode_index": index, "from_index": from_index, "length": length}
+        storage.write_json(folder.path / EpisodeFolder.COMMIT, intent)
+        size = self._write_data(places["data"], parts.table)
+        for key in self._schema.videos:
+            target = self.root / layout.video_path(key, places[f"videos/{key}"])
+            size += self._add_video(folder.path / encoded.cameras[key].file, target)
+        if len(parts.tasks) > len(self._tasks):
+            write_tasks(self.root, parts.tasks)
+        self._log.write(row, folder.id)
+        storage.write_json(self.root / layout.STATS_PATH, to_json(stats))
+        write_info(self.root, info)
+
+        self._log.accept()
+        self._info, self._tasks, self._stats, self._last = info, parts.tasks, stats, places
+        return CommittedEpisode(index, length, from_index, to_index, size)
+
+    def _write_data(self, index: FileIndex, table: pa.Table) -> int:
+        path = self.root / layout.data_path(index)
+        with storage.replacing(path) as temporary:
+            write_table(temporary, table)
+        return path.stat().st_size
+
+    def _add_video(self, source: Path, target: Path) -> int:
+        with storage.replacing(target) as temporary:
+            link_or_copy(source, temporary)
+        return target.stat().st_size
+
+
+def _read_intent(folder: EpisodeFolder) -> dict[str, int]:
+    """What ``commit.json`` says, empty when there is no such file."""
+    path = folder.path / EpisodeFolder.COMMIT
+    with storage.storage_errors(path, "read"):
+        if not path.exists():
+            return {}
+        text = path.read_bytes()
+    try:
+        intent = json.loads(text)
+        return {name: int(intent[name]) for name in ("episode_index", "from_index", "length")}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}", path=path) from error

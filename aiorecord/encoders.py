@@ -1,0 +1,161 @@
+"""Encoder settings: lerobot's names, defaults and meanings, and their translation to codec options.
+
+Field names, defaults and the option tables follow lerobot 0.6.1 (`lerobot/configs/video.py`), because the
+same values are written to `info.json` and read back from it by lerobot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ConfigError
+
+HARDWARE_CODECS = (
+    "h264_videotoolbox",
+    "hevc_videotoolbox",
+    "h264_nvenc",
+    "hevc_nvenc",
+    "h264_vaapi",
+    "h264_qsv",
+)
+"""Hardware encoders that `vcodec=auto` tries, best first (lerobot's order)."""
+
+SOFTWARE_CODECS = ("h264", "hevc", "libsvtav1", "libaom-av1")
+ALIASES = {"av1": "libsvtav1", "libx264": "h264", "libx265": "hevc"}
+"""Names that stream probes and other tools use for the encoders above."""
+
+DEPTH_QUANTA = 4095
+"""The largest 12-bit depth code (lerobot's `DEPTH_QMAX`)."""
+
+
+@dataclass
+class VideoEncoderConfig:
+    """How a camera's final video is encoded.
+
+    Attributes:
+        vcodec: encoder; ``auto`` takes the best hardware encoder that really encodes, else `libsvtav1`.
+        pix_fmt: pixel format of the video.
+        g: distance of keyframes, in frames. None leaves it to the codec.
+        crf: quality, lower is better; translated to what the codec calls it.
+        preset: the codec's speed preset. None: 12 for `libsvtav1`, else the codec's own.
+        fast_decode: tuning for fast decoding, 0 is off.
+        video_backend: only ``pyav``.
+        extra_options: more codec options; they never override the fields above.
+    """
+
+    vcodec: str = "libsvtav1"
+    pix_fmt: str = "yuv420p"
+    g: int | None = 2
+    crf: int | float | None = 30
+    preset: int | str | None = None
+    fast_decode: int = 0
+    video_backend: str = "pyav"
+    extra_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Normalise names; raise ConfigError for what no codec could do."""
+        self.vcodec = ALIASES.get(self.vcodec, self.vcodec)
+        known = {"auto", *SOFTWARE_CODECS, *HARDWARE_CODECS}
+        if self.vcodec not in known:
+            raise ConfigError(
+                f"Unknown video codec {self.vcodec!r}. Choose one of: {', '.join(sorted(known))}.",
+                option="vcodec",
+            )
+        if self.video_backend != "pyav":
+            raise ConfigError(
+                f"video_backend {self.video_backend!r} is not supported, only 'pyav'.", option="video_backend"
+            )
+        if self.g is not None and (isinstance(self.g, bool) or int(self.g) != self.g or self.g < 1):
+            raise ConfigError(
+                f"g is the distance of keyframes in frames, at least 1, not {self.g!r}.", option="g"
+            )
+        if self.preset is None and self.vcodec == "libsvtav1":
+            self.preset = 12
+
+    @property
+    def is_depth(self) -> bool:
+        """Whether frames are 12-bit depth codes rather than RGB."""
+        return False
+
+    def codec_options(self, threads: int | None = None) -> dict[str, str]:
+        """The options given to the codec, as strings.
+
+        Args:
+            threads: threads per encoder, None leaves it to the codec (lerobot's `encoder_threads`).
+        """
+        options: dict[str, Any] = {"g": self.g}
+        match self.vcodec:
+            case "libsvtav1":
+                parts = [f"fast-decode={max(0, min(2, self.fast_decode or 0))}"]
+                if threads is not None:
+                    parts.append(f"lp={threads}")
+                options |= {"crf": self.crf, "preset": self.preset, "svtav1-params": ":".join(parts)}
+            case "h264" | "hevc":
+                tune = "fastdecode" if self.fast_decode else None
+                options |= {"crf": self.crf, "preset": self.preset, "tune": tune, "threads": threads}
+            case "libaom-av1":
+                row_mt = None if threads is None else 1
+                options |= {"crf": self.crf, "preset": self.preset, "threads": threads, "row-mt": row_mt}
+            case "h264_videotoolbox" | "hevc_videotoolbox":
+                if self.crf is not None:
+                    options["q:v"] = max(1, min(100, 100 - self.crf * 2))
+            case "h264_nvenc" | "hevc_nvenc":
+                options |= {"rc": 0, "qp": self.crf, "preset": self.preset}
+            case "h264_vaapi":
+                options["qp"] = self.crf
+            case "h264_qsv":
+                options |= {"global_quality": self.crf, "preset": self.preset}
+        for key, value in self.extra_options.items():
+            if options.get(key) is None:
+                options[key] = value
+        return {key: str(value) for key, value in options.items() if value is not None}
+
+    def info(self) -> dict[str, Any]:
+        """What lerobot stores of these settings as ``video.*`` (the codec itself is read off the file)."""
+        return {f"video.{key}": value for key, value in dataclasses.asdict(self).items() if key != "vcodec"}
+
+
+@dataclass
+class RGBEncoderConfig(VideoEncoderConfig):
+    """Settings for colour cameras (three 8-bit channels)."""
+
+
+@dataclass
+class DepthEncoderConfig(VideoEncoderConfig):
+    """Settings for depth cameras: 12-bit codes, by default HEVC lossless, and the quantiser's parameters.
+
+    Attributes:
+        depth_min: depth in metres that becomes code 0.
+        depth_max: depth in metres that becomes code 4095.
+        shift: offset in metres added before the logarithm.
+        use_log: quantise the logarithm of the depth (finer near the camera) rather than the depth.
+    """
+
+    vcodec: str = "hevc"
+    pix_fmt: str = "gray12le"
+    extra_options: dict[str, Any] = field(default_factory=lambda: {"x265-params": "lossless=1"})
+    depth_min: float = 0.01
+    depth_max: float = 10.0
+    shift: float = 3.5
+    use_log: bool = True
+
+    def __post_init__(self) -> None:
+        """Also check the quantiser's range."""
+        super().__post_init__()
+        if not self.depth_min < self.depth_max:
+            raise ConfigError(
+                f"depth_min ({self.depth_min} m) must be below depth_max ({self.depth_max} m).",
+                option="depth_min",
+            )
+        if self.use_log and self.depth_min + self.shift <= 0:
+            raise ConfigError(
+                f"depth_min + shift must be positive for a logarithm, got {self.depth_min} + {self.shift}.",
+                option="shift",
+            )
+
+    @property
+    def is_depth(self) -> bool:
+        """Whether frames are 12-bit depth codes rather than RGB."""
+        return True

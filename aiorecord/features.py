@@ -1,0 +1,335 @@
+"""LeRobot feature dicts and the check that a frame fits them. Pure: no I/O, no state.
+
+A feature dict maps a key to ``{"dtype": ..., "shape": ..., "names": ...}`` (and ``"info"`` for cameras), as
+in lerobot's ``meta/info.json``. Keys of cameras have dtype ``video`` (an MP4) or ``image`` (PNG in Parquet).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FeatureError, FrameError
+
+DEFAULT_FEATURES: dict[str, dict[str, Any]] = {
+    "timestamp": {"dtype": "float32", "shape": (1,), "names": None},
+    "frame_index": {"dtype": "int64", "shape": (1,), "names": None},
+    "episode_index": {"dtype": "int64", "shape": (1,), "names": None},
+    "index": {"dtype": "int64", "shape": (1,), "names": None},
+    "task_index": {"dtype": "int64", "shape": (1,), "names": None},
+}
+"""Columns that every dataset has and that no caller supplies (lerobot's `DEFAULT_FEATURES`)."""
+
+NUMERIC_DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+VISUAL_DTYPES = ("image", "video")
+MAX_DIMENSIONS = 5
+"""Parquet columns hold arrays of up to five dimensions (the `datasets` library's Array2D to Array5D)."""
+
+RESERVED_KEYS = frozenset({"task", "size"})
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature, checked.
+
+    Attributes:
+        key: its name, such as ``observation.images.front``.
+        dtype: a numpy dtype name, ``string``, ``image`` or ``video``.
+        shape: as given by the user; for cameras (H, W, C) or (C, H, W).
+        names: names of the elements or axes, or None.
+        info: lerobot's per-feature info (``is_depth_map``, ``depth_unit``, ``video.*``).
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: Any = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_video(self) -> bool:
+        """Stored as a video."""
+        return self.dtype == "video"
+
+    @property
+    def is_image(self) -> bool:
+        """Stored as images inside Parquet."""
+        return self.dtype == "image"
+
+    @property
+    def is_visual(self) -> bool:
+        """A camera, however it is stored."""
+        return self.dtype in VISUAL_DTYPES
+
+    @property
+    def is_depth(self) -> bool:
+        """A depth camera: one channel of uint16 millimetres or float32 metres."""
+        return self.is_visual and bool(self.info.get("is_depth_map") or self.info.get("video.is_depth_map"))
+
+    @cached_property
+    def size_hwc(self) -> tuple[int, int, int]:
+        """Height, width and channels of a camera, whichever way round `shape` is."""
+        if _channels_first(self.shape, self.names):
+            c, h, w = self.shape
+        else:
+            h, w, c = self.shape
+        return h, w, c
+
+    def as_dict(self) -> dict[str, Any]:
+        """The feature as lerobot writes it (shape as a list, for JSON)."""
+        value: dict[str, Any] = {"dtype": self.dtype, "shape": list(self.shape), "names": self.names}
+        if self.info:
+            value["info"] = dict(self.info)
+        return value
+
+
+@dataclass
+class CheckedFrame:
+    """A frame that fits the schema.
+
+    Attributes:
+        values: for each non-camera feature an array of its dtype and shape (not yet copied), or a str.
+        images: for each camera the pixels, not yet copied: colour as (H, W, C) uint8; depth as (H, W)
+            uint16 or float32.
+        task: the task given with this frame, or None.
+        nonfinite: keys of values that hold NaN or infinity.
+    """
+
+    values: dict[str, Any]
+    images: dict[str, NDArray[Any]]
+    task: str | None
+    nonfinite: tuple[str, ...]
+
+
+class Schema(Mapping[str, Feature]):
+    """The checked features of a dataset, without the default columns.
+
+    Args:
+        features: LeRobot's feature dict; default columns in it are ignored.
+
+    Raises:
+        FeatureError: a name, dtype or shape that no dataset could hold, or no feature at all.
+    """
+
+    def __init__(self, features: Mapping[str, Mapping[str, Any]]) -> None:
+        self._features = {
+            key: _check_feature(key, spec) for key, spec in features.items() if key not in DEFAULT_FEATURES
+        }
+        if not self._features:
+            raise FeatureError(
+                "A dataset needs at least one feature, such as 'observation.state' or 'action'."
+            )
+        self.cameras: dict[str, Feature] = {k: f for k, f in self._features.items() if f.is_visual}
+        self.columns: dict[str, Feature] = {k: f for k, f in self._features.items() if not f.is_visual}
+
+    def __getitem__(self, key: str) -> Feature:
+        return self._features[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._features)
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    @property
+    def videos(self) -> dict[str, Feature]:
+        """Cameras stored as video."""
+        return {key: feature for key, feature in self.cameras.items() if feature.is_video}
+
+    @property
+    def images(self) -> dict[str, Feature]:
+        """Cameras stored as images in Parquet."""
+        return {key: feature for key, feature in self.cameras.items() if feature.is_image}
+
+    def as_dict(self, *, defaults: bool = True) -> dict[str, dict[str, Any]]:
+        """LeRobot's feature dict, JSON-ready; with the default columns last, as lerobot orders them."""
+        out = {key: feature.as_dict() for key, feature in self._features.items()}
+        if defaults:
+            out |= {key: {**spec, "shape": list(spec["shape"])} for key, spec in DEFAULT_FEATURES.items()}
+        return out
+
+    def check(self, frame: Mapping[str, Any]) -> CheckedFrame:
+        """Check one frame against the features. Nothing is copied.
+
+        Args:
+            frame: a value for every feature; optionally ``"task"``. Numeric values are arrays of the
+                feature's dtype and shape (Python numbers and lists are converted). Cameras are (H, W, C)
+                or (C, H, W), uint8 or floats in [0, 1] (numpy, PIL or torch); depth is (H, W), (H, W, 1)
+                or (1, H, W), uint16 millimetres or float32 metres.
+
+        Raises:
+            FrameError: a key is missing or unknown, or a value has another shape or dtype.
+        """
+        if frame.keys() - {"task"} != self._features.keys():
+            raise self._key_error(frame)
+        task = frame.get("task")
+        if task is not None and not isinstance(task, str):
+            raise FrameError(f"The task must be a string, not {type(task).__name__}.", key="task")
+        values: dict[str, Any] = {}
+        nonfinite: list[str] = []
+        for key, feature in self.columns.items():
+            values[key] = value = _check_value(feature, frame[key])
+            if feature.dtype.startswith("float") and not np.isfinite(value).all():
+                nonfinite.append(key)
+        images = {key: _check_image(feature, frame[key]) for key, feature in self.cameras.items()}
+        return CheckedFrame(values, images, task, tuple(nonfinite))
+
+    def _key_error(self, frame: Mapping[str, Any]) -> FrameError:
+        missing = sorted(self._features.keys() - frame.keys())
+        unknown = sorted(frame.keys() - self._features.keys() - {"task"})
+        parts = []
+        if missing:
+            parts.append(f"missing: {', '.join(missing)}")
+        if given := sorted(set(unknown) & DEFAULT_FEATURES.keys()):
+            parts.append(f"filled in by aiorecord, do not pass: {', '.join(given)}")
+        if extra := sorted(set(unknown) - DEFAULT_FEATURES.keys()):
+            parts.append(f"unknown: {', '.join(extra)}")
+        return FrameError(f"The frame does not match the features ({'; '.join(parts)}).")
+
+
+def _check_feature(key: str, spec: Mapping[str, Any]) -> Feature:
+    check_key(key)
+    if not isinstance(spec, Mapping) or "dtype" not in spec or "shape" not in spec:
+        raise FeatureError(f"Feature {key!r} needs a dict with 'dtype' and 'shape', got {spec!r}.", key=key)
+    dtype, names, info = spec["dtype"], spec.get("names"), dict(spec.get("info") or {})
+    try:
+        shape = tuple(int(n) for n in spec["shape"])
+    except (TypeError, ValueError):
+        raise FeatureError(f"Feature {key!r}: shape must be a list of integers.", key=key) from None
+    if any(n < 1 for n in shape):
+        raise FeatureError(f"Feature {key!r}: shape {shape} has an empty dimension.", key=key)
+    if dtype in VISUAL_DTYPES:
+        return _check_camera(Feature(key, dtype, shape, names, info))
+    if dtype == "string":
+        if shape != (1,):
+            raise FeatureError(f"Feature {key!r}: a string has shape (1,), not {shape}.", key=key)
+    elif dtype not in NUMERIC_DTYPES:
+        raise FeatureError(
+            f"Feature {key!r}: dtype {dtype!r} cannot be stored. "
+            f"Use one of: {', '.join((*NUMERIC_DTYPES, 'string', *VISUAL_DTYPES))}.",
+            key=key,
+        )
+    if not 1 <= len(shape) <= MAX_DIMENSIONS:
+        raise FeatureError(
+            f"Feature {key!r}: shape {shape} must have 1 to {MAX_DIMENSIONS} dimensions; a scalar is (1,).",
+            key=key,
+        )
+    return Feature(key, dtype, shape, names, info)
+
+
+def _check_camera(feature: Feature) -> Feature:
+    if len(feature.shape) != 3 or feature.size_hwc[2] not in (1, 3):
+        raise FeatureError(
+            f"Camera {feature.key!r}: shape must be (height, width, 3) for colour or (height, width, 1) "
+            f"for depth (or channels first), not {feature.shape}.",
+            key=feature.key,
+        )
+    height, width, channels = feature.size_hwc
+    if channels == 3 and feature.is_depth:
+        raise FeatureError(
+            f"Camera {feature.key!r}: a depth map has one channel, not three.", key=feature.key
+        )
+    if channels == 1 and not feature.is_depth:
+        # lerobot flags every single-channel camera as depth when it derives features from a robot.
+        info = {**feature.info, "is_depth_map": True}
+        feature = Feature(feature.key, feature.dtype, feature.shape, feature.names, info)
+    if feature.is_video and (height % 2 or width % 2) and not feature.is_depth:
+        raise FeatureError(
+            f"Camera {feature.key!r}: video needs an even width and height, not {width}x{height}. "
+            "Crop a pixel, or store it as dtype 'image'.",
+            key=feature.key,
+        )
+    return feature
+
+
+def check_key(key: object) -> None:
+    """Check a feature name: it becomes a folder name and a column name.
+
+    Raises:
+        FeatureError: it is empty, too long, reserved, or holds a separator or control character.
+    """
+    if not isinstance(key, str) or not key:
+        raise FeatureError(f"A feature name must be a non-empty string, not {key!r}.")
+    if key in RESERVED_KEYS:
+        raise FeatureError(f"{key!r} is reserved; a feature cannot have that name.", key=key)
+    bad = sorted({c for c in key if c in '/\\:*?"<>|' or not c.isprintable()})
+    if bad or key.startswith((".", " ")) or key.endswith((".", " ")) or len(key.encode()) > 200:
+        why = f"contains {', '.join(map(repr, bad))}" if bad else "cannot be a folder name"
+        raise FeatureError(f"Feature name {key!r} {why}; use letters, digits, '.', '_' and '-'.", key=key)
+
+
+def _channels_first(shape: tuple[int, ...], names: Any) -> bool:
+    if isinstance(names, list | tuple) and len(names) == 3:
+        if str(names[0]).lower().startswith("channel"):
+            return True
+        if str(names[2]).lower().startswith("channel"):
+            return False
+    return shape[-1] not in (1, 3) and shape[0] in (1, 3)
+
+
+def _check_value(feature: Feature, value: Any) -> Any:
+    key = feature.key
+    if feature.dtype == "string":
+        if not isinstance(value, str):
+            raise FrameError(f"{key!r} must be a string, not {type(value).__name__}.", key=key)
+        return value
+    expected = np.dtype(feature.dtype)
+    array = _as_array(key, value)
+    if array.dtype != expected:
+        # Python numbers and lists have no dtype of their own; arrays of another dtype are a mistake.
+        untyped = isinstance(value, bool | int | float | list | tuple)
+        if not untyped or not np.can_cast(array.dtype, expected, "same_kind"):
+            raise FrameError(f"{key!r} has dtype {array.dtype}, expected {expected}.", key=key)
+        array = array.astype(expected)
+    if array.shape != feature.shape:
+        if array.shape == () and feature.shape == (1,):
+            return array.reshape(1)
+        raise FrameError(f"{key!r} has shape {array.shape}, expected {feature.shape}.", key=key)
+    return array
+
+
+def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
+    key, (height, width, channels) = feature.key, feature.size_hwc
+    array = _as_array(key, value)
+    if array.shape == (channels, height, width) and array.shape != (height, width, channels):
+        array = array.transpose(1, 2, 0)
+    elif channels == 1 and array.shape == (height, width):
+        array = array[..., None]
+    elif array.shape != (height, width, channels):
+        raise FrameError(
+            f"{key!r} has shape {array.shape}, expected {(height, width, channels)} or "
+            f"{(channels, height, width)}.",
+            key=key,
+        )
+    if feature.is_depth:
+        if array.dtype not in (np.uint16, np.float32):
+            raise FrameError(
+                f"{key!r} has dtype {array.dtype}; depth is uint16 millimetres or float32 metres.", key=key
+            )
+        return array[..., 0]
+    if array.dtype == np.uint8:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        raise FrameError(f"{key!r} has dtype {array.dtype}; pixels are uint8, or floats in [0, 1].", key=key)
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise FrameError(f"{key!r} holds floats from {low:g} to {high:g}; pixels must be in [0, 1].", key=key)
+    return np.asarray(np.rint(array * 255), dtype=np.uint8)
+
+
+def _as_array(key: str, value: Any) -> NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # whatever a foreign __array__ raises
+        raise FrameError(f"{key!r} cannot be read as an array: {error}", key=key) from error
+    if array.dtype == object:
+        raise FrameError(f"{key!r} is not a regular array ({type(value).__name__}).", key=key)
+    return array

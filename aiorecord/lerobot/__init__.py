@@ -1,0 +1,34 @@
+"""LeRobot inside: what needs the real `lerobot` package (``pip install aiorecord[lerobot]``).
+
+Names are imported when they are first used: importing this package imports neither lerobot nor torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dataset import AsyncLeRobotDataset, enable_async_saving
+    from .saver import AsyncEpisodeSaver
+
+_HOMES = {
+    "AsyncEpisodeSaver": "saver",
+    "AsyncLeRobotDataset": "dataset",
+    "enable_async_saving": "dataset",
+}
+"""Public names and the modules they live in."""
+
+__all__ = ["AsyncEpisodeSaver", "AsyncLeRobotDataset", "enable_async_saving"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,182 @@
+"""lerobot's own recording script, unmodified, on aiorecord's writer.
+
+::
+
+    python -m aiorecord.lerobot.record --robot.type=so101_follower ... --dataset.single_task="Grab the cube"
+
+Takes the flags of `lerobot-record`, and those of `SavingFlags`. Episodes are saved behind the robot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from .dataset import AsyncLeRobotDataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SavingFlags:
+    """What the script can be told besides lerobot's flags.
+
+    Attributes:
+        async_saving: save episodes behind the robot; False saves each one in the foreground.
+        async_save_queue_size: episodes that may wait; when that many do, the next one is saved in the
+            foreground.
+        async_save_timeout: seconds a save may go without progress before it is given up (its data stays in
+            staging).
+    """
+
+    async_saving: bool = True
+    async_save_queue_size: int = 10
+    async_save_timeout: float = 300.0
+
+
+HELP = """saving behind the robot (aiorecord):
+  --dataset.async_saving bool
+                        Save episodes behind the robot; false saves each in the foreground. (default: true)
+  --dataset.async_save_queue_size int
+                        Saves that may wait; when full, the next is made in the foreground. (default: 10)
+  --dataset.async_save_timeout float
+                        Seconds a save may go without progress before it is given up; its data stays in
+                        staging. (default: 300)
+
+lerobot-record:
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Record as a command line says.
+
+    Args:
+        argv: arguments without the program's name.
+
+    Returns:
+        The exit code: 0 done, 1 when an episode could not be saved (it stays in staging).
+
+    Raises:
+        SystemExit: the flags are wrong, or help was asked for.
+        Exception: what lerobot's script raises.
+    """
+    flags, rest = parse_flags(argv)
+    if {"-h", "--help"} & set(rest):
+        sys.stdout.write(HELP)
+    from lerobot.scripts import lerobot_record
+
+    with recording_with(lerobot_record, flags) as opened, _arguments(rest):
+        lerobot_record.main()
+    failed = [failure for dataset in opened for failure in _failures(dataset)]
+    for failure in failed:
+        sys.stderr.write(f"Episode {failure.episode_id} was not saved: {failure.error}\n")
+    return 1 if failed else 0
+
+
+def main() -> int:
+    """`run` with this process's arguments."""
+    return run(sys.argv[1:])
+
+
+def parse_flags(argv: Sequence[str]) -> tuple[SavingFlags, list[str]]:
+    """Take `SavingFlags` out of a command line; the rest is lerobot's.
+
+    Raises:
+        SystemExit: a value cannot be read.
+    """
+    parser = argparse.ArgumentParser("aiorecord lerobot-record", add_help=False, allow_abbrev=False)
+    parser.add_argument("--dataset.async_saving", dest="async_saving", type=_boolean, default=True)
+    parser.add_argument("--dataset.async_save_queue_size", dest="async_save_queue_size", type=int, default=10)
+    parser.add_argument("--dataset.async_save_timeout", dest="async_save_timeout", type=float, default=300.0)
+    known, rest = parser.parse_known_args(list(argv))
+    return SavingFlags(**vars(known)), rest
+
+
+@contextlib.contextmanager
+def recording_with(module: Any, flags: SavingFlags | None = None) -> Iterator[list[AsyncLeRobotDataset]]:
+    """Within the block, a script of lerobot's makes its datasets with aiorecord's writer.
+
+    Args:
+        module: the script, such as ``lerobot.scripts.lerobot_record`` or ``lerobot.rollout.context``; its
+            name ``LeRobotDataset`` is replaced.
+        flags: how episodes are saved.
+
+    Yields:
+        The datasets that were made so far.
+    """
+    original = module.LeRobotDataset
+    opened: list[AsyncLeRobotDataset] = []
+    module.LeRobotDataset = _dataset_class(flags or SavingFlags(), opened)
+    try:
+        yield opened
+    finally:
+        module.LeRobotDataset = original
+
+
+def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> type[AsyncLeRobotDataset]:
+    from .dataset import AsyncLeRobotDataset
+
+    class RecordingDataset(AsyncLeRobotDataset):
+        """Saves behind the script that calls `save_episode`. Its count includes what is on its way."""
+
+        resume_waits = not flags.async_saving
+        recorder_options: ClassVar[dict[str, Any]] = {
+            "save_queue_size": flags.async_save_queue_size,
+            "save_timeout": flags.async_save_timeout,
+        }
+
+        @classmethod
+        def create(cls, *args: Any, **kwargs: Any) -> Self:
+            dataset = super().create(*args, **kwargs)
+            opened.append(dataset)
+            return dataset
+
+        @classmethod
+        def resume(cls, *args: Any, **kwargs: Any) -> Self:
+            dataset = super().resume(*args, **kwargs)
+            opened.append(dataset)
+            return dataset
+
+        @property
+        def num_episodes(self) -> int:
+            if self.writer is None or self.writer._finalized:
+                return int(super().num_episodes)
+            return self.writer.recorder.expected_episodes
+
+        def save_episode(self, episode_data: Any = None, parallel_encoding: bool = True) -> None:
+            writer = self._check_writable("save_episode")
+            if not flags.async_saving or not writer.save_behind(episode_data):
+                super().save_episode(episode_data, parallel_encoding)
+
+    return RecordingDataset
+
+
+def _failures(dataset: AsyncLeRobotDataset) -> list[Any]:
+    return [] if dataset.writer is None else dataset.writer.recorder.failures
+
+
+@contextlib.contextmanager
+def _arguments(arguments: Sequence[str]) -> Iterator[None]:
+    """Within the block, these are the process's arguments: lerobot reads them itself."""
+    before = sys.argv
+    sys.argv = ["lerobot-record", *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
+    return text.lower() == "true"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,576 @@
+"""The recorder: capture, saver and dataset writer joined behind one object."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from .capture.budget import ByteBudget
+from .capture.episode import CaptureStatus, EpisodeCapture
+from .capture.staging import EpisodeFolder, Staging
+from .clock import Clock, SystemClock, Ticker
+from .dataset.lock import DatasetLock
+from .dataset.pack import PackResult, pack
+from .dataset.recover import salvage
+from .dataset.videos import check_encoder
+from .dataset.workers import WorkerPool
+from .dataset.writer import DatasetWriter
+from .encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
+from .episode import Episode
+from .errors import AiorecordError, ConfigError, FrameError, SaveError, StateError
+from .features import CheckedFrame, Schema
+from .options import check_repo_id, parse_options, resolve_root
+from .robots.base import Robot, Teleoperator
+from .robots.schema import build_frame
+from .saver import AsyncEpisodeSaver, default_encode_workers
+from .saves import EpisodeSave, Stage
+from .tasks import TaskOwner
+from .threads import Threads
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RecorderStatus:
+    """A snapshot of a recorder.
+
+    Attributes:
+        root: the dataset's folder.
+        episodes: committed episodes.
+        frames: committed frames.
+        episode: the live capture, None between episodes.
+        saves: the saver's `get_status()`.
+        pending: saves that are not committed yet, oldest first.
+        queued_bytes: memory held by frames that wait for the capture encoders.
+        nonfinite_frames: accepted frames that held NaN or infinity.
+    """
+
+    root: Path
+    episodes: int
+    frames: int
+    episode: CaptureStatus | None
+    saves: dict[str, Any]
+    pending: list[EpisodeSave]
+    queued_bytes: int
+    nonfinite_frames: int
+
+
+class Recorder:
+    """Records episodes into a LeRobotDataset v3.0 while the event loop runs the robot.
+
+    Use it as an async context manager, or `aiorecord.open` and `aclose`.
+
+    Leaving the block commits every ended episode, packs the files and releases the dataset. Cancelling that
+    wait leaves what is not encoded yet in staging and closes at once. When a save failed and nobody awaited
+    it, leaving the block raises its `SaveError`.
+
+    Args:
+        repo_id: the dataset's name, ``name`` or ``user/name``.
+        fps: frames per second, a positive integer.
+        features: LeRobot's feature dict.
+        clock: the clock of ticks and reports.
+        options: the fields of `RecorderOptions`.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+        FeatureError: features that no dataset could hold.
+    """
+
+    def __init__(
+        self,
+        repo_id: str,
+        *,
+        fps: int,
+        features: Mapping[str, Mapping[str, Any]],
+        clock: Clock | None = None,
+        **options: Any,
+    ) -> None:
+        self.options = parse_options(options)
+        self.repo_id = check_repo_id(repo_id)
+        if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
+            raise ConfigError(
+                f"fps must be a whole number of frames per second, 1 or more, not {fps!r}.", option="fps"
+            )
+        self.fps = fps
+        self.schema = Schema(features)
+        self.features = self.schema.as_dict(defaults=False)
+        self.root = resolve_root(self.repo_id, self.options.root)
+        self.clock: Clock = clock or SystemClock()
+        self.encoders: dict[str, VideoEncoderConfig] = {}
+        self.packed: PackResult | None = None
+        self._owns_clock = clock is None
+        self._budget = ByteBudget(int(self.options.buffer_mb * 2**20))
+        self._threads = Threads(3, "aiorecord")
+        self._tasks = TaskOwner("aiorecord-recorder")
+        self._lock = DatasetLock(self.root)
+        self._staging = Staging(self.root)
+        self._saver: AsyncEpisodeSaver | None = None
+        self._writer: DatasetWriter | None = None
+        self._created = False
+        self._pool: WorkerPool | None = None
+        self._prepared: asyncio.Task[None] | None = None
+        self._ready: EpisodeCapture | None = None
+        self._prepare_error: AiorecordError | None = None
+        self._episode: Episode | None = None
+        self._last: EpisodeSave | None = None
+        self._failed: list[EpisodeSave] = []
+        self._nonfinite_frames = 0
+        self._opened = False
+        self._closing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+        if error is None:
+            self._raise_unobserved()
+
+    @property
+    def saver(self) -> AsyncEpisodeSaver:
+        """The saver behind this recorder.
+
+        Raises:
+            StateError: the recorder is not open.
+        """
+        if self._saver is None:
+            raise StateError(
+                "The recorder is not open: use `async with Recorder(...)` or `await aiorecord.open`."
+            )
+        return self._saver
+
+    @property
+    def writer(self) -> DatasetWriter:
+        """The dataset's writer.
+
+        Raises:
+            StateError: the recorder is not open.
+        """
+        if self._writer is None:
+            raise StateError(
+                "The recorder is not open: use `async with Recorder(...)` or `await aiorecord.open`."
+            )
+        return self._writer
+
+    async def open(self) -> None:
+        """Check the codecs by opening them, lock the dataset, create or continue it, prepare to record.
+
+        Cancelling it closes what was opened.
+
+        Raises:
+            CodecUnavailableError: a codec cannot be opened as configured; nothing was written.
+            DatasetLockedError: another process records into the dataset.
+            DatasetError: the folder holds something else, or a dataset that does not match.
+            StorageError: the disk refused.
+            StateError: it was opened before.
+        """
+        if self._opened:
+            raise StateError("A recorder is opened once; make a new one.")
+        self._opened = True
+        try:
+            await self._open()
+        except BaseException:
+            await self.aclose(drain=False)
+            raise
+
+    def episode(self, task: str = "", *, hold: bool = False) -> Episode:
+        """An episode to record, as an async context manager.
+
+        Args:
+            task: what is being done, in words.
+            hold: encode the episode when it ends, but commit it only when its save is released (the next
+                episode and `aclose` do that too), so that it can be taken back until then.
+        """
+        return Episode(self, task, hold)
+
+    def ticks(self, seconds: float | None = None, *, fps: float | None = None) -> Ticker:
+        """Deadlines at the dataset's rate: ``async for tick in recorder.ticks(seconds=10)``.
+
+        Args:
+            seconds: stop after this time; None goes on until `Ticker.end` or a break.
+            fps: another rate.
+        """
+        return Ticker(self.clock, self.fps if fps is None else fps, seconds)
+
+    async def record(
+        self, robot: Robot, teleop: Teleoperator, *, seconds: float, task: str = ""
+    ) -> EpisodeSave:
+        """Record one episode: observe, ask the teleoperator, act, add the frame, at the dataset's rate.
+
+        Returns:
+            The handle of its save, when the episode has ended (not when it is saved).
+
+        Raises:
+            SourceError: the robot or teleoperator failed; the partial episode stays in staging.
+        """
+        async with self.episode(task) as episode:
+            async for _ in self.ticks(seconds):
+                episode.add_frame(await control_step(robot, teleop, self.features))
+        assert episode.save is not None
+        return episode.save
+
+    async def take_back(self, save: EpisodeSave) -> bool:
+        """Drop an ended episode that is not committed yet.
+
+        Returns:
+            False when it is too late.
+        """
+        return await self.saver.discard(save)
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every ended episode is committed or failed; held ones are released.
+
+        Returns:
+            False when `timeout` seconds passed first.
+        """
+        for save in self.saver.pending:
+            save.release()
+        return await self.saver.wait_for_completion(timeout)
+
+    async def pack(self, progress: Callable[[int, int], None] | None = None) -> PackResult:
+        """Merge the files of single episodes into lerobot's file sizes, by stream copy.
+
+        Cancelling waits for the packing to end.
+
+        Args:
+            progress: called from a thread with bytes done and bytes in all.
+        """
+        self.packed = await self._threads.run(pack, self.writer, progress)
+        return self.packed
+
+    def get_status(self) -> RecorderStatus:
+        """A snapshot; cheap."""
+        capture = self._episode._capture if self._episode is not None else None
+        writer = self._writer
+        return RecorderStatus(
+            root=self.root,
+            episodes=writer.total_episodes if writer else 0,
+            frames=writer.total_frames if writer else 0,
+            episode=capture.status() if capture is not None else None,
+            saves=self._saver.get_status() if self._saver else {},
+            pending=self._saver.pending if self._saver else [],
+            queued_bytes=self._budget.used,
+            nonfinite_frames=self._nonfinite_frames,
+        )
+
+    async def aclose(self, *, drain: bool = True) -> None:
+        """Close: commit what is pending, pack, release the dataset. Idempotent.
+
+        Cancelling it leaves what is not committed in staging, closes the rest in order, then raises
+        `asyncio.CancelledError`.
+
+        Args:
+            drain: False leaves what is not committed in staging at once.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(drain), name="aiorecord-recorder-close")
+        elif not drain:
+            self._abandon()
+        cancelled: asyncio.CancelledError | None = None
+        while not self._closing.done():
+            try:
+                await asyncio.shield(self._closing)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._abandon()
+        if cancelled is not None:
+            raise cancelled
+        self._closing.result()
+
+    async def _open(self) -> None:
+        await self._tasks.start()
+        executor = self.options.encode_executor
+        workers = self.options.encode_workers or default_encode_workers()
+        if executor is None:
+            executor = self._pool = WorkerPool(workers)
+        await self._check_encoders(executor)
+        await self._threads.run(self._open_dataset)
+        self._saver = AsyncEpisodeSaver(
+            self.writer,
+            max_queue_size=self.options.save_queue_size,
+            save_timeout=self.options.save_timeout,
+            encode_executor=executor,
+            encode_workers=workers,
+            clock=self.clock,
+        )
+        await self._saver.start()
+        if self.options.resume:
+            await self._finish_staged()
+        self._prepare()
+        await self._prepared_capture()
+
+    async def _check_encoders(self, executor: Executor) -> None:
+        """Open every codec for real, in a worker: here it would hold the GIL and leave threads behind."""
+        for is_depth in (False, True):
+            cameras = [f for f in self.schema.videos.values() if f.is_depth == is_depth]
+            for height, width in sorted({f.size_hwc[:2] for f in cameras}):
+                encoder = self.options.depth_encoder if is_depth else self.options.rgb_encoder
+                future = executor.submit(
+                    check_encoder, encoder, width, height, self.fps, self.options.encoder_threads
+                )
+                vcodec = await asyncio.wrap_future(future)
+                if vcodec != encoder.vcodec:  # "auto" was resolved
+                    if isinstance(encoder, DepthEncoderConfig):
+                        self.options.depth_encoder = replace(encoder, vcodec=vcodec)
+                    elif isinstance(encoder, RGBEncoderConfig):
+                        self.options.rgb_encoder = replace(encoder, vcodec=vcodec)
+        for key, feature in self.schema.videos.items():
+            self.encoders[key] = self.options.depth_encoder if feature.is_depth else self.options.rgb_encoder
+
+    def _open_dataset(self) -> None:
+        options = self.options
+        exists = (self.root / "meta" / "info.json").exists()
+        if options.resume and exists:
+            self._lock.acquire()
+            self._writer = DatasetWriter.open(
+                self.root, schema=self.schema, fps=self.fps, robot_type=options.robot_type
+            )
+            return
+        if not exists:
+            # Refuse a foreign folder before the lock makes files in it.
+            DatasetWriter.check_new(self.root)
+            self._created = True
+        self._lock.acquire()
+        self._writer = DatasetWriter.create(
+            self.root,
+            fps=self.fps,
+            schema=self.schema,
+            robot_type=options.robot_type,
+            chunks_size=options.chunks_size,
+            data_files_size_in_mb=options.data_files_size_in_mb,
+            video_files_size_in_mb=options.video_files_size_in_mb,
+        )
+
+    async def _finish_staged(self) -> None:
+        """Hand what an earlier session left in staging to the saver, ahead of everything new."""
+        found = await self._threads.run(salvage, self.writer, self._staging)
+        self.saver.submit_recovered(
+            [self._save_of(f, f.manifest.task, f.manifest.length or 0, hold=False) for f in found.ready]
+        )
+
+    def _prepare(self) -> None:
+        self._prepared = self._tasks.create(self._prepare_next(), "aiorecord-prepare-episode")
+
+    async def _prepare_next(self) -> None:
+        self._prepare_error = None
+        try:
+            await self._threads.run(self._keep_prepared)
+        except AiorecordError as error:  # raised to whoever begins the next episode
+            self._prepare_error = error
+
+    def _keep_prepared(self) -> None:
+        # Kept from within the thread: if the task that waits for it is cancelled, it must still be found.
+        self._ready = self._prepare_capture()
+
+    def _prepare_capture(self) -> EpisodeCapture:
+        options = self.options
+        return EpisodeCapture.prepare(
+            self._staging,
+            schema=self.schema,
+            fps=self.fps,
+            rgb_encoder=options.rgb_encoder,
+            depth_encoder=options.depth_encoder,
+            encoder_threads=options.encoder_threads,
+            robot_type=options.robot_type,
+            budget=self._budget,
+        )
+
+    async def _prepared_capture(self) -> EpisodeCapture:
+        if self._ready is None and self._prepare_error is not None:
+            self._prepare()  # what failed may work now: the disk has room again
+        assert self._prepared is not None
+        await asyncio.wait((self._prepared,))
+        if self._prepare_error is not None:
+            raise self._prepare_error
+        if self._ready is None:
+            raise StateError("The recorder is closed.")
+        return self._ready
+
+    async def _begin(self, episode: Episode) -> EpisodeCapture:
+        if not self._opened or self._saver is None:
+            raise StateError(
+                "The recorder is not open: use `async with Recorder(...)` or `await aiorecord.open`."
+            )
+        if self._closing is not None:
+            raise StateError("The recorder is closed.")
+        if self._episode is not None:
+            raise StateError("An episode is being recorded already; end it before the next begins.")
+        self._episode = episode
+        try:
+            capture = await self._prepared_capture()
+        except BaseException:
+            self._episode = None
+            raise
+        self._ready = None
+        self._prepare()
+        if self._last is not None:
+            self._last.release()
+        return capture
+
+    def _check(self, frame: Mapping[str, Any]) -> CheckedFrame:
+        checked = self.schema.check(frame)
+        if checked.nonfinite:
+            keys = ", ".join(checked.nonfinite)
+            if self.options.nonfinite == "refuse":
+                raise FrameError(f"The frame holds NaN or infinity in {keys}.", key=checked.nonfinite[0])
+            self._nonfinite_frames += 1
+            if self._nonfinite_frames == 1:
+                logger.warning(
+                    "A frame holds NaN or infinity in %s; recorded as it is, counted from now on.", keys
+                )
+        return checked
+
+    async def _end(self, episode: Episode, error: BaseException | None) -> None:
+        """Leave an episode's block."""
+        capture, self._episode = episode._capture, None
+        episode._state = "ended"
+        if capture is None:
+            return
+        if episode._discarded:
+            # Behind the robot: deleting a long episode takes a while, and the next one may start now.
+            self._tasks.create(self._drop(capture), f"aiorecord-discard-{capture.id}")
+        elif error is not None:
+            await self._keep_partial(capture, error)
+        elif capture.length == 0:
+            await self._threads.run(capture.discard)
+            raise StateError("The episode has no frames: nothing was saved. Call add_frame, or discard().")
+        else:
+            save = self._save_of(capture, episode.task, capture.length, hold=episode._hold)
+            episode.save = self._last = save
+            if not self.options.async_saving:
+                await self.saver.save_now(save)
+            elif not self.saver.submit_episode(save):
+                logger.warning(
+                    "The save queue is full (%d): episode %s is saved in the foreground. A larger "
+                    "save_queue_size or a faster codec keeps the robot going.",
+                    self.options.save_queue_size,
+                    capture.id,
+                )
+                await self.saver.save_now(save)
+
+    async def _drop(self, capture: EpisodeCapture) -> None:
+        try:
+            await self._threads.run(capture.discard)
+        except AiorecordError as error:
+            logger.warning("A discarded episode could not be deleted from %s: %s", capture.path, error)
+
+    async def _keep_partial(self, capture: EpisodeCapture, error: BaseException) -> None:
+        if capture.length == 0:
+            await self._threads.run(capture.discard)
+            return
+        note = (
+            f"{capture.length} frames of the interrupted episode are kept in {capture.path}; "
+            "`aiorecord recover` or resume=True finishes it."
+        )
+        try:
+            await self._threads.run(capture.finish, True)
+        except AiorecordError as problem:
+            note = f"The interrupted episode is kept in {capture.path} as far as it got to disk ({problem})."
+        error.add_note(note)
+        logger.warning(note)
+
+    def _save_of(
+        self, source: EpisodeCapture | EpisodeFolder, task: str, length: int, *, hold: bool
+    ) -> EpisodeSave:
+        save = EpisodeSave(source, task=task, length=length, now_ns=self.clock.now_ns, hold=hold)
+        save.on_failure = self._failed.append
+        return save
+
+    def _raise_unobserved(self) -> None:
+        failed = [save for save in self._failed if save.stage is Stage.FAILED and not save.observed]
+        if not failed:
+            return
+        first = failed[0]
+        raise SaveError(
+            f"{len(failed)} episode(s) could not be saved and stay in staging "
+            f"({', '.join(save.episode_id for save in failed)}): {first.error}. "
+            "Run `aiorecord recover` on the dataset.",
+            episode_id=first.episode_id,
+            staging=first.folder.path if first.folder else None,
+        ) from first.error
+
+    def _abandon(self) -> None:
+        if self._saver is not None:
+            self._saver.abandon()
+
+    async def _close(self, drain: bool) -> None:
+        try:
+            if self._episode is not None:
+                await self._end(self._episode, StateError("The recorder was closed while it recorded."))
+            if self._saver is not None:
+                complete = await self._saver.stop(wait=drain)
+                if (
+                    complete
+                    and self.options.pack
+                    and drain
+                    and self.packed is None
+                    and self._writer is not None
+                ):
+                    await self.pack()
+        finally:
+            await self._release()
+
+    async def _release(self) -> None:
+        try:
+            await self._tasks.aclose()
+            if self._ready is not None:
+                await self._threads.run(self._ready.discard)
+            await self._threads.run(self._release_dataset)
+        finally:
+            if self._pool is not None:
+                await self._threads.run(self._pool.shutdown)
+            await self._threads.aclose()
+            if self._owns_clock:
+                self.clock.close()
+
+    def _release_dataset(self) -> None:
+        if not self._lock.held:
+            return
+        self._staging.tidy()
+        try:
+            if self._created and self._writer is not None and self._writer.total_episodes == 0:
+                self._writer.remove_empty()
+        finally:
+            self._lock.release()
+            if self._created:
+                with contextlib.suppress(OSError):  # it holds a dataset: the usual case
+                    self.root.rmdir()
+
+
+async def control_step(
+    robot: Robot, teleop: Teleoperator, features: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """One turn of teleoperation: observe, ask the teleoperator, act.
+
+    Args:
+        robot: connected.
+        teleop: connected.
+        features: of the dataset, such as `Recorder.features`.
+
+    Returns:
+        The frame: the observation, and the teleoperator's action (what lerobot records by default).
+    """
+    observation = await robot.get_observation()
+    action = await teleop.get_action()
+    await robot.send_action(action)
+    return build_frame(features, observation, action)
+
+
+async def open_recorder(repo_id: str, **arguments: Any) -> Recorder:
+    """Open a `Recorder` without a block, for notebooks; close it with `await recorder.aclose()`.
+
+    Takes the arguments of `Recorder` and raises what `Recorder.open` raises.
+    """
+    recorder = Recorder(repo_id, **arguments)
+    await recorder.open()
+    return recorder

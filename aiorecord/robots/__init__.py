@@ -1,0 +1,49 @@
+"""Robots and teleoperators: what one must offer, and those that come with aiorecord."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import BlockingRobot, BlockingTeleoperator, Features, Robot, Teleoperator, Values
+from .replay import ReplayRobot, ReplayRobotConfig, ReplayTeleopConfig, ReplayTeleoperator
+from .schema import build_frame, dataset_features
+from .sim import CameraSpec, SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
+from .threaded import CallTiming, SlowCall, ThreadedRobot, ThreadedTeleoperator
+
+__all__ = [
+    "ROBOTS",
+    "TELEOPERATORS",
+    "BlockingRobot",
+    "BlockingTeleoperator",
+    "CallTiming",
+    "CameraSpec",
+    "Features",
+    "ReplayRobot",
+    "ReplayRobotConfig",
+    "ReplayTeleopConfig",
+    "ReplayTeleoperator",
+    "Robot",
+    "SimRobot",
+    "SimRobotConfig",
+    "SimTeleopConfig",
+    "SimTeleoperator",
+    "SlowCall",
+    "Teleoperator",
+    "ThreadedRobot",
+    "ThreadedTeleoperator",
+    "Values",
+    "build_frame",
+    "dataset_features",
+]
+
+ROBOTS: dict[str, tuple[type[Any], type[Any]]] = {
+    "sim": (SimRobotConfig, SimRobot),
+    "replay": (ReplayRobotConfig, ReplayRobot),
+}
+"""Robots by the name that the command line uses: configuration class and robot class."""
+
+TELEOPERATORS: dict[str, tuple[type[Any], type[Any]]] = {
+    "sim": (SimTeleopConfig, SimTeleoperator),
+    "replay": (ReplayTeleopConfig, ReplayTeleoperator),
+}
+"""Teleoperators, likewise."""

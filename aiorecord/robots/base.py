@@ -1,0 +1,176 @@
+"""What aiorecord asks of a robot and of a teleoperator, awaited or blocking.
+
+Features are LeRobot *dataset* feature dicts, keyed as recorded, and observations and actions are dicts with
+those keys::
+
+    robot.observation_features   {"observation.state": {"dtype": "float32", "shape": (6,), "names": [...]},
+                                  "observation.images.front": {"dtype": "video", "shape": (480, 640, 3), ...}}
+    teleoperator.action_features {"action": {"dtype": "float32", "shape": (6,), "names": [...]}}
+
+so that ``{**observation, **action}`` is a frame and ``{**robot.observation_features,
+**teleoperator.action_features}`` a feature dict. LeRobot's flat hardware style (``{"shoulder_pan.pos": float,
+"front": (480, 640, 3)}``) is accepted as well: `aiorecord.robots.schema` turns either into the former.
+
+What a method raises reaches the record loop as it is; `aiorecord.robots.threaded` and the robots of this
+package raise `SourceError`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+type Features = dict[str, Any]
+"""LeRobot's feature dict (key to ``{"dtype", "shape", "names"}``), or its flat hardware style."""
+
+type Values = dict[str, Any]
+"""An observation or an action, keyed like the features that describe it."""
+
+
+@runtime_checkable
+class Robot(Protocol):
+    """A robot driven from the event loop. Its methods are never called concurrently."""
+
+    @property
+    def name(self) -> str:
+        """The robot's type, stored as ``robot_type`` in the dataset."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """Between a `connect` that succeeded and `disconnect`."""
+        ...
+
+    @property
+    def observation_features(self) -> Features:
+        """What `get_observation` returns. Known before `connect`."""
+        ...
+
+    @property
+    def action_features(self) -> Features:
+        """What `send_action` takes. Known before `connect`."""
+        ...
+
+    async def connect(self) -> None:
+        """Open the hardware. If it raises or is cancelled, `disconnect` is still called."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Release the hardware. Idempotent, and safe after a `connect` that failed."""
+        ...
+
+    async def get_observation(self) -> Values:
+        """The newest observation. Arrays in it belong to the caller until the next call at least."""
+        ...
+
+    async def send_action(self, action: Values) -> Values:
+        """Move towards an action.
+
+        Returns:
+            The action actually sent, for instance clipped to the joint limits.
+        """
+        ...
+
+
+@runtime_checkable
+class Teleoperator(Protocol):
+    """A source of actions driven from the event loop. Its methods are never called concurrently."""
+
+    @property
+    def name(self) -> str:
+        """The teleoperator's type, for messages."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """Between a `connect` that succeeded and `disconnect`."""
+        ...
+
+    @property
+    def action_features(self) -> Features:
+        """What `get_action` returns. Known before `connect`."""
+        ...
+
+    async def connect(self) -> None:
+        """Open the hardware. If it raises or is cancelled, `disconnect` is still called."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Release the hardware. Idempotent, and safe after a `connect` that failed."""
+        ...
+
+    async def get_action(self) -> Values:
+        """The action that the operator asks for now."""
+        ...
+
+
+@runtime_checkable
+class BlockingRobot(Protocol):
+    """A robot with plain methods, as every LeRobot driver; see `ThreadedRobot`."""
+
+    @property
+    def name(self) -> str:
+        """As `Robot.name`."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """As `Robot.is_connected`."""
+        ...
+
+    @property
+    def observation_features(self) -> Features:
+        """As `Robot.observation_features`; must not touch the hardware."""
+        ...
+
+    @property
+    def action_features(self) -> Features:
+        """As `Robot.action_features`; must not touch the hardware."""
+        ...
+
+    def connect(self) -> None:
+        """As `Robot.connect`."""
+        ...
+
+    def disconnect(self) -> None:
+        """As `Robot.disconnect`; it may raise when it is not connected."""
+        ...
+
+    def get_observation(self) -> Values:
+        """As `Robot.get_observation`."""
+        ...
+
+    def send_action(self, action: Values, /) -> Values:
+        """As `Robot.send_action`."""
+        ...
+
+
+@runtime_checkable
+class BlockingTeleoperator(Protocol):
+    """A teleoperator with plain methods; see `ThreadedTeleoperator`."""
+
+    @property
+    def name(self) -> str:
+        """As `Teleoperator.name`."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """As `Teleoperator.is_connected`."""
+        ...
+
+    @property
+    def action_features(self) -> Features:
+        """As `Teleoperator.action_features`; must not touch the hardware."""
+        ...
+
+    def connect(self) -> None:
+        """As `Teleoperator.connect`."""
+        ...
+
+    def disconnect(self) -> None:
+        """As `Teleoperator.disconnect`; it may raise when it is not connected."""
+        ...
+
+    def get_action(self) -> Values:
+        """As `Teleoperator.get_action`."""
+        ...

@@ -1,0 +1,120 @@
+"""Recording the action that a robot says it sent, instead of the one that was asked for.
+
+A record loop observes, asks the teleoperator, and acts. Here asking acts at once and gives back what was
+sent, and acting afterwards does nothing: the devices see the same calls in the same order, and the loop
+records what it got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import SourceError, StateError
+from .base import Features, Robot, Teleoperator, Values
+
+
+class _SentRobot:
+    """The robot, whose actions are sent by its `_SentTeleoperator`."""
+
+    def __init__(self, robot: Robot) -> None:
+        self.inner = robot
+
+    @property
+    def name(self) -> str:
+        """The robot's."""
+        return self.inner.name
+
+    @property
+    def is_connected(self) -> bool:
+        """The robot's."""
+        return self.inner.is_connected
+
+    @property
+    def observation_features(self) -> Features:
+        """The robot's."""
+        return self.inner.observation_features
+
+    @property
+    def action_features(self) -> Features:
+        """The robot's."""
+        return self.inner.action_features
+
+    async def connect(self) -> None:
+        """Connect the robot."""
+        await self.inner.connect()
+
+    async def disconnect(self) -> None:
+        """Disconnect the robot."""
+        await self.inner.disconnect()
+
+    async def get_observation(self) -> Values:
+        """The robot's observation."""
+        return await self.inner.get_observation()
+
+    async def send_action(self, action: Values) -> Values:
+        """Nothing: it was sent when it was asked for.
+
+        Returns:
+            The action.
+        """
+        return action
+
+
+class _SentTeleoperator:
+    """Asks the teleoperator, sends what it says to the robot, and gives back what was sent."""
+
+    def __init__(self, teleop: Teleoperator, robot: Robot) -> None:
+        self.inner = teleop
+        self._robot = robot
+
+    @property
+    def name(self) -> str:
+        """The teleoperator's."""
+        return self.inner.name
+
+    @property
+    def is_connected(self) -> bool:
+        """The teleoperator's."""
+        return self.inner.is_connected
+
+    @property
+    def action_features(self) -> Features:
+        """The robot's where it says, since its actions are recorded; else the teleoperator's."""
+        return self._robot.action_features or self.inner.action_features
+
+    async def connect(self) -> None:
+        """Connect the teleoperator."""
+        await self.inner.connect()
+
+    async def disconnect(self) -> None:
+        """Disconnect the teleoperator."""
+        await self.inner.disconnect()
+
+    async def get_action(self) -> Values:
+        """The action that the robot sent.
+
+        Raises:
+            SourceError: a driver failed, or the robot does not say what it sent.
+            StateError: the robot is not connected.
+        """
+        if not self._robot.is_connected:
+            raise StateError(f"The robot {self._robot.name!r} is not connected; its actions cannot be sent.")
+        sent = await self._robot.send_action(await self.inner.get_action())
+        if not isinstance(sent, Mapping):
+            raise SourceError(
+                f"The robot {self._robot.name!r} does not say which action it sent (send_action() returned "
+                f"{type(sent).__name__}), so it cannot be recorded.",
+                source="robot",
+                call="send_action",
+            )
+        return dict(sent)
+
+
+def recording_sent_action(robot: Robot, teleop: Teleoperator) -> tuple[Robot, Teleoperator]:
+    """A robot and a teleoperator in whose recordings ``action`` is what `send_action` returned.
+
+    Args:
+        robot: the robot.
+        teleop: the teleoperator; only to be used with this robot.
+    """
+    return _SentRobot(robot), _SentTeleoperator(teleop, robot)

@@ -1,0 +1,406 @@
+"""Simulated cameras: where they stand, and how a picture is put together.
+
+A colour picture is a background that is copied (or, for the camera on the gripper, a table top that is
+sampled through the lens), the moving shapes painted into the rectangle that they touch, and sensor noise.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from .sim_arm import ArmPose, Vector
+from .sim_canvas import Box, Canvas, DepthCanvas, Lanes, clusters, intersect
+from .sim_scene import Cube, Lens, base_shadows, base_shapes, shadows, shapes
+from .sim_world import (
+    FLOOR_Z,
+    ORIGIN,
+    TEXEL_M,
+    TEXELS,
+    WALL_TEXELS,
+    coarse_table_texture,
+    look,
+    table_texture,
+)
+
+SHADOW_STRENGTH = 0.46
+NOISE_LIMIT = 12
+"""Largest deviation of a pixel; the scene's colours leave this much room, so 8-bit sums cannot wrap."""
+
+MAX_NOISE = 4.0
+_TILE_MARGIN = 64
+_BAND = 64
+_HORIZON = 0.02  # rays less steep than this (metres down per metre) meet a wall before the table
+_SUPERSAMPLING = 3
+
+_FIXED_VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
+    "front": ((0.63, -0.25, 0.40), (0.145, 0.0, 0.075), 44.0),
+    "side": ((0.17, -0.74, 0.30), (0.15, 0.0, 0.10), 42.0),
+    "top": ((0.205, 0.0, 0.78), (0.2, 0.0, 0.0), 43.0),
+}
+"""Name: position, target, vertical field of view in degrees."""
+
+_GRIPPER_VIEWS = ("wrist", "gripper", "hand")
+_GRIPPER_FIELD = 64.0
+
+
+@dataclass
+class CameraSpec:
+    """One simulated camera.
+
+    Attributes:
+        width: pixels, even.
+        height: pixels, even.
+        fps: pictures per second; below the robot's rate a picture is repeated until the next is due.
+        view: ``front``, ``side``, ``top``, ``wrist`` or any other word, which stands for a viewpoint of its
+            own. Empty: the camera's name.
+    """
+
+    width: int = 640
+    height: int = 480
+    fps: int = 30
+    view: str = ""
+
+
+def check_spec(name: str, spec: CameraSpec) -> None:
+    """Check a camera's settings.
+
+    Raises:
+        ConfigError: a size or rate that cannot be.
+    """
+    for side in ("width", "height"):
+        value = getattr(spec, side)
+        if not isinstance(value, int) or not 32 <= value <= 4096 or value % 2:
+            raise ConfigError(
+                f"Camera {name!r}: {side} must be an even number of pixels from 32 to 4096, not {value!r}.",
+                option=f"cameras.{name}.{side}",
+            )
+    if not spec.fps > 0:
+        raise ConfigError(
+            f"Camera {name!r}: fps must be above 0, not {spec.fps!r}.", option=f"cameras.{name}.fps"
+        )
+
+
+class Viewpoint:
+    """Where a camera is.
+
+    Args:
+        name: the camera's name, which chooses the view unless the spec does.
+        spec: its settings.
+    """
+
+    def __init__(self, name: str, spec: CameraSpec) -> None:
+        words = (spec.view or name).lower()
+        self.width, self.height = spec.width, spec.height
+        self.on_gripper = any(word in words for word in _GRIPPER_VIEWS)
+        view = next((view for word, view in _FIXED_VIEWS.items() if word in words), None)
+        position, target, field = view or _somewhere(words)
+        self._position, self._target = np.array(position), np.array(target)
+        field = _GRIPPER_FIELD if self.on_gripper else field
+        self._focal = spec.height / 2 / math.tan(math.radians(field / 2))
+
+    def lens(self, pose: ArmPose | None = None) -> Lens:
+        """The camera as it stands for a pose of the arm. Fixed cameras need none."""
+        if self.on_gripper:
+            assert pose is not None
+            position = pose.wrist + 0.08 * pose.up - 0.03 * pose.forward
+            target = pose.wrist + 0.11 * pose.forward + 0.036 * pose.up
+            return Lens(position, target, pose.up, self._focal, self.width, self.height)
+        up = np.array([0.0, 0.0, 1.0])
+        if abs(self._target[2] - self._position[2]) > 2.5 * math.dist(self._target[:2], self._position[:2]):
+            up = np.array([-1.0, 0.0, 0.0])
+        return Lens(self._position, self._target, up, self._focal, self.width, self.height)
+
+
+def _somewhere(words: str) -> tuple[tuple[float, float, float], tuple[float, float, float], float]:
+    """A viewpoint of its own for any name, in front of and above the table."""
+    number = zlib.crc32(words.encode())
+    bearing = math.radians(-75.0 + (number % 1000) * 0.15)
+    height = 0.26 + (number // 1000 % 100) * 0.0035
+    return (0.12 + 0.62 * math.cos(bearing), 0.68 * math.sin(bearing), height), (0.14, 0.0, 0.08), 44.0
+
+
+class _Static:
+    """A fixed camera's view of what never moves, rendered once.
+
+    Attributes:
+        rgb: (h, w, 3) uint8.
+        lanes: the same, packed.
+        millimetres: (h, w) float32.
+    """
+
+    def __init__(self, view: Viewpoint, seed: int) -> None:
+        width, height = view.width, view.height
+        lens = view.lens()
+        total = np.zeros((height * width, 3), np.float32)
+        n = _SUPERSAMPLING
+        depth: NDArray[np.float32] = np.empty(0, np.float32)
+        for number in range(n * n):
+            shift = ((number % n + 0.5) / n - 0.5, (number // n + 0.5) / n - 0.5)
+            rays = _rays(lens, width, height, shift)
+            colours, reach = look(lens.position.astype(np.float32), rays, seed)
+            total += colours
+            if number == n * n // 2:
+                depth = reach
+        total /= np.float32(n * n)
+        self.lanes = _pack_bytes(total.astype(np.uint8).reshape(height, width, 3))
+        self.millimetres = (depth * np.float32(1000)).reshape(height, width)
+        canvas = Canvas((0, 0, width, height), self.lanes)
+        canvas.shade(base_shadows(lens), SHADOW_STRENGTH)
+        deep = DepthCanvas((0, 0, width, height), self.millimetres)
+        for shape in base_shapes(lens):
+            canvas.paint(shape)
+            deep.paint(shape)
+        self.rgb = np.ascontiguousarray(_bytes(self.lanes)[..., 0:6:2])
+
+
+class ColourCamera:
+    """Renders colour pictures.
+
+    Args:
+        name: of the camera.
+        spec: its settings, checked.
+        seed: of textures and noise.
+        noise: standard deviation of the sensor noise, in grey levels.
+    """
+
+    def __init__(self, name: str, spec: CameraSpec, seed: int, noise: float) -> None:
+        self._view = Viewpoint(name, spec)
+        self._rng = np.random.default_rng([seed, 5, zlib.crc32(name.encode())])
+        self._noise = _noise_tile(self._rng, spec.height, spec.width, noise)
+        self._static = None if self._view.on_gripper else _Static(self._view, seed)
+        self._sampler = _TableSampler(spec.width, spec.height, seed) if self._view.on_gripper else None
+
+    def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint8]:
+        """One picture (height, width, 3) uint8, the caller's to keep."""
+        view = self._view
+        lens = view.lens(pose)
+        things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
+        dark = shadows(lens, pose, cube, on_gripper=view.on_gripper)
+        row, column = self._rng.integers(0, _TILE_MARGIN, 2)
+        noise = self._noise[row : row + view.height, column : column + view.width]
+        boxes = _touched(view, [*(shape.box for shape in things), *(shadow.box for shadow in dark)])
+        if self._static is not None:
+            image = np.add(self._static.rgb, noise)
+            parts = [self._static.lanes[_slices(box)].copy() for box in boxes]
+        else:
+            assert self._sampler is not None
+            image = self._sampler.picture(lens)
+            parts = [_pack_bytes(image[_slices(box)]) for box in boxes]
+            image += noise
+        for box, lanes in zip(boxes, parts, strict=True):
+            canvas = Canvas(box, lanes)
+            canvas.shade(dark, SHADOW_STRENGTH)
+            for shape in things:
+                canvas.paint(shape)
+            planes, part, grain = _bytes(lanes), image[_slices(box)], noise[_slices(box)]
+            for channel in range(3):
+                np.add(planes[..., 2 * channel], grain[..., channel], out=part[..., channel])
+        return image
+
+
+class DepthCamera:
+    """Renders depth pictures with noise and holes.
+
+    Args:
+        name: of the camera.
+        spec: its settings, checked.
+        seed: of noise and holes.
+        noise: scale of the depth noise; 1 is about 1.5 mm.
+    """
+
+    def __init__(self, name: str, spec: CameraSpec, seed: int, noise: float) -> None:
+        self._view = Viewpoint(name, spec)
+        self._rng = np.random.default_rng([seed, 6, zlib.crc32(name.encode())])
+        size = (spec.height + _TILE_MARGIN, spec.width + _TILE_MARGIN)
+        self._noise = np.rint(self._rng.normal(0.0, 1.5 * noise, size)).astype(np.int16).view(np.uint16)
+        self._keep = _hole_tile(self._rng, size)
+        self._static = None if self._view.on_gripper else _Static(self._view, seed)
+        self._table: NDArray[np.uint16] | None = None
+        if self._static is not None:
+            self._table = self._static.millimetres.astype(np.uint16)
+        self._plane = np.empty((spec.height, spec.width), np.float32) if self._view.on_gripper else None
+
+    def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint16]:
+        """One picture (height, width, 1) uint16 millimetres, 0 where nothing was measured."""
+        view = self._view
+        lens = view.lens(pose)
+        things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
+        if self._static is not None:
+            assert self._table is not None
+            plane = self._static.millimetres
+            image = self._table.copy()
+        else:
+            assert self._plane is not None
+            plane = self._plane
+            _table_depth(lens, plane)
+            image = plane.astype(np.uint16)
+        for box in _touched(view, [shape.box for shape in things]):
+            deep = plane[_slices(box)].copy()
+            canvas = DepthCanvas(box, deep)
+            for shape in things:
+                canvas.paint(shape)
+            canvas.occlude(max(2, view.width // 90))
+            image[_slices(box)] = deep
+        row, column = self._rng.integers(0, _TILE_MARGIN, 2)
+        window = slice(row, row + view.height), slice(column, column + view.width)
+        empty = image == 0
+        image += self._noise[window]
+        image *= self._keep[window]
+        image[empty] = 0
+        return image[..., None]
+
+
+class _TableSampler:
+    """Samples the table texture for a camera that moves: a plane seen through a pinhole.
+
+    Every second row is sampled, the rows between are the mean of their neighbours: half the work, and the
+    texture's finest grain does not flicker. Indices are worked out in bands of rows, so that the intermediate
+    arrays stay in the processor's cache.
+
+    Args:
+        width: pixels.
+        height: pixels, even.
+        seed: of the texture.
+    """
+
+    def __init__(self, width: int, height: int, seed: int) -> None:
+        self._xs = np.arange(width, dtype=np.float32)
+        self._ys = np.arange(0, height + 2, 2, dtype=np.float32)[:, None]
+        self._index = np.empty((height // 2 + 1, width), np.intp)
+        self._textures = table_texture(seed), coarse_table_texture(seed)
+
+    def picture(self, lens: Lens) -> NDArray[np.uint8]:
+        """The table through the lens, (h, w, 3) uint8."""
+        # Far away a pixel spans several texels, and picking one of them would flicker.
+        pixel_m = float(lens.position[2]) / max(0.2, -float(lens.axes[2, 2])) / lens.focal
+        texture = self._textures[1 if pixel_m > TEXEL_M else 0]
+        index = self._indices(lens, texture.shape[1])
+        sampled = np.take(texture.reshape(-1, 3), index, axis=0, mode="clip")
+        rows, width, _ = sampled.shape
+        image = np.empty(((rows - 1) * 2, width, 3), np.uint8)
+        image[0::2] = sampled[:-1]
+        sampled >>= 1
+        np.add(sampled[:-1], sampled[1:], out=image[1::2])
+        return image
+
+    def _indices(self, lens: Lens, texels: int) -> NDArray[np.intp]:
+        """Flat texel index of each pixel of every second row; the array is used again at the next call.
+
+        Args:
+            lens: the camera.
+            texels: columns of the texture, a power of two.
+        """
+        down = -_over_pixels(lens, lens.axes[:, 2])
+        height = float(lens.position[2])
+        columns = _over_pixels(lens, lens.axes[:, 0]) * height + down * (float(lens.position[0]) - ORIGIN[0])
+        rows = _over_pixels(lens, lens.axes[:, 1]) * height + down * (float(lens.position[1]) - ORIGIN[1])
+        texel_m = TEXEL_M * TEXELS / texels
+        columns, rows = columns / texel_m, rows / texel_m
+        corners = [down @ (x, y, 1.0) for x in (0.0, self._xs[-1]) for y in (0.0, self._ys[-1, 0])]
+        horizon = min(corners) < _HORIZON
+        for start in range(0, len(self._ys), _BAND):
+            y = self._ys[start : start + _BAND]
+            w = _affine(down, self._xs, y)
+            above = None
+            if horizon:
+                above = w < np.float32(_HORIZON)
+                np.maximum(w, np.float32(_HORIZON), out=w)
+            np.reciprocal(w, out=w)
+            u = _affine(columns, self._xs, y)
+            u *= w
+            v = _affine(rows, self._xs, y)
+            v *= w
+            column, row = u.astype(np.int32), v.astype(np.int32)
+            column &= texels - 1
+            row &= texels - 1
+            row <<= texels.bit_length() - 1
+            row |= column
+            if above is not None:
+                np.copyto(row, self._wall(texels, start, len(y)), where=above)
+            self._index[start : start + _BAND] = row
+        return self._index
+
+    def _wall(self, texels: int, start: int, rows: int) -> NDArray[np.int32]:
+        """Indices of the plaster that stands for everything above the horizon."""
+        strip = WALL_TEXELS * texels // TEXELS
+        row = np.arange(start, start + rows, dtype=np.int32)[:, None] % strip + texels
+        wall: NDArray[np.int32] = row * texels + np.arange(len(self._xs), dtype=np.int32) % texels
+        return wall
+
+
+def _table_depth(lens: Lens, out: NDArray[np.float32]) -> None:
+    """Millimetres to the table (and, past its edge, to the floor's level at most) for every pixel."""
+    height, width = out.shape
+    down = -_over_pixels(lens, lens.axes[:, 2])
+    out[...] = _affine(down, np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None])
+    np.maximum(out, np.float32(_HORIZON), out=out)
+    np.reciprocal(out, out=out)
+    out *= np.float32(float(lens.position[2]) * 1000)
+    np.minimum(out, np.float32(-FLOOR_Z * 4000), out=out)
+
+
+def _over_pixels(lens: Lens, weights: Any) -> Vector:
+    """The ray direction's component as (per column, per row, constant); `weights` are of the lens axes."""
+    right, down, forward = (float(value) for value in weights)
+    a, b = right / lens.focal, down / lens.focal
+    return np.array([a, b, forward - a * lens.centre[0] - b * lens.centre[1]])
+
+
+def _affine(terms: Vector, xs: NDArray[np.float32], ys: NDArray[np.float32]) -> NDArray[np.float32]:
+    out: NDArray[np.float32] = xs * np.float32(terms[0]) + (ys * np.float32(terms[1]) + np.float32(terms[2]))
+    return out
+
+
+def _rays(lens: Lens, width: int, height: int, shift: tuple[float, float]) -> NDArray[np.float32]:
+    """Directions (h*w, 3) with one metre along the optical axis."""
+    x = ((np.arange(width) + shift[0] - lens.centre[0]) / lens.focal).astype(np.float32)
+    y = ((np.arange(height) + shift[1] - lens.centre[1]) / lens.focal).astype(np.float32)[:, None]
+    right, down, forward = lens.axes.astype(np.float32)
+    return np.stack([x * right[i] + (y * down[i] + forward[i]) for i in range(3)], axis=-1).reshape(-1, 3)
+
+
+def _touched(view: Viewpoint, boxes: list[Box]) -> list[Box]:
+    frame = (0, 0, view.width, view.height)
+    return clusters([box for each in boxes if (box := intersect(each, frame))])
+
+
+def _slices(box: Box) -> tuple[slice, slice]:
+    return slice(box[1], box[3]), slice(box[0], box[2])
+
+
+def _bytes(lanes: Lanes) -> NDArray[np.uint8]:
+    """The bytes of packed pixels (h, w, 8): red, green and blue at 0, 2 and 4."""
+    # "<u8" so that the order holds on any machine; it costs nothing where it is the native one.
+    return lanes.astype("<u8", copy=False).view(np.uint8).reshape(*lanes.shape, 8)
+
+
+def _pack_bytes(rgb: NDArray[np.uint8]) -> Lanes:
+    packed = np.zeros((*rgb.shape[:2], 8), np.uint8)
+    for channel in range(3):
+        packed[..., 2 * channel] = rgb[..., channel]
+    lanes: Lanes = packed.view("<u8")[..., 0].astype(np.uint64, copy=False)
+    return lanes
+
+
+def _noise_tile(rng: np.random.Generator, height: int, width: int, noise: float) -> NDArray[np.uint8]:
+    """Noise to add modulo 256, larger than the picture so that each frame takes it from another place."""
+    size = (height + _TILE_MARGIN, width + _TILE_MARGIN)
+    luma = rng.normal(0.0, 0.8 * noise, (*size, 1)).astype(np.float32)
+    tile = luma + rng.normal(0.0, 0.6 * noise, (*size, 3)).astype(np.float32)
+    return np.clip(np.rint(tile), -NOISE_LIMIT, NOISE_LIMIT).astype(np.int8).view(np.uint8)
+
+
+def _hole_tile(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint16]:
+    """1 where depth is measured, 0 in small patches where it is not."""
+    keep = np.ones(size, np.uint16)
+    for _ in range(size[0] * size[1] // 2600):
+        y, x = int(rng.integers(0, size[0])), int(rng.integers(0, size[1]))
+        keep[y : y + int(rng.integers(1, 6)), x : x + int(rng.integers(1, 9))] = 0
+    return keep

@@ -1,0 +1,375 @@
+"""Blocking robots on an event loop: each device is driven from one thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..errors import ConfigError, SourceError, StateError
+from .base import BlockingRobot, BlockingTeleoperator, Features, Values
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = 1024
+"""Durations kept per method: the latest ones."""
+
+SLOW_CALLS = 100
+"""Slow calls kept: the latest ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCall:
+    """A driver call that took longer than its limit.
+
+    Attributes:
+        call: the method.
+        seconds: how long it took.
+    """
+
+    call: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallTiming:
+    """How long one driver method took.
+
+    Attributes:
+        count: calls so far.
+        p50_ms: median of the latest `SAMPLES` calls, in milliseconds.
+        p99_ms: 99th percentile of those.
+        max_ms: the longest of all calls.
+    """
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class _Durations:
+    """Durations of one method: the latest ones, how many, and the longest."""
+
+    def __init__(self) -> None:
+        self.latest_s: deque[float] = deque(maxlen=SAMPLES)
+        self.count = 0
+        self.max_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.latest_s.append(seconds)
+        self.count += 1
+        self.max_s = max(self.max_s, seconds)
+
+    def timing(self) -> CallTiming:
+        p50, p99 = np.percentile(list(self.latest_s), [50, 99]) * 1e3
+        return CallTiming(self.count, float(p50), float(p99), self.max_s * 1e3)
+
+
+class _ThreadedDevice:
+    """What `ThreadedRobot` and `ThreadedTeleoperator` share."""
+
+    def __init__(
+        self,
+        device: BlockingRobot | BlockingTeleoperator,
+        source: str,
+        call_timeout_s: float,
+        connect_timeout_s: float,
+    ) -> None:
+        for option, value in (
+            ("call_timeout_s", call_timeout_s),
+            ("connect_timeout_s", connect_timeout_s),
+        ):
+            if not value > 0:
+                raise ConfigError(f"{option} must be above 0 seconds, not {value!r}.", option=option)
+        self._device = device
+        self._source = source
+        self._call_timeout_s = call_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._thread: ThreadPoolExecutor | None = None
+        self._turn = asyncio.Lock()
+        self._running: Future[Any] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._connected = False
+        self._warned: set[str] = set()
+        self._durations: dict[str, _Durations] = {}
+        self._guard = threading.Lock()  # over _durations and slow_calls, written in the device's thread
+        self.slow_calls: deque[SlowCall] = deque(maxlen=SLOW_CALLS)
+        """The latest calls that took longer than their limit."""
+
+    @property
+    def name(self) -> str:
+        """The device's own name."""
+        return self._device.name
+
+    @property
+    def is_connected(self) -> bool:
+        """Between a `connect` that succeeded and `disconnect`. Does not ask the device."""
+        return self._connected
+
+    @property
+    def action_features(self) -> Features:
+        """The device's own, in whichever style it uses."""
+        return self._device.action_features
+
+    def timings(self) -> dict[str, CallTiming]:
+        """How long the driver's methods took, by method. Time spent waiting for a turn is not in it."""
+        with self._guard:
+            return {call: durations.timing() for call, durations in self._durations.items()}
+
+    async def connect(self) -> None:
+        """Start the thread and connect the device in it. Does nothing when connected.
+
+        Cancelling leaves the connecting to finish in the thread; `disconnect` then waits for it.
+
+        Raises:
+            SourceError: the driver failed. Call `disconnect` to end the thread, or `connect` to try again.
+            StateError: `disconnect` is under way.
+        """
+        if self._connected:
+            return
+        if self._closing is not None:
+            raise StateError(f"The {self._source} is being disconnected.")
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"aiorecord-{self._source}-{self.name}")
+        await self._call("connect", self._connect, timeout_s=self._connect_timeout_s)
+
+    async def disconnect(self) -> None:
+        """Disconnect the device in its thread, then end the thread. Idempotent.
+
+        It runs after a call that is under way, and after a `connect` that failed or was cancelled; calls that
+        wait for their turn fail. Cancelling does not stop it: it is finished in the thread.
+
+        Raises:
+            SourceError: the driver failed. The thread has ended all the same. What a driver raises that was
+                never connected is logged instead, since most refuse to disconnect then.
+        """
+        if self._closing is None:
+            if self._thread is None:
+                return
+            thread, self._thread = self._thread, None
+            timeout_s = self._connect_timeout_s
+            call = thread.submit(self._timed, "disconnect", self._disconnect, timeout_s)
+            thread.shutdown(wait=False)
+            name = f"disconnect {self._source} {self.name}"
+            self._closing = asyncio.create_task(self._close(thread, call), name=name)
+        await asyncio.shield(self._closing)
+
+    async def __aenter__(self) -> Self:
+        """Connect; disconnect again if that fails."""
+        try:
+            await self.connect()
+        except BaseException:
+            await self.disconnect()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Disconnect."""
+        await self.disconnect()
+
+    async def _close(self, thread: ThreadPoolExecutor, call: Future[Any]) -> None:
+        try:
+            # A loop that ends cancels its tasks; the device is released even so.
+            await self._watched("disconnect", _uncancellable(call), self._connect_timeout_s)
+        finally:
+            thread.shutdown(wait=call.done())  # when done, the thread has nothing left to do but to return
+            self._running = self._closing = None
+
+    async def _call(self, call: str, function: Callable[..., Any], *args: Any, timeout_s: float) -> Any:
+        """Run one driver method in the device's thread, after whatever runs there now.
+
+        One call at most is ever handed to the thread, so that awaits which are given up do not pile up.
+        """
+        if self._thread is None:
+            raise StateError(f"The {self._source} {self.name!r} is not connected; call connect() first.")
+        async with self._turn:
+            if self._running is not None and not self._running.done():
+                await asyncio.wait((_uncancellable(self._running),))
+            if self._thread is None:
+                raise StateError(f"The {self._source} {self.name!r} was disconnected.")
+            self._running = self._thread.submit(self._timed, call, function, timeout_s, *args)
+            # Cancelling this future drops a call that has not started; one that has runs to its end.
+            return await self._watched(call, asyncio.wrap_future(self._running), timeout_s)
+
+    async def _watched(self, call: str, future: asyncio.Future[Any], timeout_s: float) -> Any:
+        """Wait for a call; warn if it does not come back."""
+        alarm = asyncio.get_running_loop().call_later(timeout_s, self._warn, call, timeout_s)
+        try:
+            return await future
+        finally:
+            alarm.cancel()
+
+    def _warn(self, call: str, timeout_s: float) -> None:
+        if call not in self._warned:
+            self._warned.add(call)
+            logger.warning(
+                "%s %r: %s() takes longer than %g s; the recording goes on, but ticks that wait for it are "
+                "missed. (Said once per method; see slow_calls.)",
+                self._source,
+                self.name,
+                call,
+                timeout_s,
+            )
+
+    def _timed(self, call: str, function: Callable[..., Any], timeout_s: float, *args: Any) -> Any:
+        """In the device's thread: call the driver, measure, and map what it raises."""
+        start_s = time.perf_counter()
+        try:
+            return function(*args)
+        except Exception as error:
+            raise SourceError(
+                f"The {self._source} {self.name!r} failed in {call}(): {type(error).__name__}: {error}",
+                source=self._source,
+                call=call,
+            ) from error
+        finally:
+            seconds = time.perf_counter() - start_s
+            with self._guard:
+                self._durations.setdefault(call, _Durations()).add(seconds)
+                if seconds > timeout_s:
+                    self.slow_calls.append(SlowCall(call, seconds))
+
+    def _connect(self) -> None:
+        self._device.connect()
+        self._connected = True
+
+    def _disconnect(self) -> None:
+        was_connected, self._connected = self._connected, False
+        try:
+            self._device.disconnect()
+        except Exception as error:
+            if was_connected:
+                raise
+            logger.warning("%s %r, never connected: disconnect() said %s", self._source, self.name, error)
+
+
+def _uncancellable(call: Future[Any]) -> asyncio.Future[Any]:
+    """Like `asyncio.wrap_future`, but cancelling it leaves the call alone, and the loop may close before."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def finish() -> None:
+        if future.done():
+            return
+        if (error := call.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(call.result())
+
+    def finished(_: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(finish)
+
+    call.add_done_callback(finished)
+    return future
+
+
+class ThreadedRobot(_ThreadedDevice):
+    """A blocking robot, awaited.
+
+    Every call of the device is made in one named thread, as many SDKs demand, while the event loop goes on.
+    Features and name are read on the event loop.
+
+    Args:
+        blocking: the driver.
+        call_timeout_s: seconds after which a call counts as slow: it is reported, never interrupted.
+        connect_timeout_s: the same for `connect` and `disconnect`.
+
+    Raises:
+        ConfigError: a limit is not above 0.
+    """
+
+    def __init__(
+        self, blocking: BlockingRobot, *, call_timeout_s: float = 1.0, connect_timeout_s: float = 30.0
+    ) -> None:
+        super().__init__(blocking, "robot", call_timeout_s, connect_timeout_s)
+        self.blocking = blocking
+
+    @property
+    def observation_features(self) -> Features:
+        """The driver's own, in whichever style it uses."""
+        return self.blocking.observation_features
+
+    async def get_observation(self) -> Values:
+        """The driver's observation.
+
+        Cancelling gives up the result; the call is finished in the thread before the next one starts.
+
+        Raises:
+            SourceError: the driver failed; its error is the cause.
+            StateError: not connected.
+        """
+        observation: Values = await self._call(
+            "get_observation", self.blocking.get_observation, timeout_s=self._call_timeout_s
+        )
+        return observation
+
+    async def send_action(self, action: Values) -> Values:
+        """Hand an action to the driver.
+
+        Cancelling while it waits for its turn sends nothing; later, the action is sent all the same.
+
+        Returns:
+            What the driver says it sent.
+
+        Raises:
+            SourceError: the driver failed; its error is the cause.
+            StateError: not connected.
+        """
+        sent: Values = await self._call(
+            "send_action", self.blocking.send_action, action, timeout_s=self._call_timeout_s
+        )
+        return sent
+
+
+class ThreadedTeleoperator(_ThreadedDevice):
+    """A blocking teleoperator, awaited; see `ThreadedRobot`.
+
+    Args:
+        blocking: the driver.
+        call_timeout_s: seconds after which a call counts as slow: it is reported, never interrupted.
+        connect_timeout_s: the same for `connect` and `disconnect`.
+
+    Raises:
+        ConfigError: a limit is not above 0.
+    """
+
+    def __init__(
+        self,
+        blocking: BlockingTeleoperator,
+        *,
+        call_timeout_s: float = 1.0,
+        connect_timeout_s: float = 30.0,
+    ) -> None:
+        super().__init__(blocking, "teleop", call_timeout_s, connect_timeout_s)
+        self.blocking = blocking
+
+    async def get_action(self) -> Values:
+        """The driver's action.
+
+        Cancelling gives up the result; the call is finished in the thread before the next one starts.
+
+        Raises:
+            SourceError: the driver failed; its error is the cause.
+            StateError: not connected.
+        """
+        action: Values = await self._call(
+            "get_action", self.blocking.get_action, timeout_s=self._call_timeout_s
+        )
+        return action

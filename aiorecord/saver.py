@@ -1,0 +1,399 @@
+"""Episodes save themselves behind the robot: a bounded queue, encode workers, an ordered committer.
+
+::
+
+    submit_episode ─► asyncio.Queue ─► save workers ──► committer (in order of submission) ─► dataset
+                                          │ run_in_executor: encode in worker processes, verify
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from .capture.episode import EpisodeCapture
+from .clock import Clock, SystemClock
+from .dataset.episode_encoding import EpisodeEncoding
+from .dataset.workers import WorkerPool
+from .dataset.writer import CommittedEpisode, DatasetWriter
+from .errors import AiorecordError, ConfigError, SaveError, StateError
+from .saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
+from .tasks import TaskOwner
+from .threads import Threads
+
+logger = logging.getLogger(__name__)
+
+KEPT_RESULTS = 1000
+"""`get_results` hands out at most this many outcomes; older ones that nobody fetched are forgotten."""
+
+
+def default_encode_workers() -> int:
+    """Worker processes when nothing else is asked for: one per core, two at least, four at most."""
+    return min(4, max(2, os.cpu_count() or 2))
+
+
+class AsyncEpisodeSaver:
+    """Saves ended episodes one after another behind whatever else the event loop does.
+
+    Use it as an async context manager, or call `start` and `stop`. `Recorder` owns one.
+
+    Args:
+        writer: the dataset.
+        max_queue_size: saves that may wait for an encoder; further ones are refused.
+        save_timeout: seconds that a save may go without progress before it fails (its episode stays in
+            staging). None never fails it. A slow encode that moves is not a timeout.
+        encode_executor: runs the encodes; default is a pool of worker processes, owned and closed here.
+        encode_workers: worker processes, and saves encoded at the same time.
+        clock: reads the times of stages.
+
+    Raises:
+        ConfigError: a size or time that makes no sense.
+    """
+
+    def __init__(
+        self,
+        writer: DatasetWriter,
+        *,
+        max_queue_size: int = 10,
+        save_timeout: float | None = 300.0,
+        encode_executor: Executor | None = None,
+        encode_workers: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if max_queue_size < 1:
+            raise ConfigError(
+                f"The save queue needs room for 1 or more, not {max_queue_size}.", option="queue"
+            )
+        if save_timeout is not None and not save_timeout > 0:
+            raise ConfigError(f"The save timeout must be above 0 s, not {save_timeout}.", option="timeout")
+        workers = encode_workers or default_encode_workers()
+        self._writer = writer
+        self._clock = clock or SystemClock()
+        self._timeout_s = save_timeout
+        self._own_executor = encode_executor is None
+        self.executor: Executor = encode_executor or WorkerPool(workers)
+        self._workers = workers
+        self._queue: asyncio.Queue[EpisodeSave] = asyncio.Queue(max_queue_size)
+        self._order: deque[EpisodeSave] = deque()
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._results: deque[EpisodeSaveResult] = deque(maxlen=KEPT_RESULTS)
+        self._counts = SaveCounts()
+        self._tasks = TaskOwner("aiorecord-saver")
+        # One thread for each save that is encoded, one for the commit, two that make episodes durable.
+        self._threads = Threads(workers + 3, "aiorecord-save")
+        self._accepting = False
+        self._stopping: asyncio.Task[bool] | None = None
+
+    async def __aenter__(self) -> AsyncEpisodeSaver:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start the workers.
+
+        Raises:
+            StateError: it was started before.
+        """
+        if self._accepting or self._stopping is not None:
+            raise StateError("This saver was started before; make a new one.")
+        await self._tasks.start()
+        for n in range(self._workers):
+            self._tasks.create(self._work(), f"aiorecord-save-worker-{n}")
+        self._tasks.create(self._commit_in_order(), "aiorecord-committer")
+        self._accepting = True
+
+    def submit_episode(self, save: EpisodeSave) -> bool:
+        """Take over an ended episode. Never waits.
+
+        Returns:
+            False when the queue is full: then the caller saves in the foreground with `save_now`.
+
+        Raises:
+            StateError: the saver does not run.
+        """
+        self._check_accepting()
+        if self._queue.full():
+            return False
+        self._accept(save)
+        self._queue.put_nowait(save)
+        return True
+
+    def submit_recovered(self, saves: Sequence[EpisodeSave]) -> None:
+        """Take over episodes of an earlier session: all at once, whatever the queue's size.
+
+        They are on disk already and are committed before anything submitted later.
+
+        Raises:
+            StateError: the saver does not run.
+        """
+        self._check_accepting()
+        for save in saves:
+            self._accept(save)
+        self._tasks.create(self._feed(saves), "aiorecord-recovered-saves")
+
+    async def save_now(self, save: EpisodeSave) -> EpisodeSaveResult:
+        """Save in the foreground: encode at once, beside the queue, and return when it is committed.
+
+        Commits keep the order of submission, so it also waits for the saves before it. Cancelling stops the
+        waiting; the save goes on behind.
+
+        Raises:
+            SaveError: the save failed.
+            StateError: the saver does not run.
+        """
+        self._check_accepting()
+        self._accept(save)
+        self._tasks.create(self._process(save), f"aiorecord-save-now-{save.episode_id}")
+        save.release()
+        return await save
+
+    async def get_results(self, timeout: float | None = None) -> list[EpisodeSaveResult]:
+        """Outcomes since the last call, good and bad, oldest first.
+
+        Args:
+            timeout: when there is none yet, wait up to this many seconds for one.
+        """
+        if not self._results and timeout is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while not self._results:
+                        await self._wait_settled()
+        results = list(self._results)
+        self._results.clear()
+        return results
+
+    async def wait_for_completion(self, timeout: float | None = None) -> bool:
+        """Wait until no save is pending. A held save is pending until it is released.
+
+        Returns:
+            True when all are done, False when `timeout` seconds passed first.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while self._order and self._tasks.alive:
+                    await self._wait_settled()
+        except TimeoutError:
+            return False
+        return not self._order
+
+    def get_status(self) -> dict[str, Any]:
+        """Counts and health, JSON-ready."""
+        counts = self._counts
+        return {
+            "is_running": self._accepting,
+            "total_submitted": counts.submitted,
+            "total_completed": counts.completed,
+            "total_failed": counts.failed,
+            "queue_size": self._queue.qsize(),
+            "pending_tasks": len(self._order),
+            "last_error": counts.last_error,
+            "worker_alive": self._tasks.alive,
+            "total_discarded": counts.discarded,
+            "max_queue_size": self._queue.maxsize,
+        }
+
+    @property
+    def pending(self) -> list[EpisodeSave]:
+        """Saves that are not done, in the order of their commits."""
+        return list(self._order)
+
+    async def discard(self, save: EpisodeSave) -> bool:
+        """Take an episode back before it is committed: its encode is stopped and its data deleted.
+
+        Returns:
+            False when it is too late: the commit has begun or is done. A failed save can be discarded.
+        """
+        if save.committing or save.stage in (Stage.COMMITTED, Stage.DISCARDED):
+            return False
+        save.hold()
+        await save.wait_durable()
+        if save.stage is Stage.FAILED:
+            self._counts.failed -= 1
+        self._end(save, Stage.DISCARDED)
+        while save.encoding is not None:
+            await self._wait_settled()
+        await self._threads.run(self._delete, save)
+        return True
+
+    async def stop(self, wait: bool = True, timeout: float | None = None) -> bool:
+        """Stop. Idempotent; cancelling it does not stop the stopping.
+
+        Args:
+            wait: finish the pending saves first (held ones are released); else they stay in staging.
+            timeout: wait at most this many seconds for them.
+
+        Returns:
+            True when every submitted save came to its end, False when some stay in staging.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._stop(wait, timeout), name="aiorecord-saver-stop")
+        elif not wait:
+            self.abandon()
+        return await asyncio.shield(self._stopping)
+
+    def abandon(self) -> None:
+        """Stop the encodes under way and leave what is pending in staging. `stop` then returns soon."""
+        self._accepting = False
+        for save in self.pending:
+            if not save.committing and not save.done():
+                error = SaveError(
+                    "The recorder was stopped before this episode was committed. It is safe in staging: "
+                    "`aiorecord recover` finishes it.",
+                    episode_id=save.episode_id,
+                    staging=save.folder.path if save.folder else None,
+                )
+                self._end(save, Stage.FAILED, error)
+
+    def _check_accepting(self) -> None:
+        if not self._accepting or not self._tasks.alive:
+            raise StateError("The saver does not run: start it first, and submit before it is stopped.")
+
+    def _accept(self, save: EpisodeSave) -> None:
+        save.attach(self._changed.set, self._resubmit)
+        self._order.append(save)
+        self._counts.submitted += 1
+        if save.folder is None:
+            self._tasks.create(self._make_durable(save), f"aiorecord-durable-{save.episode_id}")
+        elif not save.done():
+            save.mark(Stage.DURABLE)
+
+    def _resubmit(self, save: EpisodeSave) -> None:
+        self._check_accepting()
+        if save.encoding is not None:
+            raise StateError(f"Episode {save.episode_id} is still being encoded.")
+        self._counts.submitted -= 1
+        self._counts.failed -= 1
+        self._accept(save)
+        self._tasks.create(self._process(save), f"aiorecord-save-again-{save.episode_id}")
+
+    async def _feed(self, saves: Sequence[EpisodeSave]) -> None:
+        for save in saves:
+            await self._queue.put(save)
+
+    async def _work(self) -> None:
+        while True:
+            save = await self._queue.get()
+            await self._process(save)
+            self._queue.task_done()
+
+    async def _make_durable(self, save: EpisodeSave) -> None:
+        assert isinstance(save.source, EpisodeCapture)
+        try:
+            save.folder = await self._threads.run(save.source.finish)
+        except AiorecordError as error:
+            self._end(save, Stage.FAILED, error)
+            return
+        if not save.done():
+            save.mark(Stage.DURABLE)
+
+    async def _process(self, save: EpisodeSave) -> None:
+        await save.wait_durable()
+        if save.done() or save.folder is None:
+            return
+        save.mark(Stage.ENCODING)
+        encoding = EpisodeEncoding(save.folder, self.executor, stall_timeout_s=self._timeout_s)
+        save.encoding = encoding
+        try:
+            encoded = await self._threads.run(encoding.run)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome; others go on
+            if not save.done():
+                self._end(save, Stage.FAILED, error)
+        else:
+            if not save.done():
+                save.encoded = encoded
+                save.times.encoded_ns = self._clock.now_ns()
+                self._changed.set()
+        finally:
+            save.encoding = None
+            self._settled.set()
+
+    async def _commit_in_order(self) -> None:
+        while True:
+            self._changed.clear()
+            while self._order and await self._commit_next(self._order[0]):
+                self._order.popleft()
+                self._settled.set()
+            await self._changed.wait()
+
+    async def _commit_next(self, save: EpisodeSave) -> bool:
+        """Commit the oldest save if it can be; True when it is out of the way."""
+        if save.done():
+            return True
+        if save.encoded is None or save.held:
+            return False
+        save.committing = True
+        try:
+            committed = await self._threads.run(self._commit, save)
+        except Exception as error:  # noqa: BLE001 - this save's outcome, as above
+            self._end(save, Stage.FAILED, error)
+        else:
+            result = save.finish(Stage.COMMITTED, episode_index=committed.episode_index, size=committed.bytes)
+            self._counts.completed += 1
+            self._results.append(result)
+        finally:
+            save.committing = False
+        return True
+
+    def _commit(self, save: EpisodeSave) -> CommittedEpisode:
+        assert save.folder is not None
+        assert save.encoded is not None
+        committed = self._writer.commit(save.folder, save.encoded)
+        save.folder.remove()
+        return committed
+
+    def _end(self, save: EpisodeSave, stage: Stage, error: BaseException | None = None) -> None:
+        result = save.finish(stage, error=error)
+        if stage is Stage.FAILED:
+            self._results.append(result)
+        if save.encoding is not None:
+            save.encoding.abort()
+        if stage is Stage.FAILED:
+            save.on_failure(save)
+            self._counts.failed += 1
+            self._counts.last_error = f"{type(error).__name__}: {error}"
+            logger.error("Episode %s was not saved: %s", save.episode_id, error)
+        else:
+            self._counts.discarded += 1
+        self._changed.set()
+
+    @staticmethod
+    def _delete(save: EpisodeSave) -> None:
+        if save.folder is not None:
+            save.folder.remove()
+        elif isinstance(save.source, EpisodeCapture):
+            save.source.discard()
+
+    async def _wait_settled(self) -> None:
+        self._settled.clear()
+        await self._settled.wait()
+
+    async def _stop(self, wait: bool, timeout: float | None) -> bool:
+        try:
+            if wait:
+                for save in self.pending:
+                    save.release()
+                await self.wait_for_completion(timeout)
+            self._accepting = False
+            complete = not self._order
+            self.abandon()
+            while self._order and self._tasks.alive:
+                await self._wait_settled()
+        finally:
+            self._accepting = False
+            try:
+                await self._tasks.aclose()
+            finally:
+                await self._threads.aclose()
+                if self._own_executor:
+                    await asyncio.to_thread(self.executor.shutdown, wait=True, cancel_futures=True)
+        return complete

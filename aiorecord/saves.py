@@ -1,0 +1,285 @@
+"""The handle of one save: what an ended episode is until it is in the dataset."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import enum
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .capture.episode import EpisodeCapture
+from .capture.staging import EpisodeFolder
+from .clock import NS_PER_S
+from .errors import SaveError, StateError
+
+if TYPE_CHECKING:
+    from .dataset.encode import EncodedEpisode
+    from .dataset.episode_encoding import EpisodeEncoding
+
+
+class Stage(enum.StrEnum):
+    """How far a save is.
+
+    ``recording`` until the end of the episode is on disk, ``durable`` while it waits for an encoder,
+    ``encoding`` until every video is encoded, verified and its turn has come, then ``committed``. Otherwise
+    ``failed`` (the episode stays in staging) or ``discarded`` (taken back on request).
+    """
+
+    RECORDING = "recording"
+    DURABLE = "durable"
+    ENCODING = "encoding"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    DISCARDED = "discarded"
+
+
+FINAL_STAGES = frozenset({Stage.COMMITTED, Stage.FAILED, Stage.DISCARDED})
+
+
+@dataclass
+class StageTimes:
+    """When a save reached its stages, in ns of the recorder's clock; None if it has not."""
+
+    ended_ns: int
+    durable_ns: int | None = None
+    encoding_ns: int | None = None
+    encoded_ns: int | None = None
+    committed_ns: int | None = None
+
+    def seconds_to(self, stage: str) -> float | None:
+        """Seconds from the episode's end to ``durable``, ``encoding``, ``encoded`` or ``committed``."""
+        reached_ns: int | None = getattr(self, f"{stage}_ns")
+        return None if reached_ns is None else (reached_ns - self.ended_ns) / NS_PER_S
+
+
+@dataclass(frozen=True)
+class EpisodeSaveResult:
+    """The outcome of a save.
+
+    Attributes:
+        episode_id: id of the episode in staging.
+        success: committed or not.
+        episode_index: its index in the dataset, None unless committed.
+        length: frames.
+        task: what the episode was recorded for.
+        error: what went wrong, None if nothing.
+        duration_s: seconds from the episode's end to the outcome.
+        durable_s: seconds from the episode's end until it was on disk, None if it never was.
+        encoded_s: likewise, until every video was encoded and verified.
+        committed_s: likewise, until a reader sees it.
+        bytes: size of what the commit added to the dataset.
+    """
+
+    episode_id: str
+    success: bool
+    episode_index: int | None
+    length: int
+    task: str
+    error: str | None
+    duration_s: float
+    durable_s: float | None
+    encoded_s: float | None
+    committed_s: float | None
+    bytes: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, JSON-ready."""
+        return dataclasses.asdict(self)
+
+
+class EpisodeSave(Awaitable[EpisodeSaveResult]):
+    """An ended episode on its way into the dataset. Await it to have it committed.
+
+    Awaiting returns the `EpisodeSaveResult`, or raises `SaveError`. Cancelling the await cancels only the
+    waiting; the save goes on.
+
+    Args:
+        source: the live capture that has just ended, or an episode that is on disk already.
+        task: what the episode was recorded for.
+        length: frames.
+        now_ns: reads the clock.
+        hold: encode, but do not commit before `release`.
+
+    Attributes:
+        stage: how far it is.
+        times: when it reached each stage.
+        attempts: how often it was submitted.
+        on_failure: called when it fails.
+    """
+
+    def __init__(
+        self,
+        source: EpisodeCapture | EpisodeFolder,
+        *,
+        task: str,
+        length: int,
+        now_ns: Callable[[], int],
+        hold: bool = False,
+    ) -> None:
+        self.source = source
+        self.task = task
+        self.length = length
+        self.stage = Stage.RECORDING
+        self.times = StageTimes(now_ns())
+        self.attempts = 1
+        self.folder: EpisodeFolder | None = source if isinstance(source, EpisodeFolder) else None
+        self.encoding: EpisodeEncoding | None = None
+        self.encoded: EncodedEpisode | None = None
+        self.committing = False
+        self.observed = False
+        self.error: BaseException | None = None
+        self.on_failure: Callable[[EpisodeSave], None] = lambda save: None
+        self._now_ns = now_ns
+        self._held = hold
+        self._durable = asyncio.Event()
+        self._finished = asyncio.Event()
+        self._changed: Callable[[], None] = lambda: None
+        self._resubmit: Callable[[EpisodeSave], None] | None = None
+        self._result: EpisodeSaveResult | None = None
+
+    def __await__(self) -> Generator[Any, None, EpisodeSaveResult]:
+        return self._wait().__await__()
+
+    def __repr__(self) -> str:
+        return f"<EpisodeSave {self.episode_id} {self.stage} {self.progress:.0%}>"
+
+    @property
+    def episode_id(self) -> str:
+        """The episode's id in staging."""
+        return self.source.id
+
+    @property
+    def progress(self) -> float:
+        """Share of the frames encoded, 0 to 1."""
+        if self.encoded is not None:
+            return 1.0
+        return self.encoding.progress() if self.encoding is not None else 0.0
+
+    @property
+    def held(self) -> bool:
+        """Whether the commit waits for `release`."""
+        return self._held
+
+    def done(self) -> bool:
+        """Whether the save has come to its end, good or bad."""
+        return self.stage in FINAL_STAGES
+
+    def result(self) -> EpisodeSaveResult:
+        """The outcome, also of a failed or discarded save.
+
+        Raises:
+            StateError: it is not done.
+        """
+        if self._result is None:
+            raise StateError(f"Episode {self.episode_id} is still {self.stage}; await the save.")
+        self.observed = True
+        return self._result
+
+    async def durable(self) -> None:
+        """Wait until the episode is on disk, where `kill -9` and power loss cannot reach it.
+
+        Raises:
+            SaveError: it could not be written.
+        """
+        await self._durable.wait()
+        if self.stage is Stage.FAILED:
+            await self._wait()
+
+    def hold(self) -> None:
+        """Do not commit before `release`. Too late once the commit has begun."""
+        self._held = True
+
+    def release(self) -> None:
+        """Let a held save be committed. Idempotent."""
+        self._held = False
+        self._changed()
+
+    def retry(self) -> None:
+        """Submit a failed save again, as the last in the order of commits.
+
+        Raises:
+            StateError: it has not failed, or its saver is stopped.
+        """
+        if self.stage is not Stage.FAILED or self._resubmit is None or self.folder is None:
+            raise StateError(f"Only a failed save can be retried; {self.episode_id} is {self.stage}.")
+        resubmit = self._resubmit
+        self.attempts += 1
+        self.error = self._result = self.encoding = self.encoded = None
+        self.observed = False
+        self._finished = asyncio.Event()
+        self.stage = Stage.DURABLE
+        resubmit(self)
+
+    def mark(self, stage: Stage) -> None:
+        """Enter a stage (for the saver)."""
+        self.stage = stage
+        if stage in (Stage.DURABLE, Stage.ENCODING, Stage.COMMITTED):
+            setattr(self.times, f"{stage}_ns", self._now_ns())
+        if stage is not Stage.RECORDING:
+            self._durable.set()
+
+    def finish(
+        self,
+        stage: Stage,
+        *,
+        episode_index: int | None = None,
+        size: int = 0,
+        error: BaseException | None = None,
+    ) -> EpisodeSaveResult:
+        """Come to an end (for the saver)."""
+        self.error = error
+        self.mark(stage)
+        times = self.times
+        self._result = EpisodeSaveResult(
+            episode_id=self.episode_id,
+            success=stage is Stage.COMMITTED,
+            episode_index=episode_index,
+            length=self.length,
+            task=self.task,
+            error=None if error is None else f"{type(error).__name__}: {error}",
+            duration_s=(self._now_ns() - times.ended_ns) / NS_PER_S,
+            durable_s=times.seconds_to("durable"),
+            encoded_s=times.seconds_to("encoded"),
+            committed_s=times.seconds_to("committed"),
+            bytes=size,
+        )
+        self._finished.set()
+        return self._result
+
+    def attach(self, changed: Callable[[], None], resubmit: Callable[[EpisodeSave], None]) -> None:
+        """Connect to the saver that owns it (for the saver)."""
+        self._changed = changed
+        self._resubmit = resubmit
+
+    async def wait_durable(self) -> None:
+        """Wait until it is on disk or has ended without (for the saver)."""
+        await self._durable.wait()
+
+    async def _wait(self) -> EpisodeSaveResult:
+        await self._finished.wait()
+        result = self.result()
+        if result.success:
+            return result
+        if isinstance(self.error, SaveError):
+            raise self.error
+        if self.stage is Stage.DISCARDED:
+            raise SaveError(f"Episode {self.episode_id} was discarded.", episode_id=self.episode_id)
+        raise SaveError(
+            f"Episode {self.episode_id} was not saved: {self.error}. It stays in staging; "
+            "call retry() on the save, or run `aiorecord recover`.",
+            episode_id=self.episode_id,
+            staging=self.folder.path if self.folder else None,
+        ) from self.error
+
+
+@dataclass
+class SaveCounts:
+    """What a saver has done so far."""
+
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    discarded: int = 0
+    last_error: str | None = field(default=None)

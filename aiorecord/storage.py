@@ -1,0 +1,119 @@
+"""Durable writes: a file is either wholly there under its name, or not there at all.
+
+The rule, used for every file that a reader may open: write under a temporary name in the same folder,
+fsync the file, rename it, fsync the folder (see rename(2) and fsync(2): the rename is atomic, and the
+folder's own fsync makes the name survive a power loss).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import StorageError
+
+TEMPORARY_SUFFIX = ".aiorecord-tmp"
+"""Ends the name of every file that is being written. Such a file may be deleted when no writer lives."""
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path, doing: str) -> Iterator[None]:
+    """Map `OSError` to `StorageError`, saying what was being done to which file."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"Could not {doing} {path}: {error.strerror or error}", path=path) from error
+
+
+def fsync_file(path: Path) -> None:
+    """Make the file's content durable. Works on a file that another descriptor is writing."""
+    # Windows flushes only through a writable descriptor; elsewhere any descriptor of the file will do.
+    fd = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Windows cannot, and does not need to."""
+    if sys.platform == "win32":
+        return
+    fsync_file(path)
+
+
+def temporary_name(path: Path) -> Path:
+    """The name under which `path` is written before it is published."""
+    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """fsync `temporary`, rename it to `final` (same folder tree, same filesystem), fsync the folder."""
+    fsync_file(temporary)
+    os.replace(temporary, final)
+    fsync_folder(final.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write; publish it as `path` when the block ends well, else delete it.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    temporary = temporary_name(path)
+    with storage_errors(path, "write"):
+        make_folder(path.parent)
+        try:
+            yield temporary
+            publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Durably replace a whole file."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Durably replace a JSON file, indented and in UTF-8 as lerobot writes it."""
+    write_bytes(path, json.dumps(value, indent=4, ensure_ascii=False, allow_nan=False).encode())
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents; each new name is made durable."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder so that no reader sees half of it: renamed aside first, then removed."""
+    if not path.exists():
+        return
+    aside = temporary_name(path)
+    with storage_errors(path, "remove"):
+        os.replace(path, aside)
+        shutil.rmtree(aside)
+        fsync_folder(path.parent)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that an ordinary user may still write on the filesystem that holds (or will hold) `path`."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

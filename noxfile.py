@@ -1,0 +1,73 @@
+"""`uv run nox` runs everything that must be green; `uv run nox -l` lists the sessions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "layers", "tests", "lerobot"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+DEFAULT_PYTHON = Path(".python-version").read_text().strip()
+
+
+def sync(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
+    """Install the project as locked, with dependency groups and extras, into the session's environment."""
+    session.run_install(
+        "uv",
+        "sync",
+        "--locked",
+        "--no-default-groups",
+        *(f"--group={group}" for group in groups),
+        *(f"--extra={extra}" for extra in extras),
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location, "UV_PYTHON": session.virtualenv.location},
+        silent=True,
+    )
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def lint(session: nox.Session) -> None:
+    """Style."""
+    sync(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def types(session: nox.Session) -> None:
+    """mypy --strict."""
+    sync(session, "lint")
+    session.run("mypy")
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def layers(session: nox.Session) -> None:
+    """Who may import whom."""
+    sync(session, "lint")
+    session.run("lint-imports")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests on the light core: no torch, no lerobot."""
+    sync(session, "test", extras=("hub", "viz"))
+    session.run("pytest", *(session.posargs or ["tests/unit"]))
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def lerobot(session: nox.Session) -> None:
+    """What was recorded, read back by the real lerobot."""
+    sync(session, "test", "drivers", extras=("lerobot",))
+    session.run("pytest", *(session.posargs or ["tests/lerobot"]), env={"HF_HUB_OFFLINE": "1"})
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def minimums(session: nox.Session) -> None:
+    """The tests on the lowest versions that pyproject.toml allows."""
+    session.install("--resolution=lowest-direct", "-e", ".[hub,viz]", *PYPROJECT["dependency-groups"]["test"])
+    session.run("pytest", *(session.posargs or ["tests/unit"]))

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import resource
+import sys
+
+import av
+import numpy as np
+import pytest
+from captured import direct, noise, values_of
+
+from aiorecord.capture.convert import PixelConverter
+from aiorecord.capture.histograms import histogram, sampling_stride
+from aiorecord.capture.lossless import (
+    EXACT_PIX_FMTS,
+    LosslessWriter,
+    encoder_threads,
+    new_rgb_frame,
+    plan_camera,
+)
+from aiorecord.capture.reader import _decode, read_frames
+from aiorecord.capture.staging import Camera, EpisodeFolder, Manifest
+from aiorecord.dataset.stats import downsample_stride
+from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
+from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
+from aiorecord.features import Schema
+
+
+def camera(pix_fmt: str, height: int = 48, width: int = 64) -> Camera:
+    capture = "x264rgb" if pix_fmt == "rgb24" else "x264"
+    return Camera(capture, "f.mkv", pix_fmt, height, width, "f.spill", None)
+
+
+def frames_of(path, settings: Camera):
+    features = {"f": {"dtype": "image", "shape": (settings.height, settings.width, 3)}}
+    manifest = Manifest(30, features, {"f": settings}, RGBEncoderConfig(), DepthEncoderConfig())
+    return read_frames(EpisodeFolder(path, manifest), "f")
+
+
+def write(path, settings: Camera, count: int, fps: int = 30) -> LosslessWriter:
+    writer = LosslessWriter(path, settings, fps)
+    for k in range(count):
+        frame, pixels = new_rgb_frame(settings.height, settings.width)
+        pixels[:] = noise(k, pixels.shape)
+        writer.write(frame)
+        assert writer.frames == k + 1  # no frame is held back
+    writer.close()
+    return writer
+
+
+@pytest.mark.parametrize("size", [(48, 64), (38, 50)])
+@pytest.mark.parametrize("pix_fmt", sorted(EXACT_PIX_FMTS))
+def test_every_bit_of_a_direct_conversion_comes_back(tmp_path, pix_fmt, size):
+    settings = camera(pix_fmt, *size)
+    write(tmp_path / "f.mkv", settings, 5)
+    found = list(frames_of(tmp_path, settings))
+    assert len(found) == 5
+    for k, frame in enumerate(found):
+        assert values_of(frame) == values_of(direct(noise(k, (*size, 3)), pix_fmt))
+
+
+@pytest.mark.parametrize("size", [(48, 64), (31, 37), (2, 2)])
+def test_every_bit_of_rgb_comes_back(tmp_path, size):
+    settings = camera("rgb24", *size)
+    write(tmp_path / "f.mkv", settings, 5)
+    for k, frame in enumerate(frames_of(tmp_path, settings)):
+        np.testing.assert_array_equal(frame, noise(k, (*size, 3)))
+    assert k == 4
+
+
+def test_more_threads_change_nothing(tmp_path):
+    settings = camera("yuv420p", 1080, 1920)
+    write(tmp_path / "f.mkv", settings, 2, fps=120)
+    for k, frame in enumerate(_decode(tmp_path / "f.mkv")):
+        assert values_of(frame) == values_of(direct(noise(k, (1080, 1920, 3)), "yuv420p"))
+    assert k == 1
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "rgb24"])
+def test_x264_prints_no_statistics(tmp_path, pix_fmt, capfd):
+    av.logging.restore_default_callback()  # as lerobot does
+    try:
+        write(tmp_path / "f.mkv", camera(pix_fmt), 3)
+    finally:
+        av.logging.set_level(None)
+    assert "kb/s" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("fps", [1, 7, 1000, 5000])
+def test_every_rate_keeps_every_frame(tmp_path, fps):
+    write(tmp_path / "f.mkv", camera("yuv420p"), 12, fps)
+    assert len(list(_decode(tmp_path / "f.mkv"))) == 12
+
+
+def test_an_encoder_gets_threads_by_its_pixels():
+    assert encoder_threads(480, 640, 30) == 1
+    assert encoder_threads(720, 1280, 30) == 1
+    assert 1 <= encoder_threads(2160, 3840, 60) <= 8
+
+
+def test_the_plan_follows_the_feature_and_its_final_encoder():
+    schema = Schema(
+        {
+            "rgb": {"dtype": "video", "shape": (48, 64, 3)},
+            "first": {"dtype": "video", "shape": (3, 48, 64)},
+            "still": {"dtype": "image", "shape": (31, 37, 3)},
+            "depth": {"dtype": "video", "shape": (30, 40, 1)},
+            "still.depth": {"dtype": "image", "shape": (30, 40, 1)},
+        }
+    )
+    rgb = RGBEncoderConfig(pix_fmt="yuv420p10le")
+    plans = {k: plan_camera(f, DepthEncoderConfig() if f.is_depth else rgb) for k, f in schema.items()}
+    assert plans["rgb"] == Camera("x264", "rgb.mkv", "yuv420p10le", 48, 64, "rgb.spill", "rgb.hist")
+    assert (plans["first"].height, plans["first"].width) == (48, 64)
+    assert plans["still"] == Camera("x264rgb", "still.mkv", "rgb24", 31, 37, "still.spill", "still.hist")
+    assert plans["depth"] == Camera("raw", "depth.raw", "", 30, 40, "depth.spill", None)
+    assert plans["still.depth"].capture == "raw"
+    for pix_fmt in ("gray", "gbrp", "yuv440p", "unheard-of"):
+        plan = plan_camera(schema["rgb"], RGBEncoderConfig(pix_fmt=pix_fmt))
+        assert (plan.capture, plan.pix_fmt) == ("x264rgb", "rgb24")
+
+
+def test_what_x264_cannot_open_is_said_at_once(tmp_path):
+    with pytest.raises(CodecUnavailableError):
+        LosslessWriter(tmp_path / "f.mkv", camera("yuv420p", 47, 63), 30)  # odd, with halved chroma
+    with pytest.raises(CodecUnavailableError):
+        LosslessWriter(tmp_path / "g.mkv", camera("gray12le"), 30)
+
+
+def test_a_libav_without_x264_is_said_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("aiorecord.capture.lossless.codec_name", lambda camera: "libnothing")
+    with pytest.raises(CodecUnavailableError, match="libnothing"):
+        LosslessWriter(tmp_path / "f.mkv", camera("yuv420p"), 30)
+
+
+def test_a_missing_folder_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError):
+        LosslessWriter(tmp_path / "none" / "f.mkv", camera("yuv420p"), 30)
+
+
+def test_a_frame_of_another_size_is_refused(tmp_path):
+    writer = LosslessWriter(tmp_path / "f.mkv", camera("yuv420p"), 30)
+    frame, _ = new_rgb_frame(24, 32)
+    with pytest.raises(EncodeError):
+        writer.write(frame)
+    writer.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
+def test_a_full_disk_is_a_storage_error(tmp_path):
+    settings = camera("yuv444p")
+    writer = LosslessWriter(tmp_path / "f.mkv", settings, 30)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(StorageError):
+            for k in range(50):
+                frame, pixels = new_rgb_frame(48, 64)
+                pixels[:] = noise(k, (48, 64, 3))
+                writer.write(frame)
+        with pytest.raises(StorageError):
+            writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    found = list(_decode(tmp_path / "f.mkv"))
+    assert found
+    for k, frame in enumerate(found):
+        assert values_of(frame) == values_of(direct(noise(k, (48, 64, 3)), "yuv444p"))
+
+
+@pytest.mark.parametrize("size", [(48, 64), (299, 299), (300, 200), (480, 640), (640, 480), (720, 1280)])
+def test_histograms_count_what_lerobot_samples(size):
+    pixels = noise(1, (*size, 3))
+    assert sampling_stride(*size) == downsample_stride(*size)
+    stride = downsample_stride(*size)
+    found = histogram(pixels)
+    assert found.shape == (3, 256)
+    assert found.dtype == np.uint32
+    for channel in range(3):
+        values, counts = np.unique(pixels[::stride, ::stride, channel], return_counts=True)
+        assert found[channel].sum() == counts.sum()
+        np.testing.assert_array_equal(found[channel][values], counts)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv420p"])
+def test_a_conversion_gives_the_same_every_time(pix_fmt):
+    frame = av.VideoFrame.from_ndarray(noise(0, (240, 98, 3)), format="rgb24")
+    assert len({values_of(PixelConverter(pix_fmt).convert(frame)) for _ in range(300)}) == 1

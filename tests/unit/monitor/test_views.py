@@ -1,0 +1,104 @@
+"""What the views show."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from aiorecord.monitor.live import LiveView, render
+from aiorecord.monitor.plain import describe
+from aiorecord.monitor.snapshot import CameraRow, SaveRow, Snapshot
+from aiorecord.monitor.text import size_text, time_text
+from aiorecord.session import Phase
+
+
+def snapshot(**changes):
+    values = {
+        "phase": Phase.RECORDING,
+        "number": 2,
+        "total": 5,
+        "task": "Pick up the cube",
+        "seconds_left": 7.4,
+        "fps": 30,
+        "rate": 29.97,
+        "late_ms": 0.4,
+        "late_ticks": 3,
+        "frames": 78,
+        "episodes": 1,
+        "cameras": [CameraRow("front", 78, 1, 921600, 0, None), CameraRow("wrist", 78, 0, 0, 12, None)],
+        "saves": [SaveRow("episode 1", 300, "encoding", 0.42, True, None)],
+        "backlog_frames": 348,
+        "backlog_s": 9.0,
+        "free": 77_800_000_000,
+        "minutes_left": 131.0,
+        "messages": ["the robot answered late"],
+    }
+    return Snapshot(**(values | changes))
+
+
+def text(renderable):
+    console = Console(file=io.StringIO(), width=140)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_the_live_view_shows_all_there_is_to_know():
+    shown = text(render(snapshot(), "KEYS"))
+    for part in (
+        *("RECORDING", "episode 2 of 5", "7 s left", "Pick up the cube", "30.0 fps of 30", "0.4 ms late"),
+        *("late ticks 3", "front", "922 kB", "wrist", "12", "episode 1", "encoding (can be taken back)"),
+        *("77.8 GB free = 2.2 h of recording", "348 frames to encode, about 9 s", "answered late", "KEYS"),
+    ):
+        assert part in shown, part
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_every_phase_can_be_shown(phase):
+    shown = snapshot(phase=phase, seconds_left=None, rate=None, cameras=[], saves=[], minutes_left=None)
+    assert phase.value.upper() in text(render(shown))
+    assert phase.value in describe(shown)
+
+
+def test_errors_are_shown_where_they_belong():
+    camera = CameraRow("front", 3, 0, 0, 0, "no space left")
+    save = SaveRow("episode 1", 3, "failed", 0.0, False, "the encoder died")
+    shown = text(render(snapshot(cameras=[camera], saves=[save])))
+    assert "no space left" in shown
+    assert "the encoder died" in shown
+
+
+def test_many_saves_do_not_fill_the_screen():
+    saves = [SaveRow(f"episode {n}", 300, "durable", 0.0, False, None) for n in range(50)]
+    shown = text(render(snapshot(saves=saves)))
+    assert "and 42 more" in shown
+    assert len(shown.splitlines()) < 24
+
+
+def test_a_dear_drawing_is_forgotten_so_that_the_view_goes_on():
+    view = LiveView(console=Console(file=io.StringIO()))
+    view._cost_s = 1.0
+    tries = 0
+    while not view.fits(0.02):
+        tries += 1
+        assert tries < 100
+    assert view.fits(0.02)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (812_000, "812 kB"),
+        (3.42e9, "3.4 GB"),
+        (2e13, "20.0 TB"),
+    ],
+)
+def test_sizes(size, shown):
+    assert size_text(size) == shown
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0, "0 s"), (98, "98 s"), (720, "12 min"), (19_000, "5.3 h")])
+def test_times(seconds, shown):
+    assert time_text(seconds) == shown

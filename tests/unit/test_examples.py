@@ -1,0 +1,50 @@
+"""The examples run as they stand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers import episodes_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name, root):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), str(root)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_embed_in_async_app(tmp_path):
+    out = run("embed_in_async_app.py", tmp_path / "set")
+    assert "episode 1: 60 frames" in out
+    assert [e["length"] for e in episodes_of(tmp_path / "set")] == [60, 60]
+
+
+def test_async_recording(tmp_path):
+    out = run("async_recording.py", tmp_path / "set")
+    assert "episode 2 dropped" in out
+    assert len(episodes_of(tmp_path / "set")) == 3
+
+
+def test_demo_async_saving(tmp_path):
+    out = run("demo_async_saving.py", tmp_path / "demo")
+    assert out.count("all in the dataset after") == 2
+    for sign in "#.-":
+        assert sign in out
+    for folder in ("in-the-foreground", "behind-the-robot"):
+        assert len(episodes_of(tmp_path / "demo" / folder)) == 3
+
+
+def test_notebook():
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    htmls = [o["data"]["text/html"] for o in outputs if "text/html" in o.get("data", {})]
+    assert len(htmls) == 2
+    assert "2 episodes" in htmls[1]
