@@ -13,6 +13,7 @@ COMMANDS = {
     "replay": "play the actions of a recorded episode on a robot",
     "recover": "finish what an interrupted recording left in staging",
     "push": "upload a dataset to the Hugging Face Hub",
+    "lerobot-record": "run lerobot's own recording script, unmodified, on aiorecord's writer",
 }
 
 USAGE = """usage: aiorecord <command> [flags]
@@ -42,11 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"aiorecord {version('aiorecord')}")
         return 0
     if name in ("--help", "-h", "help"):
-        print(USAGE.format(commands="\n".join(f"  {key:<12} {text}" for key, text in COMMANDS.items())))
+        print(USAGE.format(commands="\n".join(f"  {key:<14} {text}" for key, text in COMMANDS.items())))
         return 0
     if name not in COMMANDS:
         print(f"aiorecord: there is no command {name!r}. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    module = import_module(f".{name}", __package__)
+    home = ".lerobot.record" if name == "lerobot-record" else f".cli.{name}"
+    module = import_module(home, "aiorecord")
     code: int = module.run(arguments[1:])
     return code

@@ -271,6 +271,10 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             ]
         parent(*bound.args, **bound.kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A finalized dataset can be pickled, for the workers of a data loader."""
+        return {**self.__dict__, "_saver": None}
+
     def _check_writable(self, method: str) -> AsyncDatasetWriter:
         if self.writer is None:
             raise StateError(

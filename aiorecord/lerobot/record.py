@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from .flags import INSTALL, is_installed
+
 if TYPE_CHECKING:
     from .dataset import AsyncLeRobotDataset
 
@@ -60,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
         argv: arguments without the program's name.
 
     Returns:
-        The exit code: 0 done, 1 when an episode could not be saved (it stays in staging).
+        The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot.
 
     Raises:
         SystemExit: the flags are wrong, or help was asked for.
@@ -69,6 +71,9 @@ def run(argv: Sequence[str]) -> int:
     flags, rest = parse_flags(argv)
     if {"-h", "--help"} & set(rest):
         sys.stdout.write(HELP)
+    if not is_installed():
+        sys.stderr.write(f"aiorecord: lerobot is not installed. Install it: {INSTALL}\n")
+        return 2
     from lerobot.scripts import lerobot_record
 
     with recording_with(lerobot_record, flags) as opened, _arguments(rest):

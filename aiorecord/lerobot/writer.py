@@ -15,13 +15,14 @@ from lerobot.configs import infer_depth_unit
 from lerobot.datasets import video_utils
 from lerobot.datasets.dataset_writer import DatasetWriter
 from lerobot.datasets.feature_utils import validate_episode_buffer, validate_frame
-from lerobot.datasets.image_writer import AsyncImageWriter
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..errors import FrameError, StateError
 from .buffers import EpisodeBuffer, HandedInEpisode, Recording, buffer_index, plain
+from .image_writer import IdleImageWriter
 from .metadata import track, untrack
-from .portal import PortalRecorder, RecorderPortal
+from .portal import RecorderPortal
+from .recorder import PortalRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -31,35 +32,6 @@ class LostImageError(FrameError, FileNotFoundError):
 
     lerobot notices such an image when it looks for its file while saving, hence the second base.
     """
-
-
-class IdleImageWriter(AsyncImageWriter):  # type: ignore[misc]  # lerobot is not typed
-    """Stands where lerobot expects its image writer. There is nothing to write: no threads, no processes."""
-
-    def __init__(self, num_processes: int = 0, num_threads: int = 1) -> None:
-        if num_threads <= 0 and num_processes <= 0:
-            raise ValueError("Number of threads and processes must be greater than zero.")
-        self.num_processes = num_processes
-        self.num_threads = num_threads
-        self.queue = None
-        self.threads: list[Any] = []
-        self.processes: list[Any] = []
-        self._stopped = False
-
-    def save_image(self, image: Any, fpath: Path, compress_level: int = 1) -> None:
-        """Refuse.
-
-        Raises:
-            StateError: always; frames are added with `add_frame`.
-        """
-        raise StateError("Images are captured by add_frame; there is no image writer behind this dataset.")
-
-    def wait_until_done(self) -> None:
-        """Nothing waits."""
-
-    def stop(self) -> None:
-        """Nothing runs. Idempotent."""
-        self._stopped = True
 
 
 class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not typed
@@ -180,6 +152,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             StorageError: the disk took no more; what was recorded before stays in staging.
             EncodeError: a capture encoder failed; likewise.
         """
+        self._check_open()
         values = {key: plain(value) for key, value in frame.items()}
         validate_frame(values, self._meta.features)
         task = values["task"]
@@ -240,6 +213,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         Raises:
             ValueError: as `save_episode`, and so on for the others but `SaveError`.
         """
+        self._check_open()
         with self._lock:
             recording, arguments = self._ending(episode_data)
             recorder = self.recorder
@@ -259,7 +233,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
 
     def flush_pending_videos(self) -> None:
         """Wait until every ended episode is committed or failed."""
-        if not self._portal.closed:
+        if not self._finalized:
             self.call(self.recorder.drain)
 
     def cancel_pending_videos(self) -> None:
@@ -305,7 +279,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         """A finalized writer can be pickled, for the workers of a data loader."""
         if not self._finalized:
             raise StateError("A dataset that is being recorded cannot be pickled; finalize it first.")
-        return {**self.__dict__, "_portal": None, "_lock": None, "image_writer": None}
+        return {**self.__dict__, "_portal": None, "_lock": None, "image_writer": None, "_buffer": None}
 
     def __del__(self) -> None:
         """Have finished, behind, what was not finalized."""
@@ -317,10 +291,14 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
     def _cameras(self) -> Mapping[str, Any]:
         return self.recorder.schema.cameras
 
+    def _check_open(self) -> None:
+        if self._finalized or self._portal.closed:
+            raise StateError("The dataset is finalized; `resume` it to record more.")
+
     def _create_episode_buffer(self, episode_index: int | None = None) -> EpisodeBuffer:
         if episode_index is None:
-            recorder, meta = self._portal.recorder, self._meta
-            episode_index = meta.total_episodes if self._finalized else recorder.expected_episodes
+            meta, portal = self._meta, self._portal
+            episode_index = meta.total_episodes if self._finalized else portal.recorder.expected_episodes
         buffer = EpisodeBuffer(size=0, task=[])
         for key in self._meta.features:
             buffer[key] = episode_index if key == "episode_index" else []
@@ -352,6 +330,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
 
     def _foreground(self, episode_data: Mapping[str, Any] | None) -> tuple[Any, ...]:
         """End an episode: the function that saves it, and its arguments."""
+        self._check_open()
         with self._lock:
             recording, arguments = self._ending(episode_data)
             self._ended(recording, expected=1)
@@ -363,8 +342,6 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         Returns:
             Its recording, None when it is handed in; what the recorder needs to save it.
         """
-        if self._portal.closed:
-            raise StateError("The dataset is finalized; `resume` it to record more.")
         buffer: Mapping[str, Any] | None = episode_data if episode_data is not None else self._buffer
         if buffer is None:
             buffer = self._create_episode_buffer()

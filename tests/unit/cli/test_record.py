@@ -13,6 +13,7 @@ import pytest
 from helpers import episodes_of, rows_of
 
 from aiorecord.capture.staging import Staging
+from aiorecord.lerobot.flags import is_installed
 
 BASE = [
     "--robot.type=sim",
@@ -41,20 +42,23 @@ def test_a_session_with_its_report(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()
     assert lines[-3].split() == ["dataset", str(root)]
-    assert "2 episodes, 30 frames" in lines[-2]
     assert "LeRobotDataset('demo/test'" in lines[-1]
-    assert len(rows_of(root)) == 30
     assert not (root / ".aiorecord").exists()
 
     report = json.loads(report_path.read_text())
     assert [e["episode_index"] for e in report["episodes"]] == [0, 1]
     for episode in report["episodes"]:
         assert episode["stage"] == "committed"
-        assert episode["frames"] == 15
-        assert episode["cameras"]["observation.images.front"] == {"captured": 15, "lost": 0, "spilled": 0}
+        # A machine that is busy elsewhere makes a loop miss deadlines; each is a frame or counted as missed.
+        frames = episode["frames"]
+        assert frames + episode["lateness"]["missed"] == 15
+        assert episode["cameras"]["observation.images.front"] == {"captured": frames, "lost": 0, "spilled": 0}
         assert 0 < episode["durable_s"] <= episode["encoded_s"] <= episode["committed_s"]
         assert episode["bytes"] > 0
         assert set(episode["lateness"]) == {"ticks", "p50_ms", "p99_ms", "max_ms", "late", "missed"}
+    frames = report["session"]["frames"]
+    assert len(rows_of(root)) == frames
+    assert f"2 episodes, {frames} frames" in lines[-2]
     assert report["episodes"][0]["dead_time_s"] is None
     assert report["episodes"][1]["dead_time_s"] >= 0
     assert report["session"]["peak_rss_bytes"] > 50e6
@@ -126,6 +130,15 @@ def test_help_has_examples_and_every_command():
     assert subprocess.run([*run, "dance"], capture_output=True, text=True).returncode == 2
 
 
+@pytest.mark.skipif(is_installed(), reason="lerobot is installed here")
+def test_lerobots_script_without_lerobot_says_how_to_install_it():
+    run = [sys.executable, "-m", "aiorecord", "lerobot-record", "--robot.type=x"]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'aiorecord[lerobot]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def started(process):
     """Read plain output until the first episode is being recorded."""
     for line in process.stdout:
@@ -165,10 +178,10 @@ def test_a_kill_loses_nothing_that_ended(tmp_path):
     root = tmp_path / "set"
     flags = ["--dataset.num_episodes=9", "--dataset.episode_time_s=1.5", "--dataset.reset_time_s=0"]
     with subprocess.Popen(command(root, *flags), stdout=subprocess.PIPE, text=True) as process:
-        kept = 0
+        kept = []
         for line in process.stdout:
-            kept += line.startswith("episode ")
-            if kept == 2:
+            kept += map(int, re.findall(r"^episode \d+: (\d+) frames", line))
+            if len(kept) == 2:
                 break
         wait_for_durable(root)
         process.kill()
@@ -176,7 +189,7 @@ def test_a_kill_loses_nothing_that_ended(tmp_path):
     done = subprocess.run(recover, capture_output=True, text=True, timeout=120)
     assert done.returncode in (0, 3), done.stdout + done.stderr
     lengths = [e["length"] for e in episodes_of(root)]
-    assert lengths[:2] == [45, 45]
+    assert lengths[:2] == kept
     assert not (root / ".aiorecord").exists()
     again = subprocess.run(recover, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0

@@ -1,0 +1,201 @@
+"""A recorder whose captures are filled from outside its event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..capture.episode import EpisodeCapture
+from ..capture.staging import EpisodeFolder
+from ..errors import StateError
+from ..recorder import Recorder
+from ..saver import AsyncEpisodeSaver
+from ..saves import EpisodeSave, EpisodeSaveResult, Stage
+
+
+class FedCapture(EpisodeCapture):
+    """A capture that may be given a whole episode at once, and takes it in when it is finished.
+
+    Attributes:
+        feed: adds all frames; called once, in the thread that finishes the episode. None for a live episode.
+    """
+
+    feed: Callable[[EpisodeCapture], None] | None = None
+
+    def finish(self, interrupted: bool = False) -> EpisodeFolder:
+        """As `EpisodeCapture.finish`, after taking in what `feed` adds. When that fails, nothing is kept.
+
+        Raises:
+            AiorecordError: what `feed` and `EpisodeCapture.finish` raise.
+        """
+        feed, self.feed = self.feed, None
+        if feed is not None:
+            try:
+                feed(self)
+            except BaseException:
+                self.discard()
+                raise
+        return super().finish(interrupted)
+
+
+class PortalRecorder(Recorder):
+    """A `Recorder` whose captures are filled from another thread, several of them at a time.
+
+    Its coroutines run on the portal's loop.
+
+    Attributes:
+        expected_episodes: episodes that the dataset has when every save under way succeeds.
+        highest_index: the index that the next episode would have if none had failed.
+        last_results: outcomes that nobody fetched before the recorder was closed.
+    """
+
+    def __init__(self, root: Path, *, fps: int, features: Mapping[str, Any], **options: Any) -> None:
+        # The name only chooses a default folder, and lerobot allows more names than aiorecord does.
+        super().__init__("dataset", fps=fps, features=features, root=root, resume=True, **options)
+        self.expected_episodes = 0
+        self.highest_index = 0
+        self.last_results: list[EpisodeSaveResult] = []
+        self._live: set[EpisodeCapture] = set()
+
+    @property
+    def failures(self) -> list[EpisodeSaveResult]:
+        """Outcomes of the saves that failed, oldest first."""
+        return [save.result() for save in self._failed if save.stage is Stage.FAILED]
+
+    async def next_capture(self) -> FedCapture:
+        """The next episode's capture, ready for its first frame.
+
+        Raises:
+            AiorecordError: it could not be made.
+            StateError: the recorder is closed.
+        """
+        if self._closing is not None:
+            raise StateError("The dataset is finalized.")
+        capture = await self._prepared_capture()
+        assert isinstance(capture, FedCapture)
+        self._ready = None
+        self._prepare()
+        self._live.add(capture)
+        return capture
+
+    async def submit(self, capture: EpisodeCapture, task: str, length: int) -> bool:
+        """Save an ended episode behind; False when the queue is full and nothing was done."""
+        if not self.saver.submit_episode(self._save_of(capture, task, length, hold=False)):
+            return False
+        self._accepted(capture)
+        return True
+
+    async def submit_feed(self, feed: Callable[[EpisodeCapture], None], task: str, length: int) -> bool:
+        """Likewise for an episode that `feed` adds to a capture of its own."""
+        status = self.saver.get_status()
+        if status["queue_size"] >= status["max_queue_size"]:
+            return False
+        capture = await self.next_capture()
+        capture.feed = feed
+        if await self.submit(capture, task, length):
+            return True
+        self.drop(capture)
+        return False
+
+    async def save(self, capture: EpisodeCapture, task: str, length: int) -> EpisodeSaveResult:
+        """Save an ended episode and return when it is committed.
+
+        Raises:
+            SaveError: it was not.
+        """
+        save = self._save_of(capture, task, length, hold=False)
+        self._accepted(capture)
+        return await self.saver.save_now(save)
+
+    async def save_feed(
+        self, feed: Callable[[EpisodeCapture], None], task: str, length: int
+    ) -> EpisodeSaveResult:
+        """Likewise for an episode that `feed` adds to a capture of its own."""
+        capture = await self.next_capture()
+        capture.feed = feed
+        return await self.save(capture, task, length)
+
+    def drop(self, capture: EpisodeCapture) -> None:
+        """Discard a capture, behind."""
+        self._live.discard(capture)
+        self._tasks.create(self._drop(capture), f"aiorecord-discard-{capture.id}")
+
+    async def renew_saver(self, max_queue_size: int, save_timeout: float | None) -> None:
+        """Replace the saver by one with other limits and fresh counts, once the pending saves are done.
+
+        Raises:
+            ConfigError: limits that make no sense.
+        """
+        renewed = AsyncEpisodeSaver(
+            self.writer,
+            max_queue_size=max_queue_size,
+            save_timeout=save_timeout,
+            encode_executor=self.saver.executor,
+            encode_workers=self.options.encode_workers,
+            clock=self.clock,
+        )
+        await self.saver.stop()
+        await renewed.start()
+        self._saver = renewed
+
+    async def let_go(self) -> None:
+        """Wait until every ended episode is durable, and stop the encodes."""
+        for save in self.saver.pending:
+            await save.wait_durable()
+        self.saver.abandon()
+
+    def leave(self) -> None:
+        """Let go of the files when the loop is gone, without it and without a new thread. Blocking."""
+        for capture in self._live:
+            if capture.length:
+                capture.finish(True)
+            else:
+                capture.discard()
+        if self._ready is not None:
+            self._ready.discard()
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._release_dataset()
+
+    def _accepted(self, capture: EpisodeCapture) -> None:
+        self._live.discard(capture)
+        self.expected_episodes += 1
+        self.highest_index += 1
+
+    def _prepare_capture(self) -> EpisodeCapture:
+        options = self.options
+        return FedCapture.prepare(
+            self._staging,
+            schema=self.schema,
+            fps=self.fps,
+            rgb_encoder=options.rgb_encoder,
+            depth_encoder=options.depth_encoder,
+            encoder_threads=options.encoder_threads,
+            robot_type=options.robot_type,
+            budget=self._budget,
+        )
+
+    async def _finish_staged(self) -> None:
+        await super()._finish_staged()
+        self.expected_episodes = self.highest_index = self.writer.total_episodes + len(self.saver.pending)
+
+    def _save_of(
+        self, source: EpisodeCapture | EpisodeFolder, task: str, length: int, *, hold: bool
+    ) -> EpisodeSave:
+        save = super()._save_of(source, task, length, hold=hold)
+        save.on_failure = self._note_failure
+        return save
+
+    def _note_failure(self, save: EpisodeSave) -> None:
+        self._failed.append(save)
+        self.expected_episodes -= 1
+
+    async def _close(self, drain: bool) -> None:
+        try:
+            for capture in self._live:
+                await self._keep_partial(capture, StateError("The dataset was closed while it recorded."))
+        finally:
+            await super()._close(drain)
+            if self._saver is not None:
+                self.last_results = await self._saver.get_results()
