@@ -83,6 +83,9 @@ class Recorder:
         FeatureError: features that no dataset could hold.
     """
 
+    capture_type: type[EpisodeCapture] = EpisodeCapture
+    """What captures an episode; a subclass of the recorder may name a subclass of it."""
+
     def __init__(
         self,
         repo_id: str,
@@ -370,11 +373,8 @@ class Recorder:
 
     def _keep_prepared(self) -> None:
         # Kept from within the thread: if the task that waits for it is cancelled, it must still be found.
-        self._ready = self._prepare_capture()
-
-    def _prepare_capture(self) -> EpisodeCapture:
         options = self.options
-        return EpisodeCapture.prepare(
+        self._ready = self.capture_type.prepare(
             self._staging,
             schema=self.schema,
             fps=self.fps,

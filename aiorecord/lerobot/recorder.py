@@ -50,6 +50,8 @@ class PortalRecorder(Recorder):
         last_results: outcomes that nobody fetched before the recorder was closed.
     """
 
+    capture_type = FedCapture
+
     def __init__(self, root: Path, *, fps: int, features: Mapping[str, Any], **options: Any) -> None:
         # The name only chooses a default folder, and lerobot allows more names than aiorecord does.
         super().__init__("dataset", fps=fps, features=features, root=root, resume=True, **options)
@@ -162,19 +164,6 @@ class PortalRecorder(Recorder):
         self._live.discard(capture)
         self.expected_episodes += 1
         self.highest_index += 1
-
-    def _prepare_capture(self) -> EpisodeCapture:
-        options = self.options
-        return FedCapture.prepare(
-            self._staging,
-            schema=self.schema,
-            fps=self.fps,
-            rgb_encoder=options.rgb_encoder,
-            depth_encoder=options.depth_encoder,
-            encoder_threads=options.encoder_threads,
-            robot_type=options.robot_type,
-            budget=self._budget,
-        )
 
     async def _finish_staged(self) -> None:
         await super()._finish_staged()
