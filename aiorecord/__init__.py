@@ -46,9 +46,10 @@ if TYPE_CHECKING:
         StorageError,
     )
     from .monitor.notebook import StatusView
-    from .recorder import Recorder, RecorderStatus, control_step
+    from .recorder import Recorder, RecorderStatus
     from .recorder import open_recorder as open
     from .robots import Robot, Teleoperator, dataset_features
+    from .robots.step import control_step
     from .saver import AsyncEpisodeSaver
     from .saves import EpisodeSave, EpisodeSaveResult, Stage
     from .session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
@@ -64,8 +65,9 @@ _HOMES = {
     "errors": "AiorecordError CodecUnavailableError ConfigError DatasetError DatasetLockedError EncodeError "
     "FeatureError FrameError SaveError SaveTimeoutError SourceError StateError StorageError",
     "monitor.notebook": "StatusView",
-    "recorder": "Recorder RecorderStatus control_step",
+    "recorder": "Recorder RecorderStatus",
     "robots": "Robot Teleoperator dataset_features",
+    "robots.step": "control_step",
     "saver": "AsyncEpisodeSaver",
     "saves": "EpisodeSave EpisodeSaveResult Stage",
     "session": "Command EpisodeRecord Phase Session SessionEvents SessionPlan",

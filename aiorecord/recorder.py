@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -14,9 +13,8 @@ from typing import Any, Self
 
 from .capture.budget import ByteBudget
 from .capture.episode import CaptureStatus, EpisodeCapture
-from .capture.staging import EpisodeFolder, Staging
+from .capture.staging import EpisodeFolder
 from .clock import Clock, SystemClock, Ticker
-from .dataset.lock import DatasetLock
 from .dataset.pack import PackResult, pack
 from .dataset.recover import salvage
 from .dataset.videos import check_encoder
@@ -26,11 +24,13 @@ from .encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from .episode import Episode
 from .errors import AiorecordError, ConfigError, FrameError, SaveError, StateError
 from .features import CheckedFrame, Schema
+from .home import DatasetHome
 from .options import check_repo_id, parse_options, resolve_root
 from .robots.base import Robot, Teleoperator
-from .robots.schema import build_frame
+from .robots.step import control_step
 from .saver import AsyncEpisodeSaver, default_encode_workers
 from .saves import EpisodeSave, Stage
+from .standby import Standby
 from .tasks import TaskOwner
 from .threads import Threads
 
@@ -112,15 +112,10 @@ class Recorder:
         self._budget = ByteBudget(int(self.options.buffer_mb * 2**20))
         self._threads = Threads(3, "aiorecord")
         self._tasks = TaskOwner("aiorecord-recorder")
-        self._lock = DatasetLock(self.root)
-        self._staging = Staging(self.root)
+        self._home = DatasetHome(self.root)
+        self._standby = Standby(self._prepare_capture, self._tasks, self._threads)
         self._saver: AsyncEpisodeSaver | None = None
-        self._writer: DatasetWriter | None = None
-        self._created = False
         self._pool: WorkerPool | None = None
-        self._prepared: asyncio.Task[None] | None = None
-        self._ready: EpisodeCapture | None = None
-        self._prepare_error: AiorecordError | None = None
         self._episode: Episode | None = None
         self._last: EpisodeSave | None = None
         self._failed: list[EpisodeSave] = []
@@ -159,11 +154,7 @@ class Recorder:
         Raises:
             StateError: the recorder is not open.
         """
-        if self._writer is None:
-            raise StateError(
-                "The recorder is not open: use `async with Recorder(...)` or `await aiorecord.open`."
-            )
-        return self._writer
+        return self._home.writer
 
     async def open(self) -> None:
         """Check the codecs by opening them, lock the dataset, create or continue it, prepare to record.
@@ -254,7 +245,7 @@ class Recorder:
     def get_status(self) -> RecorderStatus:
         """A snapshot; cheap."""
         capture = self._episode._capture if self._episode is not None else None
-        writer = self._writer
+        writer = self._home.writer if self._home.is_open else None
         return RecorderStatus(
             root=self.root,
             episodes=writer.total_episodes if writer else 0,
@@ -297,7 +288,7 @@ class Recorder:
         if executor is None:
             executor = self._pool = WorkerPool(workers)
         await self._check_encoders(executor)
-        await self._threads.run(self._open_dataset)
+        await self._threads.run(self._home.open, self.schema, self.fps, self.options)
         self._saver = AsyncEpisodeSaver(
             self.writer,
             max_queue_size=self.options.save_queue_size,
@@ -309,8 +300,8 @@ class Recorder:
         await self._saver.start()
         if self.options.resume:
             await self._finish_staged()
-        self._prepare()
-        await self._prepared_capture()
+        self._standby.start()
+        await self._standby.wait()
 
     async def _check_encoders(self, executor: Executor) -> None:
         """Open every codec for real, in a worker: here it would hold the GIL and leave threads behind."""
@@ -330,52 +321,17 @@ class Recorder:
         for key, feature in self.schema.videos.items():
             self.encoders[key] = self.options.depth_encoder if feature.is_depth else self.options.rgb_encoder
 
-    def _open_dataset(self) -> None:
-        options = self.options
-        exists = (self.root / "meta" / "info.json").exists()
-        if options.resume and exists:
-            self._lock.acquire()
-            self._writer = DatasetWriter.open(
-                self.root, schema=self.schema, fps=self.fps, robot_type=options.robot_type
-            )
-            return
-        if not exists:
-            # Refuse a foreign folder before the lock makes files in it.
-            DatasetWriter.check_new(self.root)
-            self._created = True
-        self._lock.acquire()
-        self._writer = DatasetWriter.create(
-            self.root,
-            fps=self.fps,
-            schema=self.schema,
-            robot_type=options.robot_type,
-            chunks_size=options.chunks_size,
-            data_files_size_in_mb=options.data_files_size_in_mb,
-            video_files_size_in_mb=options.video_files_size_in_mb,
-        )
-
     async def _finish_staged(self) -> None:
         """Hand what an earlier session left in staging to the saver, ahead of everything new."""
-        found = await self._threads.run(salvage, self.writer, self._staging)
+        found = await self._threads.run(salvage, self.writer, self._home.staging)
         self.saver.submit_recovered(
             [self._save_of(f, f.manifest.task, f.manifest.length or 0, hold=False) for f in found.ready]
         )
 
-    def _prepare(self) -> None:
-        self._prepared = self._tasks.create(self._prepare_next(), "aiorecord-prepare-episode")
-
-    async def _prepare_next(self) -> None:
-        self._prepare_error = None
-        try:
-            await self._threads.run(self._keep_prepared)
-        except AiorecordError as error:  # raised to whoever begins the next episode
-            self._prepare_error = error
-
-    def _keep_prepared(self) -> None:
-        # Kept from within the thread: if the task that waits for it is cancelled, it must still be found.
+    def _prepare_capture(self) -> EpisodeCapture:
         options = self.options
-        self._ready = self.capture_type.prepare(
-            self._staging,
+        return self.capture_type.prepare(
+            self._home.staging,
             schema=self.schema,
             fps=self.fps,
             rgb_encoder=options.rgb_encoder,
@@ -384,17 +340,6 @@ class Recorder:
             robot_type=options.robot_type,
             budget=self._budget,
         )
-
-    async def _prepared_capture(self) -> EpisodeCapture:
-        if self._ready is None and self._prepare_error is not None:
-            self._prepare()  # what failed may work now: the disk has room again
-        assert self._prepared is not None
-        await asyncio.wait((self._prepared,))
-        if self._prepare_error is not None:
-            raise self._prepare_error
-        if self._ready is None:
-            raise StateError("The recorder is closed.")
-        return self._ready
 
     async def _begin(self, episode: Episode) -> EpisodeCapture:
         if not self._opened or self._saver is None:
@@ -407,12 +352,10 @@ class Recorder:
             raise StateError("An episode is being recorded already; end it before the next begins.")
         self._episode = episode
         try:
-            capture = await self._prepared_capture()
+            capture = await self._standby.take()
         except BaseException:
             self._episode = None
             raise
-        self._ready = None
-        self._prepare()
         if self._last is not None:
             self._last.release()
         return capture
@@ -509,13 +452,7 @@ class Recorder:
                 await self._end(self._episode, StateError("The recorder was closed while it recorded."))
             if self._saver is not None:
                 complete = await self._saver.stop(wait=drain)
-                if (
-                    complete
-                    and self.options.pack
-                    and drain
-                    and self.packed is None
-                    and self._writer is not None
-                ):
+                if complete and self.options.pack and drain and self.packed is None and self._home.is_open:
                     await self.pack()
         finally:
             await self._release()
@@ -523,47 +460,14 @@ class Recorder:
     async def _release(self) -> None:
         try:
             await self._tasks.aclose()
-            if self._ready is not None:
-                await self._threads.run(self._ready.discard)
-            await self._threads.run(self._release_dataset)
+            await self._threads.run(self._standby.discard)
+            await self._threads.run(self._home.close)
         finally:
             if self._pool is not None:
                 await self._threads.run(self._pool.shutdown)
             await self._threads.aclose()
             if self._owns_clock:
                 self.clock.close()
-
-    def _release_dataset(self) -> None:
-        if not self._lock.held:
-            return
-        self._staging.tidy()
-        try:
-            if self._created and self._writer is not None and self._writer.total_episodes == 0:
-                self._writer.remove_empty()
-        finally:
-            self._lock.release()
-            if self._created:
-                with contextlib.suppress(OSError):  # it holds a dataset: the usual case
-                    self.root.rmdir()
-
-
-async def control_step(
-    robot: Robot, teleop: Teleoperator, features: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """One turn of teleoperation: observe, ask the teleoperator, act.
-
-    Args:
-        robot: connected.
-        teleop: connected.
-        features: of the dataset, such as `Recorder.features`.
-
-    Returns:
-        The frame: the observation, and the teleoperator's action (what lerobot records by default).
-    """
-    observation = await robot.get_observation()
-    action = await teleop.get_action()
-    await robot.send_action(action)
-    return build_frame(features, observation, action)
 
 
 async def open_recorder(repo_id: str, **arguments: Any) -> Recorder:

@@ -17,8 +17,9 @@ from typing import Any
 from .clock import NS_PER_S, Ticker
 from .episode import Episode
 from .errors import ConfigError
-from .recorder import Recorder, control_step
+from .recorder import Recorder
 from .robots.base import Robot, Teleoperator
+from .robots.step import control_step
 from .saves import EpisodeSave
 
 

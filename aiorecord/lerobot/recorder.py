@@ -74,10 +74,8 @@ class PortalRecorder(Recorder):
         """
         if self._closing is not None:
             raise StateError("The dataset is finalized.")
-        capture = await self._prepared_capture()
+        capture = await self._standby.take()
         assert isinstance(capture, FedCapture)
-        self._ready = None
-        self._prepare()
         self._live.add(capture)
         return capture
 
@@ -154,11 +152,10 @@ class PortalRecorder(Recorder):
                 capture.finish(True)
             else:
                 capture.discard()
-        if self._ready is not None:
-            self._ready.discard()
+        self._standby.discard()
         if self._pool is not None:
             self._pool.shutdown()
-        self._release_dataset()
+        self._home.close()
 
     def _accepted(self, capture: EpisodeCapture) -> None:
         self._live.discard(capture)

@@ -1,0 +1,98 @@
+"""Where a recorder's dataset lives: its folder, its lock, its staging area and its writer."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from .capture.staging import Staging
+from .dataset.lock import DatasetLock
+from .dataset.writer import DatasetWriter
+from .errors import StateError
+from .features import Schema
+from .options import RecorderOptions
+
+
+class DatasetHome:
+    """One dataset on disk while it is recorded into. All methods block.
+
+    Args:
+        root: the dataset's folder.
+
+    Attributes:
+        staging: its staging area.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = Staging(root)
+        self._lock = DatasetLock(root)
+        self._writer: DatasetWriter | None = None
+        self._created = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the dataset was opened; it stays true after `close`."""
+        return self._writer is not None
+
+    @property
+    def writer(self) -> DatasetWriter:
+        """The dataset's writer.
+
+        Raises:
+            StateError: the dataset is not open.
+        """
+        if self._writer is None:
+            raise StateError(
+                "The recorder is not open: use `async with Recorder(...)` or `await aiorecord.open`."
+            )
+        return self._writer
+
+    def open(self, schema: Schema, fps: int, options: RecorderOptions) -> None:
+        """Lock the dataset, and create it or continue it.
+
+        Args:
+            schema: the features.
+            fps: frames per second.
+            options: whether to continue, and what a new dataset is made with.
+
+        Raises:
+            DatasetLockedError: another process records into it.
+            DatasetError: the folder holds something else, or a dataset that does not match.
+            StorageError: the disk refused.
+        """
+        exists = (self.root / "meta" / "info.json").exists()
+        if options.resume and exists:
+            self._lock.acquire()
+            self._writer = DatasetWriter.open(
+                self.root, schema=schema, fps=fps, robot_type=options.robot_type
+            )
+            return
+        if not exists:
+            # Refuse a foreign folder before the lock makes files in it.
+            DatasetWriter.check_new(self.root)
+            self._created = True
+        self._lock.acquire()
+        self._writer = DatasetWriter.create(
+            self.root,
+            fps=fps,
+            schema=schema,
+            robot_type=options.robot_type,
+            chunks_size=options.chunks_size,
+            data_files_size_in_mb=options.data_files_size_in_mb,
+            video_files_size_in_mb=options.video_files_size_in_mb,
+        )
+
+    def close(self) -> None:
+        """Release the dataset; one that was created here and got no episode is deleted. Idempotent."""
+        if not self._lock.held:
+            return
+        self.staging.tidy()
+        try:
+            if self._created and self._writer is not None and self._writer.total_episodes == 0:
+                self._writer.remove_empty()
+        finally:
+            self._lock.release()
+            if self._created:
+                with contextlib.suppress(OSError):  # it holds a dataset: the usual case
+                    self.root.rmdir()
