@@ -55,19 +55,28 @@ def layers(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """The tests on the light core: no torch, no lerobot."""
-    sync(session, "test", extras=("hub", "viz"))
+    sync(session, "test", extras=("bench", "hub", "viz"))
     session.run("pytest", *(session.posargs or ["tests/unit"]))
 
 
 @nox.session(python=DEFAULT_PYTHON)
 def lerobot(session: nox.Session) -> None:
     """What was recorded, read back by the real lerobot."""
-    sync(session, "test", "drivers", extras=("lerobot",))
+    sync(session, "test", "drivers", "training", extras=("lerobot",))
     session.run("pytest", *(session.posargs or ["tests/lerobot"]), env={"HF_HUB_OFFLINE": "1"})
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def faults(session: nox.Session) -> None:
+    """What docs/reliability.md promises, tried on the real program: kills, power loss, signals."""
+    sync(session, "test")
+    session.run("pytest", *(session.posargs or ["tests/faults"]))
 
 
 @nox.session(python=DEFAULT_PYTHON)
 def minimums(session: nox.Session) -> None:
     """The tests on the lowest versions that pyproject.toml allows."""
-    session.install("--resolution=lowest-direct", "-e", ".[hub,viz]", *PYPROJECT["dependency-groups"]["test"])
+    session.install(
+        "--resolution=lowest-direct", "-e", ".[bench,hub,viz]", *PYPROJECT["dependency-groups"]["test"]
+    )
     session.run("pytest", *(session.posargs or ["tests/unit"]))

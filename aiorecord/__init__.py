@@ -36,12 +36,14 @@ if TYPE_CHECKING:
         ConfigError,
         DatasetError,
         DatasetLockedError,
+        DiskFullError,
         EncodeError,
         FeatureError,
         FrameError,
         SaveError,
         SaveTimeoutError,
         SourceError,
+        SourceLostError,
         StateError,
         StorageError,
     )
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from .recorder import Recorder, RecorderStatus
     from .recorder import open_recorder as open
     from .robots import Robot, Teleoperator, dataset_features
+    from .robots.guards import guarded
+    from .robots.policy import SourcePolicy, SourceStatus
     from .robots.step import control_step
     from .saver import AsyncEpisodeSaver
     from .saves import EpisodeSave, EpisodeSaveResult, Stage
@@ -62,11 +66,14 @@ _HOMES = {
     "dataset.pack": "PackResult",
     "encoders": "DepthEncoderConfig RGBEncoderConfig",
     "episode": "Episode",
-    "errors": "AiorecordError CodecUnavailableError ConfigError DatasetError DatasetLockedError EncodeError "
-    "FeatureError FrameError SaveError SaveTimeoutError SourceError StateError StorageError",
+    "errors": "AiorecordError CodecUnavailableError ConfigError DatasetError DatasetLockedError "
+    "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
+    "SourceLostError StateError StorageError",
     "monitor.notebook": "StatusView",
     "recorder": "Recorder RecorderStatus",
     "robots": "Robot Teleoperator dataset_features",
+    "robots.guards": "guarded",
+    "robots.policy": "SourcePolicy SourceStatus",
     "robots.step": "control_step",
     "saver": "AsyncEpisodeSaver",
     "saves": "EpisodeSave EpisodeSaveResult Stage",
@@ -86,6 +93,7 @@ __all__ = [
     "DatasetError",
     "DatasetLockedError",
     "DepthEncoderConfig",
+    "DiskFullError",
     "EncodeError",
     "Episode",
     "EpisodeRecord",
@@ -106,6 +114,9 @@ __all__ = [
     "SessionEvents",
     "SessionPlan",
     "SourceError",
+    "SourceLostError",
+    "SourcePolicy",
+    "SourceStatus",
     "Stage",
     "StateError",
     "StatusView",
@@ -117,6 +128,7 @@ __all__ = [
     "__version__",
     "control_step",
     "dataset_features",
+    "guarded",
     "open",
 ]
 

@@ -16,7 +16,7 @@ import struct
 import sys
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -229,12 +229,34 @@ class Lateness:
         self._late_ns = array("q")
         self._counted = 0
         self._late = 0
+        self._worst_ns = 0
         self.missed = 0
 
-    def add(self, tick: Tick) -> None:
-        """Count a tick."""
-        self._late_ns.append(tick.time_ns - tick.deadline_ns)
+    @classmethod
+    def merged(cls, parts: Iterable[Lateness]) -> Lateness:
+        """All ticks of several loops together."""
+        merged = cls()
+        for part in parts:
+            merged._late_ns.extend(part._late_ns)
+            merged._worst_ns = max(merged._worst_ns, part._worst_ns)
+            merged.missed += part.missed
+        return merged
+
+    def add(self, tick: Tick, overdue_ns: int | None = None) -> None:
+        """Count a tick.
+
+        Args:
+            tick: the tick.
+            overdue_ns: how long the first of the deadlines skipped before it had waited; None without any.
+        """
+        late_ns = tick.time_ns - tick.deadline_ns
+        self._late_ns.append(late_ns)
+        self._worst_ns = max(self._worst_ns, late_ns if overdue_ns is None else overdue_ns)
         self.missed += tick.missed
+
+    def newest_is_late(self, late_after_s: float = LATE_AFTER_S) -> bool:
+        """Whether the newest tick was late."""
+        return bool(self._late_ns) and self._late_ns[-1] > late_after_s * NS_PER_S
 
     def __len__(self) -> int:
         return len(self._late_ns)
@@ -256,7 +278,9 @@ class Lateness:
             late_after_s: ticks later than this count as late.
 
         Returns:
-            ``ticks, p50_ms, p99_ms, max_ms, late, missed``; the three times are 0 without ticks.
+            ``ticks, p50_ms, p99_ms, max_ms, worst_ms, late, missed``; the times are 0 without ticks.
+            ``max_ms`` is over the ticks delivered, ``worst_ms`` counts the deadlines that were skipped too:
+            after a stall of a second it says a second.
         """
         values = np.frombuffer(self._late_ns, dtype=np.int64) if self._late_ns else np.zeros(1, np.int64)
         p50, p99 = np.percentile(values, [50, 99]) / 1e6
@@ -265,6 +289,7 @@ class Lateness:
             "p50_ms": round(float(p50), 3),
             "p99_ms": round(float(p99), 3),
             "max_ms": round(float(values.max()) / 1e6, 3),
+            "worst_ms": round(self._worst_ns / 1e6, 3),
             "late": int((values > late_after_s * NS_PER_S).sum()),
             "missed": self.missed,
         }
@@ -341,7 +366,8 @@ class Ticker:
         if self._ended:
             raise StopAsyncIteration
         now_ns = self._clock.now_ns()
-        missed = int((now_ns - deadline_ns) // self._period_ns)
+        overdue_ns = now_ns - deadline_ns
+        missed = int(overdue_ns // self._period_ns)
         if self._total is not None:
             missed = min(missed, self._total - 1 - self._slot)
         if missed > 0:
@@ -350,7 +376,7 @@ class Ticker:
         tick = Tick(self._index, deadline_ns, now_ns, max(0, missed))
         self._slot += 1
         self._index += 1
-        self.lateness.add(tick)
+        self.lateness.add(tick, overdue_ns)
         return tick
 
     def _done(self) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from .capture.episode import EpisodeCapture
-from .errors import StateError
+from .capture.episode import CameraStatus, EpisodeCapture
+from .clock import Lateness, Ticker
+from .errors import ConfigError, EncodeError, StateError, StorageError
+from .quality import MEASURED, QualityLimits
 from .saves import EpisodeSave
 
 if TYPE_CHECKING:
@@ -22,17 +25,23 @@ class Episode:
 
     Attributes:
         task: what is being done.
+        limits: what the quality record flags the episode for.
         save: the handle, set when the block was left well; None before, and after `discard`.
     """
 
-    def __init__(self, recorder: Recorder, task: str, hold: bool) -> None:
+    def __init__(
+        self, recorder: Recorder, task: str, hold: bool, limits: QualityLimits | None = None
+    ) -> None:
         self.task = task
+        self.limits = limits or QualityLimits()
         self.save: EpisodeSave | None = None
         self._recorder = recorder
         self._hold = hold
         self._capture: EpisodeCapture | None = None
         self._state: Literal["new", "open", "ended"] = "new"
         self._discarded = False
+        self._end_reason: str | None = None
+        self._tickers: list[Ticker] = []
 
     @property
     def frames(self) -> int:
@@ -51,7 +60,28 @@ class Episode:
         self._state = "open"
         return self
 
-    def add_frame(self, frame: Mapping[str, Any]) -> int:
+    @property
+    def end_reason(self) -> str | None:
+        """Why the episode was asked to end, None if it was not; see `request_end`."""
+        return self._end_reason
+
+    @property
+    def cameras(self) -> dict[str, CameraStatus]:
+        """Its cameras now, by feature key; empty before it began."""
+        return self._capture.status().cameras if self._capture is not None else {}
+
+    @property
+    def lateness(self) -> Lateness:
+        """Of the ticks of this episode, from every ticker that `Recorder.ticks` made while it was open."""
+        return Lateness.merged(ticker.lateness for ticker in self._tickers)
+
+    def add_frame(
+        self,
+        frame: Mapping[str, Any],
+        *,
+        frame_times_ns: Mapping[str, int] | None = None,
+        copy: bool = True,
+    ) -> int:
         """Record one frame. A plain call that never waits for the disk or an encoder.
 
         What the caller may reuse is copied. Numeric values have the dtype and shape of their feature;
@@ -60,6 +90,10 @@ class Episode:
 
         Args:
             frame: a value for every feature.
+            frame_times_ns: when each camera took its image, by feature key, on any scale of the camera's own;
+                a camera whose time does not move on is counted as stale. Leave out what is not known.
+            copy: False gives the images away: they are recorded without copying them first, and must never be
+                changed again by anyone. Numbers are copied all the same.
 
         Returns:
             The frame's index in the episode.
@@ -68,7 +102,8 @@ class Episode:
             FrameError: the frame does not fit the features, or holds NaN where they are refused. Nothing of
                 it was recorded; the episode goes on.
             StateError: the episode is not open.
-            StorageError: the disk took no more; what was recorded before stays in staging.
+            StorageError: the disk took no more, and `end_reason` is set: leave the block, and what was
+                recorded before is kept. Tickers end before that wherever it can be foreseen.
             EncodeError: a capture encoder failed; likewise.
         """
         if self._state != "open" or self._capture is None:
@@ -77,7 +112,82 @@ class Episode:
             raise StateError("The episode was discarded.")
         checked = self._recorder._check(frame)
         task = checked.task if checked.task is not None else self.task
-        return self._capture.add_frame(checked, task, self._recorder.clock.now_ns())
+        late = bool(self._tickers) and self._tickers[-1].lateness.newest_is_late()
+        try:
+            index = self._capture.add_frame(
+                checked,
+                task,
+                self._recorder.clock.now_ns(),
+                frame_times_ns=frame_times_ns,
+                late=late,
+                copy=copy,
+            )
+        except (StorageError, EncodeError) as error:
+            self.request_end(str(error))
+            raise
+        if self._end_reason is None and self._recorder._budget.is_overfull:
+            waiting = self._recorder._budget.used >> 20
+            self.request_end(
+                f"Neither the capture encoders nor the disk keep up: {waiting} MiB of frames wait. "
+                "Record fewer or smaller images, or use a faster disk."
+            )
+        return index
+
+    def request_end(self, reason: str) -> None:
+        """Ask that the episode ends now and is kept: a disk that fills up, a camera that is gone.
+
+        Tickers that `Recorder.ticks` made while it was open end, and so do those made afterwards. Whoever
+        records by other means looks at `end_reason`. Nothing is dropped: `add_frame` still takes frames, and
+        leaving the block saves the episode as ever. The first reason stays, in the quality record too. Call
+        it from the event loop's thread; it never blocks, and after the episode it does nothing.
+
+        Args:
+            reason: for the operator, a sentence.
+
+        Raises:
+            StateError: the episode has not begun.
+        """
+        if self._state == "new":
+            raise StateError("The episode has not begun; enter its block first.")
+        if self._state == "ended" or self._end_reason is not None:
+            return
+        self._end_reason = reason
+        if self._capture is not None:
+            self._capture.annotate({"end_reason": reason})
+        for ticker in self._tickers:
+            ticker.end()
+
+    def _count_ticks_of(self, ticker: Ticker) -> None:
+        """Take a ticker that was made while the episode is open."""
+        self._tickers.append(ticker)
+        if self._end_reason is not None:
+            ticker.end()
+
+    def annotate(self, **facts: Any) -> None:
+        """Add facts about the episode to its quality record, such as ``lights="dim"``. Never blocks.
+
+        Args:
+            facts: JSON-ready values; a later one replaces an earlier one of the same name.
+
+        Raises:
+            ConfigError: a value is not JSON-ready, or the name is one of aiorecord's own (`MEASURED`).
+            StateError: the episode is not open.
+        """
+        if taken := sorted(MEASURED & facts.keys()):
+            raise ConfigError(f"{taken[0]!r} in the quality record is aiorecord's own; take another name.")
+        if self._state != "open" or self._capture is None:
+            raise StateError("The episode is not open: note facts inside `async with recorder.episode(...)`.")
+        self._capture.annotate(facts)
+
+    def note_calls(self, calls: Mapping[str, Mapping[str, float | int]]) -> None:
+        """Add how long driver calls took to the quality record, as `aiorecord.robots.measured.lap` tells it.
+
+        Raises:
+            StateError: the episode is not open.
+        """
+        if self._state != "open" or self._capture is None:
+            raise StateError("The episode is not open.")
+        self._capture.annotate({"calls": calls})
 
     def discard(self) -> None:
         """Drop the episode: nothing of it is kept when the block is left. Idempotent.
@@ -88,6 +198,16 @@ class Episode:
         if self._state != "open":
             raise StateError("Only an open episode can be discarded; take an ended one back with its save.")
         self._discarded = True
+
+    def _measured(self) -> dict[str, Any]:
+        """What the recorder notes about the episode when it ends."""
+        facts: dict[str, Any] = {}
+        lateness = self.lateness
+        if len(lateness):
+            facts["lateness"] = {**lateness.summary(), "source": "ticks"}
+        if self.limits != QualityLimits():
+            facts["limits"] = asdict(self.limits)
+        return facts
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -9,9 +9,11 @@ callers who do not know aiorecord::
     ├── FrameError(ValueError)             a frame that does not fit the features; nothing was recorded of it
     ├── StateError(RuntimeError)           a call at the wrong time (a frame after the end, a second open)
     ├── StorageError(OSError)              the disk refused: full, read-only, missing, not writable
-    │   └── DatasetLockedError             another process records into this dataset
+    │   ├── DatasetLockedError             another process records into this dataset
+    │   └── DiskFullError                  less is free than `min_free_gb`: no episode can begin
     ├── DatasetError(ValueError)           what is on disk is not the dataset that was asked for
     ├── SourceError(RuntimeError)          a robot, teleoperator or camera failed
+    │   └── SourceLostError                it failed for longer than its policy holds its last value
     ├── EncodeError(RuntimeError)          a video could not be encoded or does not hold every frame
     │   └── CodecUnavailableError          this build or machine cannot open the codec as configured
     └── SaveError(RuntimeError)            an ended episode was not committed; it stays in staging
@@ -31,12 +33,14 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "DatasetLockedError",
+    "DiskFullError",
     "EncodeError",
     "FeatureError",
     "FrameError",
     "SaveError",
     "SaveTimeoutError",
     "SourceError",
+    "SourceLostError",
     "StateError",
     "StorageError",
 ]
@@ -115,6 +119,19 @@ class DatasetLockedError(StorageError):
         self.host = host
 
 
+class DiskFullError(StorageError):
+    """Less is free than is to stay free (`min_free_gb`), or the disk takes nothing: no episode can begin.
+
+    Attributes:
+        path: the dataset's folder.
+        free_bytes: what is free on its disk.
+    """
+
+    def __init__(self, message: str, *, path: Path, free_bytes: int) -> None:
+        super().__init__(message, path=path)
+        self.free_bytes = free_bytes
+
+
 class DatasetError(AiorecordError, ValueError):
     """What is on disk is not the dataset that was asked for.
 
@@ -139,6 +156,10 @@ class SourceError(AiorecordError, RuntimeError):
         super().__init__(message)
         self.source = source
         self.call = call
+
+
+class SourceLostError(SourceError):
+    """A guarded source failed for longer than its policy lets its last good value stand in for it."""
 
 
 class EncodeError(AiorecordError, RuntimeError):

@@ -6,6 +6,7 @@ in lerobot's ``meta/info.json``. Keys of cameras have dtype ``video`` (an MP4) o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +33,9 @@ NUMERIC_DTYPES = (
 VISUAL_DTYPES = ("image", "video")
 MAX_DIMENSIONS = 5
 """Parquet columns hold arrays of up to five dimensions (the `datasets` library's Array2D to Array5D)."""
+
+MAX_ELEMENTS = 2**31 - 1
+"""Arrow counts the values of a row in 32 bits."""
 
 RESERVED_KEYS = frozenset({"task", "size"})
 
@@ -182,6 +186,18 @@ class Schema(Mapping[str, Feature]):
         images = {key: _check_image(feature, frame[key]) for key, feature in self.cameras.items()}
         return CheckedFrame(values, images, task, tuple(nonfinite))
 
+    def check_one(self, key: str, value: Any) -> Any:
+        """Check the value of one feature by the rules of `check`. Nothing is copied.
+
+        Returns:
+            The value as `check` gives it.
+
+        Raises:
+            FrameError: it has another shape or dtype.
+        """
+        feature = self._features[key]
+        return _check_image(feature, value) if feature.is_visual else _check_value(feature, value)
+
     def _key_error(self, frame: Mapping[str, Any]) -> FrameError:
         missing = sorted(self._features.keys() - frame.keys())
         unknown = sorted(frame.keys() - self._features.keys() - {"task"})
@@ -199,13 +215,18 @@ def _check_feature(key: str, spec: Mapping[str, Any]) -> Feature:
     check_key(key)
     if not isinstance(spec, Mapping) or "dtype" not in spec or "shape" not in spec:
         raise FeatureError(f"Feature {key!r} needs a dict with 'dtype' and 'shape', got {spec!r}.", key=key)
-    dtype, names, info = spec["dtype"], spec.get("names"), dict(spec.get("info") or {})
+    dtype, names, given = spec["dtype"], spec.get("names"), spec.get("info") or {}
+    if not isinstance(given, Mapping):
+        raise FeatureError(f"Feature {key!r}: info must be a dict, not {given!r:.40}.", key=key)
+    info = dict(given)
     try:
         shape = tuple(int(n) for n in spec["shape"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise FeatureError(f"Feature {key!r}: shape must be a list of integers.", key=key) from None
     if any(n < 1 for n in shape):
         raise FeatureError(f"Feature {key!r}: shape {shape} has an empty dimension.", key=key)
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise FeatureError(f"Feature {key!r}: shape {shape} has more than {MAX_ELEMENTS} values.", key=key)
     if dtype in VISUAL_DTYPES:
         return _check_camera(Feature(key, dtype, shape, names, info))
     if dtype == "string":

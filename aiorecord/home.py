@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .capture.staging import Staging
 from .dataset.lock import DatasetLock
+from .dataset.rebuild import lost_info, rebuild_info
 from .dataset.writer import DatasetWriter
 from .errors import StateError
 from .features import Schema
@@ -62,8 +63,12 @@ class DatasetHome:
             StorageError: the disk refused.
         """
         exists = (self.root / "meta" / "info.json").exists()
-        if options.resume and exists:
+        lost = options.resume and not exists and bool(Staging(self.root).episode_paths())
+        if lost:
+            lost_info(self.root)  # before the lock makes files there
+        if options.resume and (exists or lost):
             self._lock.acquire()
+            rebuild_info(self.root)
             self._writer = DatasetWriter.open(
                 self.root, schema=schema, fps=fps, robot_type=options.robot_type
             )

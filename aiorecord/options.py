@@ -9,10 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .encoders import DepthEncoderConfig, RGBEncoderConfig
+from .encoders import (
+    ALIASES,
+    HARDWARE_CODECS,
+    SOFTWARE_CODECS,
+    DepthEncoderConfig,
+    RGBEncoderConfig,
+)
 from .errors import ConfigError
 
 NonFinite = Literal["accept", "refuse"]
+EncodeChoice = Literal["auto", "live", "deferred"]
+SaveOrder = Literal["fifo", "shortest"]
+Partial = Literal["keep", "drop", "stage"]
 
 
 @dataclass
@@ -23,6 +32,8 @@ class RecorderOptions:
         root: the dataset's folder; default ``$HF_LEROBOT_HOME/<repo_id>``, as lerobot.
         robot_type: noted in ``info.json``.
         resume: continue a dataset (of aiorecord or lerobot); what staging still holds is finished first.
+        partial: what resuming does with an episode that was interrupted: ``keep`` saves it as far as it
+            reached the disk, ``drop`` deletes it, ``stage`` leaves it in staging.
         rgb_encoder: final videos of colour cameras.
         depth_encoder: final videos of depth cameras.
         encoder_threads: threads per encoder; None leaves it to the codec.
@@ -30,7 +41,20 @@ class RecorderOptions:
         save_queue_size: saves that may wait before the next one is made in the foreground.
         save_timeout: seconds a save may go without progress; None waits for ever.
         encode_workers: encoder processes; None chooses by the number of cores.
-        encode_executor: runs the encodes instead of the recorder's own processes; not closed by it.
+        encode_executor: runs the encodes instead of the recorder's own processes; any
+            `concurrent.futures.Executor` that takes importable functions. Not closed by the recorder.
+        encode: ``deferred`` captures losslessly and encodes behind the robot; ``live`` captures colour video
+            straight in its final codec, to be copied only; ``auto`` does that where it was measured to keep
+            up on this machine (h264 and hardware encoders), see `aiorecord.plans`.
+        save_order: which of the waiting episodes is encoded next: ``fifo``, or ``shortest``. Commits keep the
+            order of recording.
+        fallback_vcodec: codec for a colour video that the configured one fails on, also when tried again;
+            None leaves the episode in staging. The dataset then holds videos of two codecs, which lerobot
+            reads and packing keeps apart.
+        min_free_gb: space (in units of 1e9 bytes) that is left free on the disk: an episode ends before it is
+            touched, and the next does not begin. 0 does not look.
+        max_backlog_gb: bytes (in units of 1e9) that ended episodes may take in staging; while they take more,
+            the next episode waits before it begins. 0 is no limit.
         buffer_mb: memory for frames that wait for the capture encoders, over all cameras. What goes beyond
             is spilled to disk.
         nonfinite: ``refuse`` rejects frames with NaN or infinity; ``accept`` counts them and warns once.
@@ -43,6 +67,7 @@ class RecorderOptions:
     root: str | Path | None = None
     robot_type: str | None = None
     resume: bool = False
+    partial: Partial = "keep"
     rgb_encoder: RGBEncoderConfig = field(default_factory=RGBEncoderConfig)
     depth_encoder: DepthEncoderConfig = field(default_factory=DepthEncoderConfig)
     encoder_threads: int | None = None
@@ -51,6 +76,11 @@ class RecorderOptions:
     save_timeout: float | None = 300.0
     encode_workers: int | None = None
     encode_executor: Executor | None = None
+    encode: EncodeChoice = "auto"
+    save_order: SaveOrder = "fifo"
+    fallback_vcodec: str | None = None
+    min_free_gb: float = 1.0
+    max_backlog_gb: float = 0
     buffer_mb: float = 256
     nonfinite: NonFinite = "accept"
     pack: bool = True
@@ -90,6 +120,7 @@ def parse_options(given: dict[str, Any]) -> RecorderOptions:
         raise TypeError(f"Recorder() got unexpected arguments: {', '.join(sorted(unknown))}")
     # None stands for the default, so that callers can pass options through.
     optional = {"root", "robot_type", "encoder_threads", "save_timeout", "encode_workers", "encode_executor"}
+    optional |= {"fallback_vcodec"}
     options = RecorderOptions(**{k: v for k, v in given.items() if v is not None or k in optional})
     if not options.buffer_mb > 0:
         raise ConfigError(f"buffer_mb must be above 0, not {options.buffer_mb}.", option="buffer_mb")
@@ -97,6 +128,39 @@ def parse_options(given: dict[str, Any]) -> RecorderOptions:
         raise ConfigError(
             f"nonfinite is 'accept' or 'refuse', not {options.nonfinite!r}.", option="nonfinite"
         )
+    if options.encode not in ("auto", "live", "deferred"):
+        raise ConfigError(f"encode is 'auto', 'live' or 'deferred', not {options.encode!r}.", option="encode")
+    if options.partial not in ("keep", "drop", "stage"):
+        raise ConfigError(f"partial is 'keep', 'drop' or 'stage', not {options.partial!r}.", option="partial")
+    if options.save_order not in ("fifo", "shortest"):
+        raise ConfigError(
+            f"save_order is 'fifo' or 'shortest', not {options.save_order!r}.", option="save_order"
+        )
+    if not 0 <= options.max_backlog_gb < float("inf"):
+        raise ConfigError(
+            f"max_backlog_gb is 0 (no limit) or more, not {options.max_backlog_gb}.", option="max_backlog_gb"
+        )
+    if not 0 <= options.min_free_gb < float("inf"):
+        raise ConfigError(
+            f"min_free_gb is 0 (do not look) or more, not {options.min_free_gb}.", option="min_free_gb"
+        )
+    if options.fallback_vcodec is not None:
+        options.fallback_vcodec = _check_fallback(options.fallback_vcodec)
     if options.encode_workers is not None and options.encode_workers < 1:
         raise ConfigError("encode_workers must be 1 or more.", option="encode_workers")
     return options
+
+
+def _check_fallback(vcodec: str) -> str:
+    """The codec's own name.
+
+    Raises:
+        ConfigError: there is no such codec, or it is ``auto``, which names none.
+    """
+    name = ALIASES.get(vcodec, vcodec)
+    known = (*SOFTWARE_CODECS, *HARDWARE_CODECS)
+    if name not in known:
+        raise ConfigError(
+            f"fallback_vcodec is one of {', '.join(sorted(known))}, not {vcodec!r}.", option="fallback_vcodec"
+        )
+    return name

@@ -11,22 +11,39 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from .backlog import Backlog
 from .capture.budget import ByteBudget
 from .capture.episode import CaptureStatus, EpisodeCapture
 from .capture.staging import EpisodeFolder
 from .clock import Clock, SystemClock, Ticker
+from .dataset.encode import fallback_encoder
 from .dataset.pack import PackResult, pack
-from .dataset.recover import salvage
+from .dataset.recover import StagedEpisode, ready, salvage
 from .dataset.videos import check_encoder
 from .dataset.workers import WorkerPool
 from .dataset.writer import DatasetWriter
+from .disk import DiskStatus
+from .disk_guard import DiskGuard
 from .encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from .episode import Episode
-from .errors import AiorecordError, ConfigError, FrameError, SaveError, StateError
+from .errors import (
+    AiorecordError,
+    ConfigError,
+    FrameError,
+    SaveError,
+    SourceLostError,
+    StateError,
+    StorageError,
+)
 from .features import CheckedFrame, Schema
 from .home import DatasetHome
 from .options import check_repo_id, parse_options, resolve_root
+from .plans import EncodePlan, LiveSpeed, SpeedQuestion, choose_plans, live_candidates
+from .plans.calibration import speed_or_reason
+from .quality import QualityLimits
 from .robots.base import Robot, Teleoperator
+from .robots.guards import HeldFrames
+from .robots.measured import frame_times, lap, must_copy
 from .robots.step import control_step
 from .saver import AsyncEpisodeSaver, default_encode_workers
 from .saves import EpisodeSave, Stage
@@ -50,6 +67,9 @@ class RecorderStatus:
         pending: saves that are not committed yet, oldest first.
         queued_bytes: memory held by frames that wait for the capture encoders.
         nonfinite_frames: accepted frames that held NaN or infinity.
+        plans: how each camera's frames become its final file, and why.
+        backlog: what ended episodes still need: frames, seconds, bytes.
+        disk: free space and how long it will last; None before the recorder is open.
     """
 
     root: Path
@@ -60,6 +80,9 @@ class RecorderStatus:
     pending: list[EpisodeSave]
     queued_bytes: int
     nonfinite_frames: int
+    plans: dict[str, EncodePlan]
+    backlog: Backlog
+    disk: DiskStatus | None = None
 
 
 class Recorder:
@@ -77,6 +100,9 @@ class Recorder:
         features: LeRobot's feature dict.
         clock: the clock of ticks and reports.
         options: the fields of `RecorderOptions`.
+
+    Attributes:
+        recovered: what resuming found in staging, and what became of it.
 
     Raises:
         ConfigError: a setting that cannot work.
@@ -107,7 +133,9 @@ class Recorder:
         self.root = resolve_root(self.repo_id, self.options.root)
         self.clock: Clock = clock or SystemClock()
         self.encoders: dict[str, VideoEncoderConfig] = {}
+        self.plans: dict[str, EncodePlan] = {}
         self.packed: PackResult | None = None
+        self.recovered: list[StagedEpisode] = []
         self._owns_clock = clock is None
         self._budget = ByteBudget(int(self.options.buffer_mb * 2**20))
         self._threads = Threads(3, "aiorecord")
@@ -115,6 +143,7 @@ class Recorder:
         self._home = DatasetHome(self.root)
         self._standby = Standby(self._prepare_capture, self._tasks, self._threads)
         self._saver: AsyncEpisodeSaver | None = None
+        self._disk: DiskGuard | None = None
         self._pool: WorkerPool | None = None
         self._episode: Episode | None = None
         self._last: EpisodeSave | None = None
@@ -177,29 +206,38 @@ class Recorder:
             await self.aclose(drain=False)
             raise
 
-    def episode(self, task: str = "", *, hold: bool = False) -> Episode:
+    def episode(self, task: str = "", *, hold: bool = False, limits: QualityLimits | None = None) -> Episode:
         """An episode to record, as an async context manager.
 
         Args:
             task: what is being done, in words.
             hold: encode the episode when it ends, but commit it only when its save is released (the next
                 episode and `aclose` do that too), so that it can be taken back until then.
+            limits: what the quality record flags the episode for.
         """
-        return Episode(self, task, hold)
+        return Episode(self, task, hold, limits)
 
     def ticks(self, seconds: float | None = None, *, fps: float | None = None) -> Ticker:
         """Deadlines at the dataset's rate: ``async for tick in recorder.ticks(seconds=10)``.
+
+        While an episode is open, they count as its ticks in the quality record.
 
         Args:
             seconds: stop after this time; None goes on until `Ticker.end` or a break.
             fps: another rate.
         """
-        return Ticker(self.clock, self.fps if fps is None else fps, seconds)
+        ticker = Ticker(self.clock, self.fps if fps is None else fps, seconds)
+        if self._episode is not None:
+            self._episode._count_ticks_of(ticker)
+        return ticker
 
     async def record(
         self, robot: Robot, teleop: Teleoperator, *, seconds: float, task: str = ""
     ) -> EpisodeSave:
         """Record one episode: observe, ask the teleoperator, act, add the frame, at the dataset's rate.
+
+        Devices made by `aiorecord.guarded` are held when they fail; one that is lost ends the episode, which
+        is kept and says why in `Episode.end_reason` and in the quality record.
 
         Returns:
             The handle of its save, when the episode has ended (not when it is saved).
@@ -208,8 +246,19 @@ class Recorder:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
         """
         async with self.episode(task) as episode:
-            async for _ in self.ticks(seconds):
-                episode.add_frame(await control_step(robot, teleop, self.features))
+            times, held = frame_times(robot, self.features), HeldFrames.of(robot, teleop)
+            copy = must_copy(robot, teleop, self.schema)
+            lap(robot, teleop)
+            try:
+                async for _ in self.ticks(seconds):
+                    frame = await control_step(robot, teleop, self.features)
+                    held.add(episode.add_frame(frame, frame_times_ns=times() if times else None, copy=copy))
+            except SourceLostError as error:
+                if not episode.frames:
+                    raise
+                episode.request_end(str(error))
+            episode.annotate(**held.facts())
+            episode.note_calls(lap(robot, teleop))
         assert episode.save is not None
         return episode.save
 
@@ -220,6 +269,36 @@ class Recorder:
             False when it is too late.
         """
         return await self.saver.discard(save)
+
+    @property
+    def backlog_is_full(self) -> bool:
+        """Whether ended episodes take more in staging than `max_backlog_gb`: the next one must wait."""
+        limit = self._backlog_limit
+        return limit is not None and self.saver.backlog().bytes > limit
+
+    async def wait_for_room(self) -> None:
+        """Wait until ended episodes take at most `max_backlog_gb` in staging, as beginning an episode does.
+
+        Then wait until the disk has more room than `min_free_gb`, as far as pending saves can make any.
+        Ended episodes that are held are released, for their commits may be what makes room.
+
+        Raises:
+            DiskFullError: the disk is full, and no save is pending that could make room.
+        """
+        if self._backlog_limit is not None:
+            await self.saver.wait_for_backlog(self._backlog_limit)
+        if self._disk is not None:
+            await self._disk.admit()
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether less is free than `min_free_gb`, so that no episode can begin."""
+        return self._disk is not None and self._disk.status.is_full
+
+    @property
+    def _backlog_limit(self) -> int | None:
+        limit_gb = self.options.max_backlog_gb
+        return max(1, int(limit_gb * 1e9)) if limit_gb else None
 
     async def drain(self, timeout: float | None = None) -> bool:
         """Wait until every ended episode is committed or failed; held ones are released.
@@ -255,6 +334,9 @@ class Recorder:
             pending=self._saver.pending if self._saver else [],
             queued_bytes=self._budget.used,
             nonfinite_frames=self._nonfinite_frames,
+            plans=dict(self.plans),
+            backlog=self._saver.backlog() if self._saver else Backlog(0, 0.0, 0),
+            disk=self._disk.status if self._disk else None,
         )
 
     async def aclose(self, *, drain: bool = True) -> None:
@@ -288,6 +370,7 @@ class Recorder:
         if executor is None:
             executor = self._pool = WorkerPool(workers)
         await self._check_encoders(executor)
+        await self._choose_plans(executor)
         await self._threads.run(self._home.open, self.schema, self.fps, self.options)
         self._saver = AsyncEpisodeSaver(
             self.writer,
@@ -296,8 +379,22 @@ class Recorder:
             encode_executor=executor,
             encode_workers=workers,
             clock=self.clock,
+            save_order=self.options.save_order,
+            fallback_vcodec=self.options.fallback_vcodec,
         )
         await self._saver.start()
+        self._disk = DiskGuard(
+            self.root,
+            int(self.options.min_free_gb * 1e9),
+            self.fps,
+            saver=self._saver,
+            threads=self._threads,
+            running=self._running_folder,
+            waiting=lambda: self._budget.used,
+            end_episode=self._end_running,
+        )
+        await self._disk.measure()
+        self._tasks.create(self._disk.run(), "aiorecord-disk")
         if self.options.resume:
             await self._finish_staged()
         self._standby.start()
@@ -318,14 +415,47 @@ class Recorder:
                         self.options.depth_encoder = replace(encoder, vcodec=vcodec)
                     elif isinstance(encoder, RGBEncoderConfig):
                         self.options.rgb_encoder = replace(encoder, vcodec=vcodec)
+        await self._check_fallback(executor)
         for key, feature in self.schema.videos.items():
             self.encoders[key] = self.options.depth_encoder if feature.is_depth else self.options.rgb_encoder
 
+    async def _check_fallback(self, executor: Executor) -> None:
+        """Open the fallback codec too: when it is needed is too late to find out."""
+        vcodec, encoder = self.options.fallback_vcodec, self.options.rgb_encoder
+        if vcodec is None or vcodec == encoder.vcodec:
+            return
+        for height, width in {f.size_hwc[:2] for f in self.schema.videos.values() if not f.is_depth}:
+            fallback = fallback_encoder(encoder, vcodec)
+            future = executor.submit(
+                check_encoder, fallback, width, height, self.fps, self.options.encoder_threads
+            )
+            await asyncio.wrap_future(future)
+
+    async def _choose_plans(self, executor: Executor) -> None:
+        """Decide how each camera is captured. Measures only where a codec may be cheap enough, and once."""
+        options, cameras = self.options, self.schema.cameras
+        candidates = live_candidates(cameras, options.rgb_encoder, self.fps, options.encode)
+        speed: LiveSpeed | str = "there was nothing to measure"
+        if candidates:
+            sizes = [cameras[key].size_hwc[:2] for key in candidates]
+            question = SpeedQuestion(options.rgb_encoder, sizes, self.fps, options.encoder_threads)
+            speed = await self._threads.run(speed_or_reason, question, executor)
+        self.plans = choose_plans(
+            cameras, options.rgb_encoder, options.depth_encoder, self.fps, options.encode, speed
+        )
+
     async def _finish_staged(self) -> None:
         """Hand what an earlier session left in staging to the saver, ahead of everything new."""
-        found = await self._threads.run(salvage, self.writer, self._home.staging)
+        self.recovered = await self._threads.run(
+            salvage, self.writer, self._home.staging, self.options.partial
+        )
+        folders = ready(self.recovered)
+        sizes = await self._threads.run(lambda: [folder.size_bytes() for folder in folders])
         self.saver.submit_recovered(
-            [self._save_of(f, f.manifest.task, f.manifest.length or 0, hold=False) for f in found.ready]
+            [
+                self._save_of(f, f.manifest.task, f.manifest.length or 0, hold=False, size=size)
+                for f, size in zip(folders, sizes, strict=True)
+            ]
         )
 
     def _prepare_capture(self) -> EpisodeCapture:
@@ -339,6 +469,7 @@ class Recorder:
             encoder_threads=options.encoder_threads,
             robot_type=options.robot_type,
             budget=self._budget,
+            live=[key for key, plan in self.plans.items() if plan.mode == "live"],
         )
 
     async def _begin(self, episode: Episode) -> EpisodeCapture:
@@ -352,6 +483,9 @@ class Recorder:
             raise StateError("An episode is being recorded already; end it before the next begins.")
         self._episode = episode
         try:
+            await self.wait_for_room()
+            if self._closing is not None:
+                raise StateError("The recorder is closed.")
             capture = await self._standby.take()
         except BaseException:
             self._episode = None
@@ -373,12 +507,22 @@ class Recorder:
                 )
         return checked
 
+    def _running_folder(self) -> Path | None:
+        capture = None if self._episode is None else self._episode._capture
+        return None if capture is None else capture.path
+
+    def _end_running(self, reason: str) -> None:
+        if self._episode is not None and self._episode._capture is not None:
+            self._episode.request_end(reason)
+
     async def _end(self, episode: Episode, error: BaseException | None) -> None:
         """Leave an episode's block."""
         capture, self._episode = episode._capture, None
         episode._state = "ended"
         if capture is None:
             return
+        if capture.length and not episode._discarded:
+            capture.annotate(episode._measured())
         if episode._discarded:
             # Behind the robot: deleting a long episode takes a while, and the next one may start now.
             self._tasks.create(self._drop(capture), f"aiorecord-discard-{capture.id}")
@@ -416,18 +560,26 @@ class Recorder:
             "`aiorecord recover` or resume=True finishes it."
         )
         try:
-            await self._threads.run(capture.finish, True)
+            await self._threads.run(capture.keep, True)
         except AiorecordError as problem:
             note = f"The interrupted episode is kept in {capture.path} as far as it got to disk ({problem})."
         error.add_note(note)
         logger.warning(note)
 
     def _save_of(
-        self, source: EpisodeCapture | EpisodeFolder, task: str, length: int, *, hold: bool
+        self, source: EpisodeCapture | EpisodeFolder, task: str, length: int, *, hold: bool, size: int = 0
     ) -> EpisodeSave:
-        save = EpisodeSave(source, task=task, length=length, now_ns=self.clock.now_ns, hold=hold)
-        save.on_failure = self._failed.append
+        save = EpisodeSave(
+            source, task=task, length=length, now_ns=self.clock.now_ns, hold=hold, bytes_on_disk=size
+        )
+        save.on_failure = self._take_failed
         return save
+
+    def _take_failed(self, save: EpisodeSave) -> None:
+        if save not in self._failed:
+            self._failed.append(save)
+        if self._disk is not None:
+            self._disk.take_failed(save)
 
     def _raise_unobserved(self) -> None:
         failed = [save for save in self._failed if save.stage is Stage.FAILED and not save.observed]
@@ -453,15 +605,27 @@ class Recorder:
             if self._saver is not None:
                 complete = await self._saver.stop(wait=drain)
                 if complete and self.options.pack and drain and self.packed is None and self._home.is_open:
-                    await self.pack()
+                    await self._pack_if_possible()
         finally:
             await self._release()
+
+    async def _pack_if_possible(self) -> None:
+        try:
+            await self.pack()
+        except StorageError as error:
+            # Every episode is in the dataset, which is valid with small files too.
+            logger.warning("The dataset is complete, but its small files were not merged: %s", error)
 
     async def _release(self) -> None:
         try:
             await self._tasks.aclose()
-            await self._threads.run(self._standby.discard)
-            await self._threads.run(self._home.close)
+            try:
+                for save in self._failed:
+                    if save.folder is None and isinstance(save.source, EpisodeCapture):
+                        await self._threads.run(save.source.let_go)
+                await self._threads.run(self._standby.discard)
+            finally:  # a disk that lets nothing be deleted must not keep the dataset locked
+                await self._threads.run(self._home.close)
         finally:
             if self._pool is not None:
                 await self._threads.run(self._pool.shutdown)

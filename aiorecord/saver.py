@@ -2,7 +2,7 @@
 
 ::
 
-    submit_episode ─► asyncio.Queue ─► save workers ──► committer (in order of submission) ─► dataset
+    submit_episode ─► bounded queue ─► save workers ──► committer (in order of submission) ─► dataset
                                           │ run_in_executor: encode in worker processes, verify
 """
 
@@ -12,17 +12,21 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from .backlog import Backlog, EncodeSpeed
 from .capture.episode import EpisodeCapture
-from .clock import Clock, SystemClock
+from .clock import NS_PER_S, Clock, SystemClock
 from .dataset.episode_encoding import EpisodeEncoding
 from .dataset.workers import WorkerPool
 from .dataset.writer import CommittedEpisode, DatasetWriter
 from .errors import AiorecordError, ConfigError, SaveError, StateError
+from .options import SaveOrder
+from .save_queue import ShortestFirstQueue
 from .saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
 from .tasks import TaskOwner
 from .threads import Threads
@@ -51,6 +55,11 @@ class AsyncEpisodeSaver:
         encode_executor: runs the encodes; default is a pool of worker processes, owned and closed here.
         encode_workers: worker processes, and saves encoded at the same time.
         clock: reads the times of stages.
+        fallback_vcodec: codec for cameras that the configured one fails on, also when tried again; None
+            leaves such an episode in staging.
+        save_order: which of the waiting saves is encoded next: ``fifo``, or the ``shortest``, by frames to
+            encode (one that waits is overtaken four times at most). Commits keep the order of submission
+            either way.
 
     Raises:
         ConfigError: a size or time that makes no sense.
@@ -65,6 +74,8 @@ class AsyncEpisodeSaver:
         encode_executor: Executor | None = None,
         encode_workers: int | None = None,
         clock: Clock | None = None,
+        save_order: SaveOrder = "fifo",
+        fallback_vcodec: str | None = None,
     ) -> None:
         if max_queue_size < 1:
             raise ConfigError(
@@ -76,10 +87,16 @@ class AsyncEpisodeSaver:
         self._writer = writer
         self._clock = clock or SystemClock()
         self._timeout_s = save_timeout
+        self._fallback_vcodec = fallback_vcodec
         self._own_executor = encode_executor is None
         self.executor: Executor = encode_executor or WorkerPool(workers)
         self._workers = workers
-        self._queue: asyncio.Queue[EpisodeSave] = asyncio.Queue(max_queue_size)
+        self._queue: asyncio.Queue[EpisodeSave] = (
+            asyncio.Queue(max_queue_size)
+            if save_order == "fifo"
+            else ShortestFirstQueue(max_queue_size, lambda save: save.frames_to_encode)
+        )
+        self._speed = EncodeSpeed()
         self._order: deque[EpisodeSave] = deque()
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -187,8 +204,9 @@ class AsyncEpisodeSaver:
         return not self._order
 
     def get_status(self) -> dict[str, Any]:
-        """Counts and health, JSON-ready."""
+        """Counts, health and backlog (see `Backlog`), JSON-ready."""
         counts = self._counts
+        backlog = self.backlog()
         return {
             "is_running": self._accepting,
             "total_submitted": counts.submitted,
@@ -200,12 +218,47 @@ class AsyncEpisodeSaver:
             "worker_alive": self._tasks.alive,
             "total_discarded": counts.discarded,
             "max_queue_size": self._queue.maxsize,
+            "backlog_frames": backlog.frames,
+            "backlog_s": backlog.seconds,
+            "backlog_bytes": backlog.bytes,
         }
 
     @property
     def pending(self) -> list[EpisodeSave]:
         """Saves that are not done, in the order of their commits."""
         return list(self._order)
+
+    def backlog(self) -> Backlog:
+        """What the pending saves still need. Cheap."""
+        left = running = 0.0
+        for save in self._order:
+            if not save.done() and save.encoded is None:
+                frames, done = save.frames_to_encode, save.progress
+                left += frames * (1 - done)
+                running += frames * done
+        speed = self._speed.per_second(time.monotonic(), running)
+        frames_left = round(left)
+        seconds = 0.0 if not frames_left else None if speed is None else frames_left / speed
+        return Backlog(frames_left, seconds, sum(s.staged_bytes for s in self._order if not s.done()))
+
+    async def wait_for_backlog(self, limit_bytes: int) -> None:
+        """Wait until the pending saves take at most so many bytes in staging. Held ones are released.
+
+        Returns at once when that is so; also when the saver stops.
+        """
+        while self._accepting and self._tasks.alive and self.backlog().bytes > limit_bytes:
+            for save in self.pending:
+                save.release()
+            await self._wait_settled()
+
+    async def wait_for_next(self) -> None:
+        """Wait until one of the pending saves has come to its end, or its encode has."""
+        if self._order and self._tasks.alive:
+            await self._wait_settled()
+
+    def final_bytes_per_frame(self) -> float:
+        """Bytes of a frame in the final files, over all cameras; 0 before an episode is encoded."""
+        return self._counts.final_bytes / self._counts.final_frames if self._counts.final_frames else 0.0
 
     async def discard(self, save: EpisodeSave) -> bool:
         """Take an episode back before it is committed: its encode is stopped and its data deleted.
@@ -289,20 +342,30 @@ class AsyncEpisodeSaver:
     async def _make_durable(self, save: EpisodeSave) -> None:
         assert isinstance(save.source, EpisodeCapture)
         try:
-            save.folder = await self._threads.run(save.source.finish)
+            save.folder = await self._threads.run(save.source.keep)
         except AiorecordError as error:
             self._end(save, Stage.FAILED, error)
             return
+        if save.folder.manifest.length != save.length:
+            save.cut_to(save.folder.manifest.length or 0, save.source.failure)
         if not save.done():
             save.mark(Stage.DURABLE)
+        self._settled.set()  # what it takes on disk is known now
 
     async def _process(self, save: EpisodeSave) -> None:
         await save.wait_durable()
         if save.done() or save.folder is None:
             return
         save.mark(Stage.ENCODING)
-        encoding = EpisodeEncoding(save.folder, self.executor, stall_timeout_s=self._timeout_s)
+        encoding = EpisodeEncoding(
+            save.folder,
+            self.executor,
+            stall_timeout_s=self._timeout_s,
+            fallback_vcodec=self._fallback_vcodec,
+            on_retry=save.note_retry,
+        )
         save.encoding = encoding
+        self._speed.began(time.monotonic())
         try:
             encoded = await self._threads.run(encoding.run)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome; others go on
@@ -311,9 +374,14 @@ class AsyncEpisodeSaver:
         else:
             if not save.done():
                 save.encoded = encoded
+                # Linked into the dataset, not copied, where the filesystem has links.
+                self._counts.final_bytes += sum(camera.bytes for camera in encoded.cameras.values())
+                self._counts.final_frames += save.length
                 save.times.encoded_ns = self._clock.now_ns()
                 self._changed.set()
         finally:
+            done = 0.0 if encoding.was_encoded else save.frames_to_encode * encoding.progress()
+            self._speed.ended(time.monotonic(), done)
             save.encoding = None
             self._settled.set()
 
@@ -347,7 +415,11 @@ class AsyncEpisodeSaver:
     def _commit(self, save: EpisodeSave) -> CommittedEpisode:
         assert save.folder is not None
         assert save.encoded is not None
-        committed = self._writer.commit(save.folder, save.encoded)
+        saving: dict[str, float | None] = {}
+        if isinstance(save.source, EpisodeCapture):  # else it ended in an earlier session
+            saving = {f"{stage}_s": save.times.seconds_to(stage) for stage in ("durable", "encoded")}
+            saving["commit_s"] = (self._clock.now_ns() - save.times.ended_ns) / NS_PER_S
+        committed = self._writer.commit(save.folder, save.encoded, saving)
         save.folder.remove()
         return committed
 

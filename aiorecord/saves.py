@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import logging
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from .capture.episode import EpisodeCapture
 from .capture.staging import EpisodeFolder
 from .clock import NS_PER_S
 from .errors import SaveError, StateError
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from .dataset.encode import EncodedEpisode
@@ -101,11 +104,13 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         length: frames.
         now_ns: reads the clock.
         hold: encode, but do not commit before `release`.
+        bytes_on_disk: size of an episode that is on disk already.
 
     Attributes:
         stage: how far it is.
         times: when it reached each stage.
-        attempts: how often it was submitted.
+        attempts: how often it was tried: submitted, and encodes begun again.
+        problems: what went wrong on the way, a sentence each; also of a save that succeeded.
         on_failure: called when it fails.
     """
 
@@ -117,13 +122,16 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         length: int,
         now_ns: Callable[[], int],
         hold: bool = False,
+        bytes_on_disk: int = 0,
     ) -> None:
+        self._bytes_on_disk = bytes_on_disk
         self.source = source
         self.task = task
         self.length = length
         self.stage = Stage.RECORDING
         self.times = StageTimes(now_ns())
         self.attempts = 1
+        self.problems: list[str] = []
         self.folder: EpisodeFolder | None = source if isinstance(source, EpisodeFolder) else None
         self.encoding: EpisodeEncoding | None = None
         self.encoded: EncodedEpisode | None = None
@@ -156,6 +164,19 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         if self.encoded is not None:
             return 1.0
         return self.encoding.progress() if self.encoding is not None else 0.0
+
+    @property
+    def frames_to_encode(self) -> int:
+        """Frames over all cameras that an encoder has to work on: none of those captured live."""
+        cameras = (self.folder or self.source).manifest.cameras.values()
+        return sum(c.spilled if c.capture == "live" else self.length for c in cameras)
+
+    @property
+    def staged_bytes(self) -> int:
+        """What the captured frames take in staging; those that still wait in memory count in full."""
+        if isinstance(self.source, EpisodeFolder):
+            return self._bytes_on_disk
+        return sum(c.bytes_written + c.queued_bytes for c in self.source.status().cameras.values())
 
     @property
     def held(self) -> bool:
@@ -199,10 +220,12 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
     def retry(self) -> None:
         """Submit a failed save again, as the last in the order of commits.
 
+        Also one whose episode could not be written in the first place: what is still in memory is written.
+
         Raises:
             StateError: it has not failed, or its saver is stopped.
         """
-        if self.stage is not Stage.FAILED or self._resubmit is None or self.folder is None:
+        if self.stage is not Stage.FAILED or self._resubmit is None:
             raise StateError(f"Only a failed save can be retried; {self.episode_id} is {self.stage}.")
         resubmit = self._resubmit
         self.attempts += 1
@@ -210,7 +233,22 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self.observed = False
         self._finished = asyncio.Event()
         self.stage = Stage.DURABLE
+        if self.folder is None:
+            self._durable = asyncio.Event()
+            self.stage = Stage.RECORDING
         resubmit(self)
+
+    def note_retry(self, problem: str) -> None:
+        """Count an encode that is begun again (for the saver; from the save's thread)."""
+        self.attempts += 1
+        self.problems.append(problem)
+
+    def cut_to(self, length: int, failure: BaseException | None) -> None:
+        """Note that the episode could only be kept in part (for the saver)."""
+        problem = f"{self.length - length} of {self.length} frames are lost: {failure}"
+        logger.error("Episode %s: %s", self.episode_id, problem)
+        self.problems.append(problem)
+        self.length = length
 
     def mark(self, stage: Stage) -> None:
         """Enter a stage (for the saver)."""
@@ -283,3 +321,5 @@ class SaveCounts:
     failed: int = 0
     discarded: int = 0
     last_error: str | None = field(default=None)
+    final_bytes: int = 0
+    final_frames: int = 0

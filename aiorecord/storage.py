@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from .errors import StorageError
 
 TEMPORARY_SUFFIX = ".aiorecord-tmp"
 """Ends the name of every file that is being written. Such a file may be deleted when no writer lives."""
+
+MAX_JSON_BYTES = 16 << 20
+"""Of a JSON file that is read back; the largest that are written have some hundred kB."""
 
 
 @contextlib.contextmanager
@@ -90,6 +94,29 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json.dumps(value, indent=4, ensure_ascii=False, allow_nan=False).encode())
 
 
+def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file that anybody may have written: in bounded time and memory, from a plain file only.
+
+    Raises:
+        ValueError: it is not JSON, too large, nested too deeply, holds text that is not Unicode (and so could
+            not be written again), or is no plain file (a pipe, a folder).
+        OSError: it is missing or cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a file")
+    with path.open("rb") as file:
+        text = file.read(max_bytes + 1)
+    if len(text) > max_bytes:
+        raise ValueError(f"it is larger than {max_bytes >> 20} MiB")
+    try:
+        value = json.loads(text)
+        if b"\\u" in text:  # half of a surrogate pair can be written so
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents; each new name is made durable."""
     missing = []
@@ -102,14 +129,34 @@ def make_folder(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder so that no reader sees half of it: renamed aside first, then removed."""
-    if not path.exists():
+    """Delete a folder so that no reader sees half of it: renamed aside first, then removed.
+
+    Symbolic links are removed as links, `path` included: nothing of what they lead to is touched.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    if not path.exists() and not path.is_symlink():
         return
     aside = temporary_name(path)
     with storage_errors(path, "remove"):
         os.replace(path, aside)
-        shutil.rmtree(aside)
+        # Its new name first: a power loss in the removal must not leave half of it under the old one.
         fsync_folder(path.parent)
+        remove_entry(aside)
+        fsync_folder(path.parent)
+
+
+def remove_entry(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it; links are not followed.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def free_bytes(path: Path) -> int:

@@ -50,6 +50,11 @@ class ByteBudget:
         """Bytes that wait now."""
         return sum(account.waiting for account in self._accounts)
 
+    @property
+    def is_overfull(self) -> bool:
+        """Whether the spill does not keep up either: half of what may wait on top of the limit is taken."""
+        return self.used > (self.limit_bytes + self.hard_limit_bytes) // 2
+
     def open_account(self) -> ByteAccount:
         """Begin to count a camera."""
         account = ByteAccount()

@@ -3,7 +3,8 @@
 ::
 
     put ─► queue ─► encoder thread ─► <camera>.mkv or .raw, <camera>.hist
-              └───► spill thread   ─► <camera>.spill     once the budget was exceeded
+              └───► spill thread   ─► <camera>.spill     once the budget was exceeded, or a frame
+                                                  waited from one flush to the next
 
 The spill takes over everything that still waits, so frames in the file and then in the spill are the episode
 in order, and the memory is free again at the speed of the disk. The encoder finishes the frame it is at and
@@ -33,6 +34,7 @@ from .budget import DEFAULT_LIMIT_BYTES, ByteBudget
 from .histograms import HistogramWriter
 from .lossless import LosslessWriter, new_rgb_frame
 from .raw import RawWriter
+from .repeats import Repeats, StaleTimes
 from .staging import Camera
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "ByteBudget", "CameraCapture", "CameraStatus", "FrameWriter", "TakenFrame"]
@@ -72,11 +74,11 @@ class FrameWriter(Protocol):
 
 @dataclass(slots=True)
 class TakenFrame:
-    """A copy of one image, owned by the capture.
+    """One image, owned by the capture.
 
     Attributes:
         pixels: (H, W, 3) uint8 or (H, W) depth.
-        video: the frame whose memory `pixels` looks into; None for depth.
+        video: the frame whose memory `pixels` looks into; None for depth and for images given away.
         index: in the episode, set when it is queued.
     """
 
@@ -96,6 +98,11 @@ class CameraStatus:
         spilled: frames written to the spill.
         bytes_written: on disk so far, spill included.
         error: what stopped the capture, None while all is well.
+        late: frames recorded at a late tick (`LATE_AFTER_S`), where ticks are known.
+        repeated: frames with the very pixels of the frame before, among those that do not wait.
+        stale: frames not newer than the frame before by the camera's own time; None while it tells none.
+        lost: frames taken that are not on disk and will not be, 0 unless the capture failed.
+        longest_freeze_s: the longest run of repeated frames, in seconds.
     """
 
     captured: int
@@ -104,6 +111,11 @@ class CameraStatus:
     spilled: int
     bytes_written: int
     error: AiorecordError | None
+    late: int = 0
+    repeated: int = 0
+    stale: int | None = None
+    lost: int = 0
+    longest_freeze_s: float = 0.0
 
 
 class CameraCapture:
@@ -140,7 +152,12 @@ class CameraCapture:
         self._shape = (camera.height, camera.width) + (() if camera.capture == "raw" else (3,))
         self._dtype: np.dtype[Any] | None = None if camera.capture == "raw" else np.dtype(np.uint8)
         self._captured = 0
+        self._late = 0
+        self._repeats = Repeats()
+        self._stale = StaleTimes()
         self._spilling = False
+        self._waited = False  # a frame was in memory at two flushes; set by the thread that flushes
+        self._captured_at_flush = 0  # of that thread
         self._abandoned = False
         self._error: AiorecordError | None = None
         # Appended to by the loop; taken from by the two threads, one at a time.
@@ -158,6 +175,7 @@ class CameraCapture:
             threading.Thread(target=self._save_spill, name=f"aiorecord-spill-{key}"),
         ]
         self._closed = False
+        self._over = False  # the threads have ended
 
     @property
     def error(self) -> AiorecordError | None:
@@ -214,11 +232,12 @@ class CameraCapture:
         if self._error is not None:
             raise self._error
 
-    def take(self, image: NDArray[Any]) -> TakenFrame:
+    def take(self, image: NDArray[Any], *, copy: bool = True) -> TakenFrame:
         """Copy an image; nothing is recorded until `enqueue`, which cannot fail.
 
         Args:
             image: (H, W, 3) uint8; for depth (H, W) uint16 or float32, all frames the same.
+            copy: False when nobody will ever change the image: then it is kept as it is.
 
         Raises:
             FrameError: another shape, or another dtype than the frames before.
@@ -243,13 +262,11 @@ class CameraCapture:
                 f"The disk does not keep up with {self.key!r}: {self._budget.used >> 20} MiB of frames wait.",
                 path=self._folder / self.camera.spill,
             )
+        if not copy:
+            return TakenFrame(image, None)
         if len(self._shape) == 2:
             return TakenFrame(np.array(image, order="C"), None)
-        try:
-            frame = self._free.popleft()
-        except IndexError:
-            video, pixels = new_rgb_frame(*self._shape[:2])
-            frame = TakenFrame(pixels, video)
+        frame = self._new_frame()
         pixels = frame.pixels
         if image.flags.c_contiguous and pixels.flags.c_contiguous:
             # numpy would leave the GIL to the camera threads meanwhile, and the loop would wait for it.
@@ -262,18 +279,40 @@ class CameraCapture:
                 pixels[..., channel] = image[..., channel]
         return frame
 
-    def enqueue(self, frame: TakenFrame) -> None:
-        """Queue what `take` gave."""
+    def enqueue(self, frame: TakenFrame, *, taken_ns: int | None = None, late: bool = False) -> None:
+        """Queue what `take` gave.
+
+        Args:
+            frame: the copy.
+            taken_ns: when the camera took it, on any scale of the camera's own; None if it does not tell.
+            late: its tick was late.
+        """
         nbytes = frame.pixels.nbytes
-        if not self._spilling and not self._fits(nbytes, self._budget.limit_bytes):
+        if not self._spilling and (self._waited or not self._fits(nbytes, self._budget.limit_bytes)):
             self._spilling = True
             self._encoder_wake.put(False)  # its file ends here
         frame.index = self._captured
         self._dtype = frame.pixels.dtype
         self._account.added += nbytes
         self._captured += 1
+        self._late += late
+        self._stale.add(taken_ns)
         self._frames.append(frame)
         (self._spill_wake if self._spilling else self._encoder_wake).put(True)
+
+    def note_flush(self) -> None:
+        """Look whether a frame that was waiting at the last flush still is: then the next ones are spilled.
+
+        A killed process loses what waits in memory, so that is bounded in time as well as in bytes. Called by
+        the thread that flushes, before each flush; takes no lock, never blocks.
+        """
+        try:
+            oldest = self._frames[0].index
+        except IndexError:
+            oldest = self._captured
+        if oldest < self._captured_at_flush:
+            self._waited = True
+        self._captured_at_flush = self._captured
 
     def put(self, image: NDArray[Any]) -> None:
         """`take` and `enqueue` at once.
@@ -288,16 +327,23 @@ class CameraCapture:
 
     def status(self) -> CameraStatus:
         """A snapshot; cheap."""
-        done = self.encoded + self.spilled
+        left = max(0, self._captured - self.encoded - self.spilled)
+        # Nothing takes what is left once the threads have ended or failed.
+        lost = left if self._over or self._error is not None else 0
         written = 0 if self._writer is None else self._writer.bytes_written
         spill = self._spill
         return CameraStatus(
             captured=self._captured,
-            queued_frames=max(0, self._captured - done),
+            queued_frames=left - lost,
             queued_bytes=self._account.waiting,
             spilled=self.spilled,
             bytes_written=written + (0 if spill is None else spill.bytes_written),
             error=self._error,
+            late=self._late,
+            repeated=self._repeats.count,
+            stale=self._stale.count if self._stale.known else None,
+            lost=lost,
+            longest_freeze_s=self._repeats.longest / self._fps,
         )
 
     def paths(self) -> list[Path]:
@@ -322,12 +368,31 @@ class CameraCapture:
             wake.put(False)
             if thread.ident is not None:
                 thread.join()
+        self._over = True
         self._free.clear()
+        self._repeats.forget()
         self._budget.close_account(self._account)
 
     def _fits(self, nbytes: int, limit: int) -> bool:
         account = self._account
         return account.waiting == 0 or self._budget.used + nbytes <= limit
+
+    def _new_frame(self) -> TakenFrame:
+        """Memory for a colour frame, used before if there is some."""
+        try:
+            return self._free.popleft()
+        except IndexError:
+            video, pixels = new_rgb_frame(*self._shape[:2])
+            return TakenFrame(pixels, video)
+
+    def _for_encoder(self, frame: TakenFrame) -> TakenFrame:
+        """A colour frame in memory that the encoder may read; an image that was given away is copied here."""
+        if frame.video is not None or len(self._shape) == 2:
+            return frame
+        own = self._new_frame()
+        np.copyto(own.pixels, frame.pixels)
+        own.index = frame.index
+        return own
 
     def _encode(self) -> None:
         lower_thread_priority(ENCODER_NICE)
@@ -342,15 +407,17 @@ class CameraCapture:
             with self._failing():
                 histograms = HistogramWriter(self._folder / self.camera.histograms)
         self._opened.set()
+        written: TakenFrame | None = None  # its pixels are compared with the next frame's
         with self._failing():
             while _get(self._encoder_wake) and (frame := self._next(spill=False)) is not None:
+                if written is not None and written.video is not None:
+                    self._free.append(written)
+                frame = self._for_encoder(frame)
                 writer.write(frame.pixels if frame.video is None else frame.video)
                 if histograms is not None:
                     histograms.write(frame.pixels)
                 self._account.encoded += frame.pixels.nbytes
-                if frame.video is not None:
-                    self._free.append(frame)
-                del frame  # its memory, before the wait for the next one
+                written = frame
         with self._failing():
             writer.close()
         if histograms is not None:
@@ -376,7 +443,9 @@ class CameraCapture:
         with self._taking:
             if self._error is not None or self._abandoned or not self._frames or spill != self._spilling:
                 return None
-            return self._frames.popleft()
+            frame = self._frames.popleft()
+            self._repeats.add(frame.pixels)  # here, where frames are in order whichever thread takes them
+            return frame
 
     def _open_spill(self) -> RawWriter:
         path = self._folder / self.camera.spill

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import AiorecordError, EncodeError, StateError
 from ..features import CheckedFrame, Schema
+from ..quality import CameraQuality, json_facts, versions
 from ..storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
-from .camera import EXIT_CHECK_S, CameraCapture, CameraStatus, interpreter_ends
+from .camera import EXIT_CHECK_S, CameraCapture, CameraStatus, FrameWriter, interpreter_ends
+from .cut import complete_cut, whole_frames_of
+from .final import default_threads
+from .live import LiveWriter, live_camera
 from .lossless import plan_camera
 from .rows import RowsJournal
-from .staging import EpisodeFolder, Manifest, Staging
+from .staging import Camera, EpisodeFolder, Manifest, Staging
 
 __all__ = ["CameraStatus", "CaptureStatus", "EpisodeCapture"]
 
@@ -50,12 +57,15 @@ class EpisodeCapture:
         self.folder = folder
         self._rows = RowsJournal(folder.rows_path, schema)
         self._cameras = {
-            key: CameraCapture(key, camera, folder.path, folder.manifest.fps, budget)
+            key: CameraCapture(
+                key, camera, folder.path, folder.manifest.fps, budget, _live_writer(folder.manifest, camera)
+            )
             for key, camera in folder.manifest.cameras.items()
         }
         self._ended = False
         self._settled = False  # finished or discarded
         self._described = False
+        self._noted = False  # facts that the manifest on disk does not have
         self._settling = threading.Lock()
         self._frames_came = threading.Event()
         self._closing = threading.Event()
@@ -75,6 +85,7 @@ class EpisodeCapture:
         encoder_threads: int | None = None,
         robot_type: str | None = None,
         budget: ByteBudget,
+        live: Collection[str] = (),
     ) -> Self:
         """Make everything ready for the first frame: folder, files, codecs, threads. Blocking.
 
@@ -87,13 +98,16 @@ class EpisodeCapture:
             encoder_threads: threads per final encoder, None leaves it to the codec.
             robot_type: as in info.json.
             budget: memory for frames that wait, shared with other captures.
+            live: keys of colour video cameras that are captured in their final codec.
 
         Raises:
             CodecUnavailableError: a capture codec cannot be opened; nothing is left behind.
             StorageError: the disk refused; nothing is left behind where it can be helped.
         """
         cameras = {
-            key: plan_camera(feature, depth_encoder if feature.is_depth else rgb_encoder)
+            key: live_camera(feature, rgb_encoder)
+            if key in live
+            else plan_camera(feature, depth_encoder if feature.is_depth else rgb_encoder)
             for key, feature in schema.cameras.items()
         }
         folder = staging.create(
@@ -105,6 +119,7 @@ class EpisodeCapture:
                 depth_encoder=depth_encoder,
                 encoder_threads=encoder_threads,
                 robot_type=robot_type,
+                quality={"versions": versions()},
             )
         )
         capture: Self | None = None
@@ -125,6 +140,11 @@ class EpisodeCapture:
         return self.folder.id
 
     @property
+    def manifest(self) -> Manifest:
+        """What the episode folder holds."""
+        return self.folder.manifest
+
+    @property
     def path(self) -> Path:
         """The episode folder's path."""
         return self.folder.path
@@ -134,13 +154,26 @@ class EpisodeCapture:
         """Frames recorded."""
         return self._rows.rows
 
-    def add_frame(self, checked: CheckedFrame, task: str, time_ns: int) -> int:
+    def add_frame(
+        self,
+        checked: CheckedFrame,
+        task: str,
+        time_ns: int,
+        *,
+        frame_times_ns: Mapping[str, int] | None = None,
+        late: bool = False,
+        copy: bool = True,
+    ) -> int:
         """Record a frame: its row and the images of all cameras, or nothing of it. Never waits.
 
         Args:
-            checked: the frame; whatever the caller may reuse is copied.
+            checked: the frame; what the caller may reuse is copied.
             task: what is being done.
             time_ns: monotonic clock at capture.
+            frame_times_ns: when each camera took its image, by feature key, on any scale of the camera's own;
+                cameras that do not tell are left out.
+            late: the tick was late.
+            copy: False when nobody will ever change the images: they are kept as they are.
 
         Returns:
             The frame's index in the episode.
@@ -154,16 +187,38 @@ class EpisodeCapture:
         if self._ended:
             raise StateError("The episode has ended; no frame can be added.")
         self._raise_failure()
+        times = frame_times_ns or {}
         # Everything that can fail comes first.
-        taken = [(camera, camera.take(checked.images[key])) for key, camera in self._cameras.items()]
+        taken = [
+            (camera, camera.take(checked.images[key], copy=copy)) for key, camera in self._cameras.items()
+        ]
         self._rows.append(checked.values, task, time_ns)
         for camera, frame in taken:
-            camera.enqueue(frame)
+            camera.enqueue(frame, taken_ns=times.get(camera.key), late=late)
         if not self._described:
             self._describe(task)
         if not self._frames_came.is_set():
             self._frames_came.set()
         return self._rows.rows - 1
+
+    def annotate(self, facts: Mapping[str, Any]) -> None:
+        """Add facts to the manifest, for the quality record. Never blocks; later values replace earlier ones.
+
+        They reach the disk with the next flush, or when the episode ends.
+
+        Args:
+            facts: JSON-ready values.
+
+        Raises:
+            ConfigError: a value is not JSON-ready.
+            StateError: the episode has ended.
+        """
+        if self._ended:
+            raise StateError("The episode has ended; no fact can be added.")
+        manifest = self.folder.manifest
+        # A new dict: the journal thread may be writing the old one.
+        manifest.quality = {**manifest.quality, **json_facts(facts)}
+        self._noted = True
 
     def status(self) -> CaptureStatus:
         """A snapshot; cheap."""
@@ -197,6 +252,66 @@ class EpisodeCapture:
             self._complete_manifest(interrupted)
             self._settled = True
         return self.folder
+
+    @property
+    def failure(self) -> AiorecordError | None:
+        """What ended the capture before its time, None while all is well."""
+        if self._sync_error is not None:
+            return self._sync_error
+        return next((camera.error for camera in self._cameras.values() if camera.error is not None), None)
+
+    def keep(self, interrupted: bool = False) -> EpisodeFolder:
+        """`finish`; where a camera has failed, keep what reached the disk of all parts. Blocking.
+
+        An episode that is cut so is marked as interrupted, and its quality record says what is lost.
+
+        Args:
+            interrupted: the episode did not end by anyone's decision.
+
+        Raises:
+            StateError: as `finish`.
+            StorageError: the disk refuses still; what is in memory stays there, and it can be called again.
+            EncodeError: a camera failed before it had a whole frame.
+        """
+        try:
+            return self.finish(interrupted)
+        except AiorecordError as error:
+            if isinstance(error, StateError) or self.failure is None:
+                raise
+            with self._settling:
+                return self._cut(error)
+
+    def _cut(self, error: AiorecordError) -> EpisodeFolder:
+        """Complete the episode as far as its rows and the frames of every camera can be read back."""
+        # Rows that still wait here are no use beyond the frames, but the stream should end well.
+        self._rows.close()
+        manifest = self.folder.manifest
+        length, _ = whole_frames_of(self.folder)
+        if not length:
+            raise error
+        for path in (path for camera in self._cameras.values() for path in camera.paths()):
+            if path.exists():
+                with storage_errors(path, "make durable"):
+                    fsync_file(path)
+        facts = self._camera_facts()
+        for key in facts:
+            facts[key]["lost"] = facts[key]["captured"] - length
+        manifest.quality = {**manifest.quality, "cameras": facts, "failure": str(error)}
+        complete_cut(self.folder, length)
+        self._settled = True
+        return self.folder
+
+    def let_go(self) -> None:
+        """Close the files of an episode that could not be finished; what is on disk stays there. Blocking.
+
+        Idempotent; it does nothing to an episode that was finished or discarded.
+        """
+        with self._settling:
+            if self._settled:
+                return
+            self._ended = self._settled = True
+            self._stop_threads(abandon=True)
+            self._rows.abandon()
 
     def discard(self) -> None:
         """Drop the episode, whatever its state, and delete its folder. Blocking, idempotent.
@@ -241,6 +356,7 @@ class EpisodeCapture:
         """Note in the manifest what the first frame tells; the journal thread saves it."""
         self._described = True
         manifest = self.folder.manifest
+        manifest.quality = {**manifest.quality, "started_unix_ns": time.time_ns()}
         manifest.task = task
         for key, camera in self._cameras.items():
             if manifest.cameras[key].capture == "raw":
@@ -258,9 +374,12 @@ class EpisodeCapture:
                 if self._closing.wait(FLUSH_PERIOD_S):
                     return  # finish() writes the rest
                 self._frames_came.clear()
+                for camera in self._cameras.values():
+                    camera.note_flush()
                 self._rows.flush()
                 self._sync()
-                if first:
+                if first or self._noted:
+                    self._noted = False
                     self.folder.save()
                     first = False
         except AiorecordError as error:
@@ -279,6 +398,23 @@ class EpisodeCapture:
             self._sync_error = error
             raise
 
+    def _camera_facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for key, camera in self._cameras.items():
+            status = camera.status()
+            facts[key] = asdict(
+                CameraQuality(
+                    captured=status.captured,
+                    spilled=status.spilled,
+                    late=status.late,
+                    repeated=status.repeated,
+                    stale=status.stale,
+                    lost=status.lost,
+                    longest_freeze_s=round(status.longest_freeze_s, 6),
+                )
+            )
+        return facts
+
     def _complete_manifest(self, interrupted: bool) -> None:
         manifest = self.folder.manifest
         length = self._rows.rows
@@ -288,6 +424,7 @@ class EpisodeCapture:
                 raise EncodeError(f"{key!r} holds {held} frames, the episode {length} rows.", camera=key)
             manifest.cameras[key].frames = camera.encoded
             manifest.cameras[key].spilled = camera.spilled
+        manifest.quality = {**manifest.quality, "cameras": self._camera_facts()}
         manifest.length = length
         manifest.interrupted = interrupted
         manifest.state = "complete"
@@ -296,3 +433,12 @@ class EpisodeCapture:
         except BaseException:
             manifest.state = "recording"
             raise
+
+
+def _live_writer(manifest: Manifest, camera: Camera) -> Callable[[Path, Camera, int], FrameWriter] | None:
+    """What opens the file of a live capture; None for a camera that is captured otherwise."""
+    if camera.capture != "live":
+        return None
+    encoder = manifest.rgb_encoder
+    threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
+    return partial(LiveWriter, encoder=encoder, threads=threads)

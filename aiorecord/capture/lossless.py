@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -48,7 +47,12 @@ _DISK_ERRNOS = frozenset(
         *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
     }
 )
-_MUXER_OPTIONS = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}
+
+_READ_PAST = 64
+"""Bytes behind the pixels of a frame: the widest vector that libswscale reads at once."""
+
+CRASH_SAFE = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}
+"""Matroska muxer options: each frame is a cluster of its own, written when the next one begins."""
 
 
 def plan_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
@@ -93,11 +97,12 @@ def libav_errors(doing: str, path: Path, codec: str) -> Iterator[None]:
 
 
 def new_rgb_frame(height: int, width: int) -> tuple[av.VideoFrame, NDArray[np.uint8]]:
-    """An uninitialised RGB frame, and its pixels as a writable (H, W, 3) uint8 view."""
-    frame = av.VideoFrame(width, height, "rgb24")
-    plane = frame.planes[0]
-    buffer: Any = plane  # it has the buffer protocol, which its stubs do not say
-    return frame, np.ndarray((height, width, 3), np.uint8, buffer, strides=(plane.line_size, 3, 1))
+    """An uninitialised RGB frame, and its pixels as a writable, contiguous (H, W, 3) uint8 array."""
+    # The memory is numpy's: PyAV lets go of the GIL to allocate, and a loop that asks for a frame then waits
+    # until every camera's thread has had its turn. libswscale may read a little past the last pixel.
+    size = height * width * 3
+    pixels = np.empty(size + _READ_PAST, np.uint8)[:size].reshape(height, width, 3)
+    return av.VideoFrame.from_numpy_buffer(pixels, "rgb24"), pixels
 
 
 class LosslessWriter:
@@ -131,7 +136,7 @@ class LosslessWriter:
         self._converter = PixelConverter(camera.pix_fmt)
         threads = encoder_threads(camera.height, camera.width, fps)
         with libav_errors("create", path, self._codec):
-            self._container = av.open(str(path), "w", format="matroska", options=_MUXER_OPTIONS)
+            self._container = av.open(str(path), "w", format="matroska", options=CRASH_SAFE)
         try:
             self._stream = self._open_stream(camera, threads)
         except BaseException:
@@ -170,6 +175,8 @@ class LosslessWriter:
                 self._mux(self._stream.encode(None))
             finally:
                 self._container.close()
+                # The encoder's memory goes with its objects, and a save that waits keeps this writer.
+                del self._stream, self._container, self._converter
 
     def _open_stream(self, camera: Camera, threads: int) -> VideoStream:
         options = {

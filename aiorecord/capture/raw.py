@@ -14,6 +14,7 @@ A record, little-endian::
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"AIRF"
 MAX_DIMENSIONS = 4
+MAX_RATIO = 256
+"""An LZ4 block is never more than 255 times smaller than its content."""
 
 _START = struct.Struct("<4sI")
 _HEADER = struct.Struct(f"<QQ8sI{MAX_DIMENSIONS}I")
@@ -116,8 +119,10 @@ def read_raw(path: Path) -> Iterator[NDArray[Any]]:
 def read_indexed(path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
     """Like `read_raw`, with each frame's index in its episode."""
     for index, dtype, shape, payload in _read_records(path):
-        size = int(np.prod(shape)) * dtype.itemsize
-        values = _lz4().decompress(payload, decompressed_size=size)
+        try:
+            values = _lz4().decompress(payload, decompressed_size=math.prod(shape) * dtype.itemsize)
+        except OSError:  # not LZ4, or of another length
+            return
         yield index, np.frombuffer(values, dtype).reshape(shape)
 
 
@@ -153,7 +158,16 @@ def _read_record(file: BinaryIO, length: int) -> tuple[int, np.dtype[Any], tuple
     payload = file.read(size)
     if zlib.crc32(payload, zlib.crc32(header)) != crc:
         return None
-    return index, np.dtype(dtype.rstrip(b"\0").decode()), tuple(shape[:ndim]), payload
+    try:
+        kind = np.dtype(dtype.rstrip(b"\0").decode("ascii"))
+    except (TypeError, ValueError):
+        return None
+    dimensions = tuple(shape[:ndim])
+    if kind.kind not in "biuf" or not 1 <= ndim <= MAX_DIMENSIONS or 0 in dimensions:
+        return None
+    if math.prod(dimensions) * kind.itemsize > MAX_RATIO * size:
+        return None  # nor must the shape
+    return index, kind, dimensions, payload
 
 
 @cache

@@ -22,17 +22,24 @@ from numpy.typing import NDArray
 from ..errors import StateError
 from ..storage import storage_errors
 from .convert import PixelConverter
-from .histograms import HISTOGRAM_DTYPE, histogram, read_histogram_file
+from .histograms import HISTOGRAM_DTYPE, histogram, read_histogram_file, sampling_stride
+from .live import frame_number, whole_frames
 from .raw import raw_indices, read_indexed, read_raw
-from .staging import Camera, EpisodeFolder
+from .staging import Camera, EpisodeFolder, Manifest
 
 CHECKED_GROUPS = 3
 """How many keyframes back the end of a cut-off file is decoded to see how far it is whole.
 
 The capture has a keyframe and an fsync every second."""
 
+CHECKED_S = 3
+"""Likewise for live captures, whose keyframes come when the final encoder's settings say so."""
+
 STRICT = "crccheck+bitstream+buffer+explode+careful+compliant+aggressive"
 """Makes libav's decoder refuse a damaged frame; otherwise it paints over the damage and says nothing."""
+
+_PADDING = 64
+"""Decoders round sizes up to whole blocks."""
 
 type Frame = av.VideoFrame | NDArray[Any]
 
@@ -46,7 +53,8 @@ def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
 
     Yields:
         For capture ``x264`` an `av.VideoFrame` in the camera's `pix_fmt`, the very pixels that a conversion
-        of the original gives; for ``x264rgb`` (H, W, 3) uint8; for ``raw`` (H, W) uint16 or float32.
+        of the original gives; likewise for ``live``, as the final video shows them; for ``x264rgb``
+        (H, W, 3) uint8; for ``raw`` (H, W) uint16 or float32.
 
     Raises:
         StateError: the episode has no such camera.
@@ -58,15 +66,20 @@ def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
     converter = PixelConverter(camera.pix_fmt)
     if camera.capture == "raw":
         for array in read_raw(folder.path / camera.file):
+            if array.shape != (camera.height, camera.width):
+                return
             yield array
             count += 1
     else:
-        for frame in _decode(folder.path / camera.file):
+        whole = _count_in_file(folder, camera) if camera.capture == "live" else None
+        for frame in itertools.islice(_decode(folder.path / camera.file), whole):
+            if (frame.width, frame.height) != (camera.width, camera.height):
+                return
             converted = converter.convert(frame)
-            yield converted if camera.capture == "x264" else converted.to_ndarray()
+            yield converted.to_ndarray() if camera.capture == "x264rgb" else converted
             count += 1
-    for array in _read_spill(folder, camera, count):
-        if camera.capture == "x264":
+    for array in read_spill(folder, camera, count):
+        if camera.capture in ("x264", "live"):
             yield converter.convert(av.VideoFrame.from_ndarray(array, format="rgb24"))
         else:
             yield array
@@ -108,14 +121,22 @@ def read_histograms(folder: EpisodeFolder, key: str) -> NDArray[np.uint32]:
         return np.zeros((0, 3, 256), dtype=HISTOGRAM_DTYPE)
     path = folder.path / camera.histograms
     with storage_errors(path, "read"):
-        known = read_histogram_file(path)
+        known = _sound(read_histogram_file(path), camera)
     if not (folder.path / camera.spill).exists():
         return known
     in_file = _count_in_file(folder, camera)
     if len(known) < in_file:
         return known
-    spilled = [histogram(array) for array in _read_spill(folder, camera, in_file)]
+    spilled = [histogram(array) for array in read_spill(folder, camera, in_file)]
     return np.concatenate([known[:in_file], *[h[None] for h in spilled]])
+
+
+def _sound(histograms: NDArray[np.uint32], camera: Camera) -> NDArray[np.uint32]:
+    """Histograms up to the first that does not count every sampled pixel: a power loss may leave zeros."""
+    stride = sampling_stride(camera.height, camera.width)
+    pixels = len(range(0, camera.height, stride)) * len(range(0, camera.width, stride))
+    unsound = np.flatnonzero((histograms.sum(axis=2, dtype=np.uint64) != pixels).any(axis=1))
+    return histograms[: int(unsound[0])] if len(unsound) else histograms
 
 
 def _camera(folder: EpisodeFolder, key: str) -> Camera:
@@ -129,20 +150,58 @@ def _count_in_file(folder: EpisodeFolder, camera: Camera) -> int:
     path = folder.path / camera.file
     if camera.capture == "raw":
         return sum(1 for _ in raw_indices(path))
-    with _opened(path) as opened:
-        if opened is None:
+    with opened_capture(path) as opened:
+        if opened is None or not _has_size(opened[1], camera):
             return 0
+        if camera.capture == "live":
+            return _count_live(*opened, folder.manifest)
         if folder.manifest.state == "complete":
-            return sum(1 for _ in _packets(*opened))
+            return sum(1 for _ in packets_of(*opened))
         return _count_to_a_torn_end(*opened)
+
+
+def _count_live(container: InputContainer, stream: VideoStream, manifest: Manifest) -> int:
+    """Count the frames of a live capture up to the first that is missing.
+
+    The end of a cut-off file is decoded, back to a keyframe that an fsync has followed for certain.
+    """
+    fps = manifest.fps
+    numbers: list[int] = []
+    if manifest.state == "complete":
+        numbers = [frame_number(packet, fps) for packet in packets_of(container, stream)]
+        return whole_frames(numbers)
+    tail: deque[list[av.Packet]] = deque()  # each from a keyframe on
+    waiting = 0
+    for packet in packets_of(container, stream):
+        numbers.append(frame_number(packet, fps))
+        if packet.is_keyframe or not tail:
+            tail.append([])
+            while len(tail) > CHECKED_GROUPS and waiting - len(tail[0]) >= CHECKED_S * fps:
+                waiting -= len(tail.popleft())
+        tail[-1].append(packet)
+        waiting += 1
+    whole = sum(1 for _ in _undamaged(stream, itertools.chain.from_iterable(tail)))
+    return whole_frames(numbers[: len(numbers) - waiting + whole])
+
+
+def _undamaged(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+    """The packets up to the first that the decoder refuses."""
+    context = stream.codec_context
+    context.thread_count = 1
+    context.options = _decoder_options(stream)
+    with contextlib.suppress(av.FFmpegError):
+        for packet in packets:
+            context.decode(packet)
+            yield packet
+        context.decode(None)
 
 
 def _count_to_a_torn_end(container: InputContainer, stream: VideoStream) -> int:
     """Count packets, decoding the last ones: after a power loss they may be there and hold nothing."""
     count = 0
     groups: deque[list[av.Packet]] = deque()  # each from a keyframe on
-    for packet in _packets(container, stream):
-        if packet.is_keyframe:
+    for packet in packets_of(container, stream):
+        if packet.is_keyframe or not groups:  # a damaged file may begin with another one
             groups.append([])
             if len(groups) > CHECKED_GROUPS:
                 count += len(groups.popleft())
@@ -150,22 +209,34 @@ def _count_to_a_torn_end(container: InputContainer, stream: VideoStream) -> int:
     return count + sum(1 for _ in _decoded(stream, itertools.chain.from_iterable(groups)))
 
 
-def _read_spill(folder: EpisodeFolder, camera: Camera, count: int) -> Iterator[NDArray[Any]]:
+def read_spill(folder: EpisodeFolder, camera: Camera, count: int) -> Iterator[NDArray[Any]]:
     """The spilled frames that follow the `count` frames of the file."""
+    shape = (camera.height, camera.width) + (() if camera.capture == "raw" else (3,))
     for index, array in read_indexed(folder.path / camera.spill):
-        if index > count:
+        if index > count or array.shape != shape or (len(shape) == 3 and array.dtype != np.uint8):
             return
         if index == count:
             yield array
             count += 1
 
 
+def _has_size(stream: VideoStream, camera: Camera) -> bool:
+    """Whether a file's header says the camera's size: else it is damaged, or of something else."""
+    return (stream.width, stream.height) == (camera.width, camera.height)
+
+
+def _decoder_options(stream: VideoStream) -> dict[str, str]:
+    """Strict, and no larger frames than the header says, whatever a packet claims."""
+    pixels = (stream.width + _PADDING) * (stream.height + _PADDING)
+    return {"err_detect": STRICT, "max_pixels": str(pixels)}
+
+
 def _decode(path: Path) -> Iterator[av.VideoFrame]:
-    with _opened(path) as opened:
+    with opened_capture(path) as opened:
         if opened is None:
             return
         container, stream = opened
-        yield from _decoded(stream, _packets(container, stream))
+        yield from _decoded(stream, packets_of(container, stream))
 
 
 def _decoded(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
@@ -173,7 +244,7 @@ def _decoded(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av.V
     context = stream.codec_context
     # One thread: an encode runs beside this one, and after a damaged frame nothing is left in flight.
     context.thread_count = 1
-    context.options = {"err_detect": STRICT}
+    context.options = _decoder_options(stream)
     try:
         for packet in packets:
             yield from context.decode(packet)
@@ -182,8 +253,8 @@ def _decoded(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av.V
         return
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
-    """The whole packets of a file, up to where it is torn."""
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    """The whole packets of a Matroska file in decoding order, up to where it is torn."""
     with contextlib.suppress(av.FFmpegError):
         for packet in container.demux(stream):
             if packet.is_corrupt:
@@ -193,7 +264,7 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Pack
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream] | None]:
+def opened_capture(path: Path) -> Iterator[tuple[InputContainer, VideoStream] | None]:
     """Open a Matroska file; None when it is missing or its header never reached the disk."""
     with storage_errors(path, "read"):
         if not path.exists():
@@ -202,7 +273,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream] | None]:
         path.open("rb").close()  # a file that may not be read is not one that is torn
     try:
         container = av.open(str(path), format="matroska")
-    except av.FFmpegError:
+    except (av.FFmpegError, ValueError, MemoryError):
         yield None
         return
     with container:

@@ -7,9 +7,11 @@ loss a file may end in a batch whose header reached the disk and whose values di
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zlib
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,10 @@ MAX_PENDING_BYTES = 64 << 20
 
 _CRC_KEY = b"crc32"
 _ROW_OVERHEAD = 200
+
+_BROKEN = (pa.ArrowException, OSError, ValueError, TypeError, MemoryError)
+"""What Arrow makes of a damaged stream: its own errors, those of the strings and numbers in it, I/O errors
+(beyond the end), and a length that no memory can hold."""
 
 
 def arrow_type(feature: Feature) -> pa.DataType:
@@ -198,21 +204,61 @@ def read_rows(path: Path, schema: Schema) -> pa.Table:
         DatasetError: the file holds rows of other features.
         StorageError: the file cannot be read.
     """
-    expected = rows_schema(schema)
-    batches: list[pa.RecordBatch] = []
-    with storage_errors(path, "read"):
-        data = path.read_bytes() if path.exists() else b""
     try:
-        reader = pa.ipc.open_stream(pa.BufferReader(data))
-    except (pa.ArrowInvalid, OSError):  # Arrow's I/O errors are OSErrors, here of the torn schema message
-        return expected.empty_table()
+        expected = rows_schema(schema)
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise DatasetError(f"{path}: no journal can have these features: {error}", path=path) from error
+    with _opened(path) as reader:
+        if reader is None:
+            return expected.empty_table()
+        if reader.schema != expected:
+            # Whatever a torn schema says, it has no rows.
+            if _has_rows(reader):
+                raise DatasetError(f"{path} holds rows of other features than the manifest's.", path=path)
+            return expected.empty_table()
+        return pa.Table.from_batches(_whole_batches(reader), schema=expected)
+
+
+def count_rows(path: Path) -> int:
+    """The rows of a journal whose features are not known, up to its end or the first damaged batch.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    with _opened(path) as reader:
+        return 0 if reader is None else sum(batch.num_rows for batch in _whole_batches(reader))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pa.RecordBatchStreamReader | None]:
+    """Open a journal; None when it is missing or ends before its first batch."""
+    with storage_errors(path, "read"):
+        if not path.exists() or not path.stat().st_size:
+            yield None
+            return
+        mapped = pa.memory_map(str(path))
+    # Mapped and wrapped: a length that a damaged message claims is checked against the file's, before any
+    # memory is taken for it.
+    with mapped:
+        try:
+            reader = pa.ipc.open_stream(pa.BufferReader(mapped.read_buffer()))
+        except _BROKEN:
+            reader = None
+        yield reader
+
+
+def _whole_batches(reader: pa.RecordBatchStreamReader) -> list[pa.RecordBatch]:
+    batches = []
     while (batch := _next_whole(reader)) is not None:
         batches.append(batch)
-    if not batches:  # whatever the schema says then: it may be torn itself
-        return expected.empty_table()
-    if reader.schema != expected:
-        raise DatasetError(f"{path} holds rows of other features than the manifest's.", path=path)
-    return pa.Table.from_batches(batches, schema=expected)
+    return batches
+
+
+def _has_rows(reader: pa.RecordBatchStreamReader) -> bool:
+    try:
+        return any(batch.num_rows for batch in reader)
+    except _BROKEN:
+        return False
 
 
 def _next_whole(reader: pa.RecordBatchStreamReader) -> pa.RecordBatch | None:
@@ -223,7 +269,7 @@ def _next_whole(reader: pa.RecordBatchStreamReader) -> pa.RecordBatch | None:
         batch.validate(full=True)
         crc = None if metadata is None else dict(metadata).get(_CRC_KEY)
         return batch if crc == str(_checksum(batch)).encode() else None
-    except (pa.ArrowInvalid, OSError, StopIteration, UnicodeDecodeError):
+    except (*_BROKEN, StopIteration):
         return None
 
 

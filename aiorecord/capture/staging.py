@@ -20,101 +20,38 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import os
 import re
 import secrets
-import time
-from dataclasses import dataclass, field
+import shutil
 from pathlib import Path
-from typing import Any, Literal
 
-from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
-from ..errors import DatasetError
-from ..features import Schema
-from ..storage import fsync_folder, make_folder, remove_tree, storage_errors, write_json
+from ..errors import DatasetError, StorageError
+from ..storage import (
+    TEMPORARY_SUFFIX,
+    fsync_folder,
+    make_folder,
+    read_json,
+    remove_tree,
+    storage_errors,
+    write_json,
+)
+from .manifest import MANIFEST_VERSION, Camera, CaptureKind, Manifest, State, parse_manifest
+
+__all__ = [
+    "MANIFEST_VERSION",
+    "STAGING_FOLDER",
+    "Camera",
+    "CaptureKind",
+    "EpisodeFolder",
+    "Manifest",
+    "Staging",
+    "State",
+    "check_plain_files",
+]
 
 STAGING_FOLDER = ".aiorecord"
-MANIFEST_VERSION = 1
-
-CaptureKind = Literal["x264", "x264rgb", "raw"]
-State = Literal["recording", "complete"]
-
 _ID = re.compile(r"(\d{6,})-[0-9a-f]{8}")
-
-
-@dataclass
-class Camera:
-    """How one camera of an episode is captured.
-
-    Attributes:
-        capture: ``x264``: lossless x264 in Matroska, in `pix_fmt` (the final video's format, so the final
-            encode sees the very pixels a direct encode would); ``x264rgb``: lossless RGB in Matroska, for
-            `image` features and for formats that x264 does not keep exactly; ``raw``: sensor values as
-            they are (depth), in the framing of `capture.raw`.
-        file: file name of the frames inside the episode folder.
-        pix_fmt: pixel format inside the Matroska file; empty for ``raw``.
-        height: pixels.
-        width: pixels.
-        spill: file name of the frames that follow those in `file`; it exists only if there were any.
-        histograms: file name of the per-frame histograms, None for depth.
-        frames: frames in `file`, known when the episode is complete.
-        spilled: frames in `spill`, known when the episode is complete.
-        depth_unit: ``mm`` or ``m`` for depth cameras, known from the first frame.
-    """
-
-    capture: CaptureKind
-    file: str
-    pix_fmt: str
-    height: int
-    width: int
-    spill: str
-    histograms: str | None
-    frames: int | None = None
-    spilled: int = 0
-    depth_unit: str | None = None
-
-
-@dataclass
-class Manifest:
-    """What an episode folder holds; enough to finish the episode without the process that recorded it.
-
-    Attributes:
-        fps: frames per second.
-        features: LeRobot's feature dict, without the default columns.
-        cameras: capture of each camera feature.
-        rgb_encoder: settings of the final videos of colour cameras.
-        depth_encoder: settings of the final videos of depth cameras.
-        encoder_threads: threads per encoder, or None.
-        task: the episode's task (rows carry their own where frames differ).
-        robot_type: as in info.json.
-        created_unix_ns: wall-clock time of creation, for humans only.
-        state: ``recording`` until the end was made durable, then ``complete``.
-        length: number of rows (and of frames of every camera) once complete.
-        interrupted: the episode did not end by the operator's or the program's decision.
-        version: of this format.
-    """
-
-    fps: int
-    features: dict[str, dict[str, Any]]
-    cameras: dict[str, Camera]
-    rgb_encoder: RGBEncoderConfig
-    depth_encoder: DepthEncoderConfig
-    encoder_threads: int | None = None
-    task: str = ""
-    robot_type: str | None = None
-    created_unix_ns: int = field(default_factory=time.time_ns)
-    state: State = "recording"
-    length: int | None = None
-    interrupted: bool = False
-    version: int = MANIFEST_VERSION
-
-    def schema(self) -> Schema:
-        """The features, checked."""
-        return Schema(self.features)
-
-    def encoder(self, key: str) -> VideoEncoderConfig:
-        """The final encoder's settings of one camera."""
-        return self.depth_encoder if Schema(self.features)[key].is_depth else self.rgb_encoder
 
 
 class EpisodeFolder:
@@ -126,6 +63,7 @@ class EpisodeFolder:
         manifest: what it holds. Change it, then call `save`.
     """
 
+    MANIFEST = "manifest.json"
     ROWS = "rows.arrows"
     ENCODED = "encoded.json"
     COMMIT = "commit.json"
@@ -153,22 +91,40 @@ class EpisodeFolder:
         Raises:
             StorageError: the disk refused.
         """
-        write_json(self.path / "manifest.json", dataclasses.asdict(self.manifest))
+        write_json(self.path / self.MANIFEST, dataclasses.asdict(self.manifest))
 
     @classmethod
     def load(cls, path: Path) -> EpisodeFolder:
         """Read an episode folder.
 
         Raises:
-            DatasetError: the manifest is missing or is not one; its file names leave the folder.
+            DatasetError: the manifest is missing or is not one; its file names leave the folder; the folder
+                is a symbolic link, or something in it is no plain file (a link would lead elsewhere, a pipe
+                would never answer).
         """
-        file = path / "manifest.json"
+        file = path / cls.MANIFEST
         try:
-            data = json.loads(file.read_bytes())
-            manifest = _parse_manifest(data)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            check_plain_files(path)
+            manifest = parse_manifest(read_json(file))
+        except KeyError as error:
+            raise DatasetError(f"{file} cannot be read as a manifest: it lacks {error}", path=file) from error
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise DatasetError(f"{file} cannot be read as a manifest: {error}", path=file) from error
         return cls(path, manifest)
+
+    def size_bytes(self) -> int:
+        """What the captured frames take on disk. Reads the folder; a file that vanishes meanwhile counts 0.
+
+        Raises:
+            StorageError: the folder cannot be read.
+        """
+        total = 0
+        for camera in self.manifest.cameras.values():
+            for name in (camera.file, camera.spill):
+                path = self.path / name
+                with storage_errors(path, "read"), contextlib.suppress(FileNotFoundError):
+                    total += path.stat().st_size
+        return total
 
     def remove(self) -> None:
         """Delete the folder; readers never see half of it."""
@@ -188,7 +144,12 @@ class Staging:
         self._sequence = 0
 
     def episode_paths(self) -> list[Path]:
-        """Every episode folder, in the order of recording, whatever its state."""
+        """Every episode folder, in the order of recording, whatever its state.
+
+        Raises:
+            StorageError: the staging area is a symbolic link.
+        """
+        self._check_place()
         if not self.episodes_path.is_dir():
             return []
         found = [(int(m[1]), p) for p in self.episodes_path.iterdir() if (m := _ID.fullmatch(p.name))]
@@ -200,6 +161,7 @@ class Staging:
         Raises:
             StorageError: the disk refused.
         """
+        self._check_place()
         with storage_errors(self.episodes_path, "create the staging folder"):
             make_folder(self.episodes_path)
             if not self._sequence:
@@ -213,30 +175,67 @@ class Staging:
             fsync_folder(self.episodes_path)
         return folder
 
+    def remove_leftovers(self) -> list[Path]:
+        """Delete folders whose removal, or whose making, was interrupted; they hold no episode.
+
+        The caller holds the dataset's lock, and captures nothing yet.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        found = self.leftovers()
+        for path in found:
+            with storage_errors(path, "remove"):
+                shutil.rmtree(path)
+        return found
+
+    def leftovers(self) -> list[Path]:
+        """What `remove_leftovers` would remove. Only reads.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._check_place()
+        if not self.episodes_path.is_dir():
+            return []
+        with storage_errors(self.episodes_path, "read"):
+            return [path for path in self.episodes_path.iterdir() if _is_leftover(path)]
+
+    def _check_place(self) -> None:
+        """What is written and deleted here must be in the dataset."""
+        for path in (self.path, self.episodes_path):
+            if path.is_symlink():
+                raise StorageError(f"{path} is a symbolic link; nothing is written through it.", path=path)
+
     def tidy(self) -> None:
         """Delete the folder of episodes if none is left in it. The lock's release then deletes the rest."""
         with contextlib.suppress(OSError):  # not empty, or never made
             self.episodes_path.rmdir()
 
 
-def _parse_manifest(data: dict[str, Any]) -> Manifest:
-    if data["version"] != MANIFEST_VERSION:
-        raise ValueError(f"version {data['version']}, this aiorecord reads version {MANIFEST_VERSION}")
-    cameras = {key: Camera(**camera) for key, camera in data["cameras"].items()}
-    for camera in cameras.values():
-        for name in (camera.file, camera.spill, camera.histograms or "x"):
-            if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
-                raise ValueError(f"the file name {name!r} leaves the episode folder")
-    manifest = Manifest(
-        **{
-            **data,
-            "cameras": cameras,
-            "rgb_encoder": RGBEncoderConfig(**data["rgb_encoder"]),
-            "depth_encoder": DepthEncoderConfig(**data["depth_encoder"]),
-        }
-    )
-    if manifest.state not in ("recording", "complete"):
-        raise ValueError(f"unknown state {manifest.state!r}")
-    if manifest.schema().cameras.keys() != cameras.keys():
-        raise ValueError("cameras do not match the features")
-    return manifest
+def check_plain_files(folder: Path) -> None:
+    """Check that a folder is one itself and holds nothing but plain files.
+
+    Raises:
+        ValueError: it is a link, or holds a link, a folder, a pipe or a device.
+        OSError: it cannot be read.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise ValueError(f"{folder.name} is not a folder")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_file(follow_symlinks=False):
+                raise ValueError(f"{entry.name!r} is not a plain file")
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a folder was being removed (it has a temporary name), or was made and got no manifest."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    if path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX):
+        return True
+    names = [child.name for child in path.iterdir()] if _ID.fullmatch(path.name) else ["foreign"]
+    return all(name.startswith(".") and name.endswith(TEMPORARY_SUFFIX) for name in names)

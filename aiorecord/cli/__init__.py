@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
+from ..memory import settle_allocator
+from .output import lasting_output
+
 COMMANDS = {
     "record": "record episodes with a robot and a teleoperator",
     "teleoperate": "move a robot with a teleoperator, recording nothing",
     "replay": "play the actions of a recorded episode on a robot",
+    "bench": "measure what this machine can record",
+    "check": "verify a dataset deeply, and repair what is safe to repair",
     "recover": "finish what an interrupted recording left in staging",
+    "info": "show what is in a dataset, and how well each episode was recorded",
     "push": "upload a dataset to the Hugging Face Hub",
     "lerobot-record": "run lerobot's own recording script, unmodified, on aiorecord's writer",
+    "lerobot-rollout": "run a policy with lerobot's own script, recording on aiorecord's writer",
 }
 
 USAGE = """usage: aiorecord <command> [flags]
@@ -43,12 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"aiorecord {version('aiorecord')}")
         return 0
     if name in ("--help", "-h", "help"):
-        print(USAGE.format(commands="\n".join(f"  {key:<14} {text}" for key, text in COMMANDS.items())))
+        print(USAGE.format(commands="\n".join(f"  {key:<15} {text}" for key, text in COMMANDS.items())))
         return 0
     if name not in COMMANDS:
         print(f"aiorecord: there is no command {name!r}. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    home = ".lerobot.record" if name == "lerobot-record" else f".cli.{name}"
+    settle_allocator()  # before libraries start threads
+    theirs = name.startswith("lerobot-")
+    home = f".lerobot.{name.removeprefix('lerobot-')}" if theirs else f".cli.{name}"
     module = import_module(home, "aiorecord")
-    code: int = module.run(arguments[1:])
+    with lasting_output():
+        code: int = module.run(arguments[1:])
     return code

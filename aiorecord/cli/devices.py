@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..errors import AiorecordError, ConfigError
+from ..errors import AiorecordError, ConfigError, SourceError
 from ..lerobot import flags as lerobot_flags
 from ..robots import (
     ROBOTS,
@@ -18,6 +18,8 @@ from ..robots import (
     ThreadedRobot,
     ThreadedTeleoperator,
 )
+from ..robots.faults import FaultyRobot, FaultyTeleoperator
+from ..robots.guard import RELEASE_S, release
 from ..robots.schema import dataset_features
 from ..robots.sent import recording_sent_action
 from .flags import parse_flags
@@ -151,13 +153,21 @@ class CommandDevices:
         Cancelling it does not keep the second one from being disconnected.
 
         Raises:
-            SourceError: one of them failed; the other was disconnected all the same.
+            SourceError: one of them failed, or does not return; the other was disconnected all the same.
         """
         try:
-            await self.robot.disconnect()
+            await self._release(self.robot, "robot")
         finally:
             if self.teleop is not None:
-                await self.teleop.disconnect()
+                await self._release(self.teleop, "teleop")
+
+    async def _release(self, device: Robot | Teleoperator, source: str) -> None:
+        if not await release(device, source):
+            raise SourceError(
+                f"The {source} {device.name!r} does not disconnect within {RELEASE_S:g} s.",
+                source=source,
+                call="disconnect",
+            )
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -199,4 +209,7 @@ def _own(choice: Any, registry: Any, classes: Mapping[str, tuple[type[Any], type
     """The device, if it is one of aiorecord's own; None if it is lerobot's."""
     if not isinstance(choice, registry):
         return None
-    return classes[registry.get_choice_name(type(choice))][1](choice)
+    device = classes[registry.get_choice_name(type(choice))][1](choice)
+    if faults := getattr(choice, "faults", None):
+        return FaultyRobot(device, faults) if registry is RobotChoice else FaultyTeleoperator(device, faults)
+    return device

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from ..dataset import layout
+from ..dataset import layout, quality_log
 from ..dataset.episodes import read_episodes
 from ..dataset.info import DatasetInfo, read_info
 from ..dataset.layout import FileIndex
@@ -226,10 +226,12 @@ def committed_files(root: Path, info: DatasetInfo) -> list[str]:
     if missing := sorted(name for name in files if not (root / name).is_file()):
         raise DatasetError(f"{root}: {missing[0]} is missing, the dataset is not whole.", path=root)
     with storage_errors(root, "read"):
-        # info.json, stats.json, tasks.parquet, and whatever else lerobot keeps beside them.
-        for path in (root / "meta").iterdir():
-            if path.is_file() and not path.name.startswith(".") and not path.name.endswith(TEMPORARY_SUFFIX):
-                files.add(f"meta/{path.name}")
+        # info.json, stats.json, tasks.parquet, whatever else lerobot keeps beside them, the quality record.
+        for folder in (root / "meta", (root / quality_log.PATH).parent):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                hidden = path.name.startswith(".") or path.name.endswith(TEMPORARY_SUFFIX)
+                if path.is_file() and not hidden:
+                    files.add(path.relative_to(root).as_posix())
     return sorted(files)
 
 

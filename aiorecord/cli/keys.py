@@ -87,7 +87,10 @@ def reading_keys(on_command: Callable[[Command], None]) -> Iterator[None]:
         if alarm is not None:
             alarm.cancel()
             alarm = None
-        data = os.read(fd, 1024)
+        try:
+            data = os.read(fd, 1024)
+        except OSError:
+            data = b""
         if not data:  # the terminal was closed
             loop.remove_reader(fd)
         for command in decoder.feed(data):
@@ -103,4 +106,5 @@ def reading_keys(on_command: Callable[[Command], None]) -> Iterator[None]:
         loop.remove_reader(fd)
         if alarm is not None:
             alarm.cancel()
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal was closed
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)

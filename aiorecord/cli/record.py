@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import aiofiles
-import anyio
 
-from ..errors import AiorecordError
+from ..disk import DiskAlert
+from ..errors import AiorecordError, StorageError
+from ..memory import spare_collections
 from ..monitor.entities import split_frame
 from ..monitor.live import LiveView
 from ..monitor.plain import NoView, PlainView
@@ -27,7 +27,8 @@ from ..tasks import beside
 from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
 from .keys import KEYS_LINE, has_keyboard, reading_keys
-from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments
+from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, source_policy
+from .signals import watch_signals
 from .sounds import Speaker
 from .summary import summary_lines
 from .viewing import viewing
@@ -107,6 +108,7 @@ class RecordCommand:
         self._session: Session | None = None
         self._recorder: Recorder | None = None
         self._work: asyncio.Task[None] | None = None
+        self._disk_alert = DiskAlert()
         self._upload_error: AiorecordError | None = None
         self._uploaded = False
 
@@ -116,6 +118,11 @@ class RecordCommand:
         Raises:
             AiorecordError: what made it impossible to start, or what ended it.
         """
+        # To the very end: a signal that comes late must not cost the report.
+        async with beside(watch_signals(self._on_signal), "aiorecord-signals"):
+            return await self._run()
+
+    async def _run(self) -> int:
         flags = self.flags
         devices = CommandDevices(
             flags.robot,
@@ -131,6 +138,8 @@ class RecordCommand:
             num_episodes=flags.dataset.num_episodes,
             episode_time_s=flags.dataset.episode_time_s,
             reset_time_s=flags.dataset.reset_time_s,
+            max_late_ms=flags.max_late_ms,
+            max_repeats=flags.max_repeats,
         )
         recorder = self._recorder = Recorder(
             flags.dataset.repo_id,
@@ -139,9 +148,9 @@ class RecordCommand:
             **recorder_arguments(flags),
         )
         error: AiorecordError | None = None
-        async with beside(self._watch_signals(), "aiorecord-signals"), viewing(flags, "recording") as viewer:
+        async with viewing(flags, "recording") as viewer:
             await recorder.open()
-            session = self._session = Session(recorder, robot, teleop, plan)
+            session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
             view = VIEWS[flags.display or "plain"](
                 *([KEYS_LINE] if flags.display == "live" and has_keyboard() else [])
             )
@@ -151,6 +160,7 @@ class RecordCommand:
                 # Before the keys are read: drivers that calibrate ask questions on the terminal.
                 error = await self._work_on(devices.connect(), "aiorecord-connect")
                 if error is None and not self.left_early:
+                    spare_collections()
                     with view, reading_keys(self.command):
                         async with (
                             beside(self._speaker.run(), "aiorecord-speaker"),
@@ -161,6 +171,8 @@ class RecordCommand:
             finally:
                 try:
                     await devices.disconnect()  # the session did, unless it was not reached
+                except AiorecordError as problem:
+                    error = error or problem  # the report and the summary follow all the same
                 finally:
                     await recorder.aclose(drain=False)
         failed = [r for r in session.records if not r.save.done() or not r.save.result().success]
@@ -249,7 +261,10 @@ class RecordCommand:
                 session.machine.phase = Phase.PACKING
                 session.events.on_phase(Phase.PACKING)
                 if recorder.writer.total_episodes:
-                    await recorder.pack()
+                    try:
+                        await recorder.pack()
+                    except StorageError as error:  # all is committed; the error that led here says more
+                        view.line(f"complete, but not packed: {error} `aiorecord recover` packs it.")
                     await self._upload(session, view)
                 session.machine.phase = Phase.DONE
                 self._speaker.say("Exiting")
@@ -303,6 +318,22 @@ class RecordCommand:
                 f"episode {record.number}: {record.frames} frames, late p99 {late['p99_ms']} ms, "
                 f"max {late['max_ms']} ms" + (f", {late['missed']} ticks missed" if late["missed"] else "")
             )
+            for source, facts in record.sources.items():
+                view.line(
+                    f"  {source}: {facts['errors']} failures, "
+                    f"held in {facts['held']} of {record.frames} frames"
+                )
+            if record.end_reason is not None:
+                view.line(f"  ended early, kept: {record.end_reason}")
+
+        def on_source(line: str) -> None:
+            view.line(line)
+            observer.say(line)
+
+        def on_flagged(record: EpisodeRecord) -> None:
+            self._speaker.say(f"Episode {record.number} is flagged")
+            again = "; ← records it again" if observer.session.phase is Phase.RESETTING else ""
+            view.line(f"episode {record.number} is FLAGGED: {'; '.join(record.flags)}{again}")
 
         def on_dropped(number: int) -> None:
             self._speaker.say("Re-record episode")
@@ -316,7 +347,9 @@ class RecordCommand:
             on_phase=on_phase,
             on_frame=on_frame,
             on_episode=on_episode,
+            on_flagged=on_flagged,
             on_dropped=on_dropped,
+            on_source=on_source,
             on_tick=lambda ticker: self._draw_in_slack(view, observer),
         )
 
@@ -336,19 +369,14 @@ class RecordCommand:
         recorder = observer.session.recorder
         while True:
             self._memory.sample(recorder.saver.executor)
-            await asyncio.to_thread(observer.refresh_disk)
+            disk = recorder.get_status().disk
+            if disk is not None and (alert := self._disk_alert.look(disk)) is not None:
+                view.line(alert)
             for line in devices.slow_calls():
                 view.line(line)
             if observer.session.ticker is None:
                 view.draw(observer.take())
             await asyncio.sleep(REFRESH_S)
-
-    async def _watch_signals(self) -> None:
-        if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
-            return
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-            async for _ in received:
-                self._on_signal()
 
     async def _write_report(self, session: Session, error: AiorecordError | None) -> None:
         if self.flags.report is None:

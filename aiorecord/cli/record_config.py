@@ -11,6 +11,8 @@ import draccus
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import ConfigError
 from ..robots import ReplayRobotConfig, ReplayTeleopConfig, SimRobotConfig, SimTeleopConfig
+from ..robots.faults import Fault
+from ..robots.policy import SourcePolicy
 
 
 @dataclass
@@ -28,11 +30,17 @@ class TeleopChoice(draccus.ChoiceRegistry):
 class SimRobotChoice(SimRobotConfig, RobotChoice):
     """A simulated six-joint arm on a table with a cube."""
 
+    # What fails, and when, to see what a recording makes of it.
+    faults: list[Fault] = field(default_factory=list)
+
 
 @RobotChoice.register_subclass("replay")
 @dataclass
 class ReplayRobotChoice(ReplayRobotConfig, RobotChoice):
     """Real footage and trajectories, played as if they happened now."""
+
+    # What fails, and when, to see what a recording makes of it.
+    faults: list[Fault] = field(default_factory=list)
 
 
 @TeleopChoice.register_subclass("sim")
@@ -40,11 +48,17 @@ class ReplayRobotChoice(ReplayRobotConfig, RobotChoice):
 class SimTeleopChoice(SimTeleopConfig, TeleopChoice):
     """Scripted pick-and-place motions."""
 
+    # What fails, and when, to see what a recording makes of it.
+    faults: list[Fault] = field(default_factory=list)
+
 
 @TeleopChoice.register_subclass("replay")
 @dataclass
 class ReplayTeleopChoice(ReplayTeleopConfig, TeleopChoice):
     """The recorded actions."""
+
+    # What fails, and when, to see what a recording makes of it.
+    faults: list[Fault] = field(default_factory=list)
 
 
 @dataclass
@@ -112,8 +126,28 @@ class RecordFlags:
     record_sent_action: bool = False
     # Report calls of a lerobot driver that take longer than this many seconds.
     slow_call_s: float = 1.0
-    # Continue an existing dataset.
+    # When a camera, robot or teleoperator fails: hold (its last good value stands in for a while, then the
+    # episode is ended and kept), end (ended and kept at once), or raise (the recording stops).
+    on_source_error: str = "hold"
+    # Seconds for which a last good value may stand in.
+    max_hold_s: float = 1.0
+    # Other limits for single sources: {front: 3, teleop: 0.2}.
+    max_hold_s_of: dict[str, float] = field(default_factory=dict)
+    # How often a failed call is made again in the same tick.
+    source_retries: int = 1
+    # Seconds after which a call that does not return counts as failed.
+    source_timeout_s: float = 0.5
+    # Send the last action again in every tick while the teleoperator is held.
+    resend_held_action: bool = False
+    # Disconnect and connect a lost source again; false only asks it again.
+    reconnect: bool = True
+    # Seconds to wait for a lost source before the recording is ended.
+    reconnect_s: float = 60.0
+    # Continue an existing dataset; what an earlier session left is finished first.
     resume: bool = False
+    # What resuming does with an episode that was interrupted: keep it as far as it reached the disk, drop it,
+    # or leave it in staging (stage).
+    partial: str = "keep"
     # Speak what happens, where the machine has a speech program.
     play_sounds: bool = True
     # Show cameras and states in a viewer while recording (needs the extra 'viz').
@@ -130,10 +164,25 @@ class RecordFlags:
     display: str | None = None
     # Write what happened to this JSON file.
     report: str | None = None
+    # Flag an episode, to be recorded again, when a tick came later than this many milliseconds.
+    max_late_ms: float | None = None
+    # Flag an episode when a camera repeated more frames than this.
+    max_repeats: int | None = None
     # Memory in MB for frames waiting for the capture encoders; more goes to disk.
     buffer_mb: float = 256
     # Encoder processes; unset chooses by the number of cores.
     encode_workers: int | None = None
+    # auto, live or deferred: capture straight in the final codec where it keeps up, or encode later.
+    encode: str = "auto"
+    # Codec for a colour video that the configured one fails on, also when tried again, such as h264; unset
+    # leaves the episode in staging.
+    fallback_vcodec: str | None = None
+    # Space in GB that stays free on the disk: the episode is ended before it is touched. 0 does not look.
+    min_free_gb: float = 1.0
+    # fifo or shortest: which waiting episode is encoded next. They are committed in the order of recording.
+    save_order: str = "fifo"
+    # GB that ended episodes may take on disk until they are saved; the next one waits then. 0 is no limit.
+    max_backlog_gb: float = 0
 
 
 WITHOUT_EFFECT = (
@@ -181,9 +230,33 @@ def check_flags(flags: RecordFlags, *, terminal: bool) -> RecordFlags:
         # The simulated and replayed ones step once per tick; they must agree with the dataset's rate.
         if isinstance(device, RobotChoice | TeleopChoice) and hasattr(device, "fps"):
             device.fps = dataset.fps
+    source_policy(flags)
     if not dataset.no_stamp and not flags.resume:
         dataset.repo_id += datetime.now().astimezone().strftime("_%Y%m%d_%H%M%S")
     return flags
+
+
+def source_policy(flags: RecordFlags) -> SourcePolicy:
+    """What the flags say about sources that fail.
+
+    Raises:
+        ConfigError: a value that cannot be.
+    """
+    if flags.on_source_error not in ("hold", "end", "raise"):
+        raise ConfigError(
+            f"--on_source_error is hold, end or raise, not {flags.on_source_error!r}.",
+            option="on_source_error",
+        )
+    return SourcePolicy(
+        on_error=flags.on_source_error,
+        max_hold_s=flags.max_hold_s,
+        max_hold_s_of=flags.max_hold_s_of,
+        retries=flags.source_retries,
+        call_timeout_s=flags.source_timeout_s,
+        resend=flags.resend_held_action,
+        reconnect=flags.reconnect,
+        reconnect_s=flags.reconnect_s,
+    )
 
 
 def recorder_arguments(flags: RecordFlags) -> dict[str, Any]:
@@ -193,6 +266,7 @@ def recorder_arguments(flags: RecordFlags) -> dict[str, Any]:
         "fps": dataset.fps,
         "root": dataset.root,
         "resume": flags.resume,
+        "partial": flags.partial,
         "rgb_encoder": dataset.rgb_encoder,
         "depth_encoder": dataset.depth_encoder,
         "encoder_threads": dataset.encoder_threads,
@@ -201,4 +275,9 @@ def recorder_arguments(flags: RecordFlags) -> dict[str, Any]:
         "save_timeout": dataset.async_save_timeout,
         "buffer_mb": flags.buffer_mb,
         "encode_workers": flags.encode_workers,
+        "encode": flags.encode,
+        "save_order": flags.save_order,
+        "fallback_vcodec": flags.fallback_vcodec,
+        "min_free_gb": flags.min_free_gb,
+        "max_backlog_gb": flags.max_backlog_gb,
     }

@@ -4,27 +4,96 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import os
+import stat
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..capture.staging import Staging
+from ..capture.staging import STAGING_FOLDER, Staging
 from ..clock import SystemClock
-from ..dataset.lock import DatasetLock
+from ..dataset.committed import committed_index
+from ..dataset.info import read_info
+from ..dataset.lock import DatasetLock, is_locked
 from ..dataset.pack import pack
-from ..dataset.recover import Salvage, salvage
+from ..dataset.rebuild import lost_info, rebuild_info
+from ..dataset.recover import StagedEpisode, State, Step, examine, salvage
+from ..dataset.unfinished import unfinished
 from ..dataset.writer import DatasetWriter
-from ..errors import AiorecordError, DatasetError
+from ..errors import AiorecordError, DatasetError, DatasetLockedError, StorageError
+from ..options import Partial
 from ..saver import AsyncEpisodeSaver
 from ..saves import EpisodeSave
+from .recovered import table_of
 
 EXAMPLES = """examples:
-  aiorecord recover data/pick-cube            # encode and commit what staging holds, then pack
-  aiorecord recover data/pick-cube --no-pack
+  aiorecord recover data/pick-cube --dry-run        # what is there, and what would be done; writes nothing
+  aiorecord recover data/pick-cube                  # encode and commit what staging holds, then pack
+  aiorecord recover data/pick-cube --partial=stage  # but leave the episode alone that was interrupted
 
-exit codes: 0 everything is in the dataset, 3 an episode was salvaged with a loss, 1 something failed."""
+--partial says what becomes of an episode that was being recorded, or that ended by an error: keep saves it as
+far as it reached the disk, drop deletes it, stage leaves it as it is (a later recover can still keep it).
+
+exit codes: 0 clean, 3 something was salvaged with a loss (the last line says how many frames),
+1 something failed, 2 wrong usage."""
+
+PIPE_WIDTH = 120
+
+
+@dataclass
+class Recovered:
+    """What one run found and did.
+
+    Attributes:
+        root: the dataset's folder.
+        dry_run: nothing was done.
+        notes: what was wrong besides the episodes, a sentence each.
+        episodes: what staging held.
+        problems: what failed besides the saving of an episode, a sentence each.
+        total_episodes: episodes in the dataset now.
+        total_frames: their frames.
+    """
+
+    root: Path
+    dry_run: bool
+    notes: list[str] = field(default_factory=list)
+    episodes: list[StagedEpisode] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    total_episodes: int = 0
+    total_frames: int = 0
+
+    @property
+    def lost(self) -> int:
+        """Frames that were recorded and are not in the dataset, nor in staging any more."""
+        return sum(episode.lost_in_dataset for episode in self.episodes if episode.error is None)
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean, 3 with a loss, 1 something failed."""
+        unreadable = any(episode.state is State.UNREADABLE for episode in self.episodes)
+        if self.problems or unreadable or any(episode.error for episode in self.episodes):
+            return 1
+        return 3 if self.lost else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {
+            "root": str(self.root),
+            "dry_run": self.dry_run,
+            "notes": self.notes,
+            "episodes": [episode.as_dict() for episode in self.episodes],
+            "problems": self.problems,
+            "lost_frames": self.lost,
+            "total_episodes": self.total_episodes,
+            "total_frames": self.total_frames,
+            "exit_code": self.exit_code,
+        }
 
 
 def run(argv: Sequence[str]) -> int:
@@ -33,98 +102,199 @@ def run(argv: Sequence[str]) -> int:
         "aiorecord recover",
         description="Finish what an interrupted recording left in staging: roll back what was half "
         "written, encode and commit every episode that ended, keep the one that was being recorded as far "
-        "as it reached the disk. Can be stopped and run again at any point.",
+        "as it reached the disk. Needs no robot; works on a copy of the dataset on another machine. Can be "
+        "stopped and run again at any point.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("root", type=Path, help="the dataset's folder")
-    parser.add_argument("--no-pack", action="store_true", help="do not merge the files of single episodes")
-    parser.add_argument("--encode_workers", type=int, default=None, help="encoder processes")
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--partial", choices=("keep", "drop", "stage"), default="keep", help="see below; default keep"
+    )
+    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="only say what would be done")
+    parser.add_argument("--json", action="store_true", help="print what was found and done as JSON")
+    parser.add_argument(
+        "--no-pack", "--no_pack", action="store_true", help="do not merge the files of single episodes"
+    )
+    parser.add_argument("--encode_workers", type=_positive, default=None, help="encoder processes")
     try:
-        return asyncio.run(
-            recover(
-                _dataset_root(arguments.root),
-                pack_files=not arguments.no_pack,
-                workers=arguments.encode_workers,
+        given = parser.parse_args(argv)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    root = given.root.expanduser().absolute()
+    try:
+        if given.dry_run:
+            done = survey(root, given.partial)
+        else:
+            done = asyncio.run(
+                recover(
+                    root, partial=given.partial, pack_files=not given.no_pack, workers=given.encode_workers
+                )
             )
-        )
     except AiorecordError as error:
         print(f"aiorecord: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped. What is not committed stays in staging; run the command again.", file=sys.stderr)
         return 130
+    if given.json:
+        print(json.dumps(done.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(done)
+    return done.exit_code
 
 
-def _dataset_root(path: Path) -> Path:
-    root = path.expanduser().absolute()
-    if not (root / "meta" / "info.json").is_file():
-        raise DatasetError(f"{root} holds no dataset (there is no meta/info.json).", path=root)
-    return root
-
-
-async def recover(root: Path, *, pack_files: bool = True, workers: int | None = None) -> int:
-    """Recover one dataset, showing progress; returns the exit code.
+def survey(root: Path, partial: Partial = "keep") -> Recovered:
+    """What `recover` would find and do. Blocking; writes nothing, takes no lock.
 
     Raises:
-        DatasetError: it cannot be continued.
+        DatasetError: there is no dataset, or one that cannot be continued.
+        DatasetLockedError: it is being recorded into.
+        StorageError: it cannot be read.
+    """
+    if is_locked(root):
+        path = DatasetLock(root).path
+        raise DatasetLockedError(f"{root} is being written.", path=path, pid=None, host=None)
+    done = Recovered(root, dry_run=True)
+    info = lost_info(root)
+    if info is not None:
+        done.notes.append("meta/info.json is gone; it is made anew from staging")
+    else:
+        info = read_info(root)
+    done.notes += unfinished(root, info)
+    total = info.total_episodes
+    done.episodes = examine(Staging(root), lambda folder: committed_index(root, total, folder), partial)
+    done.total_episodes, done.total_frames = total, info.total_frames
+    for episode in done.episodes:
+        if episode.step is Step.SAVE:
+            episode.episode_index = done.total_episodes
+            done.total_episodes += 1
+            done.total_frames += episode.frames
+    return done
+
+
+async def recover(
+    root: Path, *, partial: Partial = "keep", pack_files: bool = True, workers: int | None = None
+) -> Recovered:
+    """Recover one dataset, showing progress on standard error.
+
+    Cancelling it leaves what is not committed in staging.
+
+    Args:
+        root: the dataset's folder.
+        partial: what becomes of interrupted episodes.
+        pack_files: merge the files of single episodes afterwards.
+        workers: encoder processes.
+
+    Raises:
+        DatasetError: there is no dataset, or one that cannot be continued.
         DatasetLockedError: it is being recorded into.
         StorageError: the disk refused.
     """
+    done = Recovered(root, dry_run=False)
+    lost_info(root)  # no dataset at all is found out before the lock makes a file
+    await asyncio.to_thread(_make_writable, root)
     lock = DatasetLock(root)
     await asyncio.to_thread(lock.acquire)
     try:
-        writer = await asyncio.to_thread(DatasetWriter.open, root)
+        writer = await asyncio.to_thread(_open, root, done)
         staging = Staging(root)
-        found = await asyncio.to_thread(salvage, writer, staging)
-        failed = await _save_all(writer, found, workers)
+        done.episodes = await asyncio.to_thread(salvage, writer, staging, partial)
+        await _save_all(writer, done.episodes, workers)
         if pack_files and writer.total_episodes:
-            await asyncio.to_thread(pack, writer, None)
+            try:
+                await asyncio.to_thread(pack, writer, None)
+            except (DatasetError, StorageError) as error:
+                done.problems.append(f"The files of single episodes were not merged: {error}")
         await asyncio.to_thread(staging.tidy)
     finally:
         await asyncio.to_thread(lock.release)
-    for line in _report(found, failed):
-        print(line)
-    print(f"{root}: {writer.total_episodes} episodes, {writer.total_frames} frames")
-    if failed or found.unreadable:
-        return 1
-    return 3 if any(found.cut.values()) else 0
+    done.total_episodes, done.total_frames = writer.total_episodes, writer.total_frames
+    return done
 
 
-async def _save_all(writer: DatasetWriter, found: Salvage, workers: int | None) -> dict[str, str]:
-    """Save what was found; returns the errors by episode id."""
-    if not found.ready:
-        return {}
+def _open(root: Path, done: Recovered) -> DatasetWriter:
+    if rebuild_info(root):
+        done.notes.append("meta/info.json was gone; it was made anew from staging")
+    done.notes += unfinished(root, read_info(root))
+    return DatasetWriter.open(root)
+
+
+async def _save_all(writer: DatasetWriter, found: list[StagedEpisode], workers: int | None) -> None:
+    """Save what is to be saved, and note what became of it."""
+    episodes = {e.id: e for e in found if e.step is Step.SAVE and e.folder is not None}
+    if not episodes:
+        return
     clock = SystemClock()
     saves = [
-        EpisodeSave(f, task=f.manifest.task, length=f.manifest.length or 0, now_ns=clock.now_ns)
-        for f in found.ready
+        EpisodeSave(e.folder, task=e.folder.manifest.task, length=e.frames, now_ns=clock.now_ns)
+        for e in episodes.values()
+        if e.folder is not None
     ]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
     async with AsyncEpisodeSaver(writer, encode_workers=workers, clock=clock) as saver:
         saver.submit_recovered(saves)
-        with Progress(*columns, transient=True) as progress:
+        with Progress(*columns, transient=True, console=console) as progress:
             total = sum(save.length for save in saves)
             bar = progress.add_task(f"saving {len(saves)} episodes, frames", total=total)
             while not await saver.wait_for_completion(timeout=0.25):
                 progress.update(bar, completed=sum(round(s.length * (s.done() or s.progress)) for s in saves))
-    return {save.episode_id: save.result().error or "" for save in saves if not save.result().success}
+    for save in saves:
+        result, episode = save.result(), episodes[save.episode_id]
+        episode.episode_index = result.episode_index
+        episode.error = None if result.success else result.error or "not saved"
 
 
-def _report(found: Salvage, failed: dict[str, str]) -> list[str]:
-    lines = []
-    for folder in found.ready:
-        if folder.id in failed:
-            lines.append(f"{folder.id}  FAILED, stays in staging: {failed[folder.id]}")
-        elif folder.id in found.cut:
-            lines.append(
-                f"{folder.id}  salvaged: {folder.manifest.length} frames of an interrupted episode"
-                + (f", {found.cut[folder.id]} did not reach the disk" if found.cut[folder.id] else "")
-            )
-        else:
-            lines.append(f"{folder.id}  saved: {folder.manifest.length} frames")
-    lines += [f"{name}  was in the dataset already" for name in found.committed]
-    lines += [f"{name}  held no whole frame, deleted" for name in found.empty]
-    lines += [f"{name}  cannot be read, left alone" for name in found.unreadable]
-    return lines or ["nothing to recover"]
+def _make_writable(root: Path) -> None:
+    """Give the owner the right to write back, which a copy from a read-only medium comes without.
+
+    Only what is written in place, or has entries made and removed in it: folders, and files of metadata. Of
+    another owner's files nothing is changed.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    uid = getattr(os, "geteuid", lambda: None)()
+    try:
+        places = [root]
+        for top in ("meta", "data", "videos", STAGING_FOLDER):
+            if (root / top).is_symlink():
+                continue  # it leads elsewhere
+            for folder, _, names in os.walk(root / top):
+                places.append(Path(folder))
+                places += [Path(folder, name) for name in names if top in ("meta", STAGING_FOLDER)]
+        for place in places:
+            status = place.lstat()
+            if stat.S_ISLNK(status.st_mode) or (uid is not None and status.st_uid != uid):
+                continue
+            needed = stat.S_IRWXU if stat.S_ISDIR(status.st_mode) else stat.S_IRUSR | stat.S_IWUSR
+            if status.st_mode & needed != needed:
+                place.chmod(stat.S_IMODE(status.st_mode) | needed)
+    except OSError as error:
+        raise StorageError(f"Could not make {root} writable: {error}", path=root) from error
+
+
+def _print(done: Recovered) -> None:
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    for note in done.notes:
+        console.print(f"- {note}", markup=False)
+    if done.episodes:
+        console.print(table_of(done.episodes, done=not done.dry_run))
+    elif not done.notes:
+        console.print("nothing to recover")
+    for problem in done.problems:
+        console.print(problem, markup=False, style="red")
+    if done.lost:
+        verb = "would be lost" if done.dry_run else "are lost"
+        console.print(f"{done.lost} recorded frames did not reach the disk whole and {verb}.", soft_wrap=True)
+    would = "would be " if done.dry_run else ""
+    totals = f"{would}{done.total_episodes} episodes, {done.total_frames} frames"
+    console.print(f"{done.root}: {totals}", markup=False, soft_wrap=True)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return value

@@ -1,4 +1,8 @@
-"""Ctrl-C for commands that drive a robot: the first one stops it in order, the second one at once."""
+"""Signals for commands that drive a robot: the first one stops it in order, the second one at once.
+
+SIGINT and SIGTERM ask for it. SIGHUP says that the terminal was closed: it counts as the first request and
+never as the second, because a shell and the kernel may both send one.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,27 @@ import anyio
 from ..tasks import beside
 
 
+async def watch_signals(on_signal: Callable[[], None]) -> None:
+    """Call a function for each request to stop, until cancelled.
+
+    Args:
+        on_signal: called on the event loop.
+    """
+    if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup a closed terminal means nothing
+        numbers.append(signal.SIGHUP)
+    asked = False
+    with anyio.open_signal_receiver(*numbers) as received:
+        async for number in received:
+            if number is not signal.SIGHUP or not asked:
+                on_signal()
+            asked = True
+
+
 class StoppableRun:
-    """Runs one coroutine that SIGINT and SIGTERM can stop.
+    """Runs one coroutine that SIGINT, SIGTERM and SIGHUP can stop.
 
     Args:
         stop: asks the coroutine to end by itself; returns False when it cannot yet, and is then cancelled.
@@ -46,10 +69,9 @@ class StoppableRun:
             self._work.result()
 
     async def _watch(self) -> None:
-        if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
-            return
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-            async for _ in received:
-                again, self.stopped = self.stopped, True
-                if (again or not self._stop()) and self._work is not None:
-                    self._work.cancel()
+        await watch_signals(self._on_signal)
+
+    def _on_signal(self) -> None:
+        again, self.stopped = self.stopped, True
+        if (again or not self._stop()) and self._work is not None:
+            self._work.cancel()

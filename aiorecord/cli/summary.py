@@ -1,15 +1,26 @@
-"""The last three lines of a recording: where the dataset is, what is in it, how to load it."""
+"""The last lines of a recording: how it was encoded, where the dataset is, what is in it, how to load it."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from ..monitor.text import time_text
+from ..plans import EncodePlan
 from ..session import Session
 
 
+def plan_lines(plans: Mapping[str, EncodePlan]) -> list[str]:
+    """How the cameras' frames became video, a line for each different answer."""
+    cameras: dict[str, list[str]] = {}
+    for key, plan in plans.items():
+        name = key.removeprefix("observation.images.")
+        cameras.setdefault(f"{plan.mode}, {plan.codec}: {plan.why}", []).append(name)
+    return [f"encoding  {', '.join(names)}: {how}" for how, names in cameras.items()]
+
+
 def summary_lines(session: Session, left_early: bool) -> list[str]:
-    """Three lines, and more only for what went wrong or is unfinished."""
+    """A line for each encode plan, three for the dataset, and more only for what is wrong or unfinished."""
     recorder = session.recorder
     writer = recorder.writer
     frames = writer.total_frames
@@ -21,10 +32,12 @@ def summary_lines(session: Session, left_early: bool) -> list[str]:
         "load      from lerobot.datasets import LeRobotDataset; "
         f"dataset = LeRobotDataset({recorder.repo_id!r}, root={str(recorder.root)!r})",
     ]
+    lines = [*plan_lines(recorder.plans), *lines]
     if not writer.total_episodes:
         lines = ["Nothing was recorded."]
     recover = f"aiorecord recover {shlex.quote(str(recorder.root))}"
     for record in session.records:
+        lines += [f"episode {record.number}: {problem}" for problem in record.save.problems]
         if record.save.done() and not record.save.result().success and not left_early:
             lines.append(f"episode {record.number} was NOT saved: {record.save.result().error}")
     unsaved = sum(not (r.save.done() and r.save.result().success) for r in session.records)

@@ -39,6 +39,7 @@ class Assembled:
         tasks: all tasks of the dataset and their numbers, with the episode's.
         episode_tasks: the episode's tasks, in the order they appear.
         info: info.json with the episode counted.
+        times_ns: monotonic time of every journaled row, also of rows beyond the episode's length.
     """
 
     length: int
@@ -47,6 +48,7 @@ class Assembled:
     tasks: dict[str, int]
     episode_tasks: list[str]
     info: DatasetInfo
+    times_ns: NDArray[np.int64]
 
 
 def check_episode(root: Path, info: DatasetInfo, folder: EpisodeFolder, encoded: EncodedEpisode) -> None:
@@ -105,7 +107,9 @@ def assemble(
         StorageError: the disk refused.
     """
     schema = folder.manifest.schema()
-    rows = _read_rows(folder, schema)
+    journaled = _read_rows(folder, schema)
+    times_ns = journaled.column("time_ns").to_numpy()
+    rows = journaled.slice(0, folder.manifest.length or 0)
     all_tasks, episode_tasks, task_indices = _number_tasks(rows, tasks)
     defaults = default_columns(
         rows.num_rows,
@@ -123,7 +127,7 @@ def assemble(
     with table_errors(folder.rows_path):
         table = data_table(data_schema(info.features), columns, defaults)
     ordered = {key: stats[key] for key in info.features if key in stats}
-    return Assembled(rows.num_rows, table, ordered, all_tasks, episode_tasks, changed)
+    return Assembled(rows.num_rows, table, ordered, all_tasks, episode_tasks, changed, times_ns)
 
 
 def _read_rows(folder: EpisodeFolder, schema: Schema) -> pa.Table:
@@ -132,7 +136,7 @@ def _read_rows(folder: EpisodeFolder, schema: Schema) -> pa.Table:
         rows: pa.Table = read_rows(path, schema)
     if rows.num_rows < length:
         raise DatasetError(f"{path} holds {rows.num_rows} rows instead of {length}.", path=path)
-    return rows.slice(0, length)
+    return rows
 
 
 def _number_tasks(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -12,15 +11,20 @@ from pathlib import Path
 
 import av
 
+from ..capture.final import quiet_options
+from ..capture.ordinary import ordinary_threads
 from ..encoders import HARDWARE_CODECS, SOFTWARE_CODECS, VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError, StorageError
 from .depth import DEPTH_PIX_FMT
-from .priority import ordinary_threads
 
 _DISK_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG),
     *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
 }
+
+
+HARDWARE_FRAMES = 4
+"""How many frames a hardware encoder is tried with; software is tried with one."""
 
 
 @contextlib.contextmanager
@@ -60,20 +64,6 @@ def unavailable(doing: str, encoder: VideoEncoderConfig) -> Iterator[None]:
     except (EncodeError, ValueError) as error:
         failure = str(error) if isinstance(error, EncodeError) else f"Could not {doing}: {error}"
         raise CodecUnavailableError(f"{failure}. {_advice(encoder)}", codec=encoder.vcodec) from error
-
-
-def quiet_options(encoder: VideoEncoderConfig, threads: int | None = None) -> dict[str, str]:
-    """The codec's options, plus what keeps it from printing its banner; its errors are still printed.
-
-    SVT-AV1 takes its log level from the environment when it is first used (1: errors only).
-    """
-    options = encoder.codec_options(threads)
-    if encoder.vcodec == "libsvtav1":
-        os.environ.setdefault("SVT_LOG", "1")
-    elif encoder.vcodec == "hevc" and "log-level" not in options.get("x265-params", ""):
-        given = options.get("x265-params")
-        options["x265-params"] = f"{given}:log-level=error" if given else "log-level=error"
-    return options
 
 
 def check_encoder(
@@ -130,7 +120,14 @@ def _encode_grey(encoder: VideoEncoderConfig, width: int, height: int, fps: int,
         frame = av.VideoFrame(width, height, encoder.pix_fmt)
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))
-        frame.pts, frame.time_base = 0, Fraction(1, fps)
-        packets = [*context.encode(frame), *context.encode(None)]
-        if not any(packet.size for packet in packets):
-            raise EncodeError(f"{encoder.vcodec} took a frame and gave nothing back.", codec=encoder.vcodec)
+        # Some drivers take a first frame and fail at the next ones.
+        count = HARDWARE_FRAMES if encoder.vcodec in HARDWARE_CODECS else 1
+        packets: list[av.Packet] = []
+        for number in range(count):
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            packets += context.encode(frame)
+        packets += context.encode(None)
+        if sum(packet.size > 0 for packet in packets) != count:
+            raise EncodeError(
+                f"{encoder.vcodec} took {count} frames and did not give them back.", codec=encoder.vcodec
+            )

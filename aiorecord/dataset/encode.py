@@ -9,7 +9,6 @@ what the statistics sample (at most 10,000 small frames) is kept.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,8 +20,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from ..capture.final import default_threads
 from ..capture.histograms import histogram
-from ..capture.reader import read_frames, read_histograms
+from ..capture.reader import read_frames, read_histograms, read_spill
 from ..capture.staging import Camera, EpisodeFolder
 from ..encoders import VideoEncoderConfig
 from ..errors import EncodeError, StateError
@@ -32,6 +32,7 @@ from .codec import libav_errors
 from .depth import DepthQuantizer
 from .encoded import EncodedCamera, EncodedEpisode
 from .images import PngEncoder, tiff_bytes
+from .live_video import copy_live, join_tail
 from .progress import Progress, progress_path, read_progress
 from .stats import FeatureStats, depth_stats, downsample_stride, histogram_stats, sample_indices
 from .videos import check_encoder, open_output, probe_video, verify_video
@@ -59,10 +60,12 @@ class EncodeJob:
     Attributes:
         folder: the episode folder.
         camera: the feature key.
+        fallback_vcodec: codec to use instead of the manifest's, for colour video; None for the manifest's.
     """
 
     folder: Path
     camera: str
+    fallback_vcodec: str | None = None
 
 
 def encode_camera(job: EncodeJob) -> EncodedCamera:
@@ -90,7 +93,7 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         with Progress(progress_path(folder, job.camera), manifest.length) as progress:
             frames = _Frames(folder, feature, manifest.length, progress)
             if feature.is_video:
-                file, info = _encode_video(folder, feature, frames)
+                file, info = _encode_video(folder, feature, frames, job.fallback_vcodec)
             else:
                 file, info = _encode_images(folder, feature, frames), {}
             stats = frames.stats()
@@ -105,6 +108,7 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         info=info,
         stats=stats,
         seconds=time.monotonic() - started,
+        fallback_vcodec=job.fallback_vcodec,
     )
 
 
@@ -143,23 +147,6 @@ def direct_encode(
     return output.frames
 
 
-def default_threads(encoder: VideoEncoderConfig, cameras: int) -> int | None:
-    """Encoder threads when the user did not choose; changes nothing about the video but the time it takes.
-
-    SVT-AV1's own choice takes memory with the number of cores. One thread of its kind needs half the
-    memory and the least processor time per frame; two encode a single video half as fast again. So: one
-    each where the cameras of an episode keep the cores busy anyway, else two. Other codecs' bits depend on
-    the number of threads and are left to the codec, as lerobot does.
-
-    Args:
-        encoder: settings of the video.
-        cameras: how many cameras are likely to be encoded at a time.
-    """
-    if encoder.vcodec != "libsvtav1":
-        return None
-    return 1 if cameras >= (os.cpu_count() or 1) else 2
-
-
 class _Frames:
     """The frames of one camera in order, counted; what the statistics need is taken in passing."""
 
@@ -187,6 +174,23 @@ class _Frames:
             yield frame
             count += 1
             self._progress.update(count)
+        if count < self._length:
+            raise EncodeError(f"The capture of {self._key!r} holds {count} frames, the rows {self._length}.")
+
+    def after(self, count: int) -> Iterator[CapturedFrame]:
+        """The frames that follow the first `count`, which are in the final video already.
+
+        Those are decoded only where the statistics need them.
+        """
+        camera = self._folder.manifest.cameras[self._key]
+        if self._wanted or count not in (self._length, camera.frames):
+            yield from islice(self, count, None)
+            return
+        for frame in islice(read_spill(self._folder, camera, count), self._length - count):
+            yield frame
+            count += 1
+            self._progress.update(count)
+        self._progress.update(count)
         if count < self._length:
             raise EncodeError(f"The capture of {self._key!r} holds {count} frames, the rows {self._length}.")
 
@@ -221,13 +225,25 @@ def rgb_pixels(frame: CapturedFrame) -> NDArray[np.uint8]:
     return frame
 
 
-def _encode_video(folder: EpisodeFolder, feature: Feature, frames: _Frames) -> tuple[Path, dict[str, Any]]:
+def _encode_video(
+    folder: EpisodeFolder, feature: Feature, frames: _Frames, fallback_vcodec: str | None
+) -> tuple[Path, dict[str, Any]]:
     manifest = folder.manifest
     camera = manifest.cameras[feature.key]
-    encoder = manifest.depth_encoder if feature.is_depth else manifest.rgb_encoder
+    configured: VideoEncoderConfig = manifest.depth_encoder if feature.is_depth else manifest.rgb_encoder
     width, height, fps = camera.width, camera.height, manifest.fps
-    encoder = replace(encoder, vcodec=resolved_codec(encoder, width, height, fps))
+    if fallback_vcodec is None:
+        configured = replace(configured, vcodec=resolved_codec(configured, width, height, fps))
+        encoder = configured
+    else:
+        encoder = fallback_encoder(configured, fallback_vcodec)
     threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
+    if camera.capture == "live" and fallback_vcodec is None:
+        final = folder.path / f"{feature.key}.mp4"
+        with _publishing(final) as temporary:
+            _finish_live(folder, camera, frames, temporary, encoder, threads)
+            verify_video(temporary, manifest.length or 0, fps)
+            return final, probe_video(temporary, encoder)
     quantizer = DepthQuantizer(manifest.depth_encoder)
     with _publishing(folder.path / f"{feature.key}.mp4") as temporary:
         with open_output(temporary, encoder, width, height, fps, threads) as output:
@@ -239,8 +255,56 @@ def _encode_video(folder: EpisodeFolder, feature: Feature, frames: _Frames) -> t
                     frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
                 output.add(frame)
         verify_video(temporary, output.frames, fps)
-        info = probe_video(temporary, encoder)
+        info = probe_video(temporary, configured)
+    if fallback_vcodec is not None:
+        info["video.codec"] = canonical_codec(configured.vcodec)
     return folder.path / f"{feature.key}.mp4", info
+
+
+def fallback_encoder(encoder: VideoEncoderConfig, vcodec: str) -> VideoEncoderConfig:
+    """Settings for another codec: the same pixel format, keyframes and crf, without what is one codec's own.
+
+    Args:
+        encoder: the configured settings.
+        vcodec: the other codec.
+    """
+    return replace(encoder, vcodec=vcodec, preset=None, extra_options={})
+
+
+def canonical_codec(vcodec: str) -> str:
+    """What an encoder's videos are called: ``av1`` for ``libsvtav1``; its name where it is not built in."""
+    try:
+        return av.codec.Codec(vcodec, "w").canonical_name
+    except ValueError:
+        return vcodec
+
+
+def _finish_live(
+    folder: EpisodeFolder,
+    camera: Camera,
+    frames: _Frames,
+    output: Path,
+    encoder: VideoEncoderConfig,
+    threads: int | None,
+) -> None:
+    """Copy what was captured in the final codec, and encode only what was spilled."""
+    fps, length = folder.manifest.fps, folder.manifest.length or 0
+    head = output.with_name(output.name.removesuffix(TEMPORARY_SUFFIX) + f".head{TEMPORARY_SUFFIX}")
+    try:
+        copied = copy_live(folder.path / camera.file, head, fps, length)
+        rest = (
+            av.VideoFrame.from_ndarray(frame, format="rgb24") if isinstance(frame, np.ndarray) else frame
+            for frame in frames.after(copied)
+        )
+        if copied < length:
+            size = camera.width, camera.height
+            join_tail(head, copied, rest, output, encoder=encoder, size=size, fps=fps, threads=threads)
+            return
+        for _ in rest:  # for the statistics, where the capture could not take them
+            pass
+        head.replace(output)
+    finally:
+        head.unlink(missing_ok=True)
 
 
 def resolved_codec(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..capture.staging import EpisodeFolder
-from ..storage import storage_errors, write_json
-from .stats import FeatureStats
+from ..storage import read_json, storage_errors, write_json
+from .stats import STAT_NAMES, FeatureStats
+
+_MAX_VALUES = 16
+"""Of a camera's statistic: it has one value per channel."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class EncodedCamera:
         info: the ``video.*`` entries for the feature's ``info``; empty for `image` features.
         stats: statistics of the camera over the episode, as lerobot computes them.
         seconds: how long the encoding took.
+        fallback_vcodec: the codec, where it had to be another than the configured one; `info` still
+            describes what was configured, for it is the dataset's.
     """
 
     key: str
@@ -35,6 +39,7 @@ class EncodedCamera:
     info: dict[str, Any]
     stats: FeatureStats
     seconds: float
+    fallback_vcodec: str | None = None
 
 
 @dataclass
@@ -71,23 +76,33 @@ class EncodedEpisode:
             StorageError: the file is there but cannot be read.
         """
         path = folder.path / EpisodeFolder.ENCODED
-        with storage_errors(path, "read"):
-            try:
-                text = path.read_bytes()
-            except FileNotFoundError:
-                return None
         try:
-            cameras = {key: _load_camera(value) for key, value in json.loads(text)["cameras"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
+            with storage_errors(path, "read"):
+                if not path.exists():
+                    return None
+                data = read_json(path)
+            cameras = {key: _load_camera(key, value) for key, value in data["cameras"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return None
         if cameras.keys() != folder.manifest.cameras.keys():
             return None
         return cls(cameras)
 
 
-def _load_camera(value: dict[str, Any]) -> EncodedCamera:
+def _load_camera(key: str, value: dict[str, Any]) -> EncodedCamera:
+    """Read a camera; ValueError (or another) where it is not what an encode makes."""
     stats = {name: _unpack(packed) for name, packed in value["stats"].items()}
-    return EncodedCamera(**{**value, "stats": stats})
+    camera = EncodedCamera(**{**value, "stats": stats})
+    if camera.key != key or camera.file not in (f"{key}.mp4", f"{key}.png.arrow"):
+        raise ValueError("another camera's file")
+    if stats.keys() != set(STAT_NAMES) or len({v.shape for n, v in stats.items() if n != "count"}) != 1:
+        raise ValueError("not the statistics of a camera")
+    for count in (camera.frames, camera.bytes):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError("not a count")
+    if not isinstance(camera.info, dict) or not isinstance(camera.seconds, int | float):
+        raise ValueError("not the facts of a camera")
+    return camera
 
 
 def _pack(value: NDArray[Any]) -> dict[str, Any]:
@@ -101,5 +116,7 @@ def _pack(value: NDArray[Any]) -> dict[str, Any]:
 
 def _unpack(packed: dict[str, Any]) -> NDArray[Any]:
     dtype = np.dtype(packed["dtype"])
+    if dtype.kind not in "iuf" or len(packed["values"]) > _MAX_VALUES:
+        raise ValueError("not a statistic of a camera")
     read = int if dtype.kind in "iu" else float
     return np.array([read(v) for v in packed["values"]], dtype).reshape(packed["shape"])

@@ -6,28 +6,66 @@ This is the blocking body of a save; it runs in a thread, which only waits while
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 
 from ..capture.staging import EpisodeFolder
-from ..errors import EncodeError, SaveTimeoutError
+from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, StorageError
 from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, read_progress
-from .workers import WorkerDiedError, WorkerPool
+from .videos import verify_video
+from .workers import WorkerPool
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-"""A camera whose worker died is encoded once more: an out-of-memory kill or a crash may not repeat."""
+"""A camera whose encode failed is encoded once more: a kill, a crash or a hang may not repeat."""
+
+NOT_RETRIED = (StorageError, StateError, DatasetError)
+"""What encoding again at once would meet again."""
+
+
+@dataclass
+class _Attempt:
+    """The encode of one camera that runs or waits.
+
+    Attributes:
+        number: from 1, over all attempts with this codec.
+        fallback: the codec instead of the configured one, or None.
+        frames: done, when it was last looked at.
+        moved_s: when that changed last.
+        stalled: it was killed because it did not move.
+    """
+
+    key: str
+    number: int
+    fallback: str | None
+    frames: int
+    moved_s: float
+    stalled: bool = False
 
 
 class EpisodeEncoding:
     """The encodes of one episode.
 
+    A camera whose encode fails (a process that was killed, crashed, ran out of memory or hung, a codec that
+    does not open, an encoder's error) is tried again, `ATTEMPTS` times in all; then as often with the
+    fallback codec, if there is one. Only colour video has a fallback.
+
     Args:
         folder: the episode, complete.
         executor: runs `encode_camera`; any `concurrent.futures.Executor`.
-        stall_timeout_s: give up when no camera made progress for this long while one was being encoded;
-            None never gives up.
+        stall_timeout_s: give an encode up that made no progress for this long while it ran; None never does.
+            Only the processes of a `WorkerPool` can be killed and tried again.
         poll_s: how often progress is looked at.
+        fallback_vcodec: codec for cameras that the configured one fails on; None for none.
+        on_retry: called with a sentence for each encode that is begun again.
+
+    Attributes:
+        was_encoded: there was nothing to do, an earlier session had done it.
     """
 
     def __init__(
@@ -37,43 +75,68 @@ class EpisodeEncoding:
         *,
         stall_timeout_s: float | None = None,
         poll_s: float = 0.25,
+        fallback_vcodec: str | None = None,
+        on_retry: Callable[[str], None] = lambda problem: None,
     ) -> None:
         self._folder = folder
         self._executor = executor
         self._stall_timeout_s = stall_timeout_s
         self._poll_s = poll_s
+        self._fallback_vcodec = fallback_vcodec
+        self._on_retry = on_retry
         self._keys = tuple(folder.manifest.cameras)
         self._done: dict[str, EncodedCamera] = {}
-        self._running: dict[Future[EncodedCamera], str] = {}
+        self._running: dict[Future[EncodedCamera], _Attempt] = {}
         self._lock = threading.Lock()
         self._aborted = False
+        self.was_encoded = False
 
     def progress(self) -> float:
         """Share of the frames that are encoded, 0 to 1. Cheap; callable from any thread."""
         if not self._keys:
             return 1.0
-        return self._frames_done() / max(1, len(self._keys) * (self._folder.manifest.length or 1))
+        done = sum(self._frames_done(key) for key in self._keys)
+        return done / max(1, len(self._keys) * (self._folder.manifest.length or 1))
 
     def run(self) -> EncodedEpisode:
-        """Encode every camera that is not encoded yet and write ``encoded.json``. Blocking.
+        """Encode every camera and write ``encoded.json``. Blocking.
 
         Raises:
-            EncodeError: a camera failed, also when tried again, or `abort` was called.
-            SaveTimeoutError: nothing moved for the time limit.
+            EncodeError: a camera failed as often as it was tried, or `abort` was called.
+            SaveTimeoutError: likewise, and it was a hang that ended the last attempt.
+            StorageError: the disk refused.
         """
         already = EncodedEpisode.load(self._folder)
-        if already is not None:
+        if already is not None and self._is_whole(already):
+            self.was_encoded = True
             return already
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                self._encode_missing()
-                break
-            except WorkerDiedError:
-                if attempt == ATTEMPTS or self._aborted:
-                    raise
+        try:
+            for key in self._keys:
+                self._begin(key, 1, None)
+            self._watch()
+        finally:
+            self._stop_all()
         encoded = EncodedEpisode({key: self._done[key] for key in self._keys})
         encoded.save(self._folder)
         return encoded
+
+    def _is_whole(self, encoded: EncodedEpisode) -> bool:
+        """Whether what an earlier session encoded is still what it noted; else it is encoded again."""
+        manifest = self._folder.manifest
+        length = manifest.length or 0
+        for key, camera in encoded.cameras.items():
+            path = self._folder.path / camera.file
+            video = manifest.features[key]["dtype"] == "video"
+            if camera.file != f"{key}.{'mp4' if video else 'png.arrow'}" or camera.frames != length:
+                return False
+            try:
+                if path.is_symlink() or path.stat().st_size != camera.bytes:
+                    return False
+                if video:
+                    verify_video(path, length, manifest.fps)
+            except (OSError, EncodeError):
+                return False
+        return True
 
     def abort(self) -> None:
         """Stop the encodes under way: `run` raises EncodeError soon. Callable from any thread; idempotent."""
@@ -83,53 +146,95 @@ class EpisodeEncoding:
         for future in running:
             self._stop(future)
 
-    def _encode_missing(self) -> None:
+    def _begin(self, key: str, number: int, fallback: str | None) -> None:
+        job = EncodeJob(self._folder.path, key, fallback)
+        attempt = _Attempt(key, number, fallback, 0, time.monotonic())
         with self._lock:
             if self._aborted:
-                raise EncodeError("The encoding was stopped.")
-            for key in self._keys:
-                if key not in self._done:
-                    job = EncodeJob(self._folder.path, key)
-                    self._running[self._executor.submit(encode_camera, job)] = key
-        try:
-            self._watch()
-        finally:
-            with self._lock:
-                left, self._running = list(self._running), {}
-            for future in left:
-                self._stop(future)
-            concurrent.futures.wait(left)
+                raise EncodeError("The encoding was stopped.", camera=key)
+            self._running[self._executor.submit(encode_camera, job)] = attempt
 
     def _watch(self) -> None:
-        moved_s, frames = time.monotonic(), self._frames_done()
         while self._running:
             finished, _ = concurrent.futures.wait(
                 list(self._running), self._poll_s, concurrent.futures.FIRST_COMPLETED
             )
             for future in finished:
                 with self._lock:
-                    key = self._running.pop(future)
+                    attempt = self._running.pop(future)
                 if self._aborted or future.cancelled():
-                    raise EncodeError("The encoding was stopped.", camera=key)
-                self._done[key] = future.result()
-            now_s, now_frames = time.monotonic(), self._frames_done()
-            started = any(future.running() for future in self._running)
-            if finished or now_frames != frames or not started:
-                moved_s, frames = now_s, now_frames
-            elif self._stall_timeout_s is not None and now_s - moved_s > self._stall_timeout_s:
-                raise SaveTimeoutError(
-                    f"The encoding made no progress for {self._stall_timeout_s:g} s. "
-                    "The episode stays in staging; `aiorecord recover` encodes it again.",
-                    episode_id=self._folder.id,
-                    staging=self._folder.path,
-                )
+                    raise EncodeError("The encoding was stopped.", camera=attempt.key)
+                error = future.exception()
+                if error is None:
+                    self._done[attempt.key] = future.result()
+                else:
+                    self._try_again(attempt, self._stall_error(attempt) if attempt.stalled else error)
+            for future, attempt in self._running.items():
+                self._check_stall(future, attempt)
 
-    def _frames_done(self) -> int:
-        length = self._folder.manifest.length or 0
-        return sum(
-            length if key in self._done else min(length, read_progress(self._folder, key)[0])
-            for key in self._keys
+    def _try_again(self, attempt: _Attempt, error: BaseException) -> None:
+        """Begin the next attempt, or raise the error when there is none left."""
+        if isinstance(error, NOT_RETRIED) or not isinstance(error, Exception):
+            raise error
+        key = attempt.key
+        what = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        if attempt.number < ATTEMPTS:
+            problem = f"{key}: {what}; it is encoded again."
+            number, fallback = attempt.number + 1, attempt.fallback
+        elif attempt.fallback is None and self._fallback_vcodec is not None and self._has_fallback(key):
+            problem = f"{key}: {what}; it is encoded with {self._fallback_vcodec} instead."
+            number, fallback = 1, self._fallback_vcodec
+        else:
+            raise error
+        logger.warning("Episode %s: %s", self._folder.id, problem)
+        self._on_retry(problem)
+        self._begin(key, number, fallback)
+
+    def _has_fallback(self, key: str) -> bool:
+        feature = self._folder.manifest.schema()[key]
+        return (
+            feature.is_video
+            and not feature.is_depth
+            and self._folder.manifest.rgb_encoder.vcodec != self._fallback_vcodec
         )
+
+    def _check_stall(self, future: Future[EncodedCamera], attempt: _Attempt) -> None:
+        """Kill an encode that has not moved for too long.
+
+        Raises:
+            SaveTimeoutError: it has not, and cannot be killed.
+        """
+        now_s, frames = time.monotonic(), self._frames_done(attempt.key)
+        if frames != attempt.frames or not future.running():
+            attempt.frames, attempt.moved_s = frames, now_s
+        elif self._stall_timeout_s is not None and now_s - attempt.moved_s > self._stall_timeout_s:
+            if not isinstance(self._executor, WorkerPool):
+                raise self._stall_error(attempt)
+            if not attempt.stalled:
+                attempt.stalled = True
+                self._executor.abort(future)
+
+    def _stall_error(self, attempt: _Attempt) -> SaveTimeoutError:
+        return SaveTimeoutError(
+            f"The encoding made no progress for {self._stall_timeout_s:g} s. "
+            "The episode stays in staging; `aiorecord recover` encodes it again.",
+            episode_id=self._folder.id,
+            staging=self._folder.path,
+        )
+
+    def _frames_done(self, key: str) -> int:
+        length = self._folder.manifest.length or 0
+        return length if key in self._done else min(length, read_progress(self._folder, key)[0])
+
+    def _stop_all(self) -> None:
+        """Stop what still runs, and wait until nothing writes into the folder any more."""
+        with self._lock:
+            left, self._running = self._running, {}
+        for future in left:
+            self._stop(future)
+        # A job that hangs in an executor that kills nothing would be waited for in vain.
+        limit_s = None if isinstance(self._executor, WorkerPool) else self._stall_timeout_s
+        concurrent.futures.wait(list(left), limit_s)
 
     def _stop(self, future: Future[EncodedCamera]) -> None:
         if not future.cancel() and isinstance(self._executor, WorkerPool):

@@ -126,5 +126,5 @@ def remove_temporaries(root: Path) -> list[Path]:
                 found += [Path(folder, name) for name in names if name.endswith(suffix)]
     for path in found:
         with storage.storage_errors(path, "remove"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            storage.remove_entry(path)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,14 +134,15 @@ def read_info(root: Path) -> DatasetInfo:
     """
     path = root / layout.INFO_PATH
     try:
-        data = json.loads(path.read_bytes())
+        data = storage.read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(f"{root} is not a dataset: it has no {layout.INFO_PATH}.", path=root) from None
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
     try:
+        json.dumps(data, allow_nan=False)  # it is written again
         return _parse(data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise DatasetError(f"{path} is not a dataset's info: {detail}", path=path) from error
 
@@ -255,4 +257,4 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -21,6 +21,8 @@ LOCK_FILE = "lock"
 
 _ATTEMPTS = 100
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor wait for a pipe
+_HOLDER_BYTES = 4096
 _LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte that nobody reads
 
 
@@ -54,6 +56,8 @@ class DatasetLock:
         """
         if self._fd is not None:
             raise StateError(f"{self.path} is already locked by this object.")
+        if self.path.parent.is_symlink() or self.path.is_symlink():
+            raise StorageError(f"{self.path} is behind a symbolic link, not written.", path=self.path)
         with storage.storage_errors(self.path, "lock"):
             for _ in range(_ATTEMPTS):
                 fd = self._try()
@@ -72,7 +76,8 @@ class DatasetLock:
         try:
             # Removed while it is still locked: whoever opened the old file sees that the name is gone.
             if sys.platform != "win32" and _is_named(fd, self.path):
-                self.path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a disk that failed keeps the name, which holds nothing
+                    self.path.unlink(missing_ok=True)
         finally:
             os.close(fd)
         if sys.platform == "win32":
@@ -94,7 +99,7 @@ class DatasetLock:
         """One attempt: the locked descriptor, or None when the file was replaced meanwhile."""
         try:
             storage.make_folder(self.path.parent)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
         except (FileNotFoundError, FileExistsError):  # another holder removes the folder just now
             return None
         try:
@@ -145,6 +150,42 @@ class DatasetLock:
         )
 
 
+def is_locked(root: Path) -> bool:
+    """Whether a process holds the dataset's lock at this moment. Writes nothing.
+
+    Where the system cannot tell without taking the lock for good, the file is asked, see `live_holder`.
+    """
+    path = root / STAGING_FOLDER / LOCK_FILE
+    if sys.platform == "win32":
+        return live_holder(root) is not None
+    import fcntl
+
+    try:
+        fd = os.open(path, os.O_RDONLY | _NO_LINK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return live_holder(root) is not None
+    finally:
+        os.close(fd)
+    return False
+
+
+def live_holder(root: Path) -> str | None:
+    """Who records into a dataset, as "process N on HOST"; None when nobody does. Only reads.
+
+    The file names its holder; a holder on this host that is known to be dead does not count.
+    """
+    holder = _read_holder(root / STAGING_FOLDER / LOCK_FILE)
+    if holder is None or _is_dead(holder) or not isinstance(holder.get("pid"), int):
+        return None
+    return f"process {holder['pid']} on {holder.get('host')}"
+
+
 def _lock(fd: int) -> bool:
     """Lock a descriptor; False when another one holds the lock."""
     if sys.platform == "win32":
@@ -186,8 +227,11 @@ def _write_holder(fd: int) -> None:
 def _read_holder(path: Path) -> dict[str, Any] | None:
     """What the lock file says, None when it is missing, empty or not readable."""
     try:
-        holder = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        if not path.is_file():
+            return None  # a pipe would not answer
+        with path.open("rb") as file:
+            holder = json.loads(file.read(_HOLDER_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     return holder if isinstance(holder, dict) else None
 
@@ -201,7 +245,7 @@ def _is_dead(holder: dict[str, Any]) -> bool:
         return False  # there, os.kill would end the process
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # the latter: no process can have that number
         return True
     except PermissionError:
         return False

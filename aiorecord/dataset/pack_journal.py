@@ -13,19 +13,23 @@ or by whoever opens the dataset after a crash; each step can tell whether it is 
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .. import storage
 from ..capture.staging import STAGING_FOLDER
 from ..errors import DatasetError
+from . import layout
 from .exchange import exchange_folders
 from .files import remove_files
 
 PACK_FOLDER = f"{STAGING_FOLDER}/pack"
+ASIDE = ".aiorecord-aside-"
+"""Begins the name of each folder that a repair moved things into. No reader's pattern finds it."""
+REPAIRED_FILES = {layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH}
+"""What a repair replaces as well."""
 _JOURNAL = "journal.json"
 _ASIDE = ".aside"
 
@@ -91,6 +95,11 @@ def decide(root: Path, journal: Journal) -> None:
     storage.write_json(folder / _JOURNAL, asdict(journal))
 
 
+def is_decided(root: Path) -> bool:
+    """Whether a packing was decided and not carried out to its end."""
+    return (root / PACK_FOLDER / _JOURNAL).exists()
+
+
 def roll_forward(root: Path) -> bool:
     """Carry out what was decided, or delete what was not. Does nothing when no packing was under way.
 
@@ -107,6 +116,7 @@ def roll_forward(root: Path) -> bool:
         _discard(root)
         return False
     journal = _read(path)
+    _check_places(root, journal)
     for source, target in journal.moves.items():
         _move(folder / source, root / target)
     for source, target in journal.folders.items():
@@ -143,17 +153,63 @@ def _discard(root: Path) -> None:
     folder = root / PACK_FOLDER
     with storage.storage_errors(folder, "remove"):
         for left in folder.parent.glob(f".{folder.name}.*{storage.TEMPORARY_SUFFIX}"):
-            shutil.rmtree(left)  # its removal was interrupted
+            storage.remove_entry(left)  # its removal was interrupted
     storage.remove_tree(folder)
+
+
+def _check_places(root: Path, journal: Journal) -> None:
+    """Nothing is moved or deleted through a link."""
+    targets = [*journal.moves.values(), *journal.removed, *journal.folders.values()]
+    places = {folder for target in targets for folder in (root / target, *(root / target).parents)}
+    for place in sorted(place for place in places if root in place.parents):
+        if place.is_symlink() and place.is_dir():
+            raise DatasetError(f"{place} is a symbolic link, not packed.", path=place)
+    for left in (root / STAGING_FOLDER, root / PACK_FOLDER):
+        if left.is_symlink():
+            raise DatasetError(f"{left} is a symbolic link, not packed.", path=left)
 
 
 def _read(path: Path) -> Journal:
     try:
-        journal = Journal(**json.loads(path.read_bytes()))
-        names = [*journal.moves.values(), *journal.moves, *journal.folders.values(), *journal.folders]
-        for name in [*names, *journal.removed]:
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(f"{name!r} leaves the dataset")
+        journal = Journal(**storage.read_json(path))
+        _check(journal)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
     return journal
+
+
+def _check(journal: Journal) -> None:
+    """Check that a journal names nothing but what a packing moves: it may have been edited, or be foreign.
+
+    Raises:
+        ValueError: it does.
+    """
+    if not re.fullmatch(r"[0-9a-f]{1,64}", journal.token):
+        raise ValueError(f"{journal.token!r:.40} names no packing")
+    packed = {source: target for source, target in journal.moves.items() if not _is_repaired(source, target)}
+    for source in packed:
+        if not _is_plain(source, "videos", 2):
+            raise ValueError(f"{source!r:.80} is no packed file")
+    for target in [*packed.values(), *(set(journal.removed) - REPAIRED_FILES)]:
+        folder, _, name = target.partition("/")
+        camera, _, number = name.partition("/")
+        if not (folder == layout.VIDEOS_FOLDER and _is_plain(camera) and layout.parse_index(number)):
+            raise ValueError(f"{target!r:.80} is not a video of the dataset")
+    folders = {"data": layout.DATA_FOLDER, "episodes": layout.EPISODES_FOLDER}
+    if not journal.folders.items() <= folders.items():
+        raise ValueError("it replaces other folders than data and meta/episodes")
+
+
+def _is_repaired(source: str, target: str) -> bool:
+    """Whether a move is one that only a repair makes: a file of `meta`, or what goes aside."""
+    return (source == target and source in REPAIRED_FILES) or (
+        source == "aside" and re.fullmatch(rf"{re.escape(ASIDE)}[0-9]{{1,9}}", target) is not None
+    )
+
+
+def _is_plain(name: str, folder: str | None = None, parts: int = 1) -> bool:
+    """Whether a name is made of so many parts, none of which leads elsewhere."""
+    found = name.split("/")
+    if len(found) != parts or (folder is not None and found[0] != folder):
+        return False
+    return all(p and not p.startswith(".") and p.isprintable() and "\\" not in p for p in found)

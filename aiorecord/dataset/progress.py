@@ -24,10 +24,19 @@ def read_progress(folder: EpisodeFolder, camera: str) -> tuple[int, int]:
     Raises:
         StorageError: the file is there but cannot be read.
     """
-    path = progress_path(folder, camera)
+    return read_progress_file(progress_path(folder, camera))
+
+
+def read_progress_file(path: Path) -> tuple[int, int]:
+    """What a `Progress` wrote: done and total; (0, 0) when there is nothing yet. Cheap.
+
+    Raises:
+        StorageError: the file is there but cannot be read.
+    """
     with storage_errors(path, "read"):
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(_PROGRESS.size)
         except FileNotFoundError:
             return 0, 0
     if len(data) < _PROGRESS.size:

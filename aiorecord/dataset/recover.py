@@ -1,83 +1,247 @@
-"""What an interrupted recording left in staging, made ready to be saved.
+"""What an interrupted recording left in staging: found, judged, and made ready to be saved.
 
 Recovery is one rule: undo what ``info.json`` does not count (`DatasetWriter.open` does that), then redo what
-staging still holds. This module finds what it holds, and turns an episode that was being recorded into a
-complete, shorter one.
+staging still holds. `examine` only reads; `settle` does what was decided, in steps that can each be
+interrupted and done again.
 """
 
 from __future__ import annotations
 
+import enum
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ..capture.reader import count_frames
 from ..capture.rows import read_rows
-from ..capture.staging import EpisodeFolder, Staging
-from ..errors import DatasetError
+from ..capture.staging import EpisodeFolder, Manifest, Staging
+from ..errors import AiorecordError
+from ..options import Partial
+from .remains import describe
 from .writer import DatasetWriter
 
 logger = logging.getLogger(__name__)
 
+WORTH_KEEPING_S = 3.0
+"""Frames of less than this many seconds without a row (or the other way round) are what a kill in the first
+second of an episode leaves. More of them are damage, and nothing is deleted."""
 
-@dataclass
-class Salvage:
-    """What was found in staging.
+SALVAGED = "salvaged"
+"""The fact in `Manifest.quality` on what a salvaged episode lost: ``{"lost": n, "missing": {...}}``."""
 
-    Attributes:
-        ready: complete episodes to be saved, in the order of recording.
-        cut: for each episode that was being recorded, rows that could not be kept because the frames of a
-            camera had not reached the disk (or frames without their row).
-        committed: episodes that were in the dataset already; their leftovers were deleted.
-        empty: folders without a single whole frame; deleted.
-        unreadable: folders whose manifest cannot be read; left alone.
+
+class State(enum.StrEnum):
+    """What an episode folder turned out to be.
+
+    ``complete``: it ended and waits to be saved. ``interrupted``: it was being recorded, or ended by an
+    error. ``committed``: it is in the dataset already. ``empty``: it was prepared and got no frame.
+    ``unreadable``: it cannot be understood.
     """
 
-    ready: list[EpisodeFolder] = field(default_factory=list)
-    cut: dict[str, int] = field(default_factory=dict)
-    committed: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    COMMITTED = "committed"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
 
 
-def salvage(writer: DatasetWriter, staging: Staging) -> Salvage:
-    """Look through staging and make everything in it ready. Blocking; safe to be killed and run again.
+class Step(enum.StrEnum):
+    """What is done about it.
+
+    ``save``: encoded and committed, after it was cut to what is whole. ``drop``: deleted, frames and all.
+    ``stage``: left as it is. ``remove``: deleted, for nothing of it is missing then.
+    """
+
+    SAVE = "save"
+    DROP = "drop"
+    STAGE = "stage"
+    REMOVE = "remove"
+
+
+@dataclass
+class StagedEpisode:
+    """One folder of staging.
+
+    Attributes:
+        id: its name.
+        path: the folder.
+        state: what it is.
+        step: what is to be done.
+        frames: whole frames: a row and an image of every camera.
+        lost: frames known to have been recorded that are not whole.
+        missing: of those, how many lack their row (``rows``) or the image of a camera (its feature key).
+        note: more, in words.
+        folder: it, loaded; None when it is unreadable.
+        episode_index: its index in the dataset, None before it has one.
+        error: why it was not saved, None if it was or is not to be.
+    """
+
+    id: str
+    path: Path
+    state: State
+    step: Step
+    frames: int = 0
+    lost: int = 0
+    missing: dict[str, int] = field(default_factory=dict)
+    note: str = ""
+    folder: EpisodeFolder | None = None
+    episode_index: int | None = None
+    error: str | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """It was being recorded when it was cut off, or ended by an error."""
+        return self.state is State.INTERRUPTED
+
+    @property
+    def lost_in_dataset(self) -> int:
+        """Frames that are missing for good, now that the step is done; what was dropped on request is not."""
+        salvaged = self.step is Step.SAVE or (self.interrupted and self.step is Step.REMOVE)
+        return self.lost if salvaged else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a report says of it, JSON-ready."""
+        return {
+            "episode_id": self.id,
+            "found": str(self.state),
+            "interrupted": self.interrupted,
+            "frames": self.frames,
+            "lost": self.lost,
+            "missing": dict(self.missing),
+            "step": str(self.step),
+            "episode_index": self.episode_index,
+            "error": self.error,
+            "note": self.note,
+        }
+
+
+def ready(found: list[StagedEpisode]) -> list[EpisodeFolder]:
+    """The episodes to be saved, in the order of recording. They are complete once they are settled."""
+    return [episode.folder for episode in found if episode.step is Step.SAVE and episode.folder is not None]
+
+
+def examine(
+    staging: Staging, committed: Callable[[EpisodeFolder], int | None], partial: Partial = "keep"
+) -> list[StagedEpisode]:
+    """Look through staging. Writes nothing; reads the captures of interrupted episodes.
+
+    Args:
+        staging: the dataset's staging area.
+        committed: tells the index of an episode that is in the dataset already.
+        partial: what is to be done about interrupted episodes that hold a whole frame.
+
+    Returns:
+        Every episode folder, in the order of recording.
+
+    Raises:
+        DatasetError: `committed` raised it.
+        StorageError: the staging area is a symbolic link, or `committed` raised it.
+    """
+    leftovers = set(staging.leftovers())
+    return [_examine(path, committed, partial) for path in staging.episode_paths() if path not in leftovers]
+
+
+def settle(staging: Staging, found: list[StagedEpisode]) -> None:
+    """Do what `examine` decided, but for the saving. Safe to be killed and run again.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    staging.remove_leftovers()
+    for episode in found:
+        folder = episode.folder
+        if folder is None or episode.step is Step.STAGE:
+            if episode.state is State.UNREADABLE:
+                logger.warning("Left alone in staging: %s (%s)", episode.path, episode.note)
+        elif episode.step is not Step.SAVE:
+            folder.remove()
+        elif folder.manifest.state == "recording":
+            _complete(folder.manifest, episode)
+            folder.save()
+
+
+def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") -> list[StagedEpisode]:
+    """`examine` and `settle`: what is to be saved is complete then. Blocking.
 
     An episode that was being recorded is kept as far as its rows and the frames of every camera reach, and
     marked as interrupted.
 
     Raises:
+        DatasetError: the dataset is damaged.
         StorageError: the disk refused.
     """
-    found = Salvage()
-    for path in staging.episode_paths():
-        try:
-            folder = EpisodeFolder.load(path)
-        except DatasetError as error:
-            logger.warning("Left alone in staging: %s", error)
-            found.unreadable.append(path.name)
-            continue
-        if writer.is_committed(folder) is not None:
-            folder.remove()
-            found.committed.append(folder.id)
-        elif folder.manifest.state == "complete" or _complete(folder, found):
-            found.ready.append(folder)
-        else:
-            folder.remove()
-            found.empty.append(folder.id)
+    found = examine(staging, writer.is_committed, partial)
+    settle(staging, found)
     return found
 
 
-def _complete(folder: EpisodeFolder, found: Salvage) -> bool:
-    """Turn an episode that was being recorded into a complete one; False if nothing whole is in it."""
+def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], partial: Partial) -> StagedEpisode:
+    episode = StagedEpisode(path.name, path, State.UNREADABLE, Step.STAGE)
+    try:
+        folder = EpisodeFolder.load(path)
+    except AiorecordError as error:
+        episode.note = f"{error} It holds: {describe(path)}."
+        return episode
+    episode.episode_index = committed(folder)
+    if episode.episode_index is not None:
+        episode.frames = folder.manifest.length or 0
+        episode.state, episode.step, episode.folder = State.COMMITTED, Step.REMOVE, folder
+        return episode
+    try:
+        _measure(episode, folder, partial)
+    except AiorecordError as error:
+        episode.state, episode.step = State.UNREADABLE, Step.STAGE
+        episode.note = str(error)
+    return episode
+
+
+def _measure(episode: StagedEpisode, folder: EpisodeFolder, partial: Partial) -> None:
+    """Find out how far an episode is whole, and what is to be done about it."""
     manifest = folder.manifest
-    rows = read_rows(folder.rows_path, manifest.schema()).num_rows
-    frames = {key: count_frames(folder, key) for key in manifest.cameras}
-    length = min([rows, *frames.values()])
-    if length == 0:
-        return False
-    found.cut[folder.id] = max([rows, *frames.values()]) - length
+    kept = {"keep": Step.SAVE, "drop": Step.DROP, "stage": Step.STAGE}[partial]
+    if manifest.state == "complete":
+        episode.frames = manifest.length or 0
+        episode.lost, episode.missing = _told(manifest)
+        episode.state = State.INTERRUPTED if manifest.interrupted else State.COMPLETE
+        episode.step = kept if manifest.interrupted else Step.SAVE
+    else:
+        counts = {"rows": read_rows(folder.rows_path, manifest.schema()).num_rows}
+        counts |= {key: count_frames(folder, key) for key in manifest.cameras}
+        recorded = max(counts.values())
+        episode.frames = min(counts.values())
+        episode.lost = recorded - episode.frames
+        episode.missing = {name: recorded - n for name, n in counts.items() if n < recorded}
+        episode.state = State.INTERRUPTED if recorded else State.EMPTY
+        episode.step = kept if episode.frames else Step.REMOVE
+        if not episode.frames and recorded > WORTH_KEEPING_S * manifest.fps:
+            episode.state, episode.step = State.UNREADABLE, Step.STAGE
+            lacking = ", ".join(name for name, n in counts.items() if not n)
+            episode.note = f"{recorded} frames were recorded, of which nothing is readable in {lacking}."
+        elif not episode.frames and partial == "stage" and recorded:
+            episode.step = Step.STAGE
+    episode.folder = folder
+
+
+def _complete(manifest: Manifest, episode: StagedEpisode) -> None:
+    """Turn an episode that was being recorded into a complete, shorter one."""
     manifest.state = "complete"
     manifest.interrupted = True
-    manifest.length = length
-    folder.save()
-    return True
+    manifest.length = episode.frames
+    facts = {"lost": episode.lost, "missing": episode.missing}
+    manifest.quality = {**manifest.quality, SALVAGED: facts}
+
+
+def _told(manifest: Manifest) -> tuple[int, dict[str, int]]:
+    """What an earlier, killed recovery noted about an episode that it salvaged."""
+    facts = manifest.quality.get(SALVAGED)
+    if not manifest.interrupted or not isinstance(facts, dict):
+        return 0, {}
+    missing = facts.get("missing")
+    missing = missing if isinstance(missing, dict) else {}
+    return _count(facts.get("lost")), {str(name): _count(n) for name, n in missing.items()}
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -5,7 +5,6 @@ Every step only removes what no reader looks at, so it can itself be interrupted
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from .. import storage
 from ..errors import DatasetError
-from . import layout
+from . import layout, quality_log
 from .episodes import EpisodesFile, episode_files, episode_stats, read_episodes, read_file, read_ids, with_ids
 from .files import numbered_files, remove_files, remove_temporaries
 from .info import DatasetInfo
@@ -30,6 +29,8 @@ from .tables import (
     write_table,
     write_tasks,
 )
+
+_MAX_STATS_BYTES = 64 << 20
 
 
 def rollback(root: Path, info: DatasetInfo) -> list[Path]:
@@ -63,6 +64,7 @@ def rollback(root: Path, info: DatasetInfo) -> list[Path]:
         )
     changed += _roll_back_tasks(root, info, files)
     changed += _roll_back_stats(root, info, files)
+    changed += quality_log.roll_back(root, info.total_episodes)
     return changed
 
 
@@ -120,11 +122,10 @@ def read_stats(root: Path) -> dict[str, FeatureStats] | None:
     with storage.storage_errors(path, "read"):
         if not path.exists():
             return None
-        text = path.read_bytes()
-    try:
-        return from_json(json.loads(text))
-    except ValueError:
-        return None  # computed anew by the caller
+        try:
+            return from_json(storage.read_json(path, max_bytes=_MAX_STATS_BYTES))
+        except (ValueError, TypeError, OverflowError):
+            return None  # computed anew by the caller
 
 
 def _roll_back_rows(files: dict[FileIndex, Path], end: int, keep: Callable[[Path, int], None]) -> list[Path]:

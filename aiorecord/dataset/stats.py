@@ -178,7 +178,10 @@ def _finite_stats(batch: NDArray[Any]) -> FeatureStats:
     if not fits:
         # Magnitudes whose squares overflow: every statistic scales with the values.
         scale = np.ldexp(1.0, int(np.frexp(np.abs(batch.astype(np.float64)).max())[1]) - 1)
-        return {name: value * scale for name, value in _finite_stats(batch / scale).items()}
+        largest = np.finfo(np.float64).max  # quantiles may lie a little beyond the values
+        with np.errstate(over="ignore"):
+            scaled = {name: value * scale for name, value in _finite_stats(batch / scale).items()}
+        return {name: np.clip(value, -largest, largest) for name, value in scaled.items()}
     stats: FeatureStats = {"min": low, "max": high, "mean": mean}
     if batch.shape[0] < 2:
         return stats | {"std": np.zeros_like(mean)} | {name: mean.copy() for name in QUANTILES}

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .. import storage
-from ..errors import DatasetError
+from ..errors import AiorecordError, DatasetError, StorageError
 from ..features import Feature, Schema
 from . import layout
 
@@ -37,7 +37,15 @@ def table_errors(path: Path) -> Iterator[None]:
     try:
         with storage.storage_errors(path, "read"):
             yield
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowKeyError, pa.ArrowNotImplementedError) as error:
+    except StorageError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno is None:  # Arrow's, of what is in the file
+            raise DatasetError(f"{path} cannot be read: {cause}", path=path) from cause
+        raise
+    except AiorecordError:
+        raise
+    except (pa.ArrowException, UnicodeError, MemoryError) as error:
+        # Arrow's own errors; names and texts that are not UTF-8; a length that no memory can hold.
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
 
 

@@ -17,14 +17,12 @@ from typing import Any, Self
 
 import av
 from av.container import InputContainer
-from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from ..capture.convert import PixelConverter
+from ..capture.final import FinalEncoder
 from ..encoders import DepthEncoderConfig, VideoEncoderConfig
 from ..errors import EncodeError
-from .codec import check_encoder, libav_errors, quiet_options, unavailable
-from .priority import ordinary_threads
+from .codec import check_encoder, libav_errors, unavailable
 
 __all__ = [
     "VideoOutput",
@@ -46,7 +44,6 @@ class VideoOutput:
 
     Attributes:
         path: the file.
-        frames: frames given so far.
 
     Raises:
         CodecUnavailableError: libav does not have the encoder, or cannot open it with these settings.
@@ -57,33 +54,24 @@ class VideoOutput:
         self, path: Path, encoder: VideoEncoderConfig, width: int, height: int, fps: int, threads: int | None
     ) -> None:
         self.path = path
-        self.frames = 0
         self._codec = encoder.vcodec
         self._size = (width, height)
-        self._converter = PixelConverter(encoder.pix_fmt)
-        self._tick = Fraction(1, fps)
-        self._muxed = 0
-        self._delay: int | None = None  # by how many frames decoding runs ahead of showing
         doing = f"open {encoder.vcodec} at {width}x{height}, {fps} fps, {encoder.pix_fmt}"
         with libav_errors(f"create {path}", path, codec=self._codec):
             self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         try:
             with unavailable(doing, encoder), libav_errors(doing, codec=self._codec):
-                stream = self._container.add_stream(
-                    encoder.vcodec, fps, options=quiet_options(encoder, threads)
-                )
-                assert isinstance(stream, VideoStream)
-                stream.width, stream.height, stream.pix_fmt = width, height, encoder.pix_fmt
-                stream.time_base = stream.codec_context.time_base = self._tick
-                # Opened here rather than with the first frame, so that settings fail before any work.
-                with ordinary_threads():
-                    stream.codec_context.open()
+                self._encoder = FinalEncoder(self._container, encoder, width, height, fps, threads)
             with libav_errors(f"write {path}", path, codec=self._codec):
                 self._container.start_encoding()
         except BaseException:
             self._close_quietly()
             raise
-        self._stream = stream
+
+    @property
+    def frames(self) -> int:
+        """Frames given so far."""
+        return self._encoder.frames
 
     def add(self, frame: av.VideoFrame) -> None:
         """Encode the next frame; its own timestamps and frame type are replaced.
@@ -102,13 +90,7 @@ class VideoOutput:
                 codec=self._codec,
             )
         with libav_errors(f"encode frame {self.frames} of {self.path.name}", self.path, codec=self._codec):
-            frame = self._converter.convert(frame)
-            frame.pts = self.frames
-            frame.time_base = self._tick
-            # Decoded frames remember how they were coded; encoders would take that as an order.
-            frame.pict_type = PictureType.NONE
-            self._mux(self._stream.encode(frame))
-        self.frames += 1
+            self._encoder.encode(frame)
 
     def finish(self) -> int:
         """Flush the encoder and finish the file; returns the number of frames.
@@ -118,14 +100,8 @@ class VideoOutput:
             StorageError: the disk refused.
         """
         with libav_errors(f"finish {self.path.name}", self.path, codec=self._codec):
-            packets = self._stream.encode(None)
-            if self._delay is None:
-                # Shorter than the encoder's look-ahead, so these are all packets. x265 has not set up its
-                # decoding timestamps then and gives random ones.
-                self._delay = max((place - (p.pts or 0) for place, p in enumerate(packets)), default=0)
-            self._mux(packets)
+            self._encoder.flush()
             self._container.close()
-        del self._stream  # ends the encoder's threads
         return self.frames
 
     def __enter__(self) -> Self:
@@ -138,16 +114,6 @@ class VideoOutput:
             self.finish()
         else:
             self._close_quietly()
-
-    def _mux(self, packets: Sequence[av.Packet]) -> None:
-        for packet in packets:
-            if self._delay is None:
-                self._delay = -(packet.dts or 0)
-            packet.time_base = self._tick
-            packet.dts = self._muxed - self._delay
-            packet.duration = 1  # encoders leave the last one's unset
-            self._container.mux(packet)
-            self._muxed += 1
 
     def _close_quietly(self) -> None:
         # Another error is on its way and says more than the close of a half-written file would.

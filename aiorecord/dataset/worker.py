@@ -7,7 +7,6 @@ process behind that still writes.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pickle
 import queue
@@ -18,6 +17,7 @@ import sys
 import threading
 import traceback
 
+from ..memory import give_memory_back, settle_allocator
 from .priority import lower_priority
 
 LENGTH = struct.Struct("<Q")
@@ -33,6 +33,7 @@ Needed although stdin closes with the parent: a process that the parent forked m
 def main() -> None:
     """Serve jobs until stdin closes. Never returns."""
     parent = os.getppid()
+    settle_allocator()
     lower_priority()  # first of all: threads that libraries start inherit it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the recorder, which ends us in order
     jobs_fd, results_fd = _take_pipes()
@@ -44,7 +45,7 @@ def main() -> None:
 
     while True:
         write_message(results_fd, run_job(jobs.get()))
-        _give_memory_back()
+        give_memory_back()
 
 
 def run_job(message: bytes) -> bytes:
@@ -71,14 +72,6 @@ def run_job(message: bytes) -> bytes:
         except Exception:  # noqa: BLE001 - whatever a foreign error's pickling raises
             return pickle.dumps((False, text))
         return answer
-
-
-def _give_memory_back() -> None:
-    """Return what the job freed to the system; glibc would keep tens of megabytes after each encode."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
-        if trim is not None:
-            trim(0)
 
 
 def write_message(fd: int, message: bytes) -> None:

@@ -67,8 +67,8 @@ class WorkerPool(Executor):
 
         Returns:
             Its future. An exception of the call is raised as itself, with the child's traceback as a note
-            (as EncodeError if it cannot be pickled). `Future.cancel` works while the job waits; see
-            `abort` for one that runs.
+            (as EncodeError if it cannot be pickled), and the next job gets another child. `Future.cancel`
+            works while the job waits; see `abort` for one that runs.
 
         Raises:
             StateError: the pool is shut down, or the interpreter ends.
@@ -206,9 +206,10 @@ class WorkerPool(Executor):
         """Forget the slot's job; an abort that came too late for it must not hit the next one."""
         with self._lock:
             slot.job = None
-            aborted, slot.aborted = slot.aborted, False
+            spoilt = slot.aborted or slot.spoilt
+            slot.aborted = slot.spoilt = False
             child = slot.child
-            dead = child is not None and (aborted or child.process.poll() is not None)
+            dead = child is not None and (spoilt or child.process.poll() is not None)
             if dead:
                 slot.child = None
         if dead and child is not None:
@@ -227,6 +228,8 @@ class WorkerPool(Executor):
         succeeded, value = pickle.loads(answer)  # noqa: S301 - from our own child
         if succeeded:
             return value
+        # Whatever made it fail (memory that ran out, a codec's state) must not meet the next job.
+        slot.spoilt = True
         if isinstance(value, str):
             failure = EncodeError(f"The job failed: {value.strip().splitlines()[-1]}", camera=job.camera)
             failure.add_note(f"In the worker process:\n{value}")
@@ -256,7 +259,12 @@ class _Job:
 
 @dataclass(eq=False)
 class _Slot:
-    """A place for one child. `thread` is None while no thread serves it."""
+    """A place for one child. `thread` is None while no thread serves it.
+
+    Attributes:
+        aborted: the child was killed on request.
+        spoilt: a job failed in the child; the next job gets another one.
+    """
 
     name: str
     child: _Child | None = None
@@ -264,6 +272,7 @@ class _Slot:
     last_thread: threading.Thread | None = None
     job: _Job | None = None
     aborted: bool = False
+    spoilt: bool = False
 
 
 class _Child:

@@ -1,17 +1,17 @@
 """Committing episodes: staged and encoded before, visible in the dataset after, all or nothing.
 
 Steps of a commit, each durable before the next: the intent in staging, the data file, the videos, new tasks,
-the row in `meta/episodes`, the statistics, and at last `info.json`, which makes the episode count. A reader
-finds a valid dataset between any two of them, since what is not counted is only more than it looks for.
+the row in `meta/episodes`, the statistics, the line of the quality record, and at last `info.json`, which
+makes the episode count. A reader finds a valid dataset between any two of them, since what is not counted is
+only more than it looks for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,11 @@ from .. import storage
 from ..capture.staging import STAGING_FOLDER, EpisodeFolder, Staging
 from ..errors import AiorecordError, DatasetError, StateError
 from ..features import Schema
-from . import layout
+from . import layout, quality_log
 from .assemble import Assembled, assemble, check_episode
-from .episodes import EpisodeLog, episodes_schema, location, read_ids, read_schema, stats_columns
+from .committed import committed_index, span_of
+from .damage import check_links, damage_errors
+from .episodes import EpisodeLog, episodes_schema, location, read_schema, stats_columns
 from .files import link_or_copy
 from .info import DatasetInfo, check_continues, new_info, read_info, write_info
 from .layout import FileIndex
@@ -92,7 +94,9 @@ class DatasetWriter:
                 return
             if not root.is_dir():
                 raise DatasetError(f"{root} is a file, not a folder.", path=root)
-            names = sorted(path.name for path in root.iterdir() if path.name != STAGING_FOLDER)
+            names = sorted(
+                path.name for path in root.iterdir() if path.name != STAGING_FOLDER and not _is_unborn(path)
+            )
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise DatasetError(
@@ -101,8 +105,8 @@ class DatasetWriter:
             )
         if Staging(root).episode_paths():
             raise DatasetError(
-                f"{root} holds unsaved episodes, but their dataset's meta/info.json is gone. Put it back and "
-                f"run `aiorecord recover`, or delete {root / STAGING_FOLDER}.",
+                f"{root} holds unsaved episodes, but their dataset's meta/info.json is gone. Put it back if "
+                f"there is a copy, then run `aiorecord recover`; or delete {root / STAGING_FOLDER}.",
                 path=root,
             )
 
@@ -170,9 +174,11 @@ class DatasetWriter:
         """
         info = read_info(root)
         check_continues(root, info, schema=schema, fps=fps, robot_type=robot_type)
-        roll_forward(root)
-        rollback(root, info)
-        return cls(root, info)
+        with damage_errors(root):
+            check_links(root)
+            roll_forward(root)
+            rollback(root, info)
+            return cls(root, info)
 
     @property
     def info(self) -> DatasetInfo:
@@ -257,12 +263,7 @@ class DatasetWriter:
         """
         with self._mutex:
             self._refresh()
-            index = _read_intent(folder).get("episode_index", self.total_episodes)
-            if index >= self.total_episodes:
-                return None
-            files = counted_files(self.root, self._info)
-            file = next(file for file in files if file.first <= index < file.end)
-            return index if read_ids(file.path).get(index) == folder.id else None
+            return committed_index(self.root, self._info.total_episodes, folder)
 
     def remove_empty(self) -> None:
         """Delete the metadata of a dataset that never got an episode, unless some wait in staging.
@@ -280,7 +281,12 @@ class DatasetWriter:
             for name in (layout.INFO_PATH.split("/")[0], layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
                 storage.remove_tree(self.root / name)
 
-    def commit(self, folder: EpisodeFolder, encoded: EncodedEpisode) -> CommittedEpisode:
+    def commit(
+        self,
+        folder: EpisodeFolder,
+        encoded: EncodedEpisode,
+        saving: Mapping[str, float | None] | None = None,
+    ) -> CommittedEpisode:
         """Append one episode. Committing it again changes nothing.
 
         When it fails, the dataset is as it was before and the episode can be committed later. Files that do
@@ -289,6 +295,7 @@ class DatasetWriter:
         Args:
             folder: a complete episode. It is left in place, for the caller to delete.
             encoded: its cameras; files inside the folder.
+            saving: seconds from the episode's end to the stages of its save, for the quality record.
 
         Returns:
             Where it is now. The size is 0 when it had been committed before.
@@ -303,13 +310,12 @@ class DatasetWriter:
             self._refresh()
             index = self.is_committed(folder)
             if index is not None:
-                intent = _read_intent(folder)
-                from_index, length = intent["from_index"], intent["length"]
-                return CommittedEpisode(index, length, from_index, from_index + length, 0)
+                from_index, to_index = span_of(self.root, index)
+                return CommittedEpisode(index, to_index - from_index, from_index, to_index, 0)
             check_episode(self.root, self._info, folder, encoded)
             parts = assemble(self._info, self._tasks, folder, encoded)
             with self._cleaning_up():
-                return self._write(folder, encoded, parts)
+                return self._write(folder, encoded, parts, saving)
 
     @contextlib.contextmanager
     def _cleaning_up(self) -> Iterator[None]:
@@ -342,7 +348,13 @@ class DatasetWriter:
         self._log = EpisodeLog(self.root, schema, files[-1].index if files else None)
         self._stale = False
 
-    def _write(self, folder: EpisodeFolder, encoded: EncodedEpisode, parts: Assembled) -> CommittedEpisode:
+    def _write(
+        self,
+        folder: EpisodeFolder,
+        encoded: EncodedEpisode,
+        parts: Assembled,
+        saving: Mapping[str, float | None] | None,
+    ) -> CommittedEpisode:
         info, index, length = parts.info, self.total_episodes, parts.length
         from_index, to_index = self.total_frames, info.total_frames
         prefixes = ["data", *(f"videos/{key}" for key in self._schema.videos)]
@@ -366,6 +378,15 @@ class DatasetWriter:
             write_tasks(self.root, parts.tasks)
         self._log.write(row, folder.id)
         storage.write_json(self.root / layout.STATS_PATH, to_json(stats))
+        quality = quality_log.describe(
+            folder,
+            encoded,
+            episode_index=index,
+            tasks=parts.episode_tasks,
+            times_ns=parts.times_ns,
+            saving=saving,
+        )
+        quality_log.append(self.root, quality)
         write_info(self.root, info)
 
         self._log.accept()
@@ -384,15 +405,10 @@ class DatasetWriter:
         return target.stat().st_size
 
 
-def _read_intent(folder: EpisodeFolder) -> dict[str, int]:
-    """What ``commit.json`` says, empty when there is no such file."""
-    path = folder.path / EpisodeFolder.COMMIT
-    with storage.storage_errors(path, "read"):
-        if not path.exists():
-            return {}
-        text = path.read_bytes()
-    try:
-        intent = json.loads(text)
-        return {name: int(intent[name]) for name in ("episode_index", "from_index", "length")}
-    except (ValueError, TypeError, KeyError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
+def _is_unborn(path: Path) -> bool:
+    """Whether a folder is the ``meta`` of a dataset whose making was interrupted before its info.json."""
+    return (
+        path.name == layout.INFO_PATH.split("/")[0]
+        and path.is_dir()
+        and all(child.name.endswith(storage.TEMPORARY_SUFFIX) for child in path.iterdir())
+    )

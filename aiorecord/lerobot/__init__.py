@@ -10,16 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .dataset import AsyncLeRobotDataset, enable_async_saving
+    from .devices import Devices, make_devices
+    from .processors import Processors
     from .saver import AsyncEpisodeSaver
 
 _HOMES = {
     "AsyncEpisodeSaver": "saver",
     "AsyncLeRobotDataset": "dataset",
+    "Devices": "devices",
+    "Processors": "processors",
     "enable_async_saving": "dataset",
+    "make_devices": "devices",
 }
 """Public names and the modules they live in."""
 
-__all__ = ["AsyncEpisodeSaver", "AsyncLeRobotDataset", "enable_async_saving"]
+__all__ = [
+    "AsyncEpisodeSaver",
+    "AsyncLeRobotDataset",
+    "Devices",
+    "Processors",
+    "enable_async_saving",
+    "make_devices",
+]
 
 
 def __getattr__(name: str) -> Any:

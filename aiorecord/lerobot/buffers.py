@@ -127,6 +127,7 @@ class HandedInEpisode:
             StorageError: the disk refused, or an image file cannot be read.
             EncodeError: a capture encoder failed.
         """
+        capture.annotate({"timed": False})  # when its frames were recorded is not known
         for k, task in enumerate(self.tasks):
             frame = {key: values[k] for key, values in self._columns.items()}
             for key, images in self._cameras.items():

@@ -20,6 +20,7 @@ from ..robots.schema import ACTION, dataset_features
 from ..robots.sent import recording_sent_action
 from ..robots.threaded import ThreadedRobot, ThreadedTeleoperator
 from . import release
+from .frame_times import CameraTimes
 from .interrupt import InterruptibleCall
 from .processors import Processors, ResolvedProcessors, action_features, combined, observation_features
 
@@ -78,6 +79,7 @@ class RobotDriver:
         self._seen = seen
         self._names = list(action_names) if action_names is not None else list(robot.action_features)
         self._connecting = InterruptibleCall()
+        self._camera_times = CameraTimes(robot)
         self.observation_features: Features = observation_features(
             processors.robot_observation, dict(robot.observation_features)
         )
@@ -110,8 +112,13 @@ class RobotDriver:
         """Observe, and process."""
         raw = self.robot.get_observation()
         self._seen.observation = raw
+        self._camera_times.observed(raw)
         observation: Values = self._processors.robot_observation(raw)
         return observation
+
+    def frame_times_ns(self) -> Mapping[str, int]:
+        """When the cameras took the images of the newest observation; see `aiorecord.robots.measured`."""
+        return self._camera_times.times_ns
 
     def send_action(self, action: Values, /) -> Values:
         """Process, and send; returns what the driver says it sent."""

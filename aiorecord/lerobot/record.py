@@ -15,6 +15,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from .flags import INSTALL, is_installed
@@ -51,7 +52,7 @@ HELP = """saving behind the robot (aiorecord):
                         Seconds a save may go without progress before it is given up; its data stays in
                         staging. (default: 300)
 
-lerobot-record:
+{program}:
 """
 
 
@@ -68,16 +69,34 @@ def run(argv: Sequence[str]) -> int:
         SystemExit: the flags are wrong, or help was asked for.
         Exception: what lerobot's script raises.
     """
-    flags, rest = parse_flags(argv)
+    script = "lerobot.scripts.lerobot_record"
+    return run_script("lerobot-record", script, script, argv)
+
+
+def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> int:
+    """Run a script of lerobot's, its datasets on aiorecord's writer.
+
+    Args:
+        program: its name on the command line.
+        script: the module with its ``main``.
+        opener: the module that makes the datasets, see `recording_with`.
+        argv: arguments without the program's name; see `SavingFlags` for those that are not lerobot's.
+
+    Returns:
+        As `run`.
+
+    Raises:
+        SystemExit: as `run`.
+        Exception: as `run`.
+    """
+    flags, rest = parse_flags(argv, program)
     if {"-h", "--help"} & set(rest):
-        sys.stdout.write(HELP)
+        sys.stdout.write(HELP.format(program=program))
     if not is_installed():
         sys.stderr.write(f"aiorecord: lerobot is not installed. Install it: {INSTALL}\n")
         return 2
-    from lerobot.scripts import lerobot_record
-
-    with recording_with(lerobot_record, flags) as opened, _arguments(rest):
-        lerobot_record.main()
+    with recording_with(import_module(opener), flags) as opened, _arguments(program, rest):
+        import_module(script).main()
     failed = [failure for dataset in opened for failure in _failures(dataset)]
     for failure in failed:
         sys.stderr.write(f"Episode {failure.episode_id} was not saved: {failure.error}\n")
@@ -89,13 +108,13 @@ def main() -> int:
     return run(sys.argv[1:])
 
 
-def parse_flags(argv: Sequence[str]) -> tuple[SavingFlags, list[str]]:
+def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[SavingFlags, list[str]]:
     """Take `SavingFlags` out of a command line; the rest is lerobot's.
 
     Raises:
         SystemExit: a value cannot be read.
     """
-    parser = argparse.ArgumentParser("aiorecord lerobot-record", add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(f"aiorecord {program}", add_help=False, allow_abbrev=False)
     parser.add_argument("--dataset.async_saving", dest="async_saving", type=_boolean, default=True)
     parser.add_argument("--dataset.async_save_queue_size", dest="async_save_queue_size", type=int, default=10)
     parser.add_argument("--dataset.async_save_timeout", dest="async_save_timeout", type=float, default=300.0)
@@ -167,10 +186,10 @@ def _failures(dataset: AsyncLeRobotDataset) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _arguments(arguments: Sequence[str]) -> Iterator[None]:
+def _arguments(program: str, arguments: Sequence[str]) -> Iterator[None]:
     """Within the block, these are the process's arguments: lerobot reads them itself."""
     before = sys.argv
-    sys.argv = ["lerobot-record", *arguments]
+    sys.argv = [program, *arguments]
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from ..capture.staging import EpisodeFolder
 from ..errors import StateError
 from ..recorder import Recorder
 from ..saver import AsyncEpisodeSaver
-from ..saves import EpisodeSave, EpisodeSaveResult, Stage
+from ..saves import EpisodeSaveResult, Stage
+
+logger = logging.getLogger(__name__)
 
 
 class FedCapture(EpisodeCapture):
@@ -45,7 +48,6 @@ class PortalRecorder(Recorder):
     Its coroutines run on the portal's loop.
 
     Attributes:
-        expected_episodes: episodes that the dataset has when every save under way succeeds.
         highest_index: the index that the next episode would have if none had failed.
         last_results: outcomes that nobody fetched before the recorder was closed.
     """
@@ -55,8 +57,9 @@ class PortalRecorder(Recorder):
     def __init__(self, root: Path, *, fps: int, features: Mapping[str, Any], **options: Any) -> None:
         # The name only chooses a default folder, and lerobot allows more names than aiorecord does.
         super().__init__("dataset", fps=fps, features=features, root=root, resume=True, **options)
-        self.expected_episodes = 0
         self.highest_index = 0
+        self._ended_episodes = 0
+        self._warned_of_disk = False
         self.last_results: list[EpisodeSaveResult] = []
         self._live: set[EpisodeCapture] = set()
 
@@ -65,15 +68,22 @@ class PortalRecorder(Recorder):
         """Outcomes of the saves that failed, oldest first."""
         return [save.result() for save in self._failed if save.stage is Stage.FAILED]
 
+    @property
+    def expected_episodes(self) -> int:
+        """Episodes that the dataset has when every save under way succeeds."""
+        return self._ended_episodes - len(self.failures)
+
     async def next_capture(self) -> FedCapture:
-        """The next episode's capture, ready for its first frame.
+        """The next episode's capture, ready for its first frame, once there is room for one.
 
         Raises:
+            DiskFullError: there is none.
             AiorecordError: it could not be made.
             StateError: the recorder is closed.
         """
         if self._closing is not None:
             raise StateError("The dataset is finalized.")
+        await self.wait_for_room()
         capture = await self._standby.take()
         assert isinstance(capture, FedCapture)
         self._live.add(capture)
@@ -134,10 +144,14 @@ class PortalRecorder(Recorder):
             encode_executor=self.saver.executor,
             encode_workers=self.options.encode_workers,
             clock=self.clock,
+            save_order=self.options.save_order,
+            fallback_vcodec=self.options.fallback_vcodec,
         )
         await self.saver.stop()
         await renewed.start()
         self._saver = renewed
+        if self._disk is not None:
+            self._disk.follow(renewed)
 
     async def let_go(self) -> None:
         """Wait until every ended episode is durable, and stop the encodes."""
@@ -159,23 +173,21 @@ class PortalRecorder(Recorder):
 
     def _accepted(self, capture: EpisodeCapture) -> None:
         self._live.discard(capture)
-        self.expected_episodes += 1
+        self._ended_episodes += 1
         self.highest_index += 1
 
     async def _finish_staged(self) -> None:
         await super()._finish_staged()
-        self.expected_episodes = self.highest_index = self.writer.total_episodes + len(self.saver.pending)
+        self._ended_episodes = self.highest_index = self.writer.total_episodes + len(self.saver.pending)
 
-    def _save_of(
-        self, source: EpisodeCapture | EpisodeFolder, task: str, length: int, *, hold: bool
-    ) -> EpisodeSave:
-        save = super()._save_of(source, task, length, hold=hold)
-        save.on_failure = self._note_failure
-        return save
+    def _running_folder(self) -> Path | None:
+        return max((c.path for c in list(self._live) if c.length), default=None)
 
-    def _note_failure(self, save: EpisodeSave) -> None:
-        self._failed.append(save)
-        self.expected_episodes -= 1
+    def _end_running(self, reason: str) -> None:
+        # The caller's loop decides when its episode ends; the next one is refused.
+        if not self._warned_of_disk:
+            self._warned_of_disk = True
+            logger.warning("%s No further episode can begin; save this one.", reason)
 
     async def _close(self, drain: bool) -> None:
         try:

@@ -14,15 +14,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..robots.policy import short
 from ..session import Phase
 from .snapshot import Snapshot
-from .text import size_text, time_text
+from .text import size_text, time_text, waiting_text
 
 SHOWN_SAVES = 8
 _PHASE_STYLE = {
     Phase.CONNECTING: "bold yellow",
     Phase.RECORDING: "bold white on red",
     Phase.RESETTING: "bold black on yellow",
+    Phase.WAITING: "bold black on cyan",
     Phase.DRAINING: "bold black on cyan",
     Phase.PACKING: "bold black on cyan",
     Phase.UPLOADING: "bold black on cyan",
@@ -79,16 +81,25 @@ class LiveView:
 def render(snapshot: Snapshot, keys: str = "") -> RenderableType:
     """The whole view of one snapshot."""
     parts: list[RenderableType] = [_head(snapshot)]
+    parts += [Text(f"the last episode is flagged: {flag}", style="bold red") for flag in snapshot.flags]
+    if snapshot.flags and keys:
+        parts.append(Text("← records it again", style="red"))
     if snapshot.phase in (Phase.RECORDING, Phase.RESETTING, Phase.CONNECTING):
         parts.append(_rates(snapshot))
         if snapshot.cameras:
             parts.append(_cameras(snapshot))
+        if snapshot.sources:
+            parts.append(_sources(snapshot))
     if snapshot.saves:
         parts.append(_saves(snapshot))
     parts.append(_foot(snapshot))
+    if snapshot.disk_warning is not None:
+        parts.append(Text(f"disk: {snapshot.disk_warning}", style="bold red"))
     parts += [Text(message, style="yellow") for message in snapshot.messages]
     if keys and snapshot.phase in (Phase.RECORDING, Phase.RESETTING):
         parts.append(Text(keys, style="dim"))
+    elif keys and snapshot.phase is Phase.WAITING:
+        parts.append(Text("q stop", style="dim"))
     elif keys and snapshot.phase is Phase.DRAINING:
         parts.append(Text("q leave the rest in staging", style="dim"))
     return Panel(Group(*parts), title="aiorecord", title_align="left", border_style="dim")
@@ -100,6 +111,8 @@ def _head(s: Snapshot) -> RenderableType:
         head.append(f"episode {s.number} of {s.total}", style="bold")
     elif s.phase is Phase.RESETTING:
         head.append(f"put the scene back; next: episode {s.number} of {s.total}", style="bold")
+    elif s.phase is Phase.WAITING:
+        head.append(waiting_text(s.number, s.backlog_bytes, s.wait_s), style="bold")
     if s.seconds_left is not None:
         head.append(f"   {s.seconds_left:4.0f} s left")
     if s.task:
@@ -123,11 +136,33 @@ def _cameras(s: Snapshot) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name, justify in (("camera", "left"), ("captured", "right"), ("queued", "right"), ("", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("spilled to disk", justify="right")
+    for name in ("spilled to disk", "late", "repeated", "stale", "lost"):
+        table.add_column(name, justify="right")
+    table.add_column("")
     for c in s.cameras:
-        note = Text(c.error, style="bold red") if c.error else Text(str(c.spilled) if c.spilled else "")
-        table.add_row(c.name, str(c.captured), str(c.queued), size_text(c.queued_bytes), note)
+        lost = Text(_nonzero(c.lost), style="bold red")
+        error = Text(c.error or "", style="bold red")
+        counts = [_nonzero(count) for count in (c.spilled, c.late, c.repeated, c.stale)]
+        table.add_row(c.name, str(c.captured), str(c.queued), size_text(c.queued_bytes), *counts, lost, error)
     return table
+
+
+def _sources(s: Snapshot) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("source")
+    for name in ("failures", "retried", "held", "lost", "connected again"):
+        table.add_column(name, justify="right")
+    table.add_column("last failure")
+    for source in s.sources:
+        style = "" if source.held_s is None else "bold red"
+        counts = (source.errors, source.retries, source.held, source.lost, source.reconnects)
+        failing, failure = Text(short(source.source), style=style), Text(source.last_error or "")
+        table.add_row(failing, *(_nonzero(count) for count in counts), failure)
+    return table
+
+
+def _nonzero(count: int | None) -> str:
+    return str(count) if count else ""
 
 
 def _saves(s: Snapshot) -> RenderableType:

@@ -32,12 +32,13 @@ class StatusView:
         if status.episode is not None:
             rows = "".join(
                 f"<tr><td>{escape(key)}</td><td>{c.captured}</td><td>{c.queued_frames}</td>"
-                f"<td>{size_text(c.bytes_written)}</td><td>{c.spilled}</td></tr>"
+                f"<td>{size_text(c.bytes_written)}</td><td>{c.spilled}</td><td>{c.late}</td>"
+                f"<td>{c.repeated}</td><td>{c.lost}</td></tr>"
                 for key, c in status.episode.cameras.items()
             )
             live = (
                 f"<p>recording: {status.episode.frames} frames</p><table><tr><th>camera</th><th>captured</th>"
-                f"<th>queued</th><th>written</th><th>spilled</th></tr>{rows}</table>"
+                f"<th>queued</th><th>written</th><th>spilled</th><th>late</th><th>repeated</th><th>lost</th></tr>{rows}</table>"
             )
         saves = "".join(_save_row(save) for save in status.pending)
         pending = f"<table><tr><th>saving</th><th>stage</th><th></th></tr>{saves}</table>" if saves else ""

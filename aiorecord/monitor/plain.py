@@ -6,9 +6,10 @@ import time
 from types import TracebackType
 from typing import Self
 
+from ..robots.policy import short
 from ..session import Phase
-from .snapshot import Snapshot
-from .text import size_text, time_text
+from .snapshot import CameraRow, Snapshot
+from .text import size_text, time_text, waiting_text
 
 EVERY_S = 5.0
 """Progress lines come at most this often."""
@@ -68,6 +69,12 @@ class NoView:
         """Show nothing."""
 
 
+def _counts(c: CameraRow) -> str:
+    """What is not as it should be with a camera."""
+    counts = {"spilled": c.spilled, "late": c.late, "repeated": c.repeated, "stale": c.stale, "lost": c.lost}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
 def describe(s: Snapshot) -> str:
     """A snapshot in one line."""
     parts = [f"[{s.phase.value}]"]
@@ -77,11 +84,22 @@ def describe(s: Snapshot) -> str:
             parts.append(f"{s.seconds_left:.0f} s left")
         if s.rate is not None:
             parts.append(f"{s.rate:.1f} fps, {s.late_ms:.1f} ms late at worst")
+    elif s.phase is Phase.WAITING:
+        parts.append(waiting_text(s.number, s.backlog_bytes, s.wait_s))
+    parts += [f"{c.name}: {counts}" for c in s.cameras if (counts := _counts(c))]
+    parts += [
+        f"{short(source.source)}: {source.errors} failures, {source.held} times held"
+        for source in s.sources
+        if source.held_s is not None
+    ]
     if s.saves:
         stages = ", ".join(f"{save.label} {save.stage} {save.progress:.0%}" for save in s.saves[:3])
         more = f" and {len(s.saves) - 3} more" if len(s.saves) > 3 else ""
         parts.append(f"saving {stages}{more}")
-    if s.backlog_frames and s.backlog_s is not None:
-        parts.append(f"{s.backlog_frames} frames to encode, about {time_text(s.backlog_s)}")
+    if s.backlog_frames:
+        known = "" if s.backlog_s is None else f", about {time_text(s.backlog_s)}"
+        parts.append(f"{s.backlog_frames} frames to encode{known}")
     parts.append(f"{s.episodes} in the dataset, {size_text(s.free)} free")
+    if s.disk_warning is not None:
+        parts.append(f"DISK: {s.disk_warning}")
     return "  ".join(parts)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from ..encoders import VideoEncoderConfig
+from ..capture.episode import CameraStatus, EpisodeCapture
+from ..disk import DiskStatus
 from ..saves import Stage
 from ..session import EpisodeRecord, Session
 
@@ -44,10 +46,10 @@ def build_report(
             "nonfinite_frames": recorder.get_status().nonfinite_frames,
             "packed": recorder.packed is not None,
         },
-        "encode_plan": {
-            key: _plan(recorder.encoders.get(key), feature.is_depth, recorder.fps)
-            for key, feature in recorder.schema.cameras.items()
-        },
+        "disk": _disk(recorder.get_status().disk),
+        "sources": {status.source: asdict(status) for status in session.sources()},
+        "recovered": [episode.as_dict() for episode in recorder.recovered],
+        "encode_plan": {key: plan.as_dict() for key, plan in recorder.plans.items()},
         "versions": {
             "aiorecord": version("aiorecord"),
             "python": platform.python_version(),
@@ -61,15 +63,7 @@ def _episode(record: EpisodeRecord, cameras: Any) -> dict[str, Any]:
     save = record.save
     result = save.result() if save.done() else None
     folder = save.folder
-    captured: dict[str, dict[str, int]] = {}
-    for key in cameras:
-        camera = folder.manifest.cameras[key] if folder is not None else None
-        taken = None if camera is None or camera.frames is None else camera.frames + camera.spilled
-        captured[key] = {
-            "captured": record.frames if taken is None else taken,
-            "lost": 0 if taken is None else record.frames - taken,
-            "spilled": 0 if camera is None else camera.spilled,
-        }
+    captured = save.source.status().cameras if isinstance(save.source, EpisodeCapture) else {}
     return {
         "number": record.number,
         "episode_index": result.episode_index if result else None,
@@ -77,24 +71,36 @@ def _episode(record: EpisodeRecord, cameras: Any) -> dict[str, Any]:
         "frames": record.frames,
         "duration_s": round(record.duration_s, 6),
         "lateness": record.lateness,
-        "cameras": captured,
+        "cameras": {key: _camera(captured[key]) for key in cameras if key in captured},
+        "calls": folder.manifest.quality.get("calls", {}) if folder is not None else {},
+        "flags": record.flags,
+        "sources": record.sources,
+        "end_reason": record.end_reason,
         "dead_time_s": record.dead_time_s,
         "rerecorded": record.repeats,
         "durable_s": save.times.seconds_to("durable"),
         "encoded_s": save.times.seconds_to("encoded"),
         "committed_s": save.times.seconds_to("committed"),
         "bytes": result.bytes if result else 0,
+        "attempts": save.attempts,
+        "problems": list(save.problems),
         "error": result.error if result else None,
     }
 
 
-def _plan(encoder: VideoEncoderConfig | None, is_depth: bool, fps: int) -> dict[str, Any]:
-    capture = "raw sensor values, LZ4" if is_depth else "x264 lossless"
-    if encoder is None:
-        why = "images are stored as PNG in Parquet; PNG is too slow to compress beside the robot"
-        return {"plan": "deferred", "capture": capture, "codec": "png", "why": why}
-    why = (
-        f"frames are captured losslessly at {fps} fps, which costs a fraction of {encoder.vcodec}, "
-        "and encoded behind the robot"
-    )
-    return {"plan": "deferred", "capture": capture, "codec": encoder.vcodec, "why": why}
+def _disk(status: DiskStatus | None) -> dict[str, Any]:
+    if status is None:
+        return {}
+    left_s = status.seconds_left
+    return {
+        "free_bytes": status.free,
+        "min_free_bytes": status.reserve,
+        "bytes_per_s": None if status.bytes_per_s is None else round(status.bytes_per_s),
+        "minutes_left": None if left_s is None else round(left_s / 60, 2),
+        "warning": status.describe() if status.is_low else None,
+    }
+
+
+def _camera(status: CameraStatus) -> dict[str, Any]:
+    counts = ("captured", "spilled", "late", "repeated", "stale", "lost", "longest_freeze_s")
+    return {name: getattr(status, name) for name in counts}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..backlog import Backlog
 from ..clock import NS_PER_S
-from ..saves import EpisodeSave, Stage
+from ..disk import DiskStatus
+from ..robots.policy import SourceStatus
+from ..saves import EpisodeSave
 from ..session import Phase, Session
-from ..storage import free_bytes
 
 
 @dataclass(frozen=True)
 class CameraRow:
-    """One camera of the running episode."""
+    """One camera of the running episode; counts as in `CameraStatus`."""
 
     name: str
     captured: int
@@ -22,6 +23,10 @@ class CameraRow:
     queued_bytes: int
     spilled: int
     error: str | None
+    late: int = 0
+    repeated: int = 0
+    stale: int | None = None
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,12 @@ class Snapshot:
         late_ms: the worst lateness among the newest ticks.
         backlog_frames: frames of ended episodes that are not encoded yet, over all cameras.
         backlog_s: how long encoding them will take at the rate measured so far, None before it is known.
+        backlog_bytes: what ended episodes take in staging.
+        wait_s: how long it will take until the next episode may begin; None if it may, or if nobody knows.
         minutes_left: recording time for which the disk has room, None before it is known.
+        disk_warning: what the operator has to know about the disk, None while it has room.
+        sources: the robot, the teleoperator and each feature that has failed so far.
+        flags: during a reset, what the episode before exceeds of the plan's limits.
     """
 
     phase: Phase
@@ -67,6 +77,11 @@ class Snapshot:
     free: int
     minutes_left: float | None
     messages: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    sources: list[SourceStatus] = field(default_factory=list)
+    backlog_bytes: int = 0
+    wait_s: float | None = None
+    disk_warning: str | None = None
 
 
 class Observer:
@@ -79,19 +94,11 @@ class Observer:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.messages: list[str] = []
-        self._free = free_bytes(session.recorder.root)
-        self._bytes_per_s: float | None = None
-        self._encoded: tuple[float, int] | None = None
-        self._encode_rate: float | None = None
 
     def say(self, message: str) -> None:
         """Keep a message for the view; the newest few are shown."""
         self.messages.append(message)
         del self.messages[:-5]
-
-    def refresh_disk(self) -> None:
-        """Read the free space of the disk. Blocking; call it from a thread."""
-        self._free = free_bytes(self.session.recorder.root)
 
     def take(self) -> Snapshot:
         """A snapshot of now. Cheap: no I/O."""
@@ -104,9 +111,8 @@ class Observer:
             elapsed_ns = recorder.clock.now_ns() - ticker.start_ns
             rate = len(ticker.lateness) * NS_PER_S / max(elapsed_ns, NS_PER_S // recorder.fps)
             late_ms, late_ticks = ticker.lateness.recent()
-        self._measure_disk_use(status.episode, ticker)
-        backlog, backlog_s = self._backlog(status.pending, len(recorder.schema.cameras))
-        minutes = self._free / self._bytes_per_s / 60 if self._bytes_per_s else None
+        backlog, disk = status.backlog, status.disk or DiskStatus(0)
+        disk_left_s = disk.seconds_left
         return Snapshot(
             phase=session.phase,
             number=session.machine.number,
@@ -121,11 +127,18 @@ class Observer:
             episodes=status.episodes,
             cameras=cameras,
             saves=[_save_row(save, self._label(save)) for save in status.pending],
-            backlog_frames=backlog,
-            backlog_s=backlog_s,
-            free=self._free,
-            minutes_left=minutes,
+            backlog_frames=backlog.frames,
+            backlog_s=backlog.seconds,
+            backlog_bytes=backlog.bytes,
+            wait_s=_wait_s(backlog, recorder.options.max_backlog_gb * 1e9),
+            free=disk.free,
+            minutes_left=None if disk_left_s is None else disk_left_s / 60,
+            disk_warning=disk.describe() if status.disk is not None and disk.is_low else None,
             messages=list(self.messages),
+            sources=[source for source in session.sources() if source.errors or source.held],
+            flags=list(session.records[-1].flags)
+            if session.records and session.phase is Phase.RESETTING
+            else [],
         )
 
     def _label(self, save: EpisodeSave) -> str:
@@ -138,33 +151,27 @@ class Observer:
         if capture is None:
             return [CameraRow(_short(key), 0, 0, 0, 0, None) for key in self.session.recorder.schema.cameras]
         return [
-            CameraRow(_short(key), c.captured, c.queued_frames, c.queued_bytes, c.spilled, _text(c.error))
+            CameraRow(
+                _short(key),
+                c.captured,
+                c.queued_frames,
+                c.queued_bytes,
+                c.spilled,
+                _text(c.error),
+                late=c.late,
+                repeated=c.repeated,
+                stale=c.stale,
+                lost=c.lost,
+            )
             for key, c in capture.cameras.items()
         ]
 
-    def _measure_disk_use(self, capture: Any, ticker: Any) -> None:
-        """Bytes per second that recording writes, from the running episode once it has lasted a second."""
-        if capture is None or ticker is None or capture.frames < self.session.recorder.fps:
-            return
-        written = sum(camera.bytes_written for camera in capture.cameras.values())
-        self._bytes_per_s = max(1.0, written * self.session.recorder.fps / capture.frames)
 
-    def _backlog(self, pending: list[EpisodeSave], cameras: int) -> tuple[int, float | None]:
-        left = sum(round(s.length * cameras * (1 - s.progress)) for s in pending if not s.done())
-        done = self._frames_encoded(pending, cameras)
-        now_s = time.monotonic()
-        if self._encoded is not None and done > self._encoded[1] and now_s > self._encoded[0]:
-            rate = (done - self._encoded[1]) / (now_s - self._encoded[0])
-            # A slow average: encoders report in bursts.
-            self._encode_rate = rate if self._encode_rate is None else 0.9 * self._encode_rate + 0.1 * rate
-        if self._encoded is None or done != self._encoded[1]:
-            self._encoded = (now_s, done)
-        return left, (left / self._encode_rate if self._encode_rate else None)
-
-    def _frames_encoded(self, pending: list[EpisodeSave], cameras: int) -> int:
-        finished = sum(r.frames for r in self.session.records if r.save.stage is Stage.COMMITTED)
-        under_way = sum(s.length * s.progress for s in pending)
-        return round((finished + under_way) * cameras)
+def _wait_s(backlog: Backlog, limit_bytes: float) -> float | None:
+    """How long encoding takes until the backlog fits its limit, if its bytes go as its frames do."""
+    if not limit_bytes or backlog.bytes <= limit_bytes or backlog.seconds is None:
+        return None
+    return backlog.seconds * (1 - limit_bytes / backlog.bytes)
 
 
 def _short(key: str) -> str:

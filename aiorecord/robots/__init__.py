@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .base import BlockingRobot, BlockingTeleoperator, Features, Robot, Teleoperator, Values
+from .faults import Fault, FaultyRobot, FaultyTeleoperator
+from .guard import GuardedRobot, GuardedTeleoperator
+from .guards import guarded
+from .policy import SourcePolicy, SourceStatus
 from .replay import ReplayRobot, ReplayRobotConfig, ReplayTeleopConfig, ReplayTeleoperator
 from .schema import build_frame, dataset_features
 from .sim import CameraSpec, SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
@@ -17,7 +21,12 @@ __all__ = [
     "BlockingTeleoperator",
     "CallTiming",
     "CameraSpec",
+    "Fault",
+    "FaultyRobot",
+    "FaultyTeleoperator",
     "Features",
+    "GuardedRobot",
+    "GuardedTeleoperator",
     "ReplayRobot",
     "ReplayRobotConfig",
     "ReplayTeleopConfig",
@@ -28,12 +37,15 @@ __all__ = [
     "SimTeleopConfig",
     "SimTeleoperator",
     "SlowCall",
+    "SourcePolicy",
+    "SourceStatus",
     "Teleoperator",
     "ThreadedRobot",
     "ThreadedTeleoperator",
     "Values",
     "build_frame",
     "dataset_features",
+    "guarded",
 ]
 
 ROBOTS: dict[str, tuple[type[Any], type[Any]]] = {

@@ -80,6 +80,7 @@ class ReplayRobot:
     """
 
     name = "replay"
+    new_images = True
 
     def __init__(self, config: ReplayRobotConfig) -> None:
         self.config = config

@@ -118,3 +118,10 @@ def recording_sent_action(robot: Robot, teleop: Teleoperator) -> tuple[Robot, Te
         teleop: the teleoperator; only to be used with this robot.
     """
     return _SentRobot(robot), _SentTeleoperator(teleop, robot)
+
+
+def apart(robot: Robot, teleop: Teleoperator) -> tuple[Robot, Teleoperator] | None:
+    """The two that `recording_sent_action` was given, None if these are not its."""
+    if isinstance(robot, _SentRobot) and isinstance(teleop, _SentTeleoperator):
+        return robot.inner, teleop.inner
+    return None

@@ -79,6 +79,7 @@ class SimRobot:
     """
 
     name = "sim"
+    new_images = True
 
     def __init__(self, config: SimRobotConfig | None = None) -> None:
         self.config = config = config or SimRobotConfig()

@@ -8,8 +8,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,14 +18,22 @@ import numpy as np
 
 from ..errors import ConfigError, SourceError, StateError
 from .base import BlockingRobot, BlockingTeleoperator, Features, Values
+from .device_thread import DeviceThread
+from .measured import gives_new_images
 
 logger = logging.getLogger(__name__)
+
+PICTURE_BYTES = 16 << 10
+"""Arrays from this size on are copied in the device's thread; smaller ones cost the loop nothing."""
 
 SAMPLES = 1024
 """Durations kept per method: the latest ones."""
 
 SLOW_CALLS = 100
 """Slow calls kept: the latest ones."""
+
+STUCK_S = 10.0
+"""Seconds that `disconnect` waits for a call that does not return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +73,23 @@ class _Durations:
         self.latest_s: deque[float] = deque(maxlen=SAMPLES)
         self.count = 0
         self.max_s = 0.0
+        self._lap_count = 0
+        self._lap_max_s = 0.0
 
     def add(self, seconds: float) -> None:
         self.latest_s.append(seconds)
         self.count += 1
         self.max_s = max(self.max_s, seconds)
+        self._lap_count += 1
+        self._lap_max_s = max(self._lap_max_s, seconds)
+
+    def lap(self) -> CallTiming | None:
+        """The calls since the last lap, None if there were none; a new lap begins."""
+        count, max_s, self._lap_count, self._lap_max_s = self._lap_count, self._lap_max_s, 0, 0.0
+        if not count:
+            return None
+        p50, p99 = np.percentile(list(self.latest_s)[-count:], [50, 99]) * 1e3
+        return CallTiming(count, float(p50), float(p99), max_s * 1e3)
 
     def timing(self) -> CallTiming:
         p50, p99 = np.percentile(list(self.latest_s), [50, 99]) * 1e3
@@ -96,10 +116,12 @@ class _ThreadedDevice:
         self._source = source
         self._call_timeout_s = call_timeout_s
         self._connect_timeout_s = connect_timeout_s
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: DeviceThread | None = None
         self._turn = asyncio.Lock()
         self._running: Future[Any] | None = None
+        self._running_call = ""
         self._closing: asyncio.Task[None] | None = None
+        self._stuck_in: str | None = None
         self._connected = False
         self._warned: set[str] = set()
         self._durations: dict[str, _Durations] = {}
@@ -127,21 +149,30 @@ class _ThreadedDevice:
         with self._guard:
             return {call: durations.timing() for call, durations in self._durations.items()}
 
+    def lap(self) -> dict[str, CallTiming]:
+        """As `timings`, of the calls since the last lap only; a new lap begins. For one user: a session."""
+        with self._guard:
+            laps = {call: durations.lap() for call, durations in self._durations.items()}
+        return {call: timing for call, timing in laps.items() if timing is not None}
+
     async def connect(self) -> None:
         """Start the thread and connect the device in it. Does nothing when connected.
 
         Cancelling leaves the connecting to finish in the thread; `disconnect` then waits for it.
 
         Raises:
-            SourceError: the driver failed. Call `disconnect` to end the thread, or `connect` to try again.
+            SourceError: the driver failed, or has not returned from a call made before the last `disconnect`.
+                Call `disconnect` to end the thread, or `connect` to try again.
             StateError: `disconnect` is under way.
         """
-        if self._connected:
+        if self._connected and self._closing is None:
             return
+        if self._closing is not None and self._stuck_in is not None:
+            raise self._stuck_error("connect")
         if self._closing is not None:
             raise StateError(f"The {self._source} is being disconnected.")
         if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"aiorecord-{self._source}-{self.name}")
+            self._thread = DeviceThread(f"aiorecord-{self._source}-{self.name}")
         await self._call("connect", self._connect, timeout_s=self._connect_timeout_s)
 
     async def disconnect(self) -> None:
@@ -152,7 +183,10 @@ class _ThreadedDevice:
 
         Raises:
             SourceError: the driver failed. The thread has ended all the same. What a driver raises that was
-                never connected is logged instead, since most refuse to disconnect then.
+                never connected is logged instead, since most refuse to disconnect then. Also raised when the
+                driver does not return from the call before, for `STUCK_S`, or from disconnecting, for
+                ``connect_timeout_s``: the thread is then left to itself, and disconnects when it can. It
+                does not keep the process from ending.
         """
         if self._closing is None:
             if self._thread is None:
@@ -160,10 +194,21 @@ class _ThreadedDevice:
             thread, self._thread = self._thread, None
             timeout_s = self._connect_timeout_s
             call = thread.submit(self._timed, "disconnect", self._disconnect, timeout_s)
-            thread.shutdown(wait=False)
+            thread.close()
             name = f"disconnect {self._source} {self.name}"
             self._closing = asyncio.create_task(self._close(thread, call), name=name)
-        await asyncio.shield(self._closing)
+        closing, before = self._closing, self._running
+        # What was waited for in vain before is not waited for again.
+        if before is not None and not before.done() and self._stuck_in is None:
+            wait_s = self._connect_timeout_s if self._running_call == "connect" else STUCK_S
+            await asyncio.wait((closing, _uncancellable(before, quietly=True)), timeout=wait_s)
+            # `closing` follows when the call has returned.
+        if (before is None or before.done()) and self._stuck_in != "disconnect":
+            await asyncio.wait((closing,), timeout=self._connect_timeout_s)
+        if not closing.done():
+            self._stuck_in = "disconnect" if before is None or before.done() else self._running_call
+            raise self._stuck_error("disconnect")
+        closing.result()
 
     async def __aenter__(self) -> Self:
         """Connect; disconnect again if that fails."""
@@ -183,13 +228,22 @@ class _ThreadedDevice:
         """Disconnect."""
         await self.disconnect()
 
-    async def _close(self, thread: ThreadPoolExecutor, call: Future[Any]) -> None:
+    def _stuck_error(self, call: str) -> SourceError:
+        return SourceError(
+            f"The {self._source} {self.name!r} does not return from {self._stuck_in}().",
+            source=self._source,
+            call=call,
+        )
+
+    async def _close(self, thread: DeviceThread, call: Future[Any]) -> None:
         try:
             # A loop that ends cancels its tasks; the device is released even so.
             await self._watched("disconnect", _uncancellable(call), self._connect_timeout_s)
         finally:
-            thread.shutdown(wait=call.done())  # when done, the thread has nothing left to do but to return
+            if call.done():
+                thread.join()  # it has nothing left to do but to return
             self._running = self._closing = None
+            self._stuck_in = None
 
     async def _call(self, call: str, function: Callable[..., Any], *args: Any, timeout_s: float) -> Any:
         """Run one driver method in the device's thread, after whatever runs there now.
@@ -203,6 +257,7 @@ class _ThreadedDevice:
                 await asyncio.wait((_uncancellable(self._running),))
             if self._thread is None:
                 raise StateError(f"The {self._source} {self.name!r} was disconnected.")
+            self._running_call = call
             self._running = self._thread.submit(self._timed, call, function, timeout_s, *args)
             # Cancelling this future drops a call that has not started; one that has runs to its end.
             return await self._watched(call, asyncio.wrap_future(self._running), timeout_s)
@@ -259,15 +314,22 @@ class _ThreadedDevice:
             logger.warning("%s %r, never connected: disconnect() said %s", self._source, self.name, error)
 
 
-def _uncancellable(call: Future[Any]) -> asyncio.Future[Any]:
-    """Like `asyncio.wrap_future`, but cancelling it leaves the call alone, and the loop may close before."""
+def _uncancellable(call: Future[Any], *, quietly: bool = False) -> asyncio.Future[Any]:
+    """Like `asyncio.wrap_future`, but cancelling it leaves the call alone, and the loop may close before.
+
+    Args:
+        call: what to wait for.
+        quietly: give None whatever became of it.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
 
     def finish() -> None:
         if future.done():
             return
-        if (error := call.exception()) is not None:
+        if quietly or call.cancelled():
+            future.set_result(None)
+        elif (error := call.exception()) is not None:
             future.set_exception(error)
         else:
             future.set_result(call.result())
@@ -295,6 +357,8 @@ class ThreadedRobot(_ThreadedDevice):
         ConfigError: a limit is not above 0.
     """
 
+    new_images = True  # see `_observe`
+
     def __init__(
         self, blocking: BlockingRobot, *, call_timeout_s: float = 1.0, connect_timeout_s: float = 30.0
     ) -> None:
@@ -316,9 +380,19 @@ class ThreadedRobot(_ThreadedDevice):
             StateError: not connected.
         """
         observation: Values = await self._call(
-            "get_observation", self.blocking.get_observation, timeout_s=self._call_timeout_s
+            "get_observation", self._observe, timeout_s=self._call_timeout_s
         )
         return observation
+
+    def _observe(self) -> Values:
+        """The driver's observation with pictures of its own: copied here, where it holds up nobody."""
+        observation: Values = self.blocking.get_observation()
+        if gives_new_images(self.blocking) or not isinstance(observation, Mapping):
+            return observation
+        return {
+            name: value.copy() if isinstance(value, np.ndarray) and value.nbytes >= PICTURE_BYTES else value
+            for name, value in observation.items()
+        }
 
     async def send_action(self, action: Values) -> Values:
         """Hand an action to the driver.

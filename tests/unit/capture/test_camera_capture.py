@@ -76,8 +76,9 @@ def test_frames_come_back_in_order_and_the_status_counts_them(tmp_path):
     assert not (tmp_path / "cam.spill").exists()
 
 
+@pytest.mark.parametrize("copy", [True, False])
 @pytest.mark.parametrize("layout", ["contiguous", "channels first", "bgr", "cropped", "upside down"])
-def test_any_memory_layout_is_copied_right(tmp_path, layout):
+def test_any_memory_layout_is_taken_right(tmp_path, layout, copy):
     image = noise(0, SHAPE)
     if layout == "channels first":
         image = np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)
@@ -89,7 +90,7 @@ def test_any_memory_layout_is_copied_right(tmp_path, layout):
         image = np.ascontiguousarray(image[::-1])[::-1]
     image.setflags(write=False)
     capture = start(tmp_path)
-    capture.put(image)
+    capture.enqueue(capture.take(image, copy=copy))
     capture.close()
     assert rgb_of(episode(tmp_path)) == expected_rgb(1)
 
@@ -105,6 +106,27 @@ def test_the_caller_may_reuse_its_image(tmp_path):
     encoder.gate.release(3)
     capture.close()
     assert rgb_of(episode(tmp_path)) == expected_rgb(3)
+
+
+def test_images_given_away_are_not_copied_before_the_encoder_has_them(tmp_path):
+    encoder = gated()
+    capture = start(tmp_path, ByteBudget(6 * NBYTES), open_writer=encoder)
+    images = [noise(k, SHAPE) for k in range(8)]
+    for image in images:
+        taken = capture.take(image, copy=False)
+        assert taken.pixels is image
+        capture.enqueue(taken)
+    encoder.gate.release(8)
+    capture.close()
+    assert capture.status().spilled > 0  # what goes beyond the budget is spilled as ever
+    assert rgb_of(complete(tmp_path, capture)) == expected_rgb(8)
+
+
+def complete(path: Any, capture: CameraCapture) -> EpisodeFolder:
+    folder = episode(path)
+    folder.manifest.cameras["cam"].frames = capture.encoded
+    folder.manifest.cameras["cam"].spilled = capture.spilled
+    return folder
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])

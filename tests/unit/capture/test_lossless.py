@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 
@@ -185,3 +186,16 @@ def test_histograms_count_what_lerobot_samples(size):
 def test_a_conversion_gives_the_same_every_time(pix_fmt):
     frame = av.VideoFrame.from_ndarray(noise(0, (240, 98, 3)), format="rgb24")
     assert len({values_of(PixelConverter(pix_fmt).convert(frame)) for _ in range(300)}) == 1
+
+
+def living_encoders() -> int:
+    return sum(isinstance(found, av.VideoCodecContext) for found in gc.get_objects())
+
+
+def test_a_finished_capture_holds_no_encoder(tmp_path):
+    # Saves that wait keep their capture: with its encoder each would cost megabytes.
+    gc.collect()
+    before = living_encoders()
+    kept = [write(tmp_path / f"{n}.mkv", camera("yuv420p"), 2) for n in range(5)]
+    assert living_encoders() == before
+    assert [writer.frames for writer in kept] == [2] * 5

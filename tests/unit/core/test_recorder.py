@@ -19,11 +19,12 @@ import aiorecord
 from aiorecord import Recorder, Stage
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.capture.staging import EpisodeFolder, Staging
+from aiorecord.dataset.episode_encoding import ATTEMPTS
 from aiorecord.dataset.videos import count_packets
 
 
 def recorder_for(root, features=FEATURES, **options):
-    options = {"rgb_encoder": H264, "encode_workers": 1} | options
+    options = {"rgb_encoder": H264, "encode_workers": 1, "encode": "deferred"} | options
     return Recorder("test/set", root=root / "set", fps=FPS, features=features, **options)
 
 
@@ -270,7 +271,7 @@ def test_a_failed_save_stays_in_staging_and_the_next_ones_succeed(tmp_path):
     async def main():
         gate = Gate()
         gate.open.set()
-        gate.failures = 1
+        gate.failures = ATTEMPTS
         async with recorder_for(tmp_path, encode_executor=gate) as recorder:
             bad = (await record_episode(recorder, episode=0)).save
             good = (await record_episode(recorder, episode=1)).save
@@ -294,7 +295,7 @@ def test_a_failed_save_that_nobody_awaited_is_raised_when_the_block_is_left(tmp_
     async def main():
         gate = Gate()
         gate.open.set()
-        gate.failures = 1
+        gate.failures = ATTEMPTS
         with pytest.raises(aiorecord.SaveError, match="staging"):
             async with recorder_for(tmp_path, encode_executor=gate) as recorder:
                 await record_episode(recorder)

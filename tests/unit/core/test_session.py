@@ -8,6 +8,7 @@ from helpers import FPS, STATES, episodes_of, leaked, rows_of
 
 from aiorecord import Command, FakeClock, Phase, Recorder, Session, SessionEvents, SessionPlan, SourceError
 from aiorecord.capture.staging import EpisodeFolder, Staging
+from aiorecord.robots.policy import SourcePolicy
 from aiorecord.session import connected
 
 
@@ -43,7 +44,7 @@ class Robot:
         return action
 
 
-def run(tmp_path, plan, script=None, robot=None, expect=None, on_phase=lambda session: None):
+def run(tmp_path, plan, script=None, robot=None, expect=None, on_phase=lambda session: None, **settings):
     """Run a session and call `script(session, ticks)` after each tick; returns it and what was seen."""
     robot = robot or Robot()
     seen = []
@@ -53,7 +54,7 @@ def run(tmp_path, plan, script=None, robot=None, expect=None, on_phase=lambda se
         async with Recorder(
             "t/s", root=tmp_path / "set", fps=FPS, features=STATES, clock=clock, encode_workers=1
         ) as recorder:
-            session = Session(recorder, robot, robot, plan)
+            session = Session(recorder, robot, robot, plan, **settings)
             ticks = 0
 
             def on_tick(ticker):
@@ -147,7 +148,8 @@ def test_a_command_between_the_change_of_phase_and_its_first_tick_counts(tmp_pat
 def test_a_robot_that_fails_ends_the_session_and_the_rest_is_kept(tmp_path):
     robot = Robot()
     robot.fail_at = 30 + 15 + 8
-    run(tmp_path, SessionPlan("T", 3, 1.0, 0.5), robot=robot, expect=SourceError)
+    policy = SourcePolicy(on_error="raise", retries=0)
+    run(tmp_path, SessionPlan("T", 3, 1.0, 0.5), robot=robot, expect=SourceError, policy=policy)
     assert [e["length"] for e in episodes_of(tmp_path / "set")] == [30]
     folder = EpisodeFolder.load(Staging(tmp_path / "set").episode_paths()[0])
     assert (folder.manifest.length, folder.manifest.interrupted) == (7, True)

@@ -89,6 +89,7 @@ def test_files_are_loose_and_one_per_episode(root):
     assert tree(root) == [
         "data/chunk-900/file-000.parquet",
         "data/chunk-900/file-001.parquet",
+        "meta/aiorecord/episodes.jsonl",
         "meta/episodes/chunk-900/file-000.parquet",
         "meta/info.json",
         "meta/stats.json",
@@ -229,10 +230,15 @@ def test_an_intent_alone_is_no_commit(root):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"episode_index": "x"}'])
 def test_a_broken_intent(root, text):
     writer = create(root)
-    folder, _ = stage(root)
-    (folder.path / EpisodeFolder.COMMIT).write_text(text)
-    with pytest.raises(DatasetError, match=r"commit\.json"):
-        writer.is_committed(folder)
+    folder, encoded = stage(root)
+    intent = folder.path / EpisodeFolder.COMMIT
+    intent.write_text(text)
+    assert writer.is_committed(folder) is None
+    assert writer.commit(folder, encoded).episode_index == 0
+    intent.write_text(text)
+    assert writer.is_committed(folder) == 0
+    assert writer.commit(folder, encoded).to_index == 5
+    check_dataset(root, [(0, 5)])
 
 
 class TestEpisodesThatDoNotFit:

@@ -9,6 +9,7 @@ from aiorecord.monitor.live import LiveView, render
 from aiorecord.monitor.plain import describe
 from aiorecord.monitor.snapshot import CameraRow, SaveRow, Snapshot
 from aiorecord.monitor.text import size_text, time_text
+from aiorecord.robots.policy import SourceStatus
 from aiorecord.session import Phase
 
 
@@ -65,6 +66,27 @@ def test_errors_are_shown_where_they_belong():
     shown = text(render(snapshot(cameras=[camera], saves=[save])))
     assert "no space left" in shown
     assert "the encoder died" in shown
+
+
+def test_sources_that_fail_are_shown():
+    front = SourceStatus("observation.images.front", 7, 2, 5, 1, 3, 0.2, "is None [sic]")
+    well = SourceStatus("teleop", 4, 0, 4, 0, 0, None, "cable")
+    shown = text(render(snapshot(sources=[front, well])))
+    for part in ("front", "7", "5", "is None [sic]", "teleop", "cable"):
+        assert part in shown
+    line = describe(snapshot(sources=[front, well]))
+    assert "front: 7 failures, 5 times held" in line
+    assert "teleop" not in line  # it is well again
+
+
+def test_what_is_wrong_with_a_camera_and_flags_are_shown_in_both_views():
+    camera = CameraRow("front", 900, 0, 0, 31, None, late=42, repeated=53, stale=64, lost=75)
+    shown = snapshot(phase=Phase.RESETTING, cameras=[camera], flags=["a tick was 90 ms late"])
+    live = text(render(shown, "KEYS"))
+    for part in ("31", "42", "53", "64", "75", "repeated", "stale", "lost", "flagged: a tick was 90 ms late"):
+        assert part in live, part
+    assert "← records it again" in live
+    assert "front: 31 spilled, 42 late, 53 repeated, 64 stale, 75 lost" in describe(shown)
 
 
 def test_many_saves_do_not_fill_the_screen():

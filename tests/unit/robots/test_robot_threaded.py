@@ -8,9 +8,11 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aiorecord.errors import ConfigError, SourceError, StateError
+from aiorecord.features import Schema
 from aiorecord.robots import (
     BlockingRobot,
     BlockingTeleoperator,
@@ -19,6 +21,7 @@ from aiorecord.robots import (
     ThreadedRobot,
     ThreadedTeleoperator,
 )
+from aiorecord.robots.measured import gives_new_images, must_copy
 
 
 class Driver:
@@ -99,7 +102,7 @@ def test_every_call_is_made_in_one_named_thread_that_ends() -> None:
         assert await robot.get_observation() == {"pan.pos": 1.0}
         assert await robot.send_action({"pan.pos": 9.0}) == {"pan.pos": 5.0}
         (thread,) = device_threads()
-        assert not thread.daemon
+        assert thread.daemon  # one that is stuck in a driver does not keep the process from ending
         assert "robot-so_fake" in thread.name
         await robot.disconnect()
         await robot.disconnect()
@@ -163,7 +166,7 @@ def test_cancelling_leaves_the_device_whole() -> None:
                 with pytest.raises(asyncio.CancelledError):
                     await waiting
             assert robot._thread is not None
-            assert robot._thread._work_queue.qsize() == 0
+            assert robot._thread.waiting == 0
             following = asyncio.create_task(robot.send_action({"pan.pos": 3.0}))
             await asyncio.sleep(0)
             assert driver.calls == ["connect", "get_observation"]
@@ -347,3 +350,49 @@ def test_limits_must_be_positive(option: str) -> None:
             ThreadedRobot(Driver(), **limits)
         with pytest.raises(ConfigError):
             ThreadedTeleoperator(Driver(), **limits)
+
+
+class Filming(Driver):
+    """Writes every picture into the same memory, as many SDKs do."""
+
+    def __init__(self, new_images: bool | None = None) -> None:
+        super().__init__()
+        self.buffer = np.zeros((120, 160, 3), np.uint8)
+        if new_images is not None:
+            self.new_images = new_images
+
+    def get_observation(self) -> dict[str, Any]:
+        self.buffer += 1
+        return {**super().get_observation(), "front": self.buffer}
+
+
+def test_pictures_are_copied_in_the_device_s_thread():
+    async def main() -> None:
+        async with ThreadedRobot(Filming()) as robot:
+            first = await robot.get_observation()
+            second = await robot.get_observation()
+        assert int(first["front"][0, 0, 0]) == 1
+        assert int(second["front"][0, 0, 0]) == 2
+        assert first["pan.pos"] == 1.0
+        assert gives_new_images(robot)
+
+    asyncio.run(main())
+
+
+def test_a_driver_that_gives_its_pictures_away_is_taken_at_its_word():
+    async def main() -> None:
+        driver = Filming(new_images=True)
+        async with ThreadedRobot(driver) as robot:
+            assert (await robot.get_observation())["front"] is driver.buffer
+
+    asyncio.run(main())
+
+
+def test_only_a_promise_spares_the_copy():
+    schema = Schema({"observation.images.front": {"dtype": "video", "shape": (120, 160, 3)}})
+    asked = Schema({"action.images.goal": {"dtype": "video", "shape": (120, 160, 3)}})
+    promising, silent = Filming(new_images=True), Filming()
+    assert must_copy(silent, silent, schema)
+    assert not must_copy(promising, silent, schema)
+    assert must_copy(promising, silent, asked)
+    assert not must_copy(promising, promising, asked)

@@ -1,0 +1,174 @@
+"""Capture straight in the final codec, where that is cheap enough: at save time the packets are only copied.
+
+The encoder is the one a direct encode has (`FinalEncoder`), so the packets are the same. They go into a
+Matroska file as the lossless capture's do, one cluster at a time: a killed process loses the cluster being
+written, and the frames that the encoder held back to look ahead (2 to 50, by codec and settings).
+
+Matroska stores when a packet is shown, in milliseconds, and not when it is decoded; frame numbers are found
+again by rounding, exact up to `MAX_LIVE_FPS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import av
+
+from ..encoders import VideoEncoderConfig
+from ..errors import CodecUnavailableError, EncodeError
+from ..features import Feature
+from .final import FinalEncoder
+from .lossless import CRASH_SAFE, libav_errors
+from .staging import Camera
+
+MAX_LIVE_FPS = 500
+"""Up to here a millisecond's rounding leaves frame numbers certain."""
+
+MAX_REORDERED = 1024
+"""More frames than any encoder decodes ahead of one that is shown before them."""
+
+
+def live_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
+    """How a camera is captured in its final codec.
+
+    Args:
+        feature: a colour video camera.
+        encoder: settings of its final video, with a resolved `vcodec`.
+    """
+    height, width, _ = feature.size_hwc
+    key = feature.key
+    return Camera(
+        capture="live",
+        file=f"{key}.mkv",
+        pix_fmt=encoder.pix_fmt,
+        height=height,
+        width=width,
+        spill=f"{key}.spill",
+        histograms=f"{key}.hist",
+    )
+
+
+class LiveWriter:
+    """One Matroska file being written by one thread, with the final video's packets.
+
+    Frames that the encoder holds back are not in the file yet, see `held`.
+
+    Args:
+        path: the file; replaced if it exists.
+        camera: with capture ``live``.
+        fps: frames per second.
+        encoder: settings of the final video, with a resolved `vcodec`.
+        threads: threads of the encoder, as a direct encode has them.
+
+    Raises:
+        CodecUnavailableError: the encoder cannot be opened so.
+        StorageError: the disk refused.
+    """
+
+    def __init__(
+        self, path: Path, camera: Camera, fps: int, *, encoder: VideoEncoderConfig, threads: int | None
+    ) -> None:
+        self.path = path
+        self._codec = encoder.vcodec
+        self._size = (camera.width, camera.height)
+        with libav_errors("create", path, self._codec):
+            self._container = av.open(str(path), "w", format="matroska", options=CRASH_SAFE)
+        try:
+            try:
+                with libav_errors(f"open {self._codec} for", path, self._codec):
+                    self._encoder = FinalEncoder(
+                        self._container, encoder, camera.width, camera.height, fps, threads
+                    )
+            except (EncodeError, ValueError) as error:  # PyAV: an encoder not built in is a ValueError
+                raise CodecUnavailableError(
+                    f"{self._codec} does not open for live capture at {camera.width}x{camera.height}, "
+                    f"{encoder.pix_fmt}: {error}",
+                    codec=self._codec,
+                ) from error
+            with libav_errors("write", path, self._codec):
+                self._container.start_encoding()
+        except BaseException:
+            with contextlib.suppress(av.FFmpegError):  # another error is on its way
+                self._container.close()
+            raise
+
+    @property
+    def frames(self) -> int:
+        """Packets handed to the file."""
+        return self._encoder.packets
+
+    @property
+    def bytes_written(self) -> int:
+        """Their size."""
+        return self._encoder.packet_bytes
+
+    @property
+    def held(self) -> int:
+        """Frames given that the encoder has not handed over yet; a killed process loses them."""
+        return self._encoder.frames - self._encoder.packets
+
+    def write(self, frame: av.VideoFrame) -> None:
+        """Encode the next frame.
+
+        Args:
+            frame: rgb24, of the camera's size. Its pixels may be reused afterwards.
+
+        Raises:
+            EncodeError: the frame has another size, or the encoder failed.
+            StorageError: the disk refused.
+        """
+        if (frame.width, frame.height) != self._size:  # libav would scale it
+            raise EncodeError(f"A frame of {self.path.name} has another size than the others.")
+        with libav_errors(f"encode frame {self._encoder.frames} to", self.path, self._codec):
+            self._encoder.encode(frame)
+
+    def close(self) -> None:
+        """Flush the encoder and finish the file. Call it once, also after an error.
+
+        Raises:
+            EncodeError: the encoder failed.
+            StorageError: the disk refused.
+        """
+        with libav_errors("finish", self.path, self._codec):
+            try:
+                self._encoder.flush()
+            finally:
+                self._container.close()
+
+
+def frame_number(packet: av.Packet, fps: int) -> int:
+    """Which frame of the episode a packet of a live capture is; -1 if the packet does not say."""
+    if packet.pts is None or packet.time_base is None:
+        return -1
+    return round(packet.pts * packet.time_base * fps)
+
+
+def whole_frames(numbers: Iterable[int], limit: int | None = None) -> int:
+    """How many frames can be kept of packets in decoding order, so that none is missing between others.
+
+    A file that was cut off may hold a frame whose predecessors in showing order, which are decoded after it,
+    are lost.
+
+    Args:
+        numbers: the packets' frame numbers, in decoding order.
+        limit: keep this many at most.
+
+    Returns:
+        The largest n, up to the limit, such that the first n packets are the frames 0 to n-1.
+    """
+    whole, following = 0, 0
+    ahead: set[int] = set()  # frames that came before the one that follows
+    for count, number in enumerate(numbers, 1):
+        if limit is not None and count > limit:
+            break
+        if number < following or number in ahead or len(ahead) > MAX_REORDERED:
+            break  # damaged
+        ahead.add(number)
+        while following in ahead:
+            ahead.remove(following)
+            following += 1
+        if not ahead:
+            whole = count
+    return whole

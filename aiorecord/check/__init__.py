@@ -1,0 +1,1 @@
+"""Deep verification of a dataset on disk, whoever wrote it, and its repair."""

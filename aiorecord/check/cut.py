@@ -1,0 +1,125 @@
+"""Copying whole episodes out of a video that has frames off the grid elsewhere, in a worker process.
+
+lerobot's default reader goes from a timestamp to a frame number through the average frame rate of the whole
+file, so a frame off the grid spoils the episodes beside it as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from .. import storage
+from ..dataset.progress import Progress
+from ..dataset.videos import verify_video
+
+_FASTSTART = {"movflags": "faststart"}
+
+
+def cut_out_job(
+    path: Path, target: Path, spans: Sequence[tuple[float, int]], fps: int, progress: Progress
+) -> int:
+    """Copy the packets of some episodes into a new video, back to back on the grid. A job. Durable.
+
+    Nothing is encoded anew. The copy is decoded once, so an episode that leans on a frame that is left out
+    does not pass for whole.
+
+    Args:
+        path: the video.
+        target: the new file.
+        spans: where each episode begins, in seconds, and its frames; in the order of the file.
+        fps: frames per second of both.
+
+    Returns:
+        The frames of the new file.
+
+    Raises:
+        ValueError: an episode does not begin with a keyframe, or is not all there.
+        EncodeError: the new file is not what it should be.
+    """
+    found = _find(path, spans, fps)
+    # Decoding must be ahead of showing by as much as the frames are reordered.
+    delay = max(place - shown for cut in found for place, shown in enumerate(cut.shown))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    total = 0
+    tick = Fraction(1, fps)
+    with _open(path) as source, av.open(str(target), "w", format="mp4", options=_FASTSTART) as container:
+        stream = container.add_stream_from_template(source.streams.video[0], opaque=True)
+        stream.time_base = tick
+        todo = list(found)
+        done = 0
+        for number, packet in enumerate(_packets(source)):
+            if not todo or number < todo[0].first:
+                continue
+            cut = todo[0]
+            packet.stream = stream
+            packet.time_base = tick
+            packet.pts = total + cut.shown[done]
+            packet.dts = total + done - delay
+            packet.duration = 1
+            container.mux(packet)
+            done += 1
+            if done == len(cut.shown):
+                todo.pop(0)
+                total, done = total + len(cut.shown), 0
+        progress.update(total // 2)
+    verify_video(target, total, fps)
+    decoded = 0
+    with _open(target) as copy:
+        copy.streams.video[0].codec_context.options = {"err_detect": "crccheck"}
+        for frame in copy.decode(video=0):
+            decoded += not frame.is_corrupt
+            progress.update((total + decoded) // 2)
+    if decoded != total:
+        raise ValueError(f"only {decoded} of {total} copied frames can be decoded")
+    storage.fsync_file(target)
+    return total
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """An episode's packets: the number of the first, and where each is shown among the episode's frames."""
+
+    first: int
+    shown: list[int]
+
+
+def _find(path: Path, spans: Sequence[tuple[float, int]], fps: int) -> list[_Cut]:
+    with _open(path) as container:
+        base = container.streams.video[0].time_base or Fraction(1, fps)
+        stamps = [
+            (None if packet.pts is None else float(packet.pts * base), packet.is_keyframe)
+            for packet in _packets(container)
+        ]
+    found: list[_Cut] = []
+    at = 0
+    for start_s, length in spans:
+        end_s = start_s + (length - 0.5) / fps
+        while at < len(stamps) and not _is_within(stamps[at][0], start_s - 0.5 / fps, end_s):
+            at += 1
+        part = stamps[at : at + length]
+        shown = [-1 if seconds is None else round((seconds - start_s) * fps) for seconds, _ in part]
+        if sorted(shown) != list(range(length)):
+            raise ValueError(f"the {length} frames from {start_s} s on are not in one piece")
+        if not part[0][1]:
+            raise ValueError(f"there is no keyframe at {start_s} s")
+        found.append(_Cut(at, shown))
+        at += length
+    return found
+
+
+def _is_within(seconds: float | None, start_s: float, end_s: float) -> bool:
+    return seconds is not None and start_s <= seconds < end_s
+
+
+def _open(path: Path) -> InputContainer:
+    return av.open(str(path), "r", format="mp4", options={"protocol_whitelist": "file"})
+
+
+def _packets(container: InputContainer) -> Iterator[av.Packet]:
+    return (packet for packet in container.demux(container.streams.video[0]) if packet.size)

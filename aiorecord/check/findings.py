@@ -1,0 +1,178 @@
+"""What a check finds: a `Finding` per problem, each with a stable code, and the `Report` of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+
+_REPAIR = "Run `aiorecord check ROOT --repair`."
+_REPAIR_CUTS = (
+    "Run `aiorecord check ROOT --repair`: it keeps the episodes that are whole, the rest goes aside."
+)
+
+CODES: dict[str, tuple[str, str]] = {
+    # The dataset as a whole.
+    "info-missing": (
+        ERROR,
+        "Put meta/info.json back from a copy; without it nothing says what the files are.",
+    ),
+    "info-invalid": (ERROR, "Put meta/info.json back from a copy, or correct what the message names."),
+    "info-counts": (ERROR, _REPAIR),
+    "dataset-locked": (
+        NOTE,
+        "Check again when the recording has ended; what it is just writing was left out.",
+    ),
+    "not-a-file": (ERROR, "Replace it by the file that belongs there. It was not opened."),
+    "aside-folder": (NOTE, "What an earlier repair moved aside. Delete it when you do not need it."),
+    "staging-unfinished": (WARNING, "Run `aiorecord recover ROOT`: it finishes these episodes."),
+    "staging-packing": (WARNING, "Run `aiorecord recover ROOT`: it finishes what was under way."),
+    "temporary-file": (WARNING, _REPAIR),
+    "reader-crashed": (ERROR, "The file crashes the library that reads it. " + _REPAIR_CUTS),
+    "reader-stalled": (ERROR, "The file hangs the library that reads it. " + _REPAIR_CUTS),
+    # Tasks and statistics.
+    "tasks-unreadable": (ERROR, _REPAIR),
+    "task-unknown": (ERROR, _REPAIR),
+    "stats-missing": (ERROR, _REPAIR),
+    "stats-invalid": (ERROR, _REPAIR),
+    "stats-total": (ERROR, _REPAIR),
+    "stats-mismatch": (ERROR, _REPAIR),
+    # meta/episodes.
+    "episodes-unreadable": (ERROR, _REPAIR_CUTS),
+    "episodes-columns": (ERROR, _REPAIR_CUTS),
+    "episodes-order": (ERROR, _REPAIR),
+    "episodes-uncounted": (
+        ERROR,
+        "Run `aiorecord recover ROOT` if aiorecord was recording, else `--repair`.",
+    ),
+    # Rows.
+    "data-missing": (ERROR, _REPAIR_CUTS),
+    "data-unreadable": (ERROR, _REPAIR_CUTS),
+    "data-columns": (ERROR, _REPAIR_CUTS),
+    "data-orphan": (ERROR, _REPAIR),
+    "rows-count": (ERROR, _REPAIR_CUTS),
+    "rows-index": (ERROR, _REPAIR),
+    "rows-timestamp": (ERROR, _REPAIR_CUTS),
+    "values-not-finite": (WARNING, "Look at the sensor that gave NaN or infinity, or leave the episode out."),
+    # Cameras.
+    "image-undecodable": (ERROR, _REPAIR_CUTS),
+    "image-size": (ERROR, _REPAIR_CUTS),
+    "video-missing": (ERROR, _REPAIR_CUTS),
+    "video-unreadable": (ERROR, _REPAIR_CUTS),
+    "video-undecodable": (ERROR, _REPAIR_CUTS),
+    "video-size": (ERROR, _REPAIR_CUTS),
+    "video-grid": (ERROR, _REPAIR_CUTS),
+    "video-frames-missing": (ERROR, _REPAIR_CUTS),
+    "video-overlap": (ERROR, _REPAIR_CUTS),
+    "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
+    "video-orphan": (WARNING, _REPAIR),
+    "camera-frozen": (WARNING, "Look at these frames; leave the episode out if the camera hung."),
+    # What LeRobot 0.6 leaves when it is killed, by name.
+    "lerobot-killed-footerless-parquet": (ERROR, _REPAIR_CUTS),
+    "lerobot-killed-metadata-behind": (ERROR, _REPAIR_CUTS),
+    "lerobot-frames-dropped": (ERROR, _REPAIR_CUTS),
+    "lerobot-killed-image-folder": (WARNING, _REPAIR),
+    "lerobot-killed-temporary-video": (WARNING, _REPAIR),
+}
+"""Every code, with its severity and what to do about it. Codes are stable: scripts may rely on them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem.
+
+    Attributes:
+        code: a key of `CODES`.
+        place: the file or folder, relative to the dataset's root, with ``/``.
+        message: what is wrong, one sentence or two.
+        episode: the episode it is about, or None.
+        camera: the camera's feature key, or None.
+        first_frame: frame index in the episode where it begins, or None.
+        last_frame: the last frame it is about, or None.
+    """
+
+    code: str
+    place: str
+    message: str
+    episode: int | None = None
+    camera: str | None = None
+    first_frame: int | None = None
+    last_frame: int | None = None
+
+    @property
+    def severity(self) -> str:
+        """``error``, ``warning`` or ``note``."""
+        return CODES[self.code][0]
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        return CODES[self.code][1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; parts that do not apply are left out."""
+        out: dict[str, Any] = {"code": self.code, "severity": self.severity, "place": self.place}
+        optional = ("episode", "camera", "first_frame", "last_frame")
+        out |= {name: value for name in optional if (value := getattr(self, name)) is not None}
+        return out | {"message": self.message, "hint": self.hint}
+
+
+@dataclass
+class Report:
+    """The outcome of a check.
+
+    Attributes:
+        root: the dataset.
+        findings: in the order of `CODES`, then of place and episode.
+        episodes: episodes looked at.
+        frames: rows looked at.
+        video_frames: coded video frames read (decoded unless `fast`).
+        files: data and video files read.
+        fast: nothing was decoded.
+        seconds: how long it took.
+    """
+
+    root: Path
+    findings: list[Finding] = field(default_factory=list)
+    episodes: int = 0
+    frames: int = 0
+    video_frames: int = 0
+    files: int = 0
+    fast: bool = False
+    seconds: float = 0.0
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Add findings, keeping the order."""
+        order = {code: place for place, code in enumerate(CODES)}
+        self.findings.extend(findings)
+        self.findings.sort(key=lambda f: (order[f.code], f.place, f.episode or 0, f.first_frame or 0))
+
+    def count(self, severity: str) -> int:
+        """How many findings of a severity there are."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    @property
+    def ok(self) -> bool:
+        """No errors; warnings and notes are allowed."""
+        return self.count(ERROR) == 0
+
+    @property
+    def codes(self) -> set[str]:
+        """The codes that were found."""
+        return {finding.code for finding in self.findings}
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        names = ("episodes", "frames", "video_frames", "files", "fast")
+        return {
+            "root": str(self.root),
+            "ok": self.ok,
+            "errors": self.count(ERROR),
+            "warnings": self.count(WARNING),
+            **{name: getattr(self, name) for name in names},
+            "seconds": round(self.seconds, 3),
+            "findings": [finding.as_dict() for finding in self.findings],
+        }

@@ -1,0 +1,250 @@
+"""Reading what a dataset says about itself: info.json, tasks, and the rows of `meta/episodes`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..dataset import layout
+from ..dataset.episodes import episode_stats
+from ..dataset.info import DatasetInfo, read_info
+from ..dataset.layout import FileIndex
+from ..dataset.progress import Progress
+from ..dataset.stats import FeatureStats, aggregate, from_json
+from ..dataset.tables import read_tasks, table_errors
+from ..errors import DatasetError
+from .footer import is_footerless
+from .jobs import is_regular
+
+MAX_JSON_BYTES = 64 << 20
+"""Larger info.json or stats.json are not read: those of real datasets have kilobytes."""
+MAX_EPISODES = 10_000_000
+"""Files of `meta/episodes` with more rows are not read."""
+
+_INTEGERS = ("episode_index", "length", "data/chunk_index", "data/file_index")
+_RANGE = ("dataset_from_index", "dataset_to_index")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an episode's frames are.
+
+    Attributes:
+        index: number of the video file.
+        start_s: ``from_timestamp``.
+        end_s: ``to_timestamp``.
+    """
+
+    index: FileIndex
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """A row of `meta/episodes`, without the statistics.
+
+    Attributes:
+        episode: its index.
+        length: frames.
+        data: number of its data file.
+        first: ``dataset_from_index``.
+        end: ``dataset_to_index``.
+        tasks: its tasks.
+        videos: places by camera; cameras of which the row says nothing are left out.
+        file: the file that the row is in, relative to the root.
+        row: its place in that file.
+    """
+
+    episode: int
+    length: int
+    data: FileIndex
+    first: int
+    end: int
+    tasks: tuple[str, ...]
+    videos: dict[str, Place]
+    file: str
+    row: int
+
+
+@dataclass
+class EpisodesPart:
+    """What a file of `meta/episodes` holds.
+
+    Attributes:
+        rows: as far as they can be made sense of.
+        problem: the code of what is wrong with the file, or None.
+        message: what is wrong with it.
+    """
+
+    rows: list[EpisodeRow] = field(default_factory=list)
+    problem: str | None = None
+    message: str = ""
+
+
+def load_info(root: Path) -> DatasetInfo:
+    """info.json, from a file of a sane size.
+
+    Raises:
+        DatasetError: missing or not valid.
+    """
+    path = root / layout.INFO_PATH
+    load_json(path)
+    return read_info(root)
+
+
+def load_json(path: Path) -> Any:
+    """A JSON file of a sane size.
+
+    Raises:
+        DatasetError: missing, too large, or not JSON.
+    """
+    if not is_regular(path):
+        raise DatasetError(f"{path} is missing, or not a file.", path=path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise DatasetError(f"{path} has more than {MAX_JSON_BYTES >> 20} MB.", path=path)
+        return json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
+
+
+def load_stats(root: Path) -> dict[str, FeatureStats]:
+    """stats.json.
+
+    Raises:
+        DatasetError: missing or not valid.
+    """
+    path = root / layout.STATS_PATH
+    data = load_json(path)
+    try:
+        return from_json(data)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DatasetError(f"{path} holds no statistics: {error}", path=path) from error
+
+
+def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
+    """tasks.parquet, or what is wrong with it. A job."""
+    try:
+        return read_tasks(root)
+    except (DatasetError, OSError, ValueError, TypeError) as error:
+        return str(error)
+
+
+def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Progress) -> EpisodesPart:
+    """One file of `meta/episodes`, without the statistics. A job."""
+    if is_footerless(path):
+        return EpisodesPart(
+            [],
+            "lerobot-killed-footerless-parquet",
+            "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in finalize()).",
+        )
+    name = path.relative_to(root).as_posix()
+    try:
+        with table_errors(path), pq.ParquetFile(path) as file:
+            if file.metadata.num_rows > MAX_EPISODES:
+                return EpisodesPart(
+                    [], "episodes-unreadable", f"It claims {file.metadata.num_rows} episodes."
+                )
+            columns = set(file.schema_arrow.names)
+            missing = sorted({*_INTEGERS, *_RANGE, "tasks"} - columns)
+            if missing:
+                return EpisodesPart([], "episodes-columns", f"It lacks the columns {', '.join(missing)}.")
+            wanted = [n for n in file.schema_arrow.names if not n.startswith(("stats/", "meta/"))]
+            rows: list[EpisodeRow] = []
+            for batch in file.iter_batches(batch_size=4096, columns=wanted, use_threads=False):
+                rows += _rows(batch, videos, name, len(rows))
+    except (DatasetError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return EpisodesPart([], "episodes-unreadable", f"It cannot be read: {error}")
+    return EpisodesPart(rows)
+
+
+def _rows(batch: pa.RecordBatch, videos: tuple[str, ...], name: str, at: int) -> Iterator[EpisodeRow]:
+    for number, row in enumerate(batch.to_pylist(), at):
+        places = {}
+        for key in videos:
+            names = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+            parts: list[Any] = [row.get(f"videos/{key}/{part}") for part in names]
+            if None not in parts:
+                index = FileIndex(int(parts[0]), int(parts[1]))
+                places[key] = Place(index, float(parts[2]), float(parts[3]))
+        yield EpisodeRow(
+            int(row["episode_index"]),
+            int(row["length"]),
+            FileIndex(int(row["data/chunk_index"]), int(row["data/file_index"])),
+            int(row["dataset_from_index"]),
+            int(row["dataset_to_index"]),
+            tuple(str(task) for task in row["tasks"] or ()),
+            places,
+            name,
+            number,
+        )
+
+
+def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, FeatureStats]]:
+    """The statistics of some episodes, from the row groups that hold them; missing ones are left out."""
+    found: dict[int, dict[str, FeatureStats]] = {}
+    by_file: dict[str, dict[int, int]] = {}
+    for row in rows:
+        by_file.setdefault(row.file, {})[row.row] = row.episode
+    for name, wanted in by_file.items():
+        path = root / name
+        with table_errors(path), pq.ParquetFile(path) as file:
+            columns = [n for n in file.schema_arrow.names if n.startswith("stats/")]
+            first = 0
+            for number in range(file.num_row_groups):
+                end = first + file.metadata.row_group(number).num_rows
+                inside = [at for at in wanted if first <= at < end]
+                if columns and inside:
+                    # The reader takes a name as the beginning of a path, hence the selection.
+                    table = file.read_row_group(number, columns=columns, use_threads=False).select(columns)
+                    chosen = table.take(pa.array([at - first for at in inside]))
+                    for at, stats in zip(inside, episode_stats(chosen), strict=True):
+                        found[wanted[at]] = {key: _arrays(value) for key, value in stats.items()}
+                first = end
+    return found
+
+
+def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
+    """Statistics as float arrays; what is no number becomes NaN, which equals nothing."""
+    out = {}
+    for name, value in stats.items():
+        try:
+            out[name] = np.array(value.tolist(), np.float64)
+        except (ValueError, TypeError):
+            out[name] = np.full(1, np.nan)
+    return out
+
+
+def total_stats_job(
+    root: Path, names: list[str], counts: list[int], progress: Progress
+) -> dict[str, FeatureStats]:
+    """The statistics in files of `meta/episodes`, merged. A job.
+
+    Args:
+        names: the files, relative to the root.
+        counts: how many rows of each count.
+    """
+    parts = []
+    for done, (name, count) in enumerate(zip(names, counts, strict=True)):
+        path = root / name
+        with table_errors(path), pq.ParquetFile(path) as file:
+            columns = [n for n in file.schema_arrow.names if n.startswith("stats/")]
+            for batch in file.iter_batches(batch_size=1000, columns=columns or None, use_threads=False):
+                table = pa.Table.from_batches([batch]).slice(0, count)
+                if table.num_rows and columns:
+                    parts.append(aggregate(list(episode_stats(table.select(columns)))))
+                count -= table.num_rows
+        progress.update(done + 1)
+    return aggregate(parts)

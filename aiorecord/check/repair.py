@@ -1,0 +1,387 @@
+"""Repairing a dataset: what is whole stays or is put in order again, everything else is moved aside.
+
+The same rules as recovery: an interrupted packing (or repair) is rolled forward, what an interrupted commit
+left is rolled back as long as staging can make it again. What is left of the damage is cut out: all new files
+are prepared in the pack folder and published by its journal, so that a repair can be killed anywhere and run
+again. Nothing that cannot be rebuilt is deleted: every file that is replaced or dropped is linked or moved
+into ``.aiorecord-aside-<n>`` first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import storage
+from ..capture.staging import STAGING_FOLDER, Staging
+from ..dataset import layout
+from ..dataset.episodes import episodes_schema
+from ..dataset.files import link_or_copy, remove_temporaries
+from ..dataset.info import DatasetInfo
+from ..dataset.layout import FileIndex, parse_index
+from ..dataset.lock import DatasetLock
+from ..dataset.pack_journal import ASIDE, PACK_FOLDER, Journal, begin, decide, roll_forward
+from ..dataset.rollback import rollback
+from ..dataset.tables import data_schema
+from ..dataset.workers import WorkerPool
+from ..errors import DatasetError
+from .dataset import Check, Checked, ProgressCallback, default_workers
+from .findings import Report
+from .footer import is_footerless
+from .jobs import Job, is_regular, run_jobs
+from .metadata import EpisodeRow, episodes_job
+from .plan import Candidate, judge_rows, kept_episodes, name_tasks
+from .repair_videos import VideoRepair
+from .rewrite import Kept, recover_job, write_data_job, write_metadata_job
+from .rows import RowsPart, rows_job
+from .tree import IMAGES_FOLDER, asides, lerobot_temporaries, parquet_files
+
+
+@dataclass
+class RepairResult:
+    """What a repair did.
+
+    Attributes:
+        before: the check before it.
+        after: the check after it.
+        actions: what was done, one sentence each; empty when there was nothing to do.
+        lost: episodes that could not be kept, and why.
+        aside: where the files are that are not part of the dataset any more, None if there are none.
+    """
+
+    before: Report
+    after: Report
+    actions: list[str] = field(default_factory=list)
+    lost: dict[int, str] = field(default_factory=dict)
+    aside: Path | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "actions": self.actions,
+            "lost_episodes": {str(episode): why for episode, why in self.lost.items()},
+            "aside": None if self.aside is None else str(self.aside),
+            "before": self.before.as_dict(),
+            "after": self.after.as_dict(),
+        }
+
+
+def repair_dataset(
+    root: Path, *, workers: int | None = None, progress: ProgressCallback | None = None
+) -> RepairResult:
+    """Check a dataset, repair what is safe to repair, and check it again. Blocking.
+
+    Can be killed at any point and run again. Run on a dataset without errors it changes nothing.
+
+    Args:
+        root: the dataset's root folder.
+        workers: processes, default one for each processor.
+        progress: see `check_dataset`.
+
+    Raises:
+        ConfigError: `workers` is not positive.
+        DatasetError: it cannot be repaired in place: a folder of it is a link to elsewhere, or what an
+            interrupted repair decided cannot be read.
+        DatasetLockedError: it is being recorded into.
+        StorageError: the disk refused.
+    """
+    _refuse_links(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder.", path=root)
+    width = default_workers() if workers is None else workers
+    pool = WorkerPool(width, name="aiorecord-check")
+    try:
+        with DatasetLock(root):
+            return _Repair(root, pool, width, progress).run()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _refuse_links(root: Path) -> None:
+    names = ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER, layout.EPISODES_FOLDER)
+    for name in (*names, STAGING_FOLDER, PACK_FOLDER):
+        if (root / name).is_symlink():
+            raise DatasetError(
+                f"{root / name} is a link to another place. Repair the dataset there, or a copy of it.",
+                path=root / name,
+            )
+
+
+class _Repair:
+    def __init__(self, root: Path, pool: WorkerPool, width: int, progress: ProgressCallback | None) -> None:
+        self._root, self._pool, self._width, self._progress = root, pool, width, progress
+        number = len(asides(root)) + 1
+        while (root / f"{ASIDE}{number}").exists():
+            number += 1
+        self._aside = root / f"{ASIDE}{number}"
+        self._actions: list[str] = []
+        self._lost: dict[int, str] = {}
+
+    def run(self) -> RepairResult:
+        if roll_forward(self._root):
+            self._actions.append("Finished a packing or repair that had been interrupted.")
+        checked = self._check()
+        before = checked.report
+        if self._roll_back(checked):
+            checked = self._check()
+        if checked.info is not None and not checked.report.ok:
+            self._rebuild(checked, checked.info)
+            checked = self._check()
+        if checked.info is not None and self._clear_away(checked):
+            checked = self._check()
+        return RepairResult(
+            before, checked.report, self._actions, self._lost, self._aside if self._aside.exists() else None
+        )
+
+    def _check(self) -> Checked:
+        return Check(self._root, self._pool, self._width, progress=self._progress, holding_lock=True).run()
+
+    def _run(self, what: str, jobs: list[Job]) -> dict[Path, Any]:
+        """Run jobs; results by path, None for a job that did not end well."""
+
+        def tell(done: int, total: int) -> None:
+            if self._progress is not None:
+                self._progress(what, done, total)
+
+        return {o.job.path: o.value for o in run_jobs(self._pool, jobs, tell, width=self._width)}
+
+    def _roll_back(self, checked: Checked) -> bool:
+        """Undo what an interrupted commit of aiorecord left; staging still has those episodes."""
+        crashes = {"reader-crashed", "reader-stalled", "not-a-file"}
+        if checked.info is None or not Staging(self._root).episode_paths() or checked.report.codes & crashes:
+            return False
+        try:
+            changed = rollback(self._root, checked.info)
+        except DatasetError:
+            return False  # more is damaged than a commit can leave; the rebuild sees to it
+        if changed:
+            self._actions.append(
+                f"Rolled back an interrupted commit ({len(changed)} files); its episode is in staging: run "
+                "`aiorecord recover`."
+            )
+        return bool(changed)
+
+    # What is whole
+
+    def _rebuild(self, checked: Checked, info: DatasetInfo) -> None:
+        folder = begin(self._root)
+        rows = {row.episode: row for part in checked.parts.values() for row in part.rows}
+        trusted = set(rows)
+        for episode, row in self._recovered_rows(checked, info, folder).items():
+            rows.setdefault(episode, row)
+        candidates = self._candidates(checked, info, folder, rows, trusted)
+        judge_rows(candidates)
+        videos = VideoRepair(checked, info, Check(self._root, self._pool, self._width), self._run)
+        for key in checked.video_keys:
+            videos.place(key, candidates)
+        new_videos = videos.straighten(folder, candidates)
+        if new_videos:
+            self._actions.append(f"Copied {len(new_videos)} videos without their frames off the grid.")
+        tasks, nameless = name_tasks(candidates, checked.tasks)
+        kept = kept_episodes(candidates, {number: name for name, number in tasks.items()})
+        for candidate in candidates:
+            if candidate.problem is not None:
+                self._lost.setdefault(candidate.run.episode, candidate.problem)
+        present = {candidate.run.episode for candidate in candidates}
+        for episode in rows:
+            if episode not in present:
+                self._lost[episode] = "its rows cannot be read, or are not there"
+        for candidate in candidates:
+            if candidate.problem is None:
+                self._lost.pop(candidate.run.episode, None)
+        if nameless:
+            self._actions.append(f"The names of {len(nameless)} tasks are lost; they got names that say so.")
+        self._publish(checked, info, folder, kept, tasks, new_videos)
+        self._actions.append(
+            f"Put the dataset together again: {len(kept)} episodes, {sum(k.length for k in kept)} frames"
+            + (f"; {len(self._lost)} episodes could not be kept." if self._lost else ".")
+        )
+
+    def _recovered_rows(self, checked: Checked, info: DatasetInfo, folder: Path) -> dict[int, EpisodeRow]:
+        """Rows of `meta/episodes` files without footer. Where things are is safe to take from them."""
+        schema = episodes_schema(info.features)
+        jobs = [
+            Job(path, recover_job, (path, folder / "recovered" / f"episodes-{number}.parquet", schema))
+            for number, (path, part) in enumerate(checked.parts.items())
+            if part.problem == "lerobot-killed-footerless-parquet"
+        ]
+        whole = [path for path, rows in self._run("metadata without footer", jobs).items() if rows]
+        copies = {job.path: job.arguments[1] for job in jobs if job.path in whole}
+        keys = tuple(checked.video_keys)
+        parts = self._run(
+            "metadata", [Job(copy, episodes_job, (self._root, copy, keys)) for copy in copies.values()]
+        )
+        return {row.episode: row for part in parts.values() if part is not None for row in part.rows}
+
+    def _candidates(
+        self,
+        checked: Checked,
+        info: DatasetInfo,
+        folder: Path,
+        rows: dict[int, EpisodeRow],
+        trusted: set[int],
+    ) -> list[Candidate]:
+        """Every run of rows that can be read, in the order of the files."""
+        schema = data_schema(info.features)
+        jobs = [
+            Job(path, recover_job, (path, folder / "recovered" / f"data-{number}.parquet", schema))
+            for number, path in enumerate(checked.data)
+            if is_footerless(path)
+        ]
+        recovered = self._run("rows without footer", jobs)
+        copies = {job.path: job.arguments[1] for job in jobs if recovered.get(job.path)}
+        looked = self._run(
+            "rows",
+            [
+                Job(copy, rows_job, (self._root, copy, info.features, info.fps, [], False))
+                for copy in copies.values()
+            ],
+        )
+        if copies:
+            count = sum(recovered[path] for path in copies)
+            self._actions.append(f"Recovered {count} rows from {len(copies)} Parquet files without footer.")
+        found: list[Candidate] = []
+        for path, part in checked.data.items():
+            source = copies.get(path, path)
+            seen: RowsPart | None = looked.get(source) if path in copies else part
+            index = parse_index(f"{path.parent.name}/{path.name}")
+            if seen is None or not seen.readable or index is None:
+                continue
+            for number, run in enumerate(seen.runs):
+                row = rows.get(run.episode)
+                candidate = Candidate(
+                    run,
+                    source,
+                    index,
+                    seen.stats.get(number, {}),
+                    row,
+                    run.episode in trusted and row is not None,
+                )
+                if number in seen.bad_images:
+                    candidate.problem = "an image of it cannot be used"
+                elif row is not None and row.data != index and row.data in _numbers(checked.data):
+                    candidate.problem = "its rows are in another file than meta/episodes says"
+                found.append(candidate)
+        return found
+
+    # Putting it on disk
+
+    def _publish(
+        self,
+        checked: Checked,
+        info: DatasetInfo,
+        folder: Path,
+        kept: list[Kept],
+        tasks: dict[str, int],
+        new_videos: dict[str, str],
+    ) -> None:
+        """Prepare every new file, then let the journal put them in place."""
+        journal = Journal(os.urandom(4).hex())
+        by_source: dict[Path, list[Kept]] = defaultdict(list)
+        for episode in kept:
+            by_source[episode.source].append(episode)
+        jobs: list[Job] = []
+        untouched: set[Path] = set()
+        for source, episodes in by_source.items():
+            path = self._root / layout.data_path(episodes[0].data)
+            target = folder / layout.data_path(episodes[0].data)
+            part = checked.data.get(path)
+            if source == path and part is not None and _is_as_it_was(part, episodes):
+                untouched.add(path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(path, target)
+            else:
+                jobs.append(Job(target, write_data_job, (target, info.features, episodes), len(kept)))
+        arguments = (self._root, folder, info.features, info.fps, kept, tasks)
+        jobs.append(Job(folder, write_metadata_job, arguments, len(kept) or 1))
+        for outcome in run_jobs(self._pool, jobs, width=self._width):
+            if outcome.code is not None:
+                raise DatasetError(
+                    f"{self._root}: the repaired files could not be written, nothing was changed: "
+                    f"{outcome.message}",
+                    path=self._root,
+                )
+        (folder / layout.DATA_FOLDER).mkdir(exist_ok=True)
+        (folder / "episodes").mkdir(exist_ok=True)
+        info.total_episodes, info.total_tasks = len(kept), len(tasks)
+        info.total_frames = sum(episode.length for episode in kept)
+        info.splits = {"train": f"0:{len(kept)}"}
+        storage.write_json(folder / layout.INFO_PATH, info.as_dict())
+
+        old = [path for path in parquet_files(self._root / layout.DATA_FOLDER) if path not in untouched]
+        old += parquet_files(self._root / layout.EPISODES_FOLDER)
+        old += [self._root / name for name in (layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH)]
+        old += [self._root / name for name in new_videos.values()]
+        if self._link_aside(path for path in old if is_regular(path)):
+            journal.moves["aside"] = self._aside.name
+        journal.moves |= new_videos
+        for name in (layout.STATS_PATH, layout.TASKS_PATH, layout.INFO_PATH):
+            if (folder / name).exists():
+                journal.moves[name] = name
+            elif (self._root / name).exists():
+                journal.removed.append(name)
+        journal.folders |= {layout.DATA_FOLDER: layout.DATA_FOLDER, "episodes": layout.EPISODES_FOLDER}
+        for path in [folder, *folder.rglob("*")]:
+            if path.is_dir():
+                storage.fsync_folder(path)
+        decide(self._root, journal)
+        roll_forward(self._root)
+
+    def _link_aside(self, paths: Iterable[Path]) -> bool:
+        """Give files a second name in what will become the aside folder; whether there was any."""
+        any_linked = False
+        for path in paths:
+            target = self._root / PACK_FOLDER / "aside" / path.relative_to(self._root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, target)
+            any_linked = True
+        return any_linked
+
+    def _clear_away(self, checked: Checked) -> bool:
+        """Remove half-written files, and move aside what no reader of the dataset looks at."""
+        places = [f.place for f in checked.report.findings if f.code == "video-orphan"]
+        moved = [self._root / place for place in places]
+        moved += lerobot_temporaries(self._root)
+        moved += [self._root / f.place for f in checked.report.findings if f.code == "not-a-file"]
+        if "lerobot-killed-image-folder" in checked.report.codes:
+            moved.append(self._root / IMAGES_FOLDER)
+        gone = remove_temporaries(self._root) if "temporary-file" in checked.report.codes else []
+        if gone:
+            self._actions.append(f"Removed {len(gone)} half-written files.")
+        count = sum(self._move_aside(path) for path in moved)
+        if count:
+            self._actions.append(f"Moved {count} files and folders aside that belong to no episode.")
+        return bool(gone or count)
+
+    def _move_aside(self, path: Path) -> bool:
+        relative = path.relative_to(self._root)
+        if any((self._root / parent).is_symlink() for parent in relative.parents if parent != Path()):
+            return False  # it lies outside of the dataset
+        target = self._aside / relative
+        with storage.storage_errors(path, "move aside"):
+            storage.make_folder(target.parent)
+            if target.exists() or not os.path.lexists(path):
+                return False
+            os.rename(path, target)
+            storage.fsync_folder(target.parent)
+            storage.fsync_folder(path.parent)
+        return True
+
+
+def _numbers(paths: Iterable[Path]) -> set[FileIndex]:
+    found = (parse_index(f"{path.parent.name}/{path.name}") for path in paths)
+    return {index for index in found if index is not None}
+
+
+def _is_as_it_was(part: RowsPart, episodes: list[Kept]) -> bool:
+    """Whether a data file holds exactly these episodes, numbered like this."""
+    if not part.readable or len(part.runs) != len(episodes):
+        return False
+    return all(
+        run.counted and (run.episode, run.first, run.row, run.length) == (k.episode, k.first, k.row, k.length)
+        for run, k in zip(part.runs, episodes, strict=True)
+    )

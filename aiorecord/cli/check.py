@@ -1,0 +1,140 @@
+"""`aiorecord check`: verify a dataset deeply, and repair what is safe to repair."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ..check.dataset import ProgressCallback, check_dataset
+from ..check.findings import ERROR, NOTE, WARNING, Finding, Report
+from ..check.repair import RepairResult, repair_dataset
+from ..errors import AiorecordError
+
+EXAMPLES = """examples:
+  aiorecord check data/pick-cube              # every row, every frame, every statistic
+  aiorecord check data/pick-cube --fast       # without decoding
+  aiorecord check data/pick-cube --repair     # keep what is whole, move the rest aside
+  aiorecord check data/pick-cube --json | jq '.findings[].code'
+
+exit codes: 0 no errors (there may be warnings), 1 errors, 2 wrong usage."""
+
+_SHOWN = 10
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        "aiorecord check",
+        description="Verify a LeRobotDataset v3.0, whoever wrote it: info against metadata against rows "
+        "against video frames, timestamps, statistics, leftovers, frozen cameras. Only reads, "
+        "unless told to repair.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("root", type=Path, help="the dataset's folder")
+    parser.add_argument("--fast", action="store_true", help="do not decode videos and images")
+    parser.add_argument(
+        "--repair", action="store_true", help="repair what is safe; nothing is lost, see above"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, default=None, help="processes, default one per processor"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    arguments = parser.parse_args(argv)
+    if arguments.fast and arguments.repair:
+        parser.error("--repair has to decode, it cannot be --fast")
+    root = arguments.root.expanduser().absolute()
+    if not root.is_dir():
+        parser.error(f"{root} is not a folder")
+    try:
+        with _progress() as progress:
+            if arguments.repair:
+                result = repair_dataset(root, workers=arguments.workers, progress=progress)
+                report, text, data = result.after, _repair_text(result), result.as_dict()
+            else:
+                report = check_dataset(
+                    root, fast=arguments.fast, workers=arguments.workers, progress=progress
+                )
+                text, data = report_text(report), report.as_dict()
+    except AiorecordError as error:
+        print(f"aiorecord: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped. A repair that was under way is finished by the next one.", file=sys.stderr)
+        return 130
+    print(json.dumps(data, indent=2, ensure_ascii=False) if arguments.json else text)
+    return 0 if report.ok else 1
+
+
+def report_text(report: Report) -> str:
+    """A report for people: findings by kind, the worst first, and a last line that sums up."""
+    lines: list[str] = []
+    for severity in (ERROR, WARNING, NOTE):
+        codes = dict.fromkeys(f.code for f in report.findings if f.severity == severity)
+        for code in codes:
+            found = [finding for finding in report.findings if finding.code == code]
+            lines.append(f"{severity.upper()} {code}" + (f" ({len(found)})" if len(found) > 1 else ""))
+            lines += [f"  {_line(finding)}" for finding in found[:_SHOWN]]
+            if len(found) > _SHOWN:
+                lines.append(f"  ... and {len(found) - _SHOWN} more (--json lists all)")
+            hint = found[0].hint.replace("ROOT", str(report.root))
+            lines.append(f"  → {hint}")
+    errors, warnings = report.count(ERROR), report.count(WARNING)
+    verdict = "ok" if report.ok else f"{errors} errors"
+    looked = f"{report.episodes} episodes, {report.frames} rows, {report.video_frames} video frames"
+    how = "read, not decoded" if report.fast else "decoded"
+    lines.append(f"{report.root}: {verdict}, {warnings} warnings ({looked} {how}, {report.seconds:.1f} s)")
+    return "\n".join(lines)
+
+
+def _repair_text(result: RepairResult) -> str:
+    lines = ["Before:", report_text(result.before), "", "Repair:"]
+    lines += [f"  {action}" for action in result.actions] or ["  nothing to do"]
+    lines += [f"  episode {episode} could not be kept: {why}" for episode, why in result.lost.items()]
+    if result.aside is not None:
+        lines.append(f"  what is not part of the dataset any more is in {result.aside}")
+    return "\n".join([*lines, "", "After:", report_text(result.after)])
+
+
+def _line(finding: Finding) -> str:
+    parts = [finding.place]
+    if finding.episode is not None:
+        parts.append(f"episode {finding.episode}")
+    if finding.camera is not None:
+        parts.append(finding.camera)
+    if finding.first_frame is not None and finding.last_frame is not None:
+        parts.append(f"frames {finding.first_frame} to {finding.last_frame}")
+    elif finding.first_frame is not None:
+        parts.append(f"frame {finding.first_frame}")
+    return f"{', '.join(parts)}: {finding.message}"
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+@contextmanager
+def _progress() -> Iterator[ProgressCallback | None]:
+    """A progress bar on a terminal's stderr, none elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("starting", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            progress.update(bar, description=what, completed=done, total=total)
+
+        yield show

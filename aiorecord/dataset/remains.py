@@ -1,0 +1,47 @@
+"""What is in an episode folder whose manifest cannot be read, in words: enough to decide about it by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+
+from ..capture.raw import raw_indices
+from ..capture.reader import opened_capture, packets_of
+from ..capture.rows import count_rows
+from ..capture.staging import EpisodeFolder, check_plain_files
+from ..errors import StorageError
+
+
+def describe(path: Path) -> str:
+    """The rows and frames that a folder holds, by its files. Only reads; follows no link.
+
+    Args:
+        path: the episode folder.
+
+    Returns:
+        A phrase such as ``"300 rows; front.mkv: 299 frames"``.
+    """
+    try:
+        check_plain_files(path)
+        files = sorted(path.iterdir())
+    except (OSError, ValueError) as error:
+        return str(error)
+    found = [text for file in files if (text := _describe(file))]
+    return "; ".join(found) or "nothing else is in it"
+
+
+def _describe(file: Path) -> str:
+    try:
+        if file.name == EpisodeFolder.ROWS:
+            return f"{count_rows(file)} rows"
+        if file.suffix == ".mkv":
+            with opened_capture(file) as opened:
+                frames = 0 if opened is None else sum(1 for _ in packets_of(*opened))
+        elif file.suffix in (".raw", ".spill"):
+            frames = sum(1 for _ in raw_indices(file))
+        else:
+            return ""
+    except (StorageError, av.FFmpegError) as error:
+        return f"{file.name}: {error}"
+    return f"{file.name}: {frames} frames"

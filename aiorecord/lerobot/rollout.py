@@ -1,0 +1,41 @@
+"""lerobot's own rollout script, unmodified, on aiorecord's writer.
+
+::
+
+    python -m aiorecord.lerobot.rollout --strategy.type=episodic --policy.path=... --robot.type=...
+
+Takes the flags of `lerobot-rollout`, and those of `aiorecord.lerobot.record.SavingFlags`. Episodes are saved
+behind the robot.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from .record import run_script
+
+
+def run(argv: Sequence[str]) -> int:
+    """Roll out a policy as a command line says.
+
+    Args:
+        argv: arguments without the program's name.
+
+    Returns:
+        The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot.
+
+    Raises:
+        SystemExit: the flags are wrong, or help was asked for.
+        Exception: what lerobot's script raises.
+    """
+    return run_script("lerobot-rollout", "lerobot.scripts.lerobot_rollout", "lerobot.rollout.context", argv)
+
+
+def main() -> int:
+    """`run` with this process's arguments."""
+    return run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

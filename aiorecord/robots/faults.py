@@ -1,0 +1,217 @@
+"""Robots and teleoperators that fail on schedule, to see what a recording program makes of it.
+
+    robot = FaultyRobot(SimRobot(), [Fault("front", "none", at=30, calls=15), Fault("robot", "hang", at=90)])
+
+On the command line: ``--robot.faults='[{source: front, kind: none, at: 30, calls: 15}]'``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError, SourceError
+from .base import Features, Robot, Teleoperator, Values
+from .policy import short
+
+CALL_KINDS = ("raise", "hang", "disconnect", "returns_none")
+VALUE_KINDS = ("none", "missing", "shape", "dtype", "nan", "repeat")
+SOURCES = {"robot": "get_observation", "robot.send_action": "send_action", "teleop": "get_action"}
+
+
+@dataclass
+class Fault:
+    """A failure that begins at one call and lasts for some.
+
+    Attributes:
+        source: ``robot``, ``robot.send_action`` or ``teleop`` for the whole call; else what an observation or
+            action holds: ``front`` or ``observation.images.front``, ``observation.state``, ``action``.
+        kind: of a call: ``raise``; ``hang`` (it returns when it is cancelled); ``disconnect`` (it raises
+            until the device was connected anew, which fails ``calls`` times); ``returns_none``. Of a value:
+            ``none``, ``missing``, ``shape``, ``dtype``, ``nan``, or ``repeat`` (the value before, again).
+        at: number of the call it begins with, from 0, since the program began.
+        calls: how many calls it lasts.
+
+    Raises:
+        ConfigError: there is no such kind, or a number that cannot be.
+    """
+
+    source: str = "robot"
+    kind: str = "raise"
+    at: int = 0
+    calls: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        kinds = CALL_KINDS if self.source in SOURCES else VALUE_KINDS
+        if self.kind not in kinds:
+            raise ConfigError(
+                f"A fault of {self.source!r} is one of {', '.join(kinds)}, not {self.kind!r}.",
+                option="faults",
+            )
+        if self.at < 0 or self.calls < 1:
+            raise ConfigError("A fault begins at call 0 or later and lasts 1 or more.", option="faults")
+
+
+class _Faulty[D: Robot | Teleoperator]:
+    """What `FaultyRobot` and `FaultyTeleoperator` share."""
+
+    def __init__(self, inner: D, faults: Sequence[Fault], sources: Sequence[str]) -> None:
+        self.inner = inner
+        for fault in faults:
+            if fault.source in SOURCES and fault.source not in sources:
+                raise ConfigError(
+                    f"This device has no {fault.source!r}; it has {', '.join(sources)}.", option="faults"
+                )
+        self._faults = list(faults)
+        self._calls = dict.fromkeys(sources, 0)
+        self._before: Values = {}
+        self._unplugged: Fault | None = None
+        self._refusals = 0
+
+    @property
+    def name(self) -> str:
+        """The device's own."""
+        return self.inner.name
+
+    @property
+    def is_connected(self) -> bool:
+        """The device's own word."""
+        return self.inner.is_connected
+
+    @property
+    def action_features(self) -> Features:
+        """The device's own."""
+        return self.inner.action_features
+
+    async def connect(self) -> None:
+        """Connect the device.
+
+        Raises:
+            SourceError: it is unplugged.
+        """
+        if self._unplugged is not None and self._refusals > 0:
+            self._refusals -= 1
+            raise self._error(self._unplugged.source, "connect")
+        self._unplugged = None
+        await self.inner.connect()
+
+    async def disconnect(self) -> None:
+        """Disconnect the device."""
+        await self.inner.disconnect()
+
+    def _error(self, source: str, call: str) -> SourceError:
+        return SourceError(f"{call}() fails on schedule.", source=source, call=call)
+
+    async def _begin(self, source: str) -> tuple[int, bool]:
+        """Count a call and let it fail if it should; gives its number, and True if it must return None."""
+        number = self._calls[source]
+        self._calls[source] += 1
+        if self._unplugged is not None:
+            raise self._error(source, SOURCES[source])
+        for fault in self._faults:
+            if fault.source != source or not fault.at <= number < fault.at + fault.calls:
+                continue
+            if fault.kind == "disconnect":
+                self._faults.remove(fault)
+                self._unplugged, self._refusals = fault, fault.calls
+                raise self._error(source, SOURCES[source])
+            if fault.kind == "raise":
+                raise self._error(source, SOURCES[source])
+            if fault.kind == "hang":
+                await asyncio.get_running_loop().create_future()
+            return number, True
+        return number, False
+
+    def _spoil(self, number: int, values: Values) -> Values:
+        result = dict(values)
+        for fault in self._faults:
+            if fault.source in SOURCES or not fault.at <= number < fault.at + fault.calls:
+                continue
+            for key in values:
+                if fault.source in (key, short(key)):
+                    _spoil_one(fault.kind, key, result, self._before)
+        self._before = values
+        return result
+
+
+class FaultyRobot(_Faulty[Robot]):
+    """A robot that fails on schedule.
+
+    Args:
+        inner: the robot.
+        faults: what fails, and when.
+
+    Raises:
+        ConfigError: a fault that this device cannot have.
+    """
+
+    def __init__(self, inner: Robot, faults: Sequence[Fault]) -> None:
+        super().__init__(inner, faults, ("robot", "robot.send_action"))
+
+    @property
+    def observation_features(self) -> Features:
+        """The device's own."""
+        return self.inner.observation_features
+
+    async def get_observation(self) -> Any:
+        """The device's observation, or what is left of it.
+
+        Raises:
+            SourceError: on schedule.
+        """
+        number, is_none = await self._begin("robot")
+        return None if is_none else self._spoil(number, await self.inner.get_observation())
+
+    async def send_action(self, action: Values) -> Any:
+        """Send an action, or fail to.
+
+        Raises:
+            SourceError: on schedule.
+        """
+        _, is_none = await self._begin("robot.send_action")
+        return None if is_none else await self.inner.send_action(action)
+
+
+class FaultyTeleoperator(_Faulty[Teleoperator]):
+    """A teleoperator that fails on schedule.
+
+    Args:
+        inner: the teleoperator.
+        faults: what fails, and when.
+
+    Raises:
+        ConfigError: a fault that this device cannot have.
+    """
+
+    def __init__(self, inner: Teleoperator, faults: Sequence[Fault]) -> None:
+        super().__init__(inner, faults, ("teleop",))
+
+    async def get_action(self) -> Any:
+        """The device's action, or what is left of it.
+
+        Raises:
+            SourceError: on schedule.
+        """
+        number, is_none = await self._begin("teleop")
+        return None if is_none else self._spoil(number, await self.inner.get_action())
+
+
+def _spoil_one(kind: str, key: str, values: Values, before: Values) -> None:
+    value = np.asarray(values[key])
+    if kind == "none":
+        values[key] = None
+    elif kind == "missing":
+        del values[key]
+    elif kind == "shape":
+        values[key] = value[..., :1][:1]
+    elif kind == "dtype":
+        values[key] = value.astype(np.complex128)
+    elif kind == "nan":
+        values[key] = np.full(value.shape, np.nan, np.float32)
+    else:
+        values[key] = before.get(key, values[key])

@@ -1,0 +1,457 @@
+"""Robots and teleoperators whose failures cost ticks, not takes.
+
+A guard stands in front of a device and implements the same protocol. What fails is tried again, then its last
+good value stands in, counted and named in `held`, for a limited time; after that `SourceLostError` is raised,
+upon which a `Session` ends the episode, keeps it and connects the device again. See `SourcePolicy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ..clock import NS_PER_S, Clock, SystemClock, sleep_until
+from ..errors import SourceError, SourceLostError
+from ..features import Schema
+from .base import Features, Robot, Teleoperator, Values
+from .line import BUSY, Line, bounded
+from .measured import gives_new_images
+from .parts import Parts
+from .policy import SourcePolicy, SourceStatus, short
+
+OBSERVE, SEND, ASK = "robot", "robot.send_action", "teleop"
+RELEASE_S = 10.0
+"""Seconds of real time that a device has to disconnect, before it is left to itself."""
+
+SAY_AGAIN_S = 5.0
+"""A source that fails again and again is spoken of this often."""
+
+MAX_TEXT = 200
+"""Characters kept of what a driver says."""
+
+
+class _Source:
+    """What happened to one source."""
+
+    def __init__(self, name: str, hold_s: float) -> None:
+        self.name = name
+        self.hold_ns = round(hold_s * NS_PER_S)
+        self.errors = self.retries = self.held = self.lost = 0
+        self.last_error: str | None = None
+        self.since_ns: int | None = None
+        self.was_well = False
+        self.is_lost = False
+        self.said_ns: int | None = None
+        self.is_told = False
+
+    def status(self, now_ns: int, reconnects: int) -> SourceStatus:
+        held_s = None if self.since_ns is None else (now_ns - self.since_ns) / NS_PER_S
+        return SourceStatus(
+            self.name,
+            self.errors,
+            self.retries,
+            self.held,
+            self.lost,
+            reconnects,
+            held_s,
+            self.last_error,
+        )
+
+
+class _Guarded[D: Robot | Teleoperator]:
+    """What `GuardedRobot` and `GuardedTeleoperator` share."""
+
+    def __init__(
+        self, inner: D, name: str, policy: SourcePolicy | None, clock: Clock | None, fps: float
+    ) -> None:
+        self.inner = inner
+        self.policy = policy = policy or SourcePolicy()
+        self.on_change: Callable[[str], None] = lambda message: None
+        """Called with a line for the operator when a source fails, is lost, or is back."""
+        self.held: frozenset[str] = frozenset()
+        """Sources for which the last good value stood in at the latest call of each method."""
+        self.reconnects = 0
+        self._name = name
+        self._clock = clock or SystemClock()
+        self._owns_clock = clock is None
+        self._budget_s = 0.5 / fps
+        self._line = Line(name, policy.call_timeout_s)
+        self._sources: dict[str, _Source] = {}
+
+    @property
+    def name(self) -> str:
+        """The device's own."""
+        return self.inner.name
+
+    @property
+    def is_connected(self) -> bool:
+        """The device's own word."""
+        return self.inner.is_connected
+
+    @property
+    def action_features(self) -> Features:
+        """The device's own."""
+        return self.inner.action_features
+
+    @property
+    def is_lost(self) -> bool:
+        """A source was held for too long and has not been well since."""
+        return any(source.is_lost for source in self._sources.values())
+
+    @property
+    def is_well(self) -> bool:
+        """Every source was well when it was last asked."""
+        return all(source.since_ns is None for source in self._sources.values())
+
+    @property
+    def never_came(self) -> bool:
+        """A lost source has never been well: a cable that was never plugged in, or a wrong setting."""
+        return any(source.is_lost and not source.was_well for source in self._sources.values())
+
+    def status(self) -> list[SourceStatus]:
+        """What happened to each source. Cheap."""
+        now_ns = self._clock.now_ns()
+        return [source.status(now_ns, self.reconnects) for source in self._sources.values()]
+
+    async def connect(self) -> None:
+        """Connect the device; as its own `connect`."""
+        await self.inner.connect()
+
+    async def disconnect(self) -> None:
+        """Disconnect the device, after giving up a call that has not returned. Idempotent.
+
+        Releasing the hardware comes first: a coroutine that swallows its cancellation is not waited for
+        longer than a call's limit.
+
+        Raises:
+            SourceError: it did not within `RELEASE_S`, and is left to itself.
+            Exception: what the device raised.
+        """
+        if self._owns_clock:
+            self._clock.close()
+        released = await self._line.aclose(self.policy.call_timeout_s)
+        if not await release(self.inner, self._name) or not released:
+            raise SourceError(
+                f"The {self._name} {self.name!r} could not be disconnected: it does not return"
+                + (f" from {self._line.stuck_in}()." if self._line.stuck_in else "."),
+                source=self._name,
+                call="disconnect",
+            )
+
+    async def reconnect(self, within_s: float) -> None:
+        """Disconnect the device and connect it again, once.
+
+        Raises:
+            SourceError: it does not return, or not within `within_s` of real time.
+            Exception: what connecting raised. What disconnecting raised is told to `on_change`: a device
+                that is gone can hardly be disconnected in order.
+        """
+        if not await self._line.aclose(self.policy.call_timeout_s):
+            raise SourceError(
+                f"The {self._name} {self.name!r} does not return from {self._line.stuck_in}().",
+                source=self._name,
+                call="disconnect",
+            )
+        try:
+            await self.disconnect()
+        except Exception as error:  # noqa: BLE001 - see above
+            self.on_change(f"{self._name}: {error}")
+        if not await bounded(self.inner.connect(), f"aiorecord-{self._name}-connect", max(within_s, 1.0)):
+            raise SourceError(
+                f"The {self._name} {self.name!r} does not connect.", source=self._name, call="connect"
+            )
+        self.reconnects += 1
+
+    def _source(self, name: str) -> _Source:
+        if name not in self._sources:
+            self._sources[name] = _Source(name, self.policy.hold_s(name))
+        return self._sources[name]
+
+    async def _ask(
+        self, source: _Source, call: str, function: Callable[..., Awaitable[Any]], *args: Any, fresh: bool
+    ) -> Any:
+        """Make a call, again if it raises; gives `BUSY` while the device has not returned.
+
+        Raises:
+            Exception: of the last try.
+        """
+        start_ns = self._clock.now_ns()
+        tries = 1 if source.since_ns is not None else 1 + self.policy.retries
+        while True:
+            # A device that is in trouble may not cost the others their rate.
+            in_trouble = source.since_ns is not None or self._line.is_busy
+            wait_s = self._budget_s if in_trouble else self.policy.call_timeout_s
+            try:
+                value = await self._line.call(call, function, *args, wait_s=wait_s, fresh=fresh)
+                if value is not BUSY and not isinstance(value, Mapping) and not args:
+                    raise SourceError(
+                        f"{call}() returned {type(value).__name__}.", source=self._name, call=call
+                    )
+                return value
+            except Exception as error:
+                tries -= 1
+                spent_s = (self._clock.now_ns() - start_ns) / NS_PER_S
+                backoff_s = self.policy.backoff_s * 2 ** (self.policy.retries - tries)
+                out_of_time = spent_s + backoff_s > self._budget_s or self._line.is_busy
+                if tries <= 0 or out_of_time:
+                    raise
+                source.retries += 1
+                source.errors += 1
+                source.last_error = _text(error)
+                await sleep_until(self._clock, self._clock.now_ns() + round(backoff_s * NS_PER_S))
+
+    def _well(self, source: _Source) -> None:
+        if source.since_ns is not None and (source.is_told or source.is_lost):
+            held_s = (self._clock.now_ns() - source.since_ns) / NS_PER_S
+            self.on_change(f"{short(source.name)} is back after {held_s:.1f} s.")
+        source.since_ns = None
+        source.was_well = True
+        source.is_lost = source.is_told = False
+
+    def _failed(self, source: _Source, call: str, error: Exception | str | None, instead: str) -> None:
+        """Count a failure; None is one that was counted before and goes on.
+
+        Raises:
+            SourceLostError: the source was held for as long as it may be.
+        """
+        now_ns = self._clock.now_ns()
+        if error is not None:
+            source.errors += 1
+            source.last_error = _text(error)
+        if source.since_ns is None:
+            source.since_ns = now_ns
+            if source.hold_ns:
+                self._say(source, f"{short(source.name)}: {source.last_error} {instead}")
+        # To the nearest tick: ticks are a little early or late.
+        if now_ns - source.since_ns + self._budget_s * NS_PER_S < source.hold_ns:
+            return
+        if not source.is_lost:
+            source.is_lost = True
+            source.lost += 1
+        raise SourceLostError(
+            f"{short(source.name)} was lost: {source.last_error or 'its device does not return.'}",
+            source=source.name,
+            call=call,
+        ) from (error if isinstance(error, Exception) else None)
+
+    def _say(self, source: _Source, message: str) -> None:
+        """Tell the operator, but not at every turn of a loose contact."""
+        now_ns = self._clock.now_ns()
+        if source.said_ns is None or now_ns - source.said_ns >= SAY_AGAIN_S * NS_PER_S:
+            source.said_ns = now_ns
+            source.is_told = True
+            self.on_change(message)
+
+
+class _Reading[D: Robot | Teleoperator](_Guarded[D]):
+    """A guarded device that returns features."""
+
+    def __init__(
+        self,
+        inner: D,
+        name: str,
+        parts: Parts,
+        policy: SourcePolicy | None,
+        clock: Clock | None,
+        fps: float,
+    ) -> None:
+        super().__init__(inner, name, policy, clock, fps)
+        self._parts = parts
+        self._whole = self._source(name)
+        self._latest: Values = {}
+        for key in parts.features:
+            self._source(key)
+
+    async def _read(self, call: str, function: Callable[[], Awaitable[Values]]) -> Values:
+        """Ask the device; what is not well is replaced by its last good value.
+
+        Raises:
+            SourceLostError: that may not stand in any longer.
+            SourceError: there is none yet.
+            Exception: what the device raised, where the policy says so.
+        """
+        try:
+            values: Any = await self._ask(self._whole, call, function, fresh=False)
+        except Exception as error:  # whatever a driver raises is what the policy is for
+            if self.policy.on_error == "raise":
+                raise
+            return self._hold_all(call, error)
+        if values is BUSY:
+            return self._hold_all(call, None)
+        self._well(self._whole)
+        problems = self._parts.check(values)
+        self.held = frozenset(problems)
+        for key in self._parts.features.keys() - problems.keys():
+            self._well(self._sources[key])
+        if problems and self.policy.on_error == "raise":
+            key, problem = next(iter(problems.items()))
+            raise SourceError(f"{short(key)}: {problem}", source=key, call=call)
+        for key, problem in problems.items():
+            self._failed(self._sources[key], call, f"{call}(): {problem}", "Its last value stands in.")
+        result: Values = values
+        if not problems:
+            self._latest = result
+            return result
+        result = dict(result)
+        for key in problems:
+            self._check_ready(key, call)
+            self._sources[key].held += 1
+            result |= self._parts.held(key)
+        return result
+
+    def _hold_all(self, call: str, error: Exception | None) -> Values:
+        self.held = frozenset((self._name, *self._parts.features))
+        self._failed(self._whole, call, error, "Its last values stand in.")
+        result = dict(self._latest)
+        for key in self._parts.features:
+            self._check_ready(key, call)
+            result |= self._parts.held(key)
+        for key in self.held:
+            self._sources[key].held += 1
+        return result
+
+    def _check_ready(self, key: str, call: str) -> None:
+        if not self._parts.has(key):
+            problem = self._sources[key].last_error or self._whole.last_error
+            raise SourceError(
+                f"There is no {short(key)} yet ({problem or 'no answer'}).", source=key, call=call
+            )
+
+
+class GuardedTeleoperator(_Reading[Teleoperator]):
+    """A teleoperator whose last action stands in while it fails.
+
+    Args:
+        inner: the teleoperator.
+        features: of the dataset, feature dict or schema; what it supplies of them is checked.
+        policy: what to do about failures; default `SourcePolicy()`.
+        clock: by which holding is timed; default the system's.
+        fps: calls per second.
+    """
+
+    def __init__(
+        self,
+        inner: Teleoperator,
+        features: Schema | Mapping[str, Mapping[str, Any]],
+        policy: SourcePolicy | None = None,
+        *,
+        clock: Clock | None = None,
+        fps: float = 30,
+    ) -> None:
+        schema = features if isinstance(features, Schema) else Schema(features)
+        declared: Features | None = getattr(inner, "action_features", None)
+        parts = Parts(schema, declared, is_action=True, finite=True, new_images=gives_new_images(inner))
+        super().__init__(inner, ASK, parts, policy, clock, fps)
+
+    async def get_action(self) -> Values:
+        """The device's action, or its last one with its name in `held`.
+
+        Raises:
+            SourceLostError: it failed for as long as its action may stand in.
+            SourceError: it failed and there is no action yet.
+            Exception: what the device raised, if the policy says so.
+        """
+        return await self._read("get_action", self.inner.get_action)
+
+
+class GuardedRobot(_Reading[Robot]):
+    """A robot whose last observation stands in, feature by feature, while it or a camera fails.
+
+    While its teleoperator is held, nothing is sent, unless the policy says otherwise.
+
+    Args:
+        inner: the robot.
+        features: of the dataset, feature dict or schema; what it supplies of them is checked.
+        policy: what to do about failures; default `SourcePolicy()`.
+        clock: by which holding is timed; default the system's.
+        fps: calls per second.
+        teleop: the guard of the teleoperator that drives it.
+        finite: observed numbers must be finite.
+    """
+
+    def __init__(
+        self,
+        inner: Robot,
+        features: Schema | Mapping[str, Mapping[str, Any]],
+        policy: SourcePolicy | None = None,
+        *,
+        clock: Clock | None = None,
+        fps: float = 30,
+        teleop: GuardedTeleoperator | None = None,
+        finite: bool = False,
+    ) -> None:
+        schema = features if isinstance(features, Schema) else Schema(features)
+        declared: Features | None = getattr(inner, "observation_features", None)
+        parts = Parts(schema, declared, is_action=False, finite=finite, new_images=gives_new_images(inner))
+        super().__init__(inner, OBSERVE, parts, policy, clock, fps)
+        self._teleop = teleop
+        self._sending = self._source(SEND)
+        self._sent: Values | None = None
+
+    @property
+    def observation_features(self) -> Features:
+        """The device's own."""
+        return self.inner.observation_features
+
+    async def get_observation(self) -> Values:
+        """The device's observation, with the last good value of what failed; `held` names it.
+
+        Raises:
+            SourceLostError: something failed for as long as its value may stand in.
+            SourceError: something failed and there is no value of it yet.
+            Exception: what the device raised, if the policy says so.
+        """
+        return await self._read("get_observation", self.inner.get_observation)
+
+    async def send_action(self, action: Values) -> Any:
+        """Send an action, unless it is an old one or the device has not returned from an earlier call.
+
+        Returns:
+            What the device says it sent; when nothing was, what it sent last.
+
+        Raises:
+            SourceLostError: it has failed for as long as it may.
+            Exception: what the device raised, if the policy says so.
+        """
+        if self._teleop is not None and self._teleop.held and not self.policy.resend:
+            return self._not_sent(action)
+        try:
+            sent = await self._ask(self._sending, "send_action", self.inner.send_action, action, fresh=True)
+        except Exception as error:
+            if self.policy.on_error == "raise":
+                raise
+            self._failed(self._sending, "send_action", error, "The robot gets no actions.")
+            return self._not_sent(action)
+        if sent is BUSY:
+            self._failed(self._sending, "send_action", None, "The robot gets no actions.")
+            return self._not_sent(action)
+        self._well(self._sending)
+        self._sent = dict(sent if isinstance(sent, Mapping) else action)
+        return sent
+
+    def _not_sent(self, action: Values) -> Values:
+        self._sending.held += 1
+        self.held |= {SEND}
+        return action if self._sent is None else self._sent
+
+
+async def release(device: Robot | Teleoperator, name: str) -> bool:
+    """Disconnect a device, waiting for it no longer than `RELEASE_S` of real time.
+
+    Returns:
+        False when it did not return.
+
+    Raises:
+        Exception: what it raised.
+    """
+    return await bounded(device.disconnect(), f"aiorecord-{name}-disconnect", RELEASE_S)
+
+
+def _text(error: Exception | str) -> str:
+    if isinstance(error, str) or type(error).__module__.startswith("aiorecord."):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    # Whatever a driver says, it goes into JSON and onto one line of a terminal.
+    text = " ".join(text.encode("utf-8", "replace").decode().split())[:MAX_TEXT]
+    return text if text.endswith(".") else f"{text}."

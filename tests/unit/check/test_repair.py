@@ -1,0 +1,262 @@
+"""Repair: what is whole is kept, everything else is moved aside, and it can be killed anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from damaged import (
+    EVERYTHING,
+    FRONT,
+    LENGTHS,
+    codes,
+    content,
+    copy,
+    cut_footer,
+    data_file,
+    edit_json,
+    edit_table,
+    info_path,
+    pool,
+    record,
+    video_file,
+)
+from helpers import FEATURES, episodes_of, rows_of
+from test_codes import DAMAGES, everything, flip, good, leave_images, loose  # noqa: F401 - fixtures
+
+from aiorecord.check.dataset import check_dataset
+from aiorecord.check.repair import repair_dataset
+from aiorecord.dataset.lock import DatasetLock
+from aiorecord.errors import AiorecordError, DatasetError, DatasetLockedError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
+from faults import Killed, dying_after
+
+UNREPAIRABLE = {"no info", "info not json", "info nested", "info elsewhere", "staged"}
+"""Damages of which repair only says that it cannot help; `staged` is for `aiorecord recover`."""
+
+
+@pytest.fixture(autouse=True)
+def _shared_pool(monkeypatch):
+    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+
+
+def repair(root: Path):
+    return repair_dataset(root, workers=1)
+
+
+def everything_is_somewhere(before: dict[str, bytes], root: Path) -> None:
+    """No byte of data was lost: each file is as it was, or moved aside."""
+    now = set(content(root).values())
+    for name, data in before.items():
+        if not name.endswith(".aiorecord-tmp") and "/.x." not in name and not name.startswith(".aiorecord/"):
+            assert data in now, name
+
+
+@pytest.mark.parametrize("name", [name for name in DAMAGES if name not in UNREPAIRABLE])
+def test_repaired_datasets_are_clean(name, request, tmp_path):
+    source, damage, _ = DAMAGES[name]
+    root = copy(request.getfixturevalue(source), tmp_path / "set")
+    damage(root)
+    before = {} if name == "pipe" else content(root)
+    result = repair(root)
+    assert result.after.ok, result.as_dict()
+    assert codes(root) <= {"values-not-finite", "camera-frozen", "video-unused-frames"}
+    everything_is_somewhere(before, root)
+    after = content(root)
+    again = repair(root)
+    assert again.actions == []
+    assert content(root) == after
+
+
+def test_nothing_is_done_to_a_good_dataset(good, tmp_path):  # noqa: F811
+    root = copy(good, tmp_path / "set")
+    before = content(root)
+    result = repair(root)
+    assert (result.actions, result.lost, result.aside) == ([], {}, None)
+    assert content(root) == before
+
+
+@pytest.mark.parametrize("name", sorted(UNREPAIRABLE - {"staged"}))
+def test_without_info_nothing_is_touched(name, good, tmp_path):  # noqa: F811
+    root = copy(good, tmp_path / "set")
+    DAMAGES[name][1](root)
+    before = content(root)
+    result = repair(root)
+    assert not result.after.ok
+    assert content(root) == before
+
+
+@pytest.mark.parametrize("source", ["good", "loose", "everything"])
+def test_rows_without_footer_come_back_bit_for_bit(source, request, tmp_path):
+    root = copy(request.getfixturevalue(source), tmp_path / "set")
+    rows = rows_of(root)
+    for path in [*root.glob("data/*/*.parquet"), *root.glob("meta/episodes/*/*.parquet")]:
+        cut_footer(path)
+    result = repair(root)
+    assert result.after.ok, result.as_dict()
+    assert result.lost == {}
+    assert rows_of(root) == rows
+
+
+def test_half_a_row_group_is_left_out(good, tmp_path):  # noqa: F811
+    root = copy(good, tmp_path / "set")
+    rows = rows_of(root)
+    path = data_file(root)
+    group = pq.read_metadata(path).row_group(2)
+    end = group.column(3).data_page_offset + 10
+    path.write_bytes(path.read_bytes()[:end])
+    result = repair(root)
+    assert result.after.ok, result.as_dict()
+    assert list(result.lost) == [2]
+    assert rows_of(root) == rows[: LENGTHS[0] + LENGTHS[1]]
+
+
+def test_lost_metadata_is_made_again(loose, good, tmp_path):  # noqa: F811
+    for number, source in enumerate((loose, good)):
+        root = copy(source, tmp_path / str(number))
+        rows, places = (
+            rows_of(root),
+            [(e["length"], e["tasks"], e[f"videos/{FRONT}/from_timestamp"]) for e in episodes_of(root)],
+        )
+        shutil.rmtree(root / "meta/episodes")
+        result = repair(root)
+        assert result.after.ok, result.as_dict()
+        assert rows_of(root) == rows
+        now = [(e["length"], e["tasks"], e[f"videos/{FRONT}/from_timestamp"]) for e in episodes_of(root)]
+        assert [(a, b) for a, b, _ in now] == [(a, b) for a, b, _ in places]
+        assert [c for _, _, c in now] == pytest.approx([c for _, _, c in places])
+
+
+def test_the_middle_episode_is_cut_out(loose, tmp_path):  # noqa: F811
+    root = copy(loose, tmp_path / "set")
+    rows = rows_of(root)
+    video = sorted(root.glob(f"videos/{FRONT}/*/*.mp4"))[1]
+    flip(video, 0, 1)
+    broken = video.read_bytes()
+    result = repair(root)
+    assert result.after.ok, result.as_dict()
+    assert list(result.lost) == [1]
+    kept = rows_of(root)
+    assert len(kept) == LENGTHS[0] + LENGTHS[2]
+    assert [row["index"] for row in kept] == list(range(len(kept)))
+    assert {row["episode_index"] for row in kept} == {0, 1}
+    last = rows[-LENGTHS[2] :]
+    assert [row["action"] for row in kept[LENGTHS[0] :]] == [row["action"] for row in last]
+    assert result.aside is not None
+    assert broken in {path.read_bytes() for path in result.aside.rglob("*.mp4")}
+
+
+def test_names_of_tasks_come_from_the_episodes(good, tmp_path):  # noqa: F811
+    root = copy(good, tmp_path / "set")
+    (root / "meta/tasks.parquet").write_bytes(b"")
+    assert repair(root).after.ok
+    assert pq.read_table(root / "meta/tasks.parquet")["task"].to_pylist() == ["Task 0", "Task 1"]
+
+
+def test_it_waits_for_nobody(good, tmp_path):  # noqa: F811
+    root = copy(good, tmp_path / "set")
+    with DatasetLock(root), pytest.raises(DatasetLockedError):
+        repair(root)
+
+
+def test_it_never_leaves_the_dataset(good, tmp_path):  # noqa: F811
+    for folder in ("data", "meta", "videos", "meta/episodes"):
+        root = copy(good, tmp_path / folder.replace("/", "-"))
+        elsewhere = tmp_path / f"elsewhere-{folder.replace('/', '-')}"
+        os.rename(root / folder, elsewhere)
+        (root / folder).symlink_to(elsewhere)
+        before = content(elsewhere)
+        with pytest.raises(DatasetError, match="link"):
+            repair(root)
+        assert content(elsewhere) == before
+
+
+def test_an_orphan_behind_a_link_stays(good, tmp_path):  # noqa: F811
+    root = copy(good, tmp_path / "set")
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "chunk-000").mkdir(parents=True)
+    shutil.copy(video_file(root), elsewhere / "chunk-000/file-000.mp4")
+    (root / "videos/other").symlink_to(elsewhere)
+    repair(root)
+    assert (elsewhere / "chunk-000/file-000.mp4").exists()
+
+
+def test_an_interrupted_commit_is_rolled_back(tmp_path):
+    """As recovery does: what staging can make again is no loss."""
+    from staged import VIDEO, commit, stage
+
+    from aiorecord.dataset.writer import DatasetWriter
+    from aiorecord.features import Schema
+
+    root = tmp_path / "set"
+    writer = DatasetWriter.create(root, fps=30, schema=Schema(VIDEO))
+    commit(writer, 0)
+    info = info_path(root).read_bytes()
+    folder, encoded = stage(root, 1)
+    writer.commit(folder, encoded)  # its staging folder is still there
+    info_path(root).write_bytes(info)
+    assert "episodes-uncounted" in codes(root)
+    result = repair(root)
+    assert result.after.ok, result.as_dict()
+    assert result.after.codes == {"staging-unfinished"}
+    assert len(rows_of(root)) == 5
+    assert folder.path.exists()
+
+
+def test_killed_anywhere_it_can_be_run_again(loose, tmp_path, monkeypatch):  # noqa: F811
+    damaged = copy(loose, tmp_path / "damaged")
+    flip(sorted(damaged.glob(f"videos/{FRONT}/*/*.mp4"))[1], 0, 1)
+    leave_images(damaged)
+    reference = copy(damaged, tmp_path / "reference")
+    # The lock of a process that died is free; the one of this process would stay taken.
+    monkeypatch.setattr("aiorecord.check.repair.DatasetLock", contextlib.nullcontext)
+    with dying_after(None, monkeypatch) as faults:
+        repair(reference)
+    want = rows_of(reference)
+    for changes in range(0, faults.changes, 4):  # each place costs two repairs
+        root = copy(damaged, tmp_path / str(changes))
+        before = content(root)
+        with dying_after(changes, monkeypatch), pytest.raises((Killed, AiorecordError)):
+            repair(root)
+        everything_is_somewhere(before, root)
+        result = repair(root)
+        assert result.after.ok, (changes, result.as_dict())
+        assert rows_of(root) == want, changes
+        everything_is_somewhere(before, root)
+        shutil.rmtree(root)
+
+
+def test_stats_of_kept_episodes_are_kept(good, tmp_path):  # noqa: F811
+    root = copy(good, tmp_path / "set")
+    before = episodes_of(root)
+    edit_json(info_path(root), lambda info: info.update(total_frames=1))
+    repair(root)
+    assert episodes_of(root) == before
+
+
+def test_a_dataset_of_which_nothing_is_left(tmp_path):
+    root = record(tmp_path / "set", FEATURES, (6,))
+    video_file(root).write_bytes(b"")
+    result = repair(root)
+    assert result.after.ok, result.as_dict()
+    assert list(result.lost) == [0]
+    assert (result.after.episodes, result.after.frames) == (0, 0)
+
+
+def test_everything_with_one_image_gone(tmp_path):
+    root = record(tmp_path / "set", EVERYTHING, (6, 5, 7))
+    key = "observation.images.still"
+    edit_table(
+        data_file(root),
+        **{key: lambda v: [{"bytes": b"", "path": None} if k == 8 else x for k, x in enumerate(v)]},
+    )
+    result = repair(root)
+    assert result.after.ok, result.as_dict()
+    assert list(result.lost) == [1]
+    assert check_dataset(root, workers=1).codes <= {"video-unused-frames", "aside-folder"}

@@ -1,0 +1,55 @@
+"""Memory goes back to the system when it is freed, in a process that asked for it."""
+
+import subprocess
+import sys
+
+import pytest
+
+CHILD = """
+import ctypes, sys, threading
+from aiorecord.memory import give_memory_back, settle_allocator
+settled = settle_allocator() if sys.argv[1] == "settled" else True
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+SIZE, COUNT = 1 << 20, 40
+
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+
+def churn():
+    # A large block that is freed first is what teaches glibc to keep blocks of its size.
+    libc.free(libc.malloc(8 << 20))
+    blocks = []
+    for _ in range(COUNT):
+        blocks.append(libc.malloc(SIZE))
+        libc.malloc(100_000)  # stays: what is below it on the heap cannot simply be cut off
+    for block in blocks:
+        ctypes.memset(block, 1, SIZE)
+    for block in blocks:
+        libc.free(block)
+
+
+before = resident()
+churn()
+print(settled, resident() - before)
+give_memory_back()
+"""
+
+
+def kept(how):
+    run = subprocess.run([sys.executable, "-c", CHILD, how], capture_output=True, text=True, check=True)
+    settled, grown = run.stdout.split()
+    return settled == "True", int(grown)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
+def test_freed_pictures_go_back():
+    settled, grown = kept("settled")
+    if not settled:
+        pytest.skip("this C library has no mallopt")
+    assert grown < 8 << 20
+    assert kept("as it is")[1] > 30 << 20
