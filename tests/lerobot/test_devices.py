@@ -410,17 +410,30 @@ def test_a_driver_that_fails_in_connect(tmp_path, capsys, kind):
     assert leaked_threads() == set()
 
 
+AT_ONCE = {"on_source_error": "raise", "source_retries": 0}
+"""What the driver raises ends the recording."""
+
+
 @pytest.mark.parametrize("method", ["get_observation", "send_action", "get_action"])
 def test_a_driver_that_fails_while_recording(tmp_path, capsys, method):
     kind = "teleop" if method == "get_action" else "robot"
     root = tmp_path / "set"
-    assert main(flags(root, **{f"{kind}.fail_in": method, f"{kind}.at": 8})) == 1
+    assert main(flags(root, **{f"{kind}.fail_in": method, f"{kind}.at": 8, **AT_ONCE})) == 1
     captured = capsys.readouterr()
     assert f"failed in {method}(): OSError: no answer in {method}" in captured.err
     assert sorted(called()[-2:]) == DISCONNECTED
     # What was recorded until then waits in staging, and is finished by `aiorecord recover`.
     assert main(["recover", str(root)]) in (0, 3)
     assert len(rows_of(root)) == 7
+
+
+@pytest.mark.parametrize("method", ["get_observation", "send_action", "get_action"])
+def test_a_driver_that_fails_for_a_while_costs_no_frame(tmp_path, capsys, steady_clock, method):
+    kind = "teleop" if method == "get_action" else "robot"
+    root = tmp_path / "set"
+    assert main(flags(root, **{f"{kind}.fail_in": method, f"{kind}.at": 8})) == 0
+    assert "held in 8 of 15 frames" in capsys.readouterr().out
+    assert len(rows_of(root)) == 15
 
 
 def test_a_driver_that_fails_in_disconnect(tmp_path, capsys, steady_clock):
@@ -438,7 +451,7 @@ def test_both_errors_are_told(tmp_path, capsys, monkeypatch):
         raise OSError("port is gone")
 
     monkeypatch.setattr(BenchArm, "disconnect", fail)
-    assert main(flags(tmp_path / "set", **{"robot.fail_in": "get_observation"})) == 1
+    assert main(flags(tmp_path / "set", **{"robot.fail_in": "get_observation", **AT_ONCE})) == 1
     err = capsys.readouterr().err
     assert err.startswith("aiorecord: The robot 'bench_arm' failed in get_observation()")
     assert "while disconnecting: The robot 'bench_arm' failed in disconnect(): OSError: port is gone" in err

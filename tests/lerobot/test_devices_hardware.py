@@ -121,6 +121,15 @@ def test_record(tmp_path, capsys, kind):
     assert (hardware.torque(FOLLOWER), hardware.torque(LEADER)) == (OFF, OFF)
     assert {e[1] for e in happened("close")} == {FOLLOWER, LEADER}
     assert happened("camera", "0")[-1] == ("camera", "0", "release")
+    # Driver calls and camera times are in the quality record.
+    lines = (root / "meta/aiorecord/episodes.jsonl").read_text().splitlines()
+    for line, length in zip(lines, lengths, strict=True):
+        quality = json.loads(line)
+        assert quality["calls"]["robot.get_observation"]["count"] >= length
+        assert quality["calls"]["teleop.get_action"]["p50_ms"] >= 0
+        camera = quality["cameras"]["observation.images.front"]
+        assert (camera["captured"], camera["lost"]) == (length, 0)
+        assert 0 <= camera["stale"] <= camera["repeated"] < length
     threads = {e[1]: e[-1] for e in hardware.EVENTS if e[0] in ("torque", "open", "close")}
     assert threads[FOLLOWER].startswith("aiorecord-robot-so_follower")
     assert threads[LEADER].startswith("aiorecord-teleop-so_leader")

@@ -32,11 +32,12 @@ KEYS = {
 
 
 class Gate(Executor):
-    """Encodes in a thread, when the gate is open; can fail, or get stuck."""
+    """Encodes in a thread, when the gate is open; can fail episodes, or get stuck."""
 
     def __init__(self):
         self.open = threading.Event()
         self.fail = 0
+        self.doomed = set()
         self.stuck = 0
         self.hanging = []
         self._pool = ThreadPoolExecutor(1)
@@ -56,8 +57,10 @@ class Gate(Executor):
 
     def _encode(self, function, job):
         assert self.open.wait(30)
-        if self.fail:
+        if self.fail and job.folder not in self.doomed:
             self.fail -= 1
+            self.doomed.add(job.folder)
+        if job.folder in self.doomed:  # whatever is tried
             raise aiorecord.EncodeError("no luck")
         return function(job)
 
@@ -495,3 +498,20 @@ say(sorted(thread.name for thread in threading.enumerate() if "aiorecord" in thr
     assert output.splitlines() == ["finalizing", "interrupted", "[]"], errors
     assert process.returncode == 0
     check_resumed(tmp_path, [(20, episode) for episode in range(6)])
+
+
+def test_no_episode_begins_without_room_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(AsyncLeRobotDataset, "recorder_options", {"min_free_gb": 1e6})
+    dataset = AsyncLeRobotDataset.create("test/set", FPS, STATES, root=tmp_path / "set")
+    with pytest.raises(aiorecord.StorageError, match="no episode can begin"):
+        dataset.add_frame(make_frame(0, 0, STATES) | {"task": "Test"})
+    assert not dataset.has_pending_frames()
+    dataset.finalize()
+    assert not list(tmp_path.glob("set/.aiorecord/episodes/*"))
+
+
+def test_the_disk_is_watched_for_the_saver_in_use(dataset):
+    """What fails for want of room is tried again, by a guard that knows the saver."""
+    dataset.enable_async_saving(max_queue_size=3)
+    recorder = dataset.writer.recorder
+    assert recorder._disk._saver is recorder.saver
