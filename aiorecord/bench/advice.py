@@ -1,0 +1,103 @@
+"""What follows from measurements, in words and ratios. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from .cell import Cell, Measurement
+
+LATE_PERIODS = 0.5
+"""A cell is on time when 99 of 100 ticks come within this share of a period."""
+
+RATE_SHARE = 0.99
+"""A cell keeps its rate when it has this share of the frames that it was asked for."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one measurement says.
+
+    Attributes:
+        on_time: the rate is kept, ticks are in time, and nothing is lost.
+        text: a sentence for the user.
+    """
+
+    on_time: bool
+    text: str
+
+
+def judge(measured: Measurement) -> Verdict:
+    """Say whether a cell can be recorded on this machine, and what it costs afterwards."""
+    cell = measured.cell
+    what = f"{cell.cameras}x{cell.height}p@{cell.fps} {cell.codec}"
+    if measured.error is not None:
+        return Verdict(False, f"{what}: cannot be recorded here: {measured.error}")
+    problems = []
+    if measured.rows < RATE_SHARE * measured.frames:
+        problems.append(f"only {measured.sustained_fps:.1f} of {cell.fps} fps")
+    if measured.late(99) > LATE_PERIODS * 1000 / cell.fps:
+        problems.append(f"1 tick in 100 is {measured.late(99):.0f} ms late or later")
+    if measured.lost:
+        problems.append(f"{measured.lost} frames lost")
+    if problems:
+        return Verdict(False, f"{what}: too much for this machine ({', '.join(problems)})")
+    return Verdict(True, f"{what}: on time, {_afterwards(measured)}")
+
+
+def _afterwards(measured: Measurement) -> str:
+    backlog = measured.backlog_min_per_min
+    if measured.drain_s < 1.0:
+        return "saved at once"
+    return f"finishes {backlog:.1f} min after each minute recorded"
+
+
+def recommendations(measurements: Sequence[Measurement]) -> list[str]:
+    """One line per number of cameras and size: the codecs that keep up, the least backlog last.
+
+    Args:
+        measurements: of aiorecord; others are not looked at.
+    """
+    ours = [m for m in measurements if m.system == "aiorecord"]
+    places: dict[tuple[int, int, int, int], list[Measurement]] = {}
+    for m in ours:
+        places.setdefault((m.cell.cameras, m.cell.width, m.cell.height, m.cell.fps), []).append(m)
+    lines = []
+    for (cameras, width, height, fps), group in sorted(places.items()):
+        good = [m for m in group if judge(m).on_time]
+        name = f"{cameras}x{width}x{height}@{fps}"
+        if good:
+            lines.append(f"{name}: " + "; ".join(f"{m.cell.codec} {_afterwards(m)}" for m in good))
+        else:
+            codecs = ", ".join(sorted({m.cell.codec for m in group}))
+            lines.append(f"{name}: too much for this machine with {codecs}; fewer cameras, pixels or fps")
+    return lines
+
+
+def middle(measurements: Sequence[Measurement], system: str, cell: Cell) -> dict[str, float]:
+    """The median over the rounds of one cell and system; empty without a figure.
+
+    Returns:
+        ``late_p99_ms, late_max_ms, dead_max_ms, add_frame_p99_ms, sustained_fps, lost, drain_s,
+        cpu_ms_per_frame, peak_rss_mb, backlog_min_per_min``.
+    """
+    chosen = [m for m in measurements if m.system == system and m.cell == cell and m.error is None]
+    if not chosen:
+        return {}
+    names = ["late_p99_ms", "late_max_ms", "dead_max_ms", "add_frame_p99_ms", "sustained_fps", "lost"]
+    names += ["drain_s", "cpu_ms_per_frame", "peak_rss_mb", "backlog_min_per_min"]
+    summaries = [m.summary() for m in chosen]
+    return {name: float(median(s[name] for s in summaries)) for name in names}
+
+
+def drain_floor_s(cell: Cell, bare: dict[str, float], cores: int) -> float:
+    """The least time that the encodes of a whole cell can take: the bare encoder's, shared by all cores.
+
+    Args:
+        cell: what was recorded.
+        bare: `middle` of the bare encoder.
+        cores: processors.
+    """
+    frames = cell.episodes * cell.frames_per_episode * cell.cameras
+    return frames * bare["cpu_ms_per_frame"] / 1000 / cores
