@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from .monitor.notebook import StatusView
-    from .recorder import Recorder, RecorderStatus
+    from .recorder import Recorder
     from .recorder import open_recorder as open
     from .robots import Robot, Teleoperator, dataset_features
     from .robots.guards import guarded
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .saver import AsyncEpisodeSaver
     from .saves import EpisodeSave, EpisodeSaveResult, Stage
     from .session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
+    from .status import RecorderStatus
 
     __version__: str
 
@@ -70,7 +71,7 @@ _HOMES = {
     "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
     "SourceLostError StateError StorageError",
     "monitor.notebook": "StatusView",
-    "recorder": "Recorder RecorderStatus",
+    "recorder": "Recorder",
     "robots": "Robot Teleoperator dataset_features",
     "robots.guards": "guarded",
     "robots.policy": "SourcePolicy SourceStatus",
@@ -78,6 +79,7 @@ _HOMES = {
     "saver": "AsyncEpisodeSaver",
     "saves": "EpisodeSave EpisodeSaveResult Stage",
     "session": "Command EpisodeRecord Phase Session SessionEvents SessionPlan",
+    "status": "RecorderStatus",
 }
 _WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
 _WHERE["open"] = ("recorder", "open_recorder")

@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from .backlog import Backlog
 from .capture.budget import ByteBudget
-from .capture.episode import CaptureStatus, EpisodeCapture
+from .capture.episode import EpisodeCapture
 from .capture.staging import EpisodeFolder
 from .clock import Clock, SystemClock, Ticker
-from .dataset.encode import fallback_encoder
 from .dataset.pack import PackResult, pack
 from .dataset.recover import StagedEpisode, ready, salvage
-from .dataset.videos import check_encoder
 from .dataset.workers import WorkerPool
 from .dataset.writer import DatasetWriter
-from .disk import DiskStatus
 from .disk_guard import DiskGuard
-from .encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
+from .encoders import VideoEncoderConfig
 from .episode import Episode
 from .errors import (
     AiorecordError,
@@ -38,8 +33,8 @@ from .errors import (
 from .features import CheckedFrame, Schema
 from .home import DatasetHome
 from .options import check_repo_id, parse_options, resolve_root
-from .plans import EncodePlan, LiveSpeed, SpeedQuestion, choose_plans, live_candidates
-from .plans.calibration import speed_or_reason
+from .plans import EncodePlan
+from .plans.settle import settle_encoders, settle_plans
 from .quality import QualityLimits
 from .robots.base import Robot, Teleoperator
 from .robots.guards import HeldFrames
@@ -48,41 +43,11 @@ from .robots.step import control_step
 from .saver import AsyncEpisodeSaver, default_encode_workers
 from .saves import EpisodeSave, Stage
 from .standby import Standby
+from .status import RecorderStatus
 from .tasks import TaskOwner
 from .threads import Threads
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RecorderStatus:
-    """A snapshot of a recorder.
-
-    Attributes:
-        root: the dataset's folder.
-        episodes: committed episodes.
-        frames: committed frames.
-        episode: the live capture, None between episodes.
-        saves: the saver's `get_status()`.
-        pending: saves that are not committed yet, oldest first.
-        queued_bytes: memory held by frames that wait for the capture encoders.
-        nonfinite_frames: accepted frames that held NaN or infinity.
-        plans: how each camera's frames become its final file, and why.
-        backlog: what ended episodes still need: frames, seconds, bytes.
-        disk: free space and how long it will last; None before the recorder is open.
-    """
-
-    root: Path
-    episodes: int
-    frames: int
-    episode: CaptureStatus | None
-    saves: dict[str, Any]
-    pending: list[EpisodeSave]
-    queued_bytes: int
-    nonfinite_frames: int
-    plans: dict[str, EncodePlan]
-    backlog: Backlog
-    disk: DiskStatus | None = None
 
 
 class Recorder:
@@ -369,8 +334,8 @@ class Recorder:
         workers = self.options.encode_workers or default_encode_workers()
         if executor is None:
             executor = self._pool = WorkerPool(workers)
-        await self._check_encoders(executor)
-        await self._choose_plans(executor)
+        self.encoders = await settle_encoders(self.schema, self.options, self.fps, executor)
+        self.plans = await settle_plans(self.schema, self.options, self.fps, executor, self._threads)
         await self._threads.run(self._home.open, self.schema, self.fps, self.options)
         self._saver = AsyncEpisodeSaver(
             self.writer,
@@ -399,50 +364,6 @@ class Recorder:
             await self._finish_staged()
         self._standby.start()
         await self._standby.wait()
-
-    async def _check_encoders(self, executor: Executor) -> None:
-        """Open every codec for real, in a worker: here it would hold the GIL and leave threads behind."""
-        for is_depth in (False, True):
-            cameras = [f for f in self.schema.videos.values() if f.is_depth == is_depth]
-            for height, width in sorted({f.size_hwc[:2] for f in cameras}):
-                encoder = self.options.depth_encoder if is_depth else self.options.rgb_encoder
-                future = executor.submit(
-                    check_encoder, encoder, width, height, self.fps, self.options.encoder_threads
-                )
-                vcodec = await asyncio.wrap_future(future)
-                if vcodec != encoder.vcodec:  # "auto" was resolved
-                    if isinstance(encoder, DepthEncoderConfig):
-                        self.options.depth_encoder = replace(encoder, vcodec=vcodec)
-                    elif isinstance(encoder, RGBEncoderConfig):
-                        self.options.rgb_encoder = replace(encoder, vcodec=vcodec)
-        await self._check_fallback(executor)
-        for key, feature in self.schema.videos.items():
-            self.encoders[key] = self.options.depth_encoder if feature.is_depth else self.options.rgb_encoder
-
-    async def _check_fallback(self, executor: Executor) -> None:
-        """Open the fallback codec too: when it is needed is too late to find out."""
-        vcodec, encoder = self.options.fallback_vcodec, self.options.rgb_encoder
-        if vcodec is None or vcodec == encoder.vcodec:
-            return
-        for height, width in {f.size_hwc[:2] for f in self.schema.videos.values() if not f.is_depth}:
-            fallback = fallback_encoder(encoder, vcodec)
-            future = executor.submit(
-                check_encoder, fallback, width, height, self.fps, self.options.encoder_threads
-            )
-            await asyncio.wrap_future(future)
-
-    async def _choose_plans(self, executor: Executor) -> None:
-        """Decide how each camera is captured. Measures only where a codec may be cheap enough, and once."""
-        options, cameras = self.options, self.schema.cameras
-        candidates = live_candidates(cameras, options.rgb_encoder, self.fps, options.encode)
-        speed: LiveSpeed | str = "there was nothing to measure"
-        if candidates:
-            sizes = [cameras[key].size_hwc[:2] for key in candidates]
-            question = SpeedQuestion(options.rgb_encoder, sizes, self.fps, options.encoder_threads)
-            speed = await self._threads.run(speed_or_reason, question, executor)
-        self.plans = choose_plans(
-            cameras, options.rgb_encoder, options.depth_encoder, self.fps, options.encode, speed
-        )
 
     async def _finish_staged(self) -> None:
         """Hand what an earlier session left in staging to the saver, ahead of everything new."""

@@ -1,0 +1,44 @@
+"""What a recorder says about itself at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .backlog import Backlog
+from .capture.episode import CaptureStatus
+from .disk import DiskStatus
+from .plans import EncodePlan
+from .saves import EpisodeSave
+
+
+@dataclass(frozen=True)
+class RecorderStatus:
+    """A snapshot of a recorder.
+
+    Attributes:
+        root: the dataset's folder.
+        episodes: committed episodes.
+        frames: committed frames.
+        episode: the live capture, None between episodes.
+        saves: the saver's `get_status()`.
+        pending: saves that are not committed yet, oldest first.
+        queued_bytes: memory held by frames that wait for the capture encoders.
+        nonfinite_frames: accepted frames that held NaN or infinity.
+        plans: how each camera's frames become its final file, and why.
+        backlog: what ended episodes still need: frames, seconds, bytes.
+        disk: free space and how long it will last; None before the recorder is open.
+    """
+
+    root: Path
+    episodes: int
+    frames: int
+    episode: CaptureStatus | None
+    saves: dict[str, Any]
+    pending: list[EpisodeSave]
+    queued_bytes: int
+    nonfinite_frames: int
+    plans: dict[str, EncodePlan]
+    backlog: Backlog
+    disk: DiskStatus | None = None
