@@ -57,6 +57,8 @@ def tests(session: nox.Session) -> None:
     """The tests on the light core: no torch, no lerobot."""
     sync(session, "test", extras=("bench", "hub", "viz"))
     session.run("pytest", *(session.posargs or ["tests/unit"]))
+    if not session.posargs:
+        session.run("pytest", "tests/faults", "-m", "smoke")
 
 
 @nox.session(python=DEFAULT_PYTHON)
@@ -70,7 +72,10 @@ def lerobot(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """What docs/reliability.md promises, tried on the real program: kills, power loss, signals."""
     sync(session, "test")
-    session.run("pytest", *(session.posargs or ["tests/faults"]))
+    report = Path(session.create_tmp()) / "faults.json"
+    session.run("pytest", *(session.posargs or ["tests/faults"]), env={"FAULTS_REPORT": str(report)})
+    if not session.posargs:
+        session.run("python", "tests/faults/fault_report.py", str(report), "docs/reliability.md")
 
 
 @nox.session(python=DEFAULT_PYTHON)

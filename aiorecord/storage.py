@@ -97,9 +97,10 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file that anybody may have written: in bounded time and memory, from a plain file only.
 
+    Half of a surrogate pair, which JSON can hold and no file system or Parquet file can, becomes ``?``.
+
     Raises:
-        ValueError: it is not JSON, too large, nested too deeply, holds text that is not Unicode (and so could
-            not be written again), or is no plain file (a pipe, a folder).
+        ValueError: it is not JSON, too large, nested too deeply, or no plain file (a pipe, a folder).
         OSError: it is missing or cannot be read.
     """
     if not stat.S_ISREG(path.stat().st_mode):
@@ -111,7 +112,7 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     try:
         value = json.loads(text)
         if b"\\u" in text:  # half of a surrogate pair can be written so
-            json.dumps(value, ensure_ascii=False).encode()
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
         return value
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

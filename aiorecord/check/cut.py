@@ -1,7 +1,8 @@
 """Copying whole episodes out of a video that has frames off the grid elsewhere, in a worker process.
 
-lerobot's default reader goes from a timestamp to a frame number through the average frame rate of the whole
-file, so a frame off the grid spoils the episodes beside it as well.
+lerobot's default reader goes from a timestamp to a frame number, through the average frame rate of the file.
+So frames off the grid spoil whole episodes as well: those behind them are at other numbers, and the rate may
+change for all.
 """
 
 from __future__ import annotations

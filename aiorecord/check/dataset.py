@@ -6,7 +6,6 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from ..dataset.lock import live_holder
 from ..dataset.stats import FeatureStats
 from ..dataset.workers import WorkerPool
 from ..errors import DatasetError
+from .agreement import Agreement
+from .checked import Checked
 from .compare import total_difference
 from .findings import Finding, Report
 from .jobs import Job, Outcome, is_regular, run_jobs
@@ -29,43 +30,14 @@ from .metadata import (
     tasks_job,
     total_stats_job,
 )
-from .rows import RowsPart, Run, rows_job
+from .rows import RowsPart, rows_job
 from .tree import leftovers, parquet_files
-from .video import VideoPart, default_threads, video_job
+from .video import default_threads, video_job
 
 ProgressCallback = Callable[[str, int, int], None]
 
 _BYTES_PER_UNIT = 1 << 12
 """Progress of a video is in frames, which are not known before; its size stands for them."""
-
-
-@dataclass
-class Checked:
-    """What a check learned, for a repair to build on.
-
-    Attributes:
-        report: the findings.
-        info: info.json, None if it cannot be used (then there is nothing else).
-        tasks: tasks and their numbers, None if they cannot be read.
-        parts: the files of `meta/episodes`.
-        episodes: the rows of `meta/episodes` that count, by episode.
-        data: data files and what is in them; None where the reader died.
-        videos: video files by camera and number, likewise.
-    """
-
-    report: Report
-    info: DatasetInfo | None = None
-    tasks: dict[str, int] | None = None
-    parts: dict[Path, EpisodesPart] = field(default_factory=dict)
-    episodes: dict[int, EpisodeRow] = field(default_factory=dict)
-    data: dict[Path, RowsPart | None] = field(default_factory=dict)
-    videos: dict[tuple[str, FileIndex], VideoPart | None] = field(default_factory=dict)
-
-    @property
-    def video_keys(self) -> list[str]:
-        """Cameras stored as video."""
-        features = self.info.features if self.info else {}
-        return [key for key, spec in features.items() if spec["dtype"] == "video"]
 
 
 def default_workers() -> int:
@@ -229,69 +201,9 @@ class Check:
             if outcome.value is not None and part.problem is not None:
                 self._add(part.problem, self._name(outcome.job.path), part.message)
         self._checked.parts = {path: parts[path] for path in paths}
-        self._check_order(info)
-
-    def _check_order(self, info: DatasetInfo) -> None:
-        """Episodes must be numbered from 0 in the order of the files, and follow each other in the rows."""
-        rows = [row for part in self._checked.parts.values() for row in part.rows]
-        expected = end = 0
-        for row in rows:
-            if row.episode != expected or row.first != end or row.end != end + row.length or row.length < 1:
-                self._add(
-                    "episodes-order",
-                    row.file,
-                    f"Row {row.row} is episode {row.episode} with {row.length} frames from {row.first} to "
-                    f"{row.end}; episode {expected} from {end} on should be here.",
-                    episode=row.episode,
-                )
-                break
-            expected, end = expected + 1, row.end
-        lost = any(part.problem for part in self._checked.parts.values()) or not rows
-        if len(rows) > info.total_episodes and not self._live:
-            self._add(
-                "episodes-uncounted",
-                layout.EPISODES_FOLDER,
-                f"It holds {len(rows)} episodes, meta/info.json counts {info.total_episodes}.",
-            )
-        elif len(rows) < info.total_episodes:
-            code = "lerobot-killed-metadata-behind" if self._looks_killed(lost) else "info-counts"
-            self._add(
-                code,
-                layout.INFO_PATH,
-                f"It counts {info.total_episodes} episodes, meta/episodes holds {len(rows)}"
-                + (
-                    ": LeRobot 0.6 keeps up to ten in memory, which die with it."
-                    if code != "info-counts"
-                    else "."
-                ),
-            )
-        elif rows and expected == len(rows) and end != info.total_frames:
-            self._add(
-                "info-counts",
-                layout.INFO_PATH,
-                f"total_frames is {info.total_frames}, the episodes have {end}.",
-            )
-        splits = info.splits if isinstance(info.splits, dict) else {}
-        train = splits.get("train")
-        if set(splits) == {"train"} and train != f"0:{info.total_episodes}":
-            self._add(
-                "info-counts", layout.INFO_PATH, f"splits say {train!r} for {info.total_episodes} episodes."
-            )
-        counted = rows[: info.total_episodes]
-        self._checked.episodes = {row.episode: row for row in counted}
-
-    @property
-    def _is_complete(self) -> bool:
-        """Whether `meta/episodes` could be read and holds all that info.json counts."""
-        checked = self._checked
-        broken = any(part.problem for part in checked.parts.values())
-        return (
-            not broken and checked.info is not None and len(checked.episodes) >= checked.info.total_episodes
-        )
-
-    def _looks_killed(self, lost: bool) -> bool:
-        """Whether data are there that metadata lacks, as a killed LeRobot leaves them."""
-        return lost and bool(parquet_files(self.root / layout.DATA_FOLDER))
+        rows = [row for path in paths for row in parts[path].rows]
+        self._checked.episodes = {row.episode: row for row in rows[: info.total_episodes]}
+        self._found += Agreement(self._checked, info, self._live).order()
 
     def _look_at_data(self, info: DatasetInfo) -> None:
         checked = self._checked
@@ -323,78 +235,7 @@ class Check:
                 checked.report.frames += outcome.value.rows
             checked.report.files += 1
         checked.data = {job.path: parts.get(job.path) for job in jobs}
-        self._match_runs(info)
-
-    def _match_runs(self, info: DatasetInfo) -> None:
-        """Rows must be those that `meta/episodes` says, in its order."""
-        checked = self._checked
-        seen: Counter[int] = Counter()
-        known = {index: task for task, index in (checked.tasks or {}).items()}
-        before = -1
-        for path, part in checked.data.items():
-            if part is None or not part.readable:
-                continue
-            index = parse_index(f"{path.parent.name}/{path.name}")
-            for run in part.runs:
-                row = checked.episodes.get(run.episode)
-                if row is None or row.data != index:
-                    if self._is_complete and not (self._live and run.episode >= info.total_episodes):
-                        self._orphan(path, run, info)
-                    continue
-                seen[run.episode] += 1
-                self._match_run(path, run, row, known, before)
-                before = run.episode
-        lost = {path for path, part in checked.data.items() if part is None or not part.readable}
-        for row in checked.episodes.values():
-            path = self.root / layout.data_path(row.data)
-            if not seen[row.episode] and path in checked.data and path not in lost:
-                self._add("rows-count", self._name(path), "It has no row of it.", episode=row.episode)
-
-    def _orphan(self, path: Path, run: Run, info: DatasetInfo) -> None:
-        self._add(
-            "data-orphan",
-            self._name(path),
-            f"It holds {run.length} rows of episode {run.episode}, which meta/episodes does not look for here"
-            + (" (info.json does not count it)." if run.episode >= info.total_episodes else "."),
-            episode=run.episode,
-        )
-
-    def _match_run(self, path: Path, run: Run, row: EpisodeRow, known: dict[int, str], before: int) -> None:
-        place = self._name(path)
-        if run.length != row.length:
-            self._add(
-                "rows-count",
-                place,
-                f"It has {run.length} rows of it, meta/episodes says {row.length}.",
-                episode=run.episode,
-            )
-        if run.first != row.first or run.episode <= before:
-            self._add(
-                "rows-index",
-                place,
-                f"Its rows begin at index {run.first}, meta/episodes says {row.first}."
-                if run.first != row.first
-                else f"It comes after episode {before}.",
-                episode=run.episode,
-            )
-        if self._checked.tasks is None:
-            return
-        names = [known.get(task) for task in run.tasks]
-        if None in names:
-            number = run.tasks[names.index(None)]
-            self._add(
-                "task-unknown",
-                place,
-                f"task_index {number} is not in meta/tasks.parquet.",
-                episode=run.episode,
-            )
-        elif set(names) != set(row.tasks):
-            self._add(
-                "task-unknown",
-                row.file,
-                f"Its tasks are {list(row.tasks)}, its rows say {names}.",
-                episode=run.episode,
-            )
+        self._found += Agreement(checked, info, self._live).runs()
 
     def _look_at_videos(self, info: DatasetInfo) -> None:
         checked = self._checked
@@ -449,7 +290,7 @@ class Check:
         return Job(path, video_job, arguments, max(1, frames or path.stat().st_size // _BYTES_PER_UNIT))
 
     def _look_for_orphans(self, used: set[tuple[str, FileIndex]]) -> None:
-        if self._live or not self._is_complete:
+        if self._live or not self._checked.is_complete:
             return  # a commit publishes videos before it counts them; lost metadata is reported by itself
         folder = self.root / layout.VIDEOS_FOLDER
         wanted = {self.root / layout.video_path(key, index) for key, index in used}

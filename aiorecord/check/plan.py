@@ -106,6 +106,7 @@ def kept_episodes(candidates: Sequence[Candidate], tasks: Mapping[int, str]) -> 
         kept.append(
             Kept(
                 len(kept),
+                run.episode,
                 first,
                 run.length,
                 candidate.source,

@@ -10,7 +10,6 @@ into ``.aiorecord-aside-<n>`` first.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,25 +19,27 @@ from .. import storage
 from ..capture.staging import STAGING_FOLDER, Staging
 from ..dataset import layout
 from ..dataset.episodes import episodes_schema
-from ..dataset.files import link_or_copy, remove_temporaries
+from ..dataset.files import remove_temporaries
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import FileIndex, parse_index
 from ..dataset.lock import DatasetLock
-from ..dataset.pack_journal import ASIDE, PACK_FOLDER, Journal, begin, decide, roll_forward
+from ..dataset.pack_journal import ASIDE, PACK_FOLDER, begin, roll_forward
 from ..dataset.rollback import rollback
 from ..dataset.tables import data_schema
 from ..dataset.workers import WorkerPool
 from ..errors import DatasetError
-from .dataset import Check, Checked, ProgressCallback, default_workers
+from .checked import Checked
+from .dataset import Check, ProgressCallback, default_workers
 from .findings import Report
 from .footer import is_footerless
-from .jobs import Job, is_regular, run_jobs
+from .jobs import Job, run_jobs
 from .metadata import EpisodeRow, episodes_job
 from .plan import Candidate, judge_rows, kept_episodes, name_tasks
+from .publish import publish
 from .repair_videos import VideoRepair
-from .rewrite import Kept, recover_job, write_data_job, write_metadata_job
+from .rewrite import recover_job
 from .rows import RowsPart, rows_job
-from .tree import IMAGES_FOLDER, asides, lerobot_temporaries, parquet_files
+from .tree import IMAGES_FOLDER, asides, lerobot_temporaries
 
 
 @dataclass
@@ -195,7 +196,7 @@ class _Repair:
                 self._lost.pop(candidate.run.episode, None)
         if nameless:
             self._actions.append(f"The names of {len(nameless)} tasks are lost; they got names that say so.")
-        self._publish(checked, info, folder, kept, tasks, new_videos)
+        publish(checked, info, folder, kept, tasks, new_videos, self._aside, self._pool, self._width)
         self._actions.append(
             f"Put the dataset together again: {len(kept)} episodes, {sum(k.length for k in kept)} frames"
             + (f"; {len(self._lost)} episodes could not be kept." if self._lost else ".")
@@ -268,79 +269,6 @@ class _Repair:
                 found.append(candidate)
         return found
 
-    # Putting it on disk
-
-    def _publish(
-        self,
-        checked: Checked,
-        info: DatasetInfo,
-        folder: Path,
-        kept: list[Kept],
-        tasks: dict[str, int],
-        new_videos: dict[str, str],
-    ) -> None:
-        """Prepare every new file, then let the journal put them in place."""
-        journal = Journal(os.urandom(4).hex())
-        by_source: dict[Path, list[Kept]] = defaultdict(list)
-        for episode in kept:
-            by_source[episode.source].append(episode)
-        jobs: list[Job] = []
-        untouched: set[Path] = set()
-        for source, episodes in by_source.items():
-            path = self._root / layout.data_path(episodes[0].data)
-            target = folder / layout.data_path(episodes[0].data)
-            part = checked.data.get(path)
-            if source == path and part is not None and _is_as_it_was(part, episodes):
-                untouched.add(path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(path, target)
-            else:
-                jobs.append(Job(target, write_data_job, (target, info.features, episodes), len(kept)))
-        arguments = (self._root, folder, info.features, info.fps, kept, tasks)
-        jobs.append(Job(folder, write_metadata_job, arguments, len(kept) or 1))
-        for outcome in run_jobs(self._pool, jobs, width=self._width):
-            if outcome.code is not None:
-                raise DatasetError(
-                    f"{self._root}: the repaired files could not be written, nothing was changed: "
-                    f"{outcome.message}",
-                    path=self._root,
-                )
-        (folder / layout.DATA_FOLDER).mkdir(exist_ok=True)
-        (folder / "episodes").mkdir(exist_ok=True)
-        info.total_episodes, info.total_tasks = len(kept), len(tasks)
-        info.total_frames = sum(episode.length for episode in kept)
-        info.splits = {"train": f"0:{len(kept)}"}
-        storage.write_json(folder / layout.INFO_PATH, info.as_dict())
-
-        old = [path for path in parquet_files(self._root / layout.DATA_FOLDER) if path not in untouched]
-        old += parquet_files(self._root / layout.EPISODES_FOLDER)
-        old += [self._root / name for name in (layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH)]
-        old += [self._root / name for name in new_videos.values()]
-        if self._link_aside(path for path in old if is_regular(path)):
-            journal.moves["aside"] = self._aside.name
-        journal.moves |= new_videos
-        for name in (layout.STATS_PATH, layout.TASKS_PATH, layout.INFO_PATH):
-            if (folder / name).exists():
-                journal.moves[name] = name
-            elif (self._root / name).exists():
-                journal.removed.append(name)
-        journal.folders |= {layout.DATA_FOLDER: layout.DATA_FOLDER, "episodes": layout.EPISODES_FOLDER}
-        for path in [folder, *folder.rglob("*")]:
-            if path.is_dir():
-                storage.fsync_folder(path)
-        decide(self._root, journal)
-        roll_forward(self._root)
-
-    def _link_aside(self, paths: Iterable[Path]) -> bool:
-        """Give files a second name in what will become the aside folder; whether there was any."""
-        any_linked = False
-        for path in paths:
-            target = self._root / PACK_FOLDER / "aside" / path.relative_to(self._root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(path, target)
-            any_linked = True
-        return any_linked
-
     def _clear_away(self, checked: Checked) -> bool:
         """Remove half-written files, and move aside what no reader of the dataset looks at."""
         places = [f.place for f in checked.report.findings if f.code == "video-orphan"]
@@ -375,13 +303,3 @@ class _Repair:
 def _numbers(paths: Iterable[Path]) -> set[FileIndex]:
     found = (parse_index(f"{path.parent.name}/{path.name}") for path in paths)
     return {index for index in found if index is not None}
-
-
-def _is_as_it_was(part: RowsPart, episodes: list[Kept]) -> bool:
-    """Whether a data file holds exactly these episodes, numbered like this."""
-    if not part.readable or len(part.runs) != len(episodes):
-        return False
-    return all(
-        run.counted and (run.episode, run.first, run.row, run.length) == (k.episode, k.first, k.row, k.length)
-        for run, k in zip(part.runs, episodes, strict=True)
-    )

@@ -11,8 +11,9 @@ from ..dataset import layout
 from ..dataset.files import numbered_files
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import FileIndex
+from .checked import Checked
 from .cut import cut_out_job
-from .dataset import Check, Checked
+from .dataset import Check
 from .jobs import Job, is_regular
 from .metadata import Place
 from .plan import Candidate, infer_places

@@ -38,6 +38,7 @@ class Kept:
 
     Attributes:
         episode: its new index.
+        was: its index before.
         first: ``index`` of its first row.
         length: frames.
         source: the Parquet file that holds its rows.
@@ -50,6 +51,7 @@ class Kept:
     """
 
     episode: int
+    was: int
     first: int
     length: int
     source: Path

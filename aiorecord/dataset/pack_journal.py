@@ -21,14 +21,14 @@ from pathlib import Path
 from .. import storage
 from ..capture.staging import STAGING_FOLDER
 from ..errors import DatasetError
-from . import layout
+from . import layout, quality_log
 from .exchange import exchange_folders
 from .files import remove_files
 
 PACK_FOLDER = f"{STAGING_FOLDER}/pack"
 ASIDE = ".aiorecord-aside-"
 """Begins the name of each folder that a repair moved things into. No reader's pattern finds it."""
-REPAIRED_FILES = {layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH}
+REPAIRED_FILES = {layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH, quality_log.PATH}
 """What a repair replaces as well."""
 _JOURNAL = "journal.json"
 _ASIDE = ".aside"

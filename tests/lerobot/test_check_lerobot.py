@@ -11,6 +11,8 @@ import killed_lerobot
 import numpy as np
 import pytest
 from lerobot.datasets import LeRobotDataset
+from lerobot.datasets.video_utils import FrameTimestampError
+from off_grid import move_frames
 
 from aiorecord.check.dataset import check_dataset
 from aiorecord.check.findings import NOTE
@@ -85,5 +87,21 @@ def test_dropped_frames_are_named_and_cut_out(tmp_path):
     assert {finding.episode for finding in report.findings} == {1}
     result = repair_dataset(root, workers=1)
     assert result.after.ok, result.as_dict()
+    assert list(result.lost) == [1]
+    read_all(root, [0, 2])
+
+
+def test_a_hole_in_a_video_does_not_spoil_the_episodes_beside_it(tmp_path):
+    """LeRobot turns a timestamp into a frame number, so it misses the whole episodes behind a hole."""
+    root = tmp_path / "set"
+    assert run(root, "streaming", 2, -1) == 0
+    first, end = killed_lerobot.length(0), killed_lerobot.length(0) + killed_lerobot.length(1)
+    (video,) = root.glob("videos/observation.images.front/*/*.mp4")
+    move_frames(video, 30, lambda k: None if first + 4 <= k < end else k)
+    with pytest.raises(FrameTimestampError):
+        LeRobotDataset("test/killed", root=root)[end]
+    assert codes(check_dataset(root, workers=1)) == {"video-grid", "video-frames-missing"}
+    result = repair_dataset(root, workers=1)
+    assert codes(result.after) == {"video-unused-frames"}, result.as_dict()  # of the other camera
     assert list(result.lost) == [1]
     read_all(root, [0, 2])

@@ -245,7 +245,7 @@ def test_a_camera_that_is_unplugged(tmp_path, capsys):
     """The driver then says it is not connected, and refuses to disconnect."""
     hardware.ON_READ.append(lambda port, n: n == 6 and hardware.DEAD_CAMERAS.add("0"))
     root = tmp_path / "set"
-    assert main(["record", *arms(), *dataset(root, seconds=5)]) == 1
+    assert main(["record", *arms(), *dataset(root, seconds=5), "--on_source_error=raise"]) == 1
     err = capsys.readouterr().err
     assert "DeviceNotConnectedError" in err or "TimeoutError" in err
     assert "failed in get_observation()" in err
@@ -253,6 +253,20 @@ def test_a_camera_that_is_unplugged(tmp_path, capsys):
     assert {e[1] for e in happened("close")} == {FOLLOWER, LEADER}
     assert main(["recover", str(root)]) in (0, 3)
     assert 1 <= len(rows_of(root)) < 100
+
+
+# lerobot's camera thread ends with an error of its own.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_camera_that_is_unplugged_ends_the_episode_and_the_take_is_kept(tmp_path, capsys):
+    hardware.ON_READ.append(lambda port, n: n == 6 and hardware.DEAD_CAMERAS.add("0"))
+    root = tmp_path / "set"
+    assert main(["record", *arms(), *dataset(root, seconds=5)]) == 0
+    out = capsys.readouterr().out
+    assert "ended early, kept" in out
+    assert "robot was lost" in out
+    assert hardware.torque(FOLLOWER) == OFF
+    assert {e[1] for e in happened("close")} == {FOLLOWER, LEADER}
+    assert 1 <= len(rows_of(root)) < 150
 
 
 def test_a_camera_that_is_missing(tmp_path, capsys):

@@ -270,11 +270,11 @@ def test_a_failed_save_is_the_exit_code(tmp_path, monkeypatch, capsys):
     commits = []
     original = DatasetWriter.commit
 
-    def commit(self, folder, encoded):
+    def commit(self, folder, encoded, saving=None):
         commits.append(folder.id)
         if len(commits) == 1:
             raise aiorecord.StorageError("The disk is full.")
-        return original(self, folder, encoded)
+        return original(self, folder, encoded, saving)
 
     monkeypatch.setattr(DatasetWriter, "commit", commit)
     assert run(command(tmp_path / "set", "--dataset.no_stamp=true")) == 1

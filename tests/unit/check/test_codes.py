@@ -13,7 +13,6 @@ import av
 import numpy as np
 import pytest
 from damaged import (
-    EVERYTHING,
     FRONT,
     LENGTHS,
     codes,
@@ -25,44 +24,32 @@ from damaged import (
     episodes_file,
     frame,
     info_path,
+    pool,
     record,
     video_file,
 )
 from helpers import FEATURES, FPS
 
 from aiorecord.check import findings
-from aiorecord.check.dataset import check_dataset
+from aiorecord.check.dataset import Check, check_dataset
 from aiorecord.dataset.lock import DatasetLock
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return record(tmp_path_factory.mktemp("good") / "set")
-
-
-@pytest.fixture(scope="module")
-def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return record(tmp_path_factory.mktemp("loose") / "set", pack=False)
-
-
-@pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return record(tmp_path_factory.mktemp("everything") / "set", EVERYTHING, (12, 9))
 
 
 def test_good_datasets_have_no_findings(good: Path, loose: Path, everything: Path) -> None:
     for root in (good, loose, everything):
         for fast in (False, True):
-            report = check_dataset(root, workers=2, fast=fast)
+            report = Check(root, pool(), 1, fast).run().report
             assert report.findings == [], report.as_dict()
             assert report.ok
-    assert (report.episodes, report.frames, report.video_frames) == (2, 21, 42)
+    assert (report.episodes, report.frames, report.video_frames) == (2, 14, 28)
+    report = check_dataset(good, workers=2)
+    assert (report.findings, report.frames, report.video_frames) == ([], sum(LENGTHS), sum(LENGTHS))
 
 
 def test_it_only_reads(good: Path, tmp_path: Path) -> None:
     root = copy(good, tmp_path / "set")
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    check_dataset(root, workers=1)
+    assert codes(root) == set()
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
@@ -330,7 +317,7 @@ def test_every_code_is_tested() -> None:
 def test_lock_is_named(good: Path, tmp_path: Path) -> None:
     root = copy(good, tmp_path / "set")
     with DatasetLock(root):
-        report = check_dataset(root, workers=1)
+        report = Check(root, pool(), 1).run().report
     assert report.codes == {"dataset-locked"}
     assert str(os.getpid()) in report.findings[0].message
     assert report.ok
@@ -358,7 +345,7 @@ def test_frozen_camera_is_named_with_its_frames(tmp_path: Path) -> None:
         return frame(features, 5 if episode == 1 and 5 <= k < 25 else k, episode)
 
     root = record(tmp_path / "set", FEATURES, (12, 40), frames)
-    (found,) = check_dataset(root, workers=1).findings
+    (found,) = Check(root, pool(), 1).run().report.findings
     assert (found.code, found.episode, found.camera) == ("camera-frozen", 1, FRONT)
     assert 5 <= found.first_frame <= 9  # the encoder takes some frames to settle on the still picture
     assert found.last_frame == 24

@@ -1,0 +1,48 @@
+"""What a check learns of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..dataset.info import DatasetInfo
+from ..dataset.layout import FileIndex
+from .findings import Report
+from .metadata import EpisodeRow, EpisodesPart
+from .rows import RowsPart
+from .video import VideoPart
+
+
+@dataclass
+class Checked:
+    """What a check learned, for a repair to build on.
+
+    Attributes:
+        report: the findings.
+        info: info.json, None if it cannot be used (then there is nothing else).
+        tasks: tasks and their numbers, None if they cannot be read.
+        parts: the files of `meta/episodes`.
+        episodes: the rows of `meta/episodes` that count, by episode.
+        data: data files and what is in them; None where the reader died.
+        videos: video files by camera and number, likewise.
+    """
+
+    report: Report
+    info: DatasetInfo | None = None
+    tasks: dict[str, int] | None = None
+    parts: dict[Path, EpisodesPart] = field(default_factory=dict)
+    episodes: dict[int, EpisodeRow] = field(default_factory=dict)
+    data: dict[Path, RowsPart | None] = field(default_factory=dict)
+    videos: dict[tuple[str, FileIndex], VideoPart | None] = field(default_factory=dict)
+
+    @property
+    def video_keys(self) -> list[str]:
+        """Cameras stored as video."""
+        features = self.info.features if self.info else {}
+        return [key for key, spec in features.items() if spec["dtype"] == "video"]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether `meta/episodes` could be read and holds all that info.json counts."""
+        broken = any(part.problem for part in self.parts.values())
+        return not broken and self.info is not None and len(self.episodes) >= self.info.total_episodes

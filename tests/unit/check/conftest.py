@@ -1,0 +1,26 @@
+"""Good datasets, recorded once for all tests of the check; damage copies of them only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from damaged import EVERYTHING, record
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three packed episodes."""
+    return record(tmp_path_factory.mktemp("good") / "set")
+
+
+@pytest.fixture(scope="session")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, a file for each episode."""
+    return record(tmp_path_factory.mktemp("loose") / "set", pack=False)
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two episodes with every kind of feature."""
+    return record(tmp_path_factory.mktemp("everything") / "set", EVERYTHING, (8, 6))
