@@ -1,8 +1,7 @@
 """Copying whole episodes out of a video that has frames off the grid elsewhere, in a worker process.
 
-lerobot's default reader goes from a timestamp to a frame number, through the average frame rate of the file.
-So frames off the grid spoil whole episodes as well: those behind them are at other numbers, and the rate may
-change for all.
+lerobot's default reader turns a timestamp into a frame number, so frames off the grid can spoil whole
+episodes as well: those behind a hole are at other numbers.
 """
 
 from __future__ import annotations

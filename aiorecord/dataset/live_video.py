@@ -50,7 +50,7 @@ def copy_live(source: Path, output: Path, fps: int, limit: int) -> int:
         container, stream = opened
         with (
             libav_errors(f"copy {source.name} to", output, codec=stream.codec.canonical_name),
-            av.open(str(output), "w", format="mp4", options={"movflags": "faststart"}) as copied,
+            av.open(str(output), "w", format="mp4") as copied,
         ):
             target = copied.add_stream_from_template(stream, opaque=True)
             target.time_base = tick

@@ -58,7 +58,8 @@ class VideoOutput:
         self._size = (width, height)
         doing = f"open {encoder.vcodec} at {width}x{height}, {fps} fps, {encoder.pix_fmt}"
         with libav_errors(f"create {path}", path, codec=self._codec):
-            self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+            # The index stays at the end: packing writes it to the front, and twice would be once too often.
+            self._container = av.open(str(path), "w", format="mp4")
         try:
             with unavailable(doing, encoder), libav_errors(doing, codec=self._codec):
                 self._encoder = FinalEncoder(self._container, encoder, width, height, fps, threads)
@@ -243,13 +244,31 @@ def concat_videos(parts: Sequence[Path], output: Path, fps: int) -> int:
     """
     if not parts:
         raise EncodeError("There is no video to join.")
-    key, delay = _joined_shape(parts, fps)
-    tick = Fraction(1, fps)
+    shape = _joined_shape(parts, fps)
+    try:
+        return _join(parts, output, fps, shape, {"moov_size": str(_index_size(parts, shape.frames))})
+    except EncodeError:
+        # Room for an index of unusual size: libav then writes the file twice. Other errors come again.
+        return _join(parts, output, fps, shape, {"movflags": "faststart"})
+
+
+def _index_size(parts: Sequence[Path], frames: int) -> int:
+    """Room for the index of a joined file, in bytes; what is left of it stays empty.
+
+    Tables of ISO/IEC 14496-12 (8.6, 8.7): 4 bytes of size per frame, 4 per keyframe, 8 for a frame that is
+    not shown in decoding order, and 20 for each chunk, which libav ends after 1 MiB.
+    """
+    size = sum(part.stat().st_size for part in parts)
+    return 16 * frames + 20 * (size // 2**20 + len(parts)) + 2048
+
+
+def _join(parts: Sequence[Path], output: Path, fps: int, shape: _JoinedShape, options: dict[str, str]) -> int:
+    tick, delay = Fraction(1, fps), shape.delay
     total = 0
     with (
         _open_video(parts[0]) as (_, template),
-        libav_errors(f"join videos into {output.name}", output, codec=key.codec),
-        av.open(str(output), "w", format="mp4", options={"movflags": "faststart"}) as container,
+        libav_errors(f"join videos into {output.name}", output, codec=shape.key.codec),
+        av.open(str(output), "w", format="mp4", options=options) as container,
     ):
         stream = container.add_stream_from_template(template, opaque=True)
         stream.time_base = tick
@@ -295,13 +314,28 @@ class _StreamKey:
         return ", ".join(parts)
 
 
-def _joined_shape(parts: Sequence[Path], fps: int) -> tuple[_StreamKey, int]:
-    """What all parts share, and by how many frames decoding must run ahead of showing."""
+@dataclass(frozen=True)
+class _JoinedShape:
+    """What all parts share.
+
+    Attributes:
+        key: codec, size and headers.
+        delay: by how many frames decoding must run ahead of showing.
+        frames: how many there are, as the parts' indices say.
+    """
+
+    key: _StreamKey
+    delay: int
+    frames: int
+
+
+def _joined_shape(parts: Sequence[Path], fps: int) -> _JoinedShape:
     keys: list[_StreamKey] = []
-    delay = 0
+    delay = frames = 0
     for part in parts:
         with _open_video(part) as (container, stream):
             keys.append(_StreamKey.of(stream))
+            frames += stream.frames
             if keys[-1] != keys[0]:
                 raise EncodeError(
                     f"{part.name} cannot be joined to {parts[0].name}: {keys[0].difference(keys[-1])}.",
@@ -311,7 +345,7 @@ def _joined_shape(parts: Sequence[Path], fps: int) -> tuple[_StreamKey, int]:
             if first is not None and first.dts is not None and stream.time_base is not None:
                 # The first frame is shown at 0; the muxer decodes it `delay` frames before.
                 delay = max(delay, -round(first.dts * stream.time_base * fps))
-    return keys[0], delay
+    return _JoinedShape(keys[0], delay, frames)
 
 
 class _Grid:

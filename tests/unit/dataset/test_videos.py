@@ -266,7 +266,7 @@ def test_the_wrong_rate_is_off_the_grid(tmp_path: Path) -> None:
         verify_video(make(tmp_path / "a.mp4", 6, fps=30), 6, 25)
 
 
-@pytest.mark.parametrize("size", [0, 20, 700, 2000])
+@pytest.mark.parametrize("size", [0, 20, 700, 1500])
 def test_a_torn_file_is_found(tmp_path: Path, size: int) -> None:
     whole = make(tmp_path / "a.mp4", 10).read_bytes()
     assert size < len(whole)
