@@ -18,7 +18,7 @@ from pathlib import Path
 def ordinary_threads() -> Iterator[None]:
     """Undo the scheduling policies that a library sets inside the block.
 
-    Threads started in it become ordinary ones, and the calling thread gets back what it had. Threads of
+    The calling thread gets back what it had, and threads started in it get the same. Threads of
     others are left alone: they may be a user's real-time loop. Only Linux has per-thread policies that can
     be reached by id; elsewhere the block does nothing.
     """
@@ -34,8 +34,8 @@ def ordinary_threads() -> Iterator[None]:
             os.sched_setscheduler(0, policy, parameters)
         for thread_id in _thread_ids() - before:
             with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
-                if os.sched_getscheduler(thread_id) != os.SCHED_OTHER:
-                    os.sched_setscheduler(thread_id, os.SCHED_OTHER, os.sched_param(0))
+                if os.sched_getscheduler(thread_id) != policy:
+                    os.sched_setscheduler(thread_id, policy, parameters)
 
 
 def _thread_ids() -> set[int]:

@@ -235,6 +235,11 @@ def test_ctrl_c_does_not_reach_a_child(pool: WorkerPool) -> None:
 
 
 @linux
+@pytest.mark.skipif(sys.platform != "linux", reason="a policy of Linux")
+def test_every_thread_of_a_child_gives_way_at_once(pool: WorkerPool, tmp_path: Path) -> None:
+    assert pool.submit(jobs.policies, tmp_path).result() == {os.SCHED_IDLE}
+
+
 def test_every_thread_of_a_child_is_nice(pool: WorkerPool) -> None:
     assert pool.submit(jobs.nice_values).result() == {19}
 

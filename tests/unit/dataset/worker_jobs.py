@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
+import av
+
 
 def echo(value: Any) -> Any:
     return value
@@ -20,6 +22,17 @@ def pid() -> int:
 
 def nice_values() -> set[int]:
     return {os.getpriority(os.PRIO_PROCESS, int(entry.name)) for entry in Path("/proc/self/task").iterdir()}
+
+
+def policies(folder: Path) -> set[int]:
+    """Of every thread of this process, those of an open encoder too."""
+    from aiorecord.dataset.videos import open_output
+    from aiorecord.encoders import RGBEncoderConfig
+
+    with open_output(folder / "a.mp4", RGBEncoderConfig(), 64, 48, 30, 1) as output:
+        for _ in range(3):
+            output.add(av.VideoFrame(64, 48, "rgb24"))
+        return {os.sched_getscheduler(int(entry.name)) for entry in Path("/proc/self/task").iterdir()}
 
 
 def modules() -> list[str]:
