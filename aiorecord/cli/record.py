@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import aiofiles
+from rich.console import Console
 
 from ..disk import DiskAlert
 from ..errors import AiorecordError, StorageError
@@ -28,6 +29,7 @@ from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
 from .keys import KEYS_LINE, has_keyboard, reading_keys
 from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, source_policy
+from .recovered import table_of
 from .signals import watch_signals
 from .sounds import Speaker
 from .summary import summary_lines
@@ -150,6 +152,9 @@ class RecordCommand:
         error: AiorecordError | None = None
         async with viewing(flags, "recording") as viewer:
             await recorder.open()
+            if recorder.recovered and flags.display != "none":
+                print("An earlier session left in staging, and it is finished behind this one:")
+                Console().print(table_of(recorder.recovered, done=False))
             session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
             view = VIEWS[flags.display or "plain"](
                 *([KEYS_LINE] if flags.display == "live" and has_keyboard() else [])

@@ -207,6 +207,21 @@ def test_a_kill_loses_nothing_that_ended(tmp_path):
     assert "nothing to recover" in again.stdout
 
 
+def test_resuming_says_what_was_left(tmp_path):
+    root = tmp_path / "set"
+    flags = ["--dataset.num_episodes=9", "--dataset.episode_time_s=0.5", "--dataset.reset_time_s=0"]
+    with subprocess.Popen(command(root, *flags), stdout=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stdout if re.match(r"episode 2: \d+ frames", line))
+        process.kill()
+    left = [path.name for path in Staging(root).episode_paths()]
+    assert left
+    flags = ["--dataset.num_episodes=1", "--dataset.episode_time_s=0.2", "--resume=true"]
+    again = subprocess.run(command(root, *flags), capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert "left in staging" in again.stdout
+    assert any(name in again.stdout for name in left)
+
+
 def wait_for_durable(root):
     """Wait until two episodes are complete on disk or committed."""
     deadline = time.monotonic() + 60
