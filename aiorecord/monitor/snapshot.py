@@ -109,7 +109,10 @@ class Observer:
         rate, late_ms, late_ticks = None, 0.0, 0
         if ticker is not None and len(ticker.lateness):
             elapsed_ns = recorder.clock.now_ns() - ticker.start_ns
-            rate = len(ticker.lateness) * NS_PER_S / max(elapsed_ns, NS_PER_S // recorder.fps)
+            # Whole periods, the running one included: else a second tick would show as twice the rate.
+            # (Deadlines are rounded to a nanosecond.)
+            periods = (elapsed_ns + 1) * recorder.fps // NS_PER_S + 1
+            rate = len(ticker.lateness) * recorder.fps / periods
             late_ms, late_ticks = ticker.lateness.recent()
         backlog, disk = status.backlog, status.disk or DiskStatus(0)
         disk_left_s = disk.seconds_left

@@ -213,3 +213,12 @@ def test_a_robot_in_lerobots_flat_style(tmp_path):
     run(tmp_path, SessionPlan("T", 1, 0.2, 0), robot=Flat())
     row = rows_of(tmp_path / "set")[0]
     assert (row["observation.state"], row["action"]) == ([0, 0, 0], [-1, -1, -1])
+
+
+def test_the_rate_shown_is_that_of_the_loop_from_its_first_tick(tmp_path):
+    from aiorecord.monitor.snapshot import Observer
+
+    shown = []
+    plan = SessionPlan("x", num_episodes=1, episode_time_s=1, reset_time_s=0)
+    run(tmp_path, plan, lambda session, ticks: shown.append(Observer(session).take().rate))
+    assert shown == [pytest.approx(FPS)] * FPS
