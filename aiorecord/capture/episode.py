@@ -374,6 +374,8 @@ class EpisodeCapture:
                 if self._closing.wait(FLUSH_PERIOD_S):
                     return  # finish() writes the rest
                 self._frames_came.clear()
+                if self._closing.is_set():
+                    return  # finish() came since: its wake-up may have been the one just cleared
                 for camera in self._cameras.values():
                     camera.note_flush()
                 self._rows.flush()

@@ -16,6 +16,7 @@ from captured import (
     FRONT,
     STATE,
     STILL,
+    TIMEOUT_S,
     assert_frames,
     capture_threads,
     checked,
@@ -356,3 +357,34 @@ def test_every_exported_name_is_there():
         assert getattr(aiorecord.capture, name).__name__ == name
     with pytest.raises(AttributeError):
         aiorecord.capture.nothing  # noqa: B018
+
+
+class EndsJustAfterTheWait(threading.Event):
+    """The closing of an episode that comes when the journal's second is over, before it looks again."""
+
+    def __init__(self, frames_came: threading.Event) -> None:
+        super().__init__()
+        self._frames_came = frames_came
+        self.waited = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self.is_set():
+            return True
+        self.set()
+        self._frames_came.set()
+        self.waited.set()
+        return False
+
+
+def test_an_end_at_the_very_second_does_not_hang(tmp_path):
+    capture, schema = prepare(tmp_path)
+    closing = capture._closing = EndsJustAfterTheWait(capture._frames_came)
+    capture.add_frame(checked(schema, 0), "", 0)
+    assert closing.waited.wait(TIMEOUT_S)
+    capture._journal.join(TIMEOUT_S)
+    hangs = capture._journal.is_alive()
+    capture._closing = threading.Event()  # lets a thread that hangs go
+    capture._closing.set()
+    capture._frames_came.set()
+    assert not hangs
+    assert capture.finish().manifest.length == 1
