@@ -136,6 +136,7 @@ class LiveWriter:
                 self._encoder.flush()
             finally:
                 self._container.close()
+                del self._container  # as in `LosslessWriter.close`: a save that waits keeps this writer
 
 
 def frame_number(packet: av.Packet, fps: int) -> int:

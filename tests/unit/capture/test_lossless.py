@@ -11,6 +11,7 @@ from captured import direct, noise, values_of
 
 from aiorecord.capture.convert import PixelConverter
 from aiorecord.capture.histograms import histogram, sampling_stride
+from aiorecord.capture.live import LiveWriter
 from aiorecord.capture.lossless import (
     EXACT_PIX_FMTS,
     LosslessWriter,
@@ -199,3 +200,20 @@ def test_a_finished_capture_holds_no_encoder(tmp_path):
     kept = [write(tmp_path / f"{n}.mkv", camera("yuv420p"), 2) for n in range(5)]
     assert living_encoders() == before
     assert [writer.frames for writer in kept] == [2] * 5
+
+
+def test_a_finished_live_capture_holds_no_encoder(tmp_path):
+    gc.collect()
+    before = living_encoders()
+    kept = []
+    for n in range(3):
+        settings = Camera("live", f"{n}.mkv", "yuv420p", 48, 64, "f.spill", None)
+        encoder = RGBEncoderConfig(vcodec="h264")
+        writer = LiveWriter(tmp_path / settings.file, settings, 30, encoder=encoder, threads=1)
+        frame, pixels = new_rgb_frame(48, 64)
+        pixels[:] = noise(n, pixels.shape)
+        writer.write(frame)
+        writer.close()
+        kept.append(writer)
+    assert living_encoders() == before
+    assert [writer.frames for writer in kept] == [1] * 3
