@@ -90,7 +90,6 @@ class FinalEncoder:
             self._delay = max((place - (p.pts or 0) for place, p in enumerate(packets)), default=0)
         self._mux(packets)
         self._stream = None
-        del self._container  # the encoder's memory stays with it, and the counts are still asked for
 
     def _mux(self, packets: Sequence[av.Packet]) -> None:
         for packet in packets:

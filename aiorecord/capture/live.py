@@ -136,7 +136,6 @@ class LiveWriter:
                 self._encoder.flush()
             finally:
                 self._container.close()
-                del self._container  # as in `LosslessWriter.close`: a save that waits keeps this writer
 
 
 def frame_number(packet: av.Packet, fps: int) -> int:
