@@ -514,7 +514,7 @@ def test_a_calibration_asks_on_the_terminal_and_can_be_left(tmp_path, monkeypatc
             await devices.teleop.connect()
             connecting = asyncio.create_task(devices.robot.connect())
             while "robot.calibrate" not in called():
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             connecting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await connecting

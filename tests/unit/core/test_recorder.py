@@ -242,11 +242,11 @@ def test_a_full_queue_saves_in_the_foreground_and_says_so(tmp_path, caplog):
         async with recorder_for(tmp_path, encode_executor=gate, save_queue_size=1) as recorder:
             first = (await record_episode(recorder, episode=0)).save  # taken by the worker
             while recorder.saver.get_status()["queue_size"]:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             second = (await record_episode(recorder, episode=1)).save  # fills the queue
             third = asyncio.create_task(record_episode(recorder, episode=2))
             while len(recorder.saver.pending) < 3:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             assert not third.done()
             assert "foreground" in caplog.text
             gate.open.set()
@@ -481,10 +481,10 @@ def test_cancelling_the_close_leaves_the_rest_in_staging_and_closes(tmp_path):
         closing = asyncio.create_task(recorder.aclose())
         await asyncio.sleep(0)
         while recorder.saver.get_status()["queue_size"]:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         closing.cancel()
         while not save.done():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         gate.open.set()
         with pytest.raises(asyncio.CancelledError):
             await closing

@@ -213,7 +213,7 @@ def test_taking_an_episode_back_ends_its_hanging_encode(tmp_path, pool):
         async with recorder_for(tmp_path, pool, save_timeout=None) as recorder:
             hanging = (await record_episode(recorder, episode=0)).save
             while pool.left or not hanging.progress:  # it is in the worker, and has begun
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             assert await recorder.take_back(hanging)
             assert (await (await record_episode(recorder, episode=1)).save).episode_index == 0
 

@@ -113,7 +113,7 @@ def test_save_order_decides_what_is_encoded_next_and_not_what_is_committed(tmp_p
                 for e, length in enumerate(lengths):
                     saves.append((await record_episode(recorder, length, e)).save)
                     while e == 0 and saves[0].encoding is None:  # it is the one under way
-                        await asyncio.sleep(0)
+                        await asyncio.sleep(0.001)
                 for save in saves:
                     await save.durable()
                 executor.gate.release(len(lengths))

@@ -269,7 +269,7 @@ def test_cancelling_cancels_the_call() -> None:
         await robot.connect()
         call = asyncio.create_task(robot.get_observation())
         while not device.inside:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -422,7 +422,7 @@ def test_a_disconnect_that_finds_a_stuck_driver_gives_up_and_is_done_later(
         await robot.connect()
         call = asyncio.create_task(robot.get_observation())
         while not entered.is_set():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         call.cancel()
         for _ in range(2):
             with pytest.raises(SourceError, match="does not return from get_observation"):
@@ -432,7 +432,7 @@ def test_a_disconnect_that_finds_a_stuck_driver_gives_up_and_is_done_later(
         assert not released.is_set()
         go_on.set()
         while not released.is_set():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         await robot.disconnect()
         await robot.connect()
         await robot.disconnect()

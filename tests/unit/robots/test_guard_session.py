@@ -366,7 +366,7 @@ def test_the_operator_is_in_charge_while_a_driver_is_stuck_in_its_thread(
             # The driver is let go at last: it disconnects by itself.
             driver.go_on.set()
             while driver.is_connected:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
 
     asyncio.run(main())
     assert ticks == 3

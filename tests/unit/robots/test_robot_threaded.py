@@ -135,7 +135,7 @@ def test_the_loop_lives_while_the_driver_blocks() -> None:
             call = asyncio.create_task(robot.get_observation())
             turns = 0
             while not driver.entered.is_set():
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             for _ in range(100):
                 await asyncio.sleep(0)
                 turns += 1
@@ -154,7 +154,7 @@ def test_cancelling_leaves_the_device_whole() -> None:
             driver.go_on = threading.Event()
             call = asyncio.create_task(robot.get_observation())
             while not driver.entered.is_set():
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
@@ -252,7 +252,7 @@ def test_a_cancelled_disconnect_is_finished_all_the_same() -> None:
         driver.go_on = threading.Event()
         call = asyncio.create_task(robot.get_observation())
         while not driver.entered.is_set():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         late = asyncio.create_task(robot.send_action({"pan.pos": 1.0}))
         closing = asyncio.create_task(robot.disconnect())
         await asyncio.sleep(0)
@@ -280,7 +280,7 @@ def test_a_loop_that_ends_does_not_keep_the_device_from_being_released() -> None
         driver.go_on = go_on
         call = asyncio.create_task(robot.get_observation())
         while not driver.entered.is_set():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         closing = asyncio.create_task(robot.disconnect())
         await asyncio.sleep(0)
         for task in (call, closing):
