@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
+from ..dataset.workers import worker_ahead
 from ..memory import settle_allocator
 from .output import lasting_output
 
@@ -58,7 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     settle_allocator()  # before libraries start threads
     theirs = name.startswith("lerobot-")
     home = f".lerobot.{name.removeprefix('lerobot-')}" if theirs else f".cli.{name}"
-    module = import_module(home, "aiorecord")
-    with lasting_output():
+    with contextlib.ExitStack() as stack:
+        if name == "record" and not {"-h", "--help"}.intersection(arguments):
+            # The longest wait before the first frame is for libraries to load: here and in the encoder's
+            # process at the same time.
+            stack.enter_context(worker_ahead())
+        module = import_module(home, "aiorecord")
+        stack.enter_context(lasting_output())
         code: int = module.run(arguments[1:])
     return code

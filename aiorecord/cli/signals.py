@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import anyio
-
 from ..tasks import beside
 
 
@@ -29,11 +27,21 @@ async def watch_signals(on_signal: Callable[[], None]) -> None:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup a closed terminal means nothing
         numbers.append(signal.SIGHUP)
     asked = False
-    with anyio.open_signal_receiver(*numbers) as received:
-        async for number in received:
-            if number is not signal.SIGHUP or not asked:
-                on_signal()
-            asked = True
+
+    def received(number: signal.Signals) -> None:
+        nonlocal asked
+        if number is not signal.SIGHUP or not asked:
+            on_signal()
+        asked = True
+
+    loop = asyncio.get_running_loop()
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, received, number)
+        await asyncio.Event().wait()
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 class StoppableRun:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,12 +242,39 @@ class WorkerPool(Executor):
             child.close()  # it died between jobs
             child = None
         if child is None:
-            child = _Child()
+            child = _take_ahead() or _Child()
             with self._lock:
                 slot.child = child
                 if slot.aborted:
                     child.process.kill()
         return child
+
+
+@contextlib.contextmanager
+def worker_ahead() -> Iterator[None]:
+    """Start a child now, for the first pool of this process that needs one.
+
+    It loads its libraries while the caller loads its own. A child that no pool has taken is ended on exit;
+    one that cannot be started is left to the pool, which says why.
+    """
+    with contextlib.suppress(OSError):
+        _ahead.append(_Child())
+    try:
+        yield
+    finally:
+        child = _take_ahead()
+        if child is not None:
+            child.close()
+
+
+_ahead: collections.deque[_Child] = collections.deque()
+
+
+def _take_ahead() -> _Child | None:
+    try:
+        return _ahead.popleft()
+    except IndexError:
+        return None
 
 
 @dataclass(eq=False)

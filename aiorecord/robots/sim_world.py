@@ -5,6 +5,7 @@ Made once per seed and kept, since a camera that moves samples the table at ever
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -30,30 +31,51 @@ WALL_TEXELS = 64
 DARKEST, BRIGHTEST = 26.0, 238.0
 """Range of scene colours. Sensor noise is added in 8 bits without a check, so it needs room at both ends."""
 
+_BAND = 32
+
 _WALLS = (("x", -0.95), ("x", 1.9), ("y", -1.3), ("y", 1.3))
 
 
-def value_noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> Floats:
+class ValueNoise:
     """Smooth noise in [-1, 1]: a grid of random values, interpolated.
 
     Args:
         rng: source of randomness.
-        shape: rows and columns of the result.
+        shape: rows and columns of the whole.
         cells: random cells down and across; unequal numbers give streaks.
     """
-    grid = rng.uniform(-1.0, 1.0, (cells[0] + 2, cells[1] + 2)).astype(np.float32)
 
-    def weights(length: int, count: int) -> tuple[NDArray[np.intp], Floats]:
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> None:
+        self._grid = rng.uniform(-1.0, 1.0, (cells[0] + 2, cells[1] + 2)).astype(np.float32)
+        self._rows, self._down = self._weights(shape[0], cells[0])
+        self._columns, self._across = self._weights(shape[1], cells[1])
+
+    @staticmethod
+    def _weights(length: int, count: int) -> tuple[NDArray[np.intp], Floats]:
         at = np.arange(length, dtype=np.float32) * np.float32(count / length)
         index = at.astype(np.intp)
-        t = at - index
+        t = at - index.astype(np.float32)
         return index, t * t * (3 - 2 * t)
 
-    rows, ty = weights(shape[0], cells[0])
-    columns, tx = weights(shape[1], cells[1])
-    down = grid[rows] + (grid[rows + 1] - grid[rows]) * ty[:, None]
-    out: Floats = down[:, columns] + (down[:, columns + 1] - down[:, columns]) * tx
-    return out
+    def __getitem__(self, band: slice) -> Floats:
+        """The rows of a slice (rows, columns)."""
+        rows = self._rows[band]
+        down = self._grid[rows]
+        down += (self._grid[rows + 1] - down) * self._down[band, None]
+        out = np.take(down, self._columns, axis=1)
+        step = np.take(down, self._columns + 1, axis=1)
+        step -= out
+        step *= self._across
+        out += step
+        return out
+
+
+def _bands(rows: int) -> Iterator[slice]:
+    """Slices of rows. What is worked out between them stays in the processor's cache; whole textures do not,
+    and the first touch of each of their pages costs more than the arithmetic.
+    """
+    for start in range(0, rows, _BAND):
+        yield slice(start, min(start + _BAND, rows))
 
 
 @lru_cache(maxsize=2)
@@ -73,30 +95,31 @@ def table_texture(seed: int) -> NDArray[np.uint8]:
     plank = np.floor(y / plank_m).astype(np.intp)
     tone = rng.uniform(-1.0, 1.0, 64).astype(np.float32)[plank]
     log = rng.uniform(-1.0, 1.0, 64).astype(np.float32)[plank]
-    warp = value_noise(rng, (n, n), (24, 5))
-    warp *= np.float32(1.6)
-    warp += y * np.float32(95.0)
-    warp += log * np.float32(9.0)
-    rings = np.sin(warp)
-    rings *= np.float32(0.55)
-    rings += value_noise(rng, (n, n), (700, 18))
-    rings += np.float32(0.6) * value_noise(rng, (n, n), (1024, 60))
+    warp, streaks, fibres = (ValueNoise(rng, (n, n), cells) for cells in ((24, 5), (700, 18), (1024, 60)))
     seam = np.abs(y - np.round(y / plank_m) * np.float32(plank_m)) < 0.0007
-    light = np.float32(1.0) + np.float32(0.075) * rings + np.float32(0.10) * tone
-    light *= np.where(seam, np.float32(0.62), np.float32(1.0))
     grain = rng.normal(0.0, 0.018, (n, n // 4)).astype(np.float32)
-    light += np.repeat(grain, 4, axis=1)
+    mat = _Mat(rng, x, y)
     texture = np.empty((n + WALL_TEXELS, n, 3), np.uint8)
-    wood = (178.0, 132.0, 86.0)
-    mat = _mat(rng, x, y)
-    for channel in range(3):
-        plane = light * np.float32(wood[channel])
-        top, left = mat.row, mat.column
-        part = plane[top : top + mat.height, left : left + mat.width]
-        part *= mat.keep
-        part += mat.colour[channel]
-        texture[:n, :, channel] = np.clip(plane, DARKEST, BRIGHTEST)
-    plaster = value_noise(rng, (WALL_TEXELS, n), (16, 512)) * np.float32(7.0)
+    for band in _bands(n):
+        rings = warp[band]
+        rings *= np.float32(1.6)
+        rings += y[band] * np.float32(95.0)
+        rings += log[band] * np.float32(9.0)
+        np.sin(rings, out=rings)
+        rings *= np.float32(0.55)
+        rings += streaks[band]
+        rings += np.float32(0.6) * fibres[band]
+        light = np.float32(1.0) + np.float32(0.075) * rings + np.float32(0.10) * tone[band]
+        light *= np.where(seam[band], np.float32(0.62), np.float32(1.0))
+        light += np.repeat(grain[band], 4, axis=1)
+        on_mat = mat.within(band)
+        for channel, wood in enumerate((178.0, 132.0, 86.0)):
+            plane = light * np.float32(wood)
+            if on_mat is not None:
+                rows, part = on_mat
+                plane[rows, mat.columns] = mat.colours[channel][part]
+            texture[band, :, channel] = np.clip(plane, DARKEST, BRIGHTEST)
+    plaster = ValueNoise(rng, (WALL_TEXELS, n), (16, 512))[:] * np.float32(7.0)
     texture[n:] = (plaster[..., None] + np.array([190.0, 192.0, 190.0], np.float32)).astype(np.uint8)
     texture.flags.writeable = False
     return texture
@@ -115,63 +138,89 @@ def coarse_table_texture(seed: int) -> NDArray[np.uint8]:
 
 
 class _Mat:
-    """The mat's part of the texture: wood is multiplied by `keep` and `colour` is added."""
+    """The cutting mat on the table.
 
-    def __init__(self, row: int, column: int, keep: Floats, colour: list[Floats]) -> None:
-        self.row, self.column, self.keep, self.colour = row, column, keep, colour
-        self.height, self.width = keep.shape
+    Args:
+        rng: source of randomness.
+        x: world x of the texture's columns (columns,).
+        y: world y of its rows (rows, 1).
 
+    Attributes:
+        columns: of the texture that it covers.
+        colours: red, green and blue planes of the mat alone.
+    """
 
-def _mat(rng: np.random.Generator, x: Floats, y: Floats) -> _Mat:
-    x0, x1, y0, y1 = MAT
-    columns = np.flatnonzero((x >= x0) & (x <= x1))
-    rows = np.flatnonzero((y[:, 0] >= y0) & (y[:, 0] <= y1))
-    x, y = x[columns], y[rows]
-    shape = (len(rows), len(columns))
-    wear = value_noise(rng, shape, (160, 90)) * np.float32(0.05) + value_noise(
-        rng, shape, (9, 6)
-    ) * np.float32(0.07)
-    light = np.float32(1.0) + wear
-    colour = [light * np.float32(value) for value in (44.0, 92.0, 84.0)]
-    line = np.zeros(shape, np.float32)
+    def __init__(self, rng: np.random.Generator, x: Floats, y: Floats) -> None:
+        columns = np.flatnonzero((x >= MAT[0]) & (x <= MAT[1]))
+        rows = np.flatnonzero((y[:, 0] >= MAT[2]) & (y[:, 0] <= MAT[3]))
+        self._top = int(rows[0])
+        self.columns = slice(int(columns[0]), int(columns[-1]) + 1)
+        x, y = x[columns], y[rows]
+        shape = (len(rows), len(columns))
+        fine, broad = ValueNoise(rng, shape, (160, 90)), ValueNoise(rng, shape, (9, 6))
+        self.colours = [np.empty(shape, np.float32) for _ in range(3)]
+        for band in _bands(shape[0]):
+            wear = fine[band] * np.float32(0.05) + broad[band] * np.float32(0.07)
+            self._print(band, wear, x, y[band])
+        # A few cut marks, as on any mat that is used.
+        for _ in range(26):
+            row, column = int(rng.integers(0, shape[0] - 1)), int(rng.integers(0, shape[1] - 120))
+            slope = rng.uniform(-0.8, 0.8)
+            span = np.arange(int(rng.integers(30, 120)))
+            track = np.clip(row + (slope * span).astype(np.intp), 0, shape[0] - 1)
+            for plane in self.colours:
+                plane[track, column + span] *= np.float32(1.25)
 
-    def rules(step_m: float, half_m: float, strength: float) -> None:
-        for values in (x - np.float32(x0), y - np.float32(y0)):
-            near = np.abs(values - np.round(values / step_m) * np.float32(step_m)) < half_m
-            np.maximum(line, np.where(near, np.float32(strength), np.float32(0.0)), out=line)
+    def within(self, band: slice) -> tuple[slice, slice] | None:
+        """The rows that the mat and a band of the texture share: of the band, and of the mat."""
+        first = max(band.start, self._top)
+        last = min(band.stop, self._top + len(self.colours[0]))
+        if first >= last:
+            return None
+        return slice(first - band.start, last - band.start), slice(first - self._top, last - self._top)
 
-    rules(0.01, 0.00035, 0.16)
-    rules(0.05, 0.0006, 0.5)
-    edge = np.minimum(np.minimum(x - x0, x1 - x), np.minimum(y - y0, y1 - y))
-    np.maximum(line, ((edge > 0.004) & (edge < 0.0052)).astype(np.float32) * np.float32(0.7), out=line)
-    distance = np.sqrt((x - np.float32(GOAL[0])) ** 2 + (y - np.float32(GOAL[1])) ** 2)
-    disc = (distance < GOAL_RADIUS).astype(np.float32) * np.float32(0.9)
-    ring = (np.abs(distance - np.float32(GOAL_RADIUS)) < 0.0022).astype(np.float32)
-    ring = np.maximum(ring, (np.abs(distance - np.float32(0.012)) < 0.001).astype(np.float32))
-    for channel, (rule, inner, outer) in enumerate(
-        zip((205.0, 214.0, 190.0), (226.0, 222.0, 208.0), (40.0, 74.0, 150.0), strict=True)
-    ):
-        plane = colour[channel]
-        plane += line * (np.float32(rule) - plane)
-        plane += disc * (np.float32(inner) * (1 + wear) - plane)
-        plane += ring * (np.float32(outer) - plane)
-    # A few cut marks, as on any mat that is used.
-    for _ in range(26):
-        row, column = int(rng.integers(0, shape[0] - 1)), int(rng.integers(0, shape[1] - 120))
-        slope = rng.uniform(-0.8, 0.8)
-        span = np.arange(int(rng.integers(30, 120)))
-        track = np.clip(row + (slope * span).astype(np.intp), 0, shape[0] - 1)
-        for plane in colour:
-            plane[track, column + span] *= np.float32(1.25)
-    return _Mat(int(rows[0]), int(columns[0]), np.zeros(shape, np.float32), colour)
+    def _print(self, band: slice, wear: Floats, x: Floats, y: Floats) -> None:
+        """Colour a band of rows: grid, edge and circle on worn green."""
+        x0, x1, y0, y1 = MAT
+        light = np.float32(1.0) + wear
+        line = np.zeros(wear.shape, np.float32)
+
+        def rules(step_m: float, half_m: float, strength: float) -> None:
+            for values in (x - np.float32(x0), y - np.float32(y0)):
+                near = np.abs(values - np.round(values / step_m) * np.float32(step_m)) < half_m
+                np.maximum(line, np.where(near, np.float32(strength), np.float32(0.0)), out=line)
+
+        rules(0.01, 0.00035, 0.16)
+        rules(0.05, 0.0006, 0.5)
+        edge = np.minimum(np.minimum(x - x0, x1 - x), np.minimum(y - y0, y1 - y))
+        np.maximum(line, ((edge > 0.004) & (edge < 0.0052)).astype(np.float32) * np.float32(0.7), out=line)
+        distance = np.sqrt((x - np.float32(GOAL[0])) ** 2 + (y - np.float32(GOAL[1])) ** 2)
+        disc = (distance < GOAL_RADIUS).astype(np.float32) * np.float32(0.9)
+        ring = (np.abs(distance - np.float32(GOAL_RADIUS)) < 0.0022).astype(np.float32)
+        ring = np.maximum(ring, (np.abs(distance - np.float32(0.012)) < 0.001).astype(np.float32))
+        for channel, (green, rule, inner, outer) in enumerate(
+            zip(
+                (44.0, 92.0, 84.0),
+                (205.0, 214.0, 190.0),
+                (226.0, 222.0, 208.0),
+                (40.0, 74.0, 150.0),
+                strict=True,
+            )
+        ):
+            plane = light * np.float32(green)
+            plane += line * (np.float32(rule) - plane)
+            plane += disc * (np.float32(inner) * (1 + wear) - plane)
+            plane += ring * (np.float32(outer) - plane)
+            self.colours[channel][band] = plane
 
 
 @lru_cache(maxsize=2)
 def room_noise(seed: int) -> Floats:
     """Noise (512, 512) for walls and floor, in about [-1, 1]."""
     rng = np.random.default_rng([seed, 4])
-    noise = value_noise(rng, (512, 512), (8, 8)) + np.float32(0.6) * value_noise(rng, (512, 512), (64, 64))
-    noise += np.float32(0.5) * value_noise(rng, (512, 512), (256, 256))
+    shape = (512, 512)
+    noise = ValueNoise(rng, shape, (8, 8))[:] + np.float32(0.6) * ValueNoise(rng, shape, (64, 64))[:]
+    noise += np.float32(0.5) * ValueNoise(rng, shape, (256, 256))[:]
     noise *= np.float32(0.5)
     return noise
 

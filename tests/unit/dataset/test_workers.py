@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import worker_jobs as jobs
 
-from aiorecord.dataset.workers import STDERR_KEPT, WorkerDiedError, WorkerPool
+from aiorecord.dataset.workers import STDERR_KEPT, WorkerDiedError, WorkerPool, worker_ahead
 from aiorecord.errors import ConfigError, EncodeError, StateError, StorageError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -45,6 +45,12 @@ def wait_until_gone(pid: int) -> None:
         os.close(fd)
 
 
+def children() -> set[int]:
+    """Processes that this one has started and not collected."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for path in tasks for pid in path.read_text().split()}
+
+
 def test_results_come_back_in_the_order_of_submission(pool: WorkerPool) -> None:
     futures = [pool.submit(jobs.echo, n) for n in range(20)]
     assert [future.result() for future in futures] == list(range(20))
@@ -62,6 +68,31 @@ def test_children_start_lazily_and_persist(pool: WorkerPool) -> None:
     assert pool.submit(jobs.pid).result() == first
     assert pool.pids() == [first]
     assert first != os.getpid()
+
+
+@linux
+def test_a_child_started_ahead_is_taken_by_the_first_pool() -> None:
+    before = children()
+    with worker_ahead():
+        (ahead,) = children() - before
+        with WorkerPool(1) as pool, WorkerPool(1) as other:
+            assert pool.submit(jobs.pid).result() == ahead
+            assert other.submit(jobs.pid).result() != ahead
+    assert children() == before
+
+
+@linux
+def test_a_child_started_ahead_that_nobody_takes_is_ended() -> None:
+    before = children()
+    with worker_ahead():
+        assert len(children() - before) == 1
+    assert children() == before
+
+
+def test_where_no_child_can_be_started_ahead_the_pool_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with worker_ahead(), WorkerPool(1) as pool, pytest.raises(EncodeError, match="nowhere"):
+        pool.submit(jobs.echo, 1).result()
 
 
 def test_jobs_run_side_by_side(fifo: Path) -> None:
