@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import BlockingRobot, BlockingTeleoperator, Features, Robot, Teleoperator, Values
+from .call_times import CallTiming, SlowCall
 from .faults import Fault, FaultyRobot, FaultyTeleoperator
 from .guard import GuardedRobot, GuardedTeleoperator
 from .guards import guarded
@@ -12,7 +13,7 @@ from .policy import SourcePolicy, SourceStatus
 from .replay import ReplayRobot, ReplayRobotConfig, ReplayTeleopConfig, ReplayTeleoperator
 from .schema import build_frame, dataset_features
 from .sim import CameraSpec, SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
-from .threaded import CallTiming, SlowCall, ThreadedRobot, ThreadedTeleoperator
+from .threaded import ThreadedRobot, ThreadedTeleoperator
 
 __all__ = [
     "ROBOTS",

@@ -26,13 +26,12 @@ type Values = dict[str, Any]
 """An observation or an action, keyed like the features that describe it."""
 
 
-@runtime_checkable
-class Robot(Protocol):
-    """A robot driven from the event loop. Its methods are never called concurrently."""
+class Device(Protocol):
+    """What a robot and a teleoperator have in common, driven from the event loop."""
 
     @property
     def name(self) -> str:
-        """The robot's type, stored as ``robot_type`` in the dataset."""
+        """The device's type; a robot's is stored as ``robot_type`` in the dataset."""
         ...
 
     @property
@@ -41,13 +40,8 @@ class Robot(Protocol):
         ...
 
     @property
-    def observation_features(self) -> Features:
-        """What `get_observation` returns. Known before `connect`."""
-        ...
-
-    @property
     def action_features(self) -> Features:
-        """What `send_action` takes. Known before `connect`."""
+        """What `Robot.send_action` takes or `Teleoperator.get_action` returns. Known before `connect`."""
         ...
 
     async def connect(self) -> None:
@@ -56,6 +50,16 @@ class Robot(Protocol):
 
     async def disconnect(self) -> None:
         """Release the hardware. Idempotent, and safe after a `connect` that failed."""
+        ...
+
+
+@runtime_checkable
+class Robot(Device, Protocol):
+    """A robot driven from the event loop. Its methods are never called concurrently."""
+
+    @property
+    def observation_features(self) -> Features:
+        """What `get_observation` returns. Known before `connect`."""
         ...
 
     async def get_observation(self) -> Values:
@@ -72,67 +76,48 @@ class Robot(Protocol):
 
 
 @runtime_checkable
-class Teleoperator(Protocol):
+class Teleoperator(Device, Protocol):
     """A source of actions driven from the event loop. Its methods are never called concurrently."""
-
-    @property
-    def name(self) -> str:
-        """The teleoperator's type, for messages."""
-        ...
-
-    @property
-    def is_connected(self) -> bool:
-        """Between a `connect` that succeeded and `disconnect`."""
-        ...
-
-    @property
-    def action_features(self) -> Features:
-        """What `get_action` returns. Known before `connect`."""
-        ...
-
-    async def connect(self) -> None:
-        """Open the hardware. If it raises or is cancelled, `disconnect` is still called."""
-        ...
-
-    async def disconnect(self) -> None:
-        """Release the hardware. Idempotent, and safe after a `connect` that failed."""
-        ...
 
     async def get_action(self) -> Values:
         """The action that the operator asks for now."""
         ...
 
 
-@runtime_checkable
-class BlockingRobot(Protocol):
-    """A robot with plain methods, as every LeRobot driver; see `ThreadedRobot`."""
+class BlockingDevice(Protocol):
+    """What a robot and a teleoperator with plain methods have in common."""
 
     @property
     def name(self) -> str:
-        """As `Robot.name`."""
+        """As `Device.name`."""
         ...
 
     @property
     def is_connected(self) -> bool:
-        """As `Robot.is_connected`."""
-        ...
-
-    @property
-    def observation_features(self) -> Features:
-        """As `Robot.observation_features`; must not touch the hardware."""
+        """As `Device.is_connected`."""
         ...
 
     @property
     def action_features(self) -> Features:
-        """As `Robot.action_features`; must not touch the hardware."""
+        """As `Device.action_features`; must not touch the hardware."""
         ...
 
     def connect(self) -> None:
-        """As `Robot.connect`."""
+        """As `Device.connect`."""
         ...
 
     def disconnect(self) -> None:
-        """As `Robot.disconnect`; it may raise when it is not connected."""
+        """As `Device.disconnect`; it may raise when it is not connected."""
+        ...
+
+
+@runtime_checkable
+class BlockingRobot(BlockingDevice, Protocol):
+    """A robot with plain methods, as every LeRobot driver; see `ThreadedRobot`."""
+
+    @property
+    def observation_features(self) -> Features:
+        """As `Robot.observation_features`; must not touch the hardware."""
         ...
 
     def get_observation(self) -> Values:
@@ -145,31 +130,8 @@ class BlockingRobot(Protocol):
 
 
 @runtime_checkable
-class BlockingTeleoperator(Protocol):
+class BlockingTeleoperator(BlockingDevice, Protocol):
     """A teleoperator with plain methods; see `ThreadedTeleoperator`."""
-
-    @property
-    def name(self) -> str:
-        """As `Teleoperator.name`."""
-        ...
-
-    @property
-    def is_connected(self) -> bool:
-        """As `Teleoperator.is_connected`."""
-        ...
-
-    @property
-    def action_features(self) -> Features:
-        """As `Teleoperator.action_features`; must not touch the hardware."""
-        ...
-
-    def connect(self) -> None:
-        """As `Teleoperator.connect`."""
-        ...
-
-    def disconnect(self) -> None:
-        """As `Teleoperator.disconnect`; it may raise when it is not connected."""
-        ...
 
     def get_action(self) -> Values:
         """As `Teleoperator.get_action`."""

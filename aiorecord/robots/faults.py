@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, SourceError
-from .base import Features, Robot, Teleoperator, Values
+from .base import Robot, Teleoperator, Values
 from .policy import short
+from .wrapper import RobotWrapper, TeleoperatorWrapper, Wrapper
 
 CALL_KINDS = ("raise", "hang", "disconnect", "returns_none")
 VALUE_KINDS = ("none", "missing", "shape", "dtype", "nan", "repeat")
@@ -57,11 +58,11 @@ class Fault:
             raise ConfigError("A fault begins at call 0 or later and lasts 1 or more.", option="faults")
 
 
-class _Faulty[D: Robot | Teleoperator]:
+class _Faulty[D: Robot | Teleoperator](Wrapper[D]):
     """What `FaultyRobot` and `FaultyTeleoperator` share."""
 
     def __init__(self, inner: D, faults: Sequence[Fault], sources: Sequence[str]) -> None:
-        self.inner = inner
+        super().__init__(inner)
         for fault in faults:
             if fault.source in SOURCES and fault.source not in sources:
                 raise ConfigError(
@@ -73,21 +74,6 @@ class _Faulty[D: Robot | Teleoperator]:
         self._unplugged: Fault | None = None
         self._refusals = 0
 
-    @property
-    def name(self) -> str:
-        """The device's own."""
-        return self.inner.name
-
-    @property
-    def is_connected(self) -> bool:
-        """The device's own word."""
-        return self.inner.is_connected
-
-    @property
-    def action_features(self) -> Features:
-        """The device's own."""
-        return self.inner.action_features
-
     async def connect(self) -> None:
         """Connect the device.
 
@@ -98,11 +84,7 @@ class _Faulty[D: Robot | Teleoperator]:
             self._refusals -= 1
             raise self._error(self._unplugged.source, "connect")
         self._unplugged = None
-        await self.inner.connect()
-
-    async def disconnect(self) -> None:
-        """Disconnect the device."""
-        await self.inner.disconnect()
+        await super().connect()
 
     def _error(self, source: str, call: str) -> SourceError:
         return SourceError(f"{call}() fails on schedule.", source=source, call=call)
@@ -139,7 +121,7 @@ class _Faulty[D: Robot | Teleoperator]:
         return result
 
 
-class FaultyRobot(_Faulty[Robot]):
+class FaultyRobot(_Faulty[Robot], RobotWrapper):
     """A robot that fails on schedule.
 
     Args:
@@ -152,11 +134,6 @@ class FaultyRobot(_Faulty[Robot]):
 
     def __init__(self, inner: Robot, faults: Sequence[Fault]) -> None:
         super().__init__(inner, faults, ("robot", "robot.send_action"))
-
-    @property
-    def observation_features(self) -> Features:
-        """The device's own."""
-        return self.inner.observation_features
 
     async def get_observation(self) -> Any:
         """The device's observation, or what is left of it.
@@ -177,7 +154,7 @@ class FaultyRobot(_Faulty[Robot]):
         return None if is_none else await self.inner.send_action(action)
 
 
-class FaultyTeleoperator(_Faulty[Teleoperator]):
+class FaultyTeleoperator(_Faulty[Teleoperator], TeleoperatorWrapper):
     """A teleoperator that fails on schedule.
 
     Args:

@@ -11,60 +11,28 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ..clock import NS_PER_S, Clock, SystemClock, sleep_until
-from ..errors import SourceError, SourceLostError
+from ..errors import SourceError
 from ..features import Schema
 from .base import Features, Robot, Teleoperator, Values
 from .line import BUSY, Line, bounded
 from .measured import gives_new_images
 from .parts import Parts
 from .policy import SourcePolicy, SourceStatus, short
+from .source_health import SourceHealth
+from .wrapper import RobotWrapper, TeleoperatorWrapper, Wrapper
 
 OBSERVE, SEND, ASK = "robot", "robot.send_action", "teleop"
 RELEASE_S = 10.0
 """Seconds of real time that a device has to disconnect, before it is left to itself."""
 
-SAY_AGAIN_S = 5.0
-"""A source that fails again and again is spoken of this often."""
 
-MAX_TEXT = 200
-"""Characters kept of what a driver says."""
-
-
-class _Source:
-    """What happened to one source."""
-
-    def __init__(self, name: str, hold_s: float) -> None:
-        self.name = name
-        self.hold_ns = round(hold_s * NS_PER_S)
-        self.errors = self.retries = self.held = self.lost = 0
-        self.last_error: str | None = None
-        self.since_ns: int | None = None
-        self.was_well = False
-        self.is_lost = False
-        self.said_ns: int | None = None
-        self.is_told = False
-
-    def status(self, now_ns: int, reconnects: int) -> SourceStatus:
-        held_s = None if self.since_ns is None else (now_ns - self.since_ns) / NS_PER_S
-        return SourceStatus(
-            self.name,
-            self.errors,
-            self.retries,
-            self.held,
-            self.lost,
-            reconnects,
-            held_s,
-            self.last_error,
-        )
-
-
-class _Guarded[D: Robot | Teleoperator]:
+class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
     """What `GuardedRobot` and `GuardedTeleoperator` share."""
 
     def __init__(
         self, inner: D, name: str, policy: SourcePolicy | None, clock: Clock | None, fps: float
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.policy = policy = policy or SourcePolicy()
         self.on_change: Callable[[str], None] = lambda message: None
         """Called with a line for the operator when a source fails, is lost, or is back."""
@@ -76,22 +44,7 @@ class _Guarded[D: Robot | Teleoperator]:
         self._owns_clock = clock is None
         self._budget_s = 0.5 / fps
         self._line = Line(name, policy.call_timeout_s)
-        self._sources: dict[str, _Source] = {}
-
-    @property
-    def name(self) -> str:
-        """The device's own."""
-        return self.inner.name
-
-    @property
-    def is_connected(self) -> bool:
-        """The device's own word."""
-        return self.inner.is_connected
-
-    @property
-    def action_features(self) -> Features:
-        """The device's own."""
-        return self.inner.action_features
+        self._sources: dict[str, SourceHealth] = {}
 
     @property
     def is_lost(self) -> bool:
@@ -101,7 +54,7 @@ class _Guarded[D: Robot | Teleoperator]:
     @property
     def is_well(self) -> bool:
         """Every source was well when it was last asked."""
-        return all(source.since_ns is None for source in self._sources.values())
+        return all(source.is_well for source in self._sources.values())
 
     @property
     def never_came(self) -> bool:
@@ -110,12 +63,7 @@ class _Guarded[D: Robot | Teleoperator]:
 
     def status(self) -> list[SourceStatus]:
         """What happened to each source. Cheap."""
-        now_ns = self._clock.now_ns()
-        return [source.status(now_ns, self.reconnects) for source in self._sources.values()]
-
-    async def connect(self) -> None:
-        """Connect the device; as its own `connect`."""
-        await self.inner.connect()
+        return [source.status(self.reconnects) for source in self._sources.values()]
 
     async def disconnect(self) -> None:
         """Disconnect the device, after giving up a call that has not returned. Idempotent.
@@ -162,13 +110,22 @@ class _Guarded[D: Robot | Teleoperator]:
             )
         self.reconnects += 1
 
-    def _source(self, name: str) -> _Source:
+    def _source(self, name: str) -> SourceHealth:
         if name not in self._sources:
-            self._sources[name] = _Source(name, self.policy.hold_s(name))
+            hold_s = self.policy.hold_s(name)
+            self._sources[name] = SourceHealth(name, hold_s, self._clock, self._budget_s, self._say)
         return self._sources[name]
 
+    def _say(self, message: str) -> None:
+        self.on_change(message)
+
     async def _ask(
-        self, source: _Source, call: str, function: Callable[..., Awaitable[Any]], *args: Any, fresh: bool
+        self,
+        source: SourceHealth,
+        call: str,
+        function: Callable[..., Awaitable[Any]],
+        *args: Any,
+        fresh: bool,
     ) -> Any:
         """Make a call, again if it raises; gives `BUSY` while the device has not returned.
 
@@ -176,10 +133,10 @@ class _Guarded[D: Robot | Teleoperator]:
             Exception: of the last try.
         """
         start_ns = self._clock.now_ns()
-        tries = 1 if source.since_ns is not None else 1 + self.policy.retries
+        tries = 1 + self.policy.retries if source.is_well else 1
         while True:
             # A device that is in trouble may not cost the others their rate.
-            in_trouble = source.since_ns is not None or self._line.is_busy
+            in_trouble = not source.is_well or self._line.is_busy
             wait_s = self._budget_s if in_trouble else self.policy.call_timeout_s
             try:
                 value = await self._line.call(call, function, *args, wait_s=wait_s, fresh=fresh)
@@ -195,52 +152,8 @@ class _Guarded[D: Robot | Teleoperator]:
                 out_of_time = spent_s + backoff_s > self._budget_s or self._line.is_busy
                 if tries <= 0 or out_of_time:
                     raise
-                source.retries += 1
-                source.errors += 1
-                source.last_error = _text(error)
+                source.note_retry(error)
                 await sleep_until(self._clock, self._clock.now_ns() + round(backoff_s * NS_PER_S))
-
-    def _well(self, source: _Source) -> None:
-        if source.since_ns is not None and (source.is_told or source.is_lost):
-            held_s = (self._clock.now_ns() - source.since_ns) / NS_PER_S
-            self.on_change(f"{short(source.name)} is back after {held_s:.1f} s.")
-        source.since_ns = None
-        source.was_well = True
-        source.is_lost = source.is_told = False
-
-    def _failed(self, source: _Source, call: str, error: Exception | str | None, instead: str) -> None:
-        """Count a failure; None is one that was counted before and goes on.
-
-        Raises:
-            SourceLostError: the source was held for as long as it may be.
-        """
-        now_ns = self._clock.now_ns()
-        if error is not None:
-            source.errors += 1
-            source.last_error = _text(error)
-        if source.since_ns is None:
-            source.since_ns = now_ns
-            if source.hold_ns:
-                self._say(source, f"{short(source.name)}: {source.last_error} {instead}")
-        # To the nearest tick: ticks are a little early or late.
-        if now_ns - source.since_ns + self._budget_s * NS_PER_S < source.hold_ns:
-            return
-        if not source.is_lost:
-            source.is_lost = True
-            source.lost += 1
-        raise SourceLostError(
-            f"{short(source.name)} was lost: {source.last_error or 'its device does not return.'}",
-            source=source.name,
-            call=call,
-        ) from (error if isinstance(error, Exception) else None)
-
-    def _say(self, source: _Source, message: str) -> None:
-        """Tell the operator, but not at every turn of a loose contact."""
-        now_ns = self._clock.now_ns()
-        if source.said_ns is None or now_ns - source.said_ns >= SAY_AGAIN_S * NS_PER_S:
-            source.said_ns = now_ns
-            source.is_told = True
-            self.on_change(message)
 
 
 class _Reading[D: Robot | Teleoperator](_Guarded[D]):
@@ -278,16 +191,16 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
             return self._hold_all(call, error)
         if values is BUSY:
             return self._hold_all(call, None)
-        self._well(self._whole)
+        self._whole.note_well()
         problems = self._parts.check(values)
         self.held = frozenset(problems)
         for key in self._parts.features.keys() - problems.keys():
-            self._well(self._sources[key])
+            self._sources[key].note_well()
         if problems and self.policy.on_error == "raise":
             key, problem = next(iter(problems.items()))
             raise SourceError(f"{short(key)}: {problem}", source=key, call=call)
         for key, problem in problems.items():
-            self._failed(self._sources[key], call, f"{call}(): {problem}", "Its last value stands in.")
+            self._sources[key].note_failure(call, f"{call}(): {problem}", "Its last value stands in.")
         result: Values = values
         if not problems:
             self._latest = result
@@ -301,7 +214,7 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
 
     def _hold_all(self, call: str, error: Exception | None) -> Values:
         self.held = frozenset((self._name, *self._parts.features))
-        self._failed(self._whole, call, error, "Its last values stand in.")
+        self._whole.note_failure(call, error, "Its last values stand in.")
         result = dict(self._latest)
         for key in self._parts.features:
             self._check_ready(key, call)
@@ -318,7 +231,7 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
             )
 
 
-class GuardedTeleoperator(_Reading[Teleoperator]):
+class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
     """A teleoperator whose last action stands in while it fails.
 
     Args:
@@ -354,7 +267,7 @@ class GuardedTeleoperator(_Reading[Teleoperator]):
         return await self._read("get_action", self.inner.get_action)
 
 
-class GuardedRobot(_Reading[Robot]):
+class GuardedRobot(_Reading[Robot], RobotWrapper):
     """A robot whose last observation stands in, feature by feature, while it or a camera fails.
 
     While its teleoperator is held, nothing is sent, unless the policy says otherwise.
@@ -388,11 +301,6 @@ class GuardedRobot(_Reading[Robot]):
         self._sending = self._source(SEND)
         self._sent: Values | None = None
 
-    @property
-    def observation_features(self) -> Features:
-        """The device's own."""
-        return self.inner.observation_features
-
     async def get_observation(self) -> Values:
         """The device's observation, with the last good value of what failed; `held` names it.
 
@@ -420,12 +328,12 @@ class GuardedRobot(_Reading[Robot]):
         except Exception as error:
             if self.policy.on_error == "raise":
                 raise
-            self._failed(self._sending, "send_action", error, "The robot gets no actions.")
+            self._sending.note_failure("send_action", error, "The robot gets no actions.")
             return self._not_sent(action)
         if sent is BUSY:
-            self._failed(self._sending, "send_action", None, "The robot gets no actions.")
+            self._sending.note_failure("send_action", None, "The robot gets no actions.")
             return self._not_sent(action)
-        self._well(self._sending)
+        self._sending.note_well()
         self._sent = dict(sent if isinstance(sent, Mapping) else action)
         return sent
 
@@ -445,13 +353,3 @@ async def release(device: Robot | Teleoperator, name: str) -> bool:
         Exception: what it raised.
     """
     return await bounded(device.disconnect(), f"aiorecord-{name}-disconnect", RELEASE_S)
-
-
-def _text(error: Exception | str) -> str:
-    if isinstance(error, str) or type(error).__module__.startswith("aiorecord."):
-        text = str(error)
-    else:
-        text = f"{type(error).__name__}: {error}"
-    # Whatever a driver says, it goes into JSON and onto one line of a terminal.
-    text = " ".join(text.encode("utf-8", "replace").decode().split())[:MAX_TEXT]
-    return text if text.endswith(".") else f"{text}."

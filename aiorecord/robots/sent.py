@@ -11,45 +11,11 @@ from collections.abc import Mapping
 
 from ..errors import SourceError, StateError
 from .base import Features, Robot, Teleoperator, Values
+from .wrapper import RobotWrapper, TeleoperatorWrapper
 
 
-class _SentRobot:
+class _SentRobot(RobotWrapper):
     """The robot, whose actions are sent by its `_SentTeleoperator`."""
-
-    def __init__(self, robot: Robot) -> None:
-        self.inner = robot
-
-    @property
-    def name(self) -> str:
-        """The robot's."""
-        return self.inner.name
-
-    @property
-    def is_connected(self) -> bool:
-        """The robot's."""
-        return self.inner.is_connected
-
-    @property
-    def observation_features(self) -> Features:
-        """The robot's."""
-        return self.inner.observation_features
-
-    @property
-    def action_features(self) -> Features:
-        """The robot's."""
-        return self.inner.action_features
-
-    async def connect(self) -> None:
-        """Connect the robot."""
-        await self.inner.connect()
-
-    async def disconnect(self) -> None:
-        """Disconnect the robot."""
-        await self.inner.disconnect()
-
-    async def get_observation(self) -> Values:
-        """The robot's observation."""
-        return await self.inner.get_observation()
 
     async def send_action(self, action: Values) -> Values:
         """Nothing: it was sent when it was asked for.
@@ -60,35 +26,17 @@ class _SentRobot:
         return action
 
 
-class _SentTeleoperator:
+class _SentTeleoperator(TeleoperatorWrapper):
     """Asks the teleoperator, sends what it says to the robot, and gives back what was sent."""
 
     def __init__(self, teleop: Teleoperator, robot: Robot) -> None:
-        self.inner = teleop
+        super().__init__(teleop)
         self._robot = robot
-
-    @property
-    def name(self) -> str:
-        """The teleoperator's."""
-        return self.inner.name
-
-    @property
-    def is_connected(self) -> bool:
-        """The teleoperator's."""
-        return self.inner.is_connected
 
     @property
     def action_features(self) -> Features:
         """The robot's where it says, since its actions are recorded; else the teleoperator's."""
         return self._robot.action_features or self.inner.action_features
-
-    async def connect(self) -> None:
-        """Connect the teleoperator."""
-        await self.inner.connect()
-
-    async def disconnect(self) -> None:
-        """Disconnect the teleoperator."""
-        await self.inner.disconnect()
 
     async def get_action(self) -> Values:
         """The action that the robot sent.

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +16,7 @@ import numpy as np
 
 from ..errors import ConfigError, SourceError, StateError
 from .base import BlockingRobot, BlockingTeleoperator, Features, Values
+from .call_times import CallTimes, CallTiming, SlowCall
 from .device_thread import DeviceThread
 from .measured import gives_new_images
 
@@ -26,82 +25,16 @@ logger = logging.getLogger(__name__)
 PICTURE_BYTES = 16 << 10
 """Arrays from this size on are copied in the device's thread; smaller ones cost the loop nothing."""
 
-SAMPLES = 1024
-"""Durations kept per method: the latest ones."""
-
-SLOW_CALLS = 100
-"""Slow calls kept: the latest ones."""
-
 STUCK_S = 10.0
 """Seconds that `disconnect` waits for a call that does not return."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlowCall:
-    """A driver call that took longer than its limit.
-
-    Attributes:
-        call: the method.
-        seconds: how long it took.
-    """
-
-    call: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class CallTiming:
-    """How long one driver method took.
-
-    Attributes:
-        count: calls so far.
-        p50_ms: median of the latest `SAMPLES` calls, in milliseconds.
-        p99_ms: 99th percentile of those.
-        max_ms: the longest of all calls.
-    """
-
-    count: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-
-
-class _Durations:
-    """Durations of one method: the latest ones, how many, and the longest."""
-
-    def __init__(self) -> None:
-        self.latest_s: deque[float] = deque(maxlen=SAMPLES)
-        self.count = 0
-        self.max_s = 0.0
-        self._lap_count = 0
-        self._lap_max_s = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.latest_s.append(seconds)
-        self.count += 1
-        self.max_s = max(self.max_s, seconds)
-        self._lap_count += 1
-        self._lap_max_s = max(self._lap_max_s, seconds)
-
-    def lap(self) -> CallTiming | None:
-        """The calls since the last lap, None if there were none; a new lap begins."""
-        count, max_s, self._lap_count, self._lap_max_s = self._lap_count, self._lap_max_s, 0, 0.0
-        if not count:
-            return None
-        p50, p99 = np.percentile(list(self.latest_s)[-count:], [50, 99]) * 1e3
-        return CallTiming(count, float(p50), float(p99), max_s * 1e3)
-
-    def timing(self) -> CallTiming:
-        p50, p99 = np.percentile(list(self.latest_s), [50, 99]) * 1e3
-        return CallTiming(self.count, float(p50), float(p99), self.max_s * 1e3)
-
-
-class _ThreadedDevice:
+class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
     """What `ThreadedRobot` and `ThreadedTeleoperator` share."""
 
     def __init__(
         self,
-        device: BlockingRobot | BlockingTeleoperator,
+        blocking: D,
         source: str,
         call_timeout_s: float,
         connect_timeout_s: float,
@@ -112,7 +45,7 @@ class _ThreadedDevice:
         ):
             if not value > 0:
                 raise ConfigError(f"{option} must be above 0 seconds, not {value!r}.", option=option)
-        self._device = device
+        self.blocking = blocking
         self._source = source
         self._call_timeout_s = call_timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -124,15 +57,12 @@ class _ThreadedDevice:
         self._stuck_in: str | None = None
         self._connected = False
         self._warned: set[str] = set()
-        self._durations: dict[str, _Durations] = {}
-        self._guard = threading.Lock()  # over _durations and slow_calls, written in the device's thread
-        self.slow_calls: deque[SlowCall] = deque(maxlen=SLOW_CALLS)
-        """The latest calls that took longer than their limit."""
+        self._times = CallTimes()
 
     @property
     def name(self) -> str:
         """The device's own name."""
-        return self._device.name
+        return self.blocking.name
 
     @property
     def is_connected(self) -> bool:
@@ -142,18 +72,20 @@ class _ThreadedDevice:
     @property
     def action_features(self) -> Features:
         """The device's own, in whichever style it uses."""
-        return self._device.action_features
+        return self.blocking.action_features
+
+    @property
+    def slow_calls(self) -> deque[SlowCall]:
+        """The latest calls that took longer than their limit."""
+        return self._times.slow_calls
 
     def timings(self) -> dict[str, CallTiming]:
         """How long the driver's methods took, by method. Time spent waiting for a turn is not in it."""
-        with self._guard:
-            return {call: durations.timing() for call, durations in self._durations.items()}
+        return self._times.timings()
 
     def lap(self) -> dict[str, CallTiming]:
         """As `timings`, of the calls since the last lap only; a new lap begins. For one user: a session."""
-        with self._guard:
-            laps = {call: durations.lap() for call, durations in self._durations.items()}
-        return {call: timing for call, timing in laps.items() if timing is not None}
+        return self._times.lap()
 
     async def connect(self) -> None:
         """Start the thread and connect the device in it. Does nothing when connected.
@@ -294,20 +226,16 @@ class _ThreadedDevice:
                 call=call,
             ) from error
         finally:
-            seconds = time.perf_counter() - start_s
-            with self._guard:
-                self._durations.setdefault(call, _Durations()).add(seconds)
-                if seconds > timeout_s:
-                    self.slow_calls.append(SlowCall(call, seconds))
+            self._times.add(call, time.perf_counter() - start_s, timeout_s)
 
     def _connect(self) -> None:
-        self._device.connect()
+        self.blocking.connect()
         self._connected = True
 
     def _disconnect(self) -> None:
         was_connected, self._connected = self._connected, False
         try:
-            self._device.disconnect()
+            self.blocking.disconnect()
         except Exception as error:
             if was_connected:
                 raise
@@ -342,7 +270,7 @@ def _uncancellable(call: Future[Any], *, quietly: bool = False) -> asyncio.Futur
     return future
 
 
-class ThreadedRobot(_ThreadedDevice):
+class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
     """A blocking robot, awaited.
 
     Every call of the device is made in one named thread, as many SDKs demand, while the event loop goes on.
@@ -363,7 +291,6 @@ class ThreadedRobot(_ThreadedDevice):
         self, blocking: BlockingRobot, *, call_timeout_s: float = 1.0, connect_timeout_s: float = 30.0
     ) -> None:
         super().__init__(blocking, "robot", call_timeout_s, connect_timeout_s)
-        self.blocking = blocking
 
     @property
     def observation_features(self) -> Features:
@@ -412,7 +339,7 @@ class ThreadedRobot(_ThreadedDevice):
         return sent
 
 
-class ThreadedTeleoperator(_ThreadedDevice):
+class ThreadedTeleoperator(_ThreadedDevice[BlockingTeleoperator]):
     """A blocking teleoperator, awaited; see `ThreadedRobot`.
 
     Args:
@@ -432,7 +359,6 @@ class ThreadedTeleoperator(_ThreadedDevice):
         connect_timeout_s: float = 30.0,
     ) -> None:
         super().__init__(blocking, "teleop", call_timeout_s, connect_timeout_s)
-        self.blocking = blocking
 
     async def get_action(self) -> Values:
         """The driver's action.

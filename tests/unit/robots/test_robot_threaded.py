@@ -335,7 +335,7 @@ def test_durations_are_kept_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
             timing = robot.timings()["get_observation"]
             assert timing.count == 1100
             assert 0 <= timing.p50_ms <= timing.p99_ms <= timing.max_ms
-            assert len(robot._durations["get_observation"].latest_s) == 1024
+            assert len(robot._times._durations["get_observation"].latest_s) == 1024
 
     clock = iter(range(10**6))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock) * 1e-4)

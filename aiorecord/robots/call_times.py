@@ -1,0 +1,106 @@
+"""How long the methods of a driver took: measured in its thread, read from anywhere."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+SAMPLES = 1024
+"""Durations kept per method: the latest ones."""
+
+SLOW_CALLS = 100
+"""Slow calls kept: the latest ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCall:
+    """A driver call that took longer than its limit.
+
+    Attributes:
+        call: the method.
+        seconds: how long it took.
+    """
+
+    call: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallTiming:
+    """How long one driver method took.
+
+    Attributes:
+        count: calls so far.
+        p50_ms: median of the latest `SAMPLES` calls, in milliseconds.
+        p99_ms: 99th percentile of those.
+        max_ms: the longest of all calls.
+    """
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class CallTimes:
+    """Durations of the calls of one driver, by method.
+
+    Attributes:
+        slow_calls: the latest calls that took longer than their limit.
+    """
+
+    def __init__(self) -> None:
+        self.slow_calls: deque[SlowCall] = deque(maxlen=SLOW_CALLS)
+        self._durations: dict[str, _Durations] = {}
+        self._guard = threading.Lock()
+
+    def add(self, call: str, seconds: float, limit_s: float) -> None:
+        """Note a call that has ended, well or not."""
+        with self._guard:
+            self._durations.setdefault(call, _Durations()).add(seconds)
+            if seconds > limit_s:
+                self.slow_calls.append(SlowCall(call, seconds))
+
+    def timings(self) -> dict[str, CallTiming]:
+        """All calls so far, by method."""
+        with self._guard:
+            return {call: durations.timing() for call, durations in self._durations.items()}
+
+    def lap(self) -> dict[str, CallTiming]:
+        """The calls since the last lap, by method; a new lap begins."""
+        with self._guard:
+            laps = {call: durations.lap() for call, durations in self._durations.items()}
+        return {call: timing for call, timing in laps.items() if timing is not None}
+
+
+class _Durations:
+    """Durations of one method: the latest ones, how many, and the longest."""
+
+    def __init__(self) -> None:
+        self.latest_s: deque[float] = deque(maxlen=SAMPLES)
+        self.count = 0
+        self.max_s = 0.0
+        self._lap_count = 0
+        self._lap_max_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.latest_s.append(seconds)
+        self.count += 1
+        self.max_s = max(self.max_s, seconds)
+        self._lap_count += 1
+        self._lap_max_s = max(self._lap_max_s, seconds)
+
+    def lap(self) -> CallTiming | None:
+        """The calls since the last lap, None if there were none; a new lap begins."""
+        count, max_s, self._lap_count, self._lap_max_s = self._lap_count, self._lap_max_s, 0, 0.0
+        if not count:
+            return None
+        p50, p99 = np.percentile(list(self.latest_s)[-count:], [50, 99]) * 1e3
+        return CallTiming(count, float(p50), float(p99), max_s * 1e3)
+
+    def timing(self) -> CallTiming:
+        p50, p99 = np.percentile(list(self.latest_s), [50, 99]) * 1e3
+        return CallTiming(self.count, float(p50), float(p99), self.max_s * 1e3)
