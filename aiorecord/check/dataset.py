@@ -32,7 +32,7 @@ from .metadata import (
 )
 from .rows import RowsPart, rows_job
 from .tree import leftovers, parquet_files
-from .video import default_threads, video_job
+from .video import VideoFile, default_threads, video_job
 
 ProgressCallback = Callable[[str, int, int], None]
 
@@ -265,7 +265,7 @@ class Check:
         for outcome in self._jobs("videos", jobs):
             number = parse_index("/".join(outcome.job.path.parts[-2:]))
             assert number is not None
-            checked.videos[outcome.job.arguments[2], number] = outcome.value
+            checked.videos[outcome.job.arguments[0].key, number] = outcome.value
             if outcome.value is not None:
                 self._found += outcome.value.findings
                 checked.report.video_frames += outcome.value.frames
@@ -284,10 +284,10 @@ class Check:
         path = self.root / layout.video_path(key, index)
         threads = default_threads(self.width)
         spec = info.features[key]
-        arguments = (self.root, path, key, spec, info.fps, rows, inferred, self.fast, threads)
+        file = VideoFile(self.root, path, key, spec, info.fps, rows, inferred, self.fast, threads)
         frames = sum(row.length for row in rows if 0 < row.length < 1 << 40)
         frames += sum(length for _, length, _ in inferred)
-        return Job(path, video_job, arguments, max(1, frames or path.stat().st_size // _BYTES_PER_UNIT))
+        return Job(path, video_job, (file,), max(1, frames or path.stat().st_size // _BYTES_PER_UNIT))
 
     def _look_for_orphans(self, used: set[tuple[str, FileIndex]]) -> None:
         if self._live or not self._checked.is_complete:

@@ -17,7 +17,7 @@ from .dataset import Check
 from .jobs import Job, is_regular
 from .metadata import Place
 from .plan import Candidate, infer_places
-from .video import VideoPart, video_job
+from .video import VideoFile, VideoPart, video_job
 
 
 class VideoRepair:
@@ -67,8 +67,9 @@ class VideoRepair:
 
     def _count_frames(self, key: str, files: dict[FileIndex, Path]) -> dict[FileIndex, int]:
         info, checked = self._info, self._checked
+        spec = info.features[key]
         jobs = [
-            Job(path, video_job, (self._root, path, key, info.features[key], info.fps, [], [], True, 1))
+            Job(path, video_job, (VideoFile(self._root, path, key, spec, info.fps, [], [], True, 1),))
             for index, path in files.items()
             if (key, index) not in checked.videos
         ]
