@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..capture.staging import EpisodeFolder, Staging
-from ..dataset import layout, quality_log
-from ..dataset.episodes import episode_files, read_episodes
-from ..dataset.info import DatasetInfo, read_info
-from ..dataset.lock import live_holder
-from ..errors import AiorecordError, ConfigError, DatasetError
+from ..dataset import quality_log
+from ..dataset.info import DatasetInfo
+from ..errors import AiorecordError, ConfigError
 from ..features import DEFAULT_FEATURES
 from ..monitor.text import size_text, time_text
-from ..quality import CameraQuality, EpisodeQuality
+from ..quality import CameraQuality
+from .dataset_facts import DatasetFacts, EpisodeFacts, count_tasks, read_facts
 
 EXAMPLES = """examples:
   aiorecord info data/pick-cube                    # what is in it, and the newest episodes
@@ -38,68 +35,6 @@ exit codes: 0 shown, 1 no dataset or a damaged one, 2 wrong usage."""
 
 SHOWN_EPISODES = 50
 PIPE_WIDTH = 160
-MAX_INFO_BYTES = 64 << 20
-"""Of info.json; lerobot's are a few kB."""
-
-_TRIES = 5
-"""A dataset that is being packed exchanges its files while they are read."""
-
-
-@dataclass(frozen=True)
-class EpisodeFacts:
-    """An episode that counts.
-
-    Attributes:
-        index: its index.
-        length: frames, by the metadata.
-        tasks: what was done.
-        quality: its line in the quality record; None where there is none, or one of another episode.
-    """
-
-    index: int
-    length: int
-    tasks: list[str]
-    quality: EpisodeQuality | None
-
-
-@dataclass(frozen=True)
-class StagedFacts:
-    """An episode in staging.
-
-    Attributes:
-        id: its folder's name.
-        state: ``recording``, ``complete`` or ``unreadable``.
-        frames: frames, known once it is complete.
-        bytes: on disk.
-    """
-
-    id: str
-    state: str
-    frames: int | None
-    bytes: int
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """What there is to say about a dataset.
-
-    Attributes:
-        root: its folder.
-        info: info.json.
-        episodes: those that count, in order.
-        sizes: bytes on disk of ``data``, ``videos``, ``meta``, and of ``staging``.
-        staged: episodes that are not in the dataset yet.
-        writer: who records into it now, None if nobody does.
-        problems: what in the quality record cannot be read.
-    """
-
-    root: Path
-    info: DatasetInfo
-    episodes: list[EpisodeFacts]
-    sizes: dict[str, int]
-    staged: list[StagedFacts]
-    writer: str | None
-    problems: list[str]
 
 
 class EpisodeRanges:
@@ -152,48 +87,6 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def read_facts(root: Path) -> DatasetFacts:
-    """Read everything. Blocking; changes nothing, and needs no lock.
-
-    Raises:
-        DatasetError: there is no dataset, or a damaged one.
-        StorageError: the disk refused.
-    """
-    for attempt in range(1, _TRIES + 1):
-        info = _read_info(root)
-        try:
-            rows = _episode_rows(root, info)
-            break
-        except AiorecordError:
-            if attempt == _TRIES:
-                raise
-    records, problems = quality_log.read(root, info.total_episodes)
-    episodes = []
-    for index, length, tasks in rows:
-        quality = records.get(index)
-        if quality is not None and quality.length != length:
-            problems.append(f"episode {index} has {length} frames, its record says {quality.length}")
-            quality = None
-        episodes.append(EpisodeFacts(index, length, tasks, quality))
-    staging = Staging(root)
-    sizes = {name: folder_bytes(root / name) for name in ("data", "videos", "meta")}
-    sizes["staging"] = folder_bytes(staging.path)
-    staged = [_staged(path) for path in staging.episode_paths()]
-    return DatasetFacts(root, info, episodes, sizes, staged, live_holder(root), problems)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Size of all files in a folder; links are not followed, files that vanish meanwhile do not count."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(path, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
-
-
 def as_json(facts: DatasetFacts, chosen: EpisodeRanges | None = None) -> dict[str, Any]:
     """The facts, JSON-ready.
 
@@ -220,15 +113,6 @@ def as_json(facts: DatasetFacts, chosen: EpisodeRanges | None = None) -> dict[st
         ],
         "problems": facts.problems,
     }
-
-
-def count_tasks(episodes: Sequence[EpisodeFacts]) -> dict[str, int]:
-    """Episodes by task."""
-    counts: dict[str, int] = {}
-    for episode in episodes:
-        for task in episode.tasks:
-            counts[task] = counts.get(task, 0) + 1
-    return counts
 
 
 def show(facts: DatasetFacts, chosen: EpisodeRanges | None = None, console: Console | None = None) -> None:
@@ -269,45 +153,6 @@ def show(facts: DatasetFacts, chosen: EpisodeRanges | None = None, console: Cons
 def plain(text: str) -> str:
     """A text of a dataset without what would steer the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def _read_info(root: Path) -> DatasetInfo:
-    path = root / layout.INFO_PATH
-    try:
-        if path.is_file() and path.stat().st_size > MAX_INFO_BYTES:
-            raise DatasetError(
-                f"{path} is not a dataset's info: it is {path.stat().st_size} bytes.", path=path
-            )
-        return read_info(root)
-    except RecursionError as error:
-        raise DatasetError(f"{path} cannot be read: nested too deeply", path=path) from error
-
-
-def _episode_rows(root: Path, info: DatasetInfo) -> list[tuple[int, int, list[str]]]:
-    """Index, length and tasks of the episodes that count."""
-    files = episode_files(root)
-    if not info.total_episodes:
-        return []
-    if not files or files[-1].end < info.total_episodes:
-        held = files[-1].end if files else 0
-        raise DatasetError(
-            f"{root}: meta/episodes holds {held} episodes, meta/info.json counts {info.total_episodes}.",
-            path=root,
-        )
-    table = read_episodes(files, ["episode_index", "length", "tasks"]).slice(0, info.total_episodes)
-    return [
-        (int(row["episode_index"]), int(row["length"] or 0), [str(task) for task in row["tasks"] or []])
-        for row in table.to_pylist()
-    ]
-
-
-def _staged(path: Path) -> StagedFacts:
-    size = folder_bytes(path)
-    try:
-        manifest = EpisodeFolder.load(path).manifest
-    except DatasetError:
-        return StagedFacts(path.name, "unreadable", None, size)
-    return StagedFacts(path.name, manifest.state, manifest.length, size)
 
 
 def _head(facts: DatasetFacts) -> Table:
