@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .. import storage
-from ..capture.staging import STAGING_FOLDER, EpisodeFolder, Staging
-from ..errors import AiorecordError, DatasetError, StateError
+from ..capture.staging import EpisodeFolder, Staging
+from ..errors import AiorecordError, StateError
 from ..features import Schema
 from . import layout, quality_log
 from .assemble import Assembled, assemble, check_episode
@@ -28,6 +28,7 @@ from .committed import committed_index, span_of
 from .damage import check_links, damage_errors
 from .episodes import EpisodeLog, episodes_schema, location, read_schema, stats_columns
 from .files import link_or_copy
+from .free import check_free
 from .info import DatasetInfo, check_continues, new_info, read_info, write_info
 from .layout import FileIndex
 from .pack_journal import roll_forward
@@ -77,38 +78,8 @@ class DatasetWriter:
 
     @staticmethod
     def check_new(root: Path) -> None:
-        """Check that a new dataset may be made in a folder.
-
-        Raises:
-            DatasetError: it holds a dataset already, unsaved episodes, or anything else.
-            StorageError: it cannot be read.
-        """
-        if (root / layout.INFO_PATH).exists():
-            raise DatasetError(
-                f"{root} holds a dataset already. Pass resume=True (--resume) to add episodes to it, or "
-                "choose another folder.",
-                path=root,
-            )
-        with storage.storage_errors(root, "read"):
-            if not root.exists():
-                return
-            if not root.is_dir():
-                raise DatasetError(f"{root} is a file, not a folder.", path=root)
-            names = sorted(
-                path.name for path in root.iterdir() if path.name != STAGING_FOLDER and not _is_unborn(path)
-            )
-        if names:
-            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            raise DatasetError(
-                f"{root} is not empty and not a dataset (it holds {shown}). Choose a new or an empty folder.",
-                path=root,
-            )
-        if Staging(root).episode_paths():
-            raise DatasetError(
-                f"{root} holds unsaved episodes, but their dataset's meta/info.json is gone. Put it back if "
-                f"there is a copy, then run `aiorecord recover`; or delete {root / STAGING_FOLDER}.",
-                path=root,
-            )
+        """Check that a new dataset may be made in a folder; see `check_free`."""
+        check_free(root)
 
     @classmethod
     def create(
@@ -403,12 +374,3 @@ class DatasetWriter:
         with storage.replacing(target) as temporary:
             link_or_copy(source, temporary)
         return target.stat().st_size
-
-
-def _is_unborn(path: Path) -> bool:
-    """Whether a folder is the ``meta`` of a dataset whose making was interrupted before its info.json."""
-    return (
-        path.name == layout.INFO_PATH.split("/")[0]
-        and path.is_dir()
-        and all(child.name.endswith(storage.TEMPORARY_SUFFIX) for child in path.iterdir())
-    )
