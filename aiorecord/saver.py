@@ -10,31 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
-import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from .backlog import Backlog, EncodeSpeed
+from .backlog import Backlog
 from .capture.episode import EpisodeCapture
-from .clock import NS_PER_S, Clock, SystemClock
-from .dataset.episode_encoding import EpisodeEncoding
+from .clock import Clock, SystemClock
 from .dataset.workers import WorkerPool
-from .dataset.writer import CommittedEpisode, DatasetWriter
-from .errors import AiorecordError, ConfigError, SaveError, StateError
+from .dataset.writer import DatasetWriter
+from .errors import ConfigError, SaveError, StateError
 from .options import SaveOrder
 from .save_queue import ShortestFirstQueue
-from .saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
+from .saves import EpisodeSave, EpisodeSaveResult, Stage
+from .saving.committer import Committer
+from .saving.encoder import SaveEncoder
+from .saving.pending import PendingSaves
 from .tasks import TaskOwner
 from .threads import Threads
-
-logger = logging.getLogger(__name__)
-
-KEPT_RESULTS = 1000
-"""`get_results` hands out at most this many outcomes; older ones that nobody fetched are forgotten."""
 
 
 def default_encode_workers() -> int:
@@ -84,10 +78,7 @@ class AsyncEpisodeSaver:
         if save_timeout is not None and not save_timeout > 0:
             raise ConfigError(f"The save timeout must be above 0 s, not {save_timeout}.", option="timeout")
         workers = encode_workers or default_encode_workers()
-        self._writer = writer
-        self._clock = clock or SystemClock()
-        self._timeout_s = save_timeout
-        self._fallback_vcodec = fallback_vcodec
+        clock = clock or SystemClock()
         self._own_executor = encode_executor is None
         self.executor: Executor = encode_executor or WorkerPool(workers)
         self._workers = workers
@@ -96,15 +87,19 @@ class AsyncEpisodeSaver:
             if save_order == "fifo"
             else ShortestFirstQueue(max_queue_size, lambda save: save.frames_to_encode)
         )
-        self._speed = EncodeSpeed()
-        self._order: deque[EpisodeSave] = deque()
-        self._changed = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._results: deque[EpisodeSaveResult] = deque(maxlen=KEPT_RESULTS)
-        self._counts = SaveCounts()
+        self._pending = PendingSaves()
         self._tasks = TaskOwner("aiorecord-saver")
         # One thread for each save that is encoded, one for the commit, two that make episodes durable.
         self._threads = Threads(workers + 3, "aiorecord-save")
+        self._encoder = SaveEncoder(
+            self.executor,
+            self._pending,
+            self._threads,
+            clock,
+            stall_timeout_s=save_timeout,
+            fallback_vcodec=fallback_vcodec,
+        )
+        self._committer = Committer(writer, self._pending, self._threads, clock)
         self._accepting = False
         self._stopping: asyncio.Task[bool] | None = None
 
@@ -126,7 +121,7 @@ class AsyncEpisodeSaver:
         await self._tasks.start()
         for n in range(self._workers):
             self._tasks.create(self._work(), f"aiorecord-save-worker-{n}")
-        self._tasks.create(self._commit_in_order(), "aiorecord-committer")
+        self._tasks.create(self._committer.run(), "aiorecord-committer")
         self._accepting = True
 
     def submit_episode(self, save: EpisodeSave) -> bool:
@@ -170,7 +165,7 @@ class AsyncEpisodeSaver:
         """
         self._check_accepting()
         self._accept(save)
-        self._tasks.create(self._process(save), f"aiorecord-save-now-{save.episode_id}")
+        self._tasks.create(self._encoder.encode(save), f"aiorecord-save-now-{save.episode_id}")
         save.release()
         return await save
 
@@ -180,13 +175,13 @@ class AsyncEpisodeSaver:
         Args:
             timeout: when there is none yet, wait up to this many seconds for one.
         """
-        if not self._results and timeout is not None:
+        if not self._pending.results and timeout is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    while not self._results:
-                        await self._wait_settled()
-        results = list(self._results)
-        self._results.clear()
+                    while not self._pending.results:
+                        await self._pending.wait_settled()
+        results = list(self._pending.results)
+        self._pending.results.clear()
         return results
 
     async def wait_for_completion(self, timeout: float | None = None) -> bool:
@@ -197,15 +192,15 @@ class AsyncEpisodeSaver:
         """
         try:
             async with asyncio.timeout(timeout):
-                while self._order and self._tasks.alive:
-                    await self._wait_settled()
+                while self._pending.order and self._tasks.alive:
+                    await self._pending.wait_settled()
         except TimeoutError:
             return False
-        return not self._order
+        return not self._pending.order
 
     def get_status(self) -> dict[str, Any]:
         """Counts, health and backlog (see `Backlog`), JSON-ready."""
-        counts = self._counts
+        counts = self._pending.counts
         backlog = self.backlog()
         return {
             "is_running": self._accepting,
@@ -213,7 +208,7 @@ class AsyncEpisodeSaver:
             "total_completed": counts.completed,
             "total_failed": counts.failed,
             "queue_size": self._queue.qsize(),
-            "pending_tasks": len(self._order),
+            "pending_tasks": len(self._pending.order),
             "last_error": counts.last_error,
             "worker_alive": self._tasks.alive,
             "total_discarded": counts.discarded,
@@ -226,20 +221,11 @@ class AsyncEpisodeSaver:
     @property
     def pending(self) -> list[EpisodeSave]:
         """Saves that are not done, in the order of their commits."""
-        return list(self._order)
+        return list(self._pending.order)
 
     def backlog(self) -> Backlog:
         """What the pending saves still need. Cheap."""
-        left = running = 0.0
-        for save in self._order:
-            if not save.done() and save.encoded is None:
-                frames, done = save.frames_to_encode, save.progress
-                left += frames * (1 - done)
-                running += frames * done
-        speed = self._speed.per_second(time.monotonic(), running)
-        frames_left = round(left)
-        seconds = 0.0 if not frames_left else None if speed is None else frames_left / speed
-        return Backlog(frames_left, seconds, sum(s.staged_bytes for s in self._order if not s.done()))
+        return self._pending.backlog()
 
     async def wait_for_backlog(self, limit_bytes: int) -> None:
         """Wait until the pending saves take at most so many bytes in staging. Held ones are released.
@@ -249,16 +235,17 @@ class AsyncEpisodeSaver:
         while self._accepting and self._tasks.alive and self.backlog().bytes > limit_bytes:
             for save in self.pending:
                 save.release()
-            await self._wait_settled()
+            await self._pending.wait_settled()
 
     async def wait_for_next(self) -> None:
         """Wait until one of the pending saves has come to its end, or its encode has."""
-        if self._order and self._tasks.alive:
-            await self._wait_settled()
+        if self._pending.order and self._tasks.alive:
+            await self._pending.wait_settled()
 
     def final_bytes_per_frame(self) -> float:
         """Bytes of a frame in the final files, over all cameras; 0 before an episode is encoded."""
-        return self._counts.final_bytes / self._counts.final_frames if self._counts.final_frames else 0.0
+        counts = self._pending.counts
+        return counts.final_bytes / counts.final_frames if counts.final_frames else 0.0
 
     async def discard(self, save: EpisodeSave) -> bool:
         """Take an episode back before it is committed: its encode is stopped and its data deleted.
@@ -270,11 +257,9 @@ class AsyncEpisodeSaver:
             return False
         save.hold()
         await save.wait_durable()
-        if save.stage is Stage.FAILED:
-            self._counts.failed -= 1
-        self._end(save, Stage.DISCARDED)
+        self._pending.discard(save)
         while save.encoding is not None:
-            await self._wait_settled()
+            await self._pending.wait_settled()
         await self._threads.run(self._delete, save)
         return True
 
@@ -305,18 +290,20 @@ class AsyncEpisodeSaver:
                     episode_id=save.episode_id,
                     staging=save.folder.path if save.folder else None,
                 )
-                self._end(save, Stage.FAILED, error)
+                self._pending.fail(save, error)
 
     def _check_accepting(self) -> None:
         if not self._accepting or not self._tasks.alive:
             raise StateError("The saver does not run: start it first, and submit before it is stopped.")
 
     def _accept(self, save: EpisodeSave) -> None:
-        save.attach(self._changed.set, self._resubmit)
-        self._order.append(save)
-        self._counts.submitted += 1
+        self._pending.add(save)
+        self._attach(save)
+
+    def _attach(self, save: EpisodeSave) -> None:
+        save.attach(self._pending.changed.set, self._resubmit)
         if save.folder is None:
-            self._tasks.create(self._make_durable(save), f"aiorecord-durable-{save.episode_id}")
+            self._tasks.create(self._encoder.make_durable(save), f"aiorecord-durable-{save.episode_id}")
         elif not save.done():
             save.mark(Stage.DURABLE)
 
@@ -324,10 +311,9 @@ class AsyncEpisodeSaver:
         self._check_accepting()
         if save.encoding is not None:
             raise StateError(f"Episode {save.episode_id} is still being encoded.")
-        self._counts.submitted -= 1
-        self._counts.failed -= 1
-        self._accept(save)
-        self._tasks.create(self._process(save), f"aiorecord-save-again-{save.episode_id}")
+        self._pending.add_again(save)
+        self._attach(save)
+        self._tasks.create(self._encoder.encode(save), f"aiorecord-save-again-{save.episode_id}")
 
     async def _feed(self, saves: Sequence[EpisodeSave]) -> None:
         for save in saves:
@@ -336,107 +322,8 @@ class AsyncEpisodeSaver:
     async def _work(self) -> None:
         while True:
             save = await self._queue.get()
-            await self._process(save)
+            await self._encoder.encode(save)
             self._queue.task_done()
-
-    async def _make_durable(self, save: EpisodeSave) -> None:
-        assert isinstance(save.source, EpisodeCapture)
-        try:
-            save.folder = await self._threads.run(save.source.keep)
-        except AiorecordError as error:
-            self._end(save, Stage.FAILED, error)
-            return
-        if save.folder.manifest.length != save.length:
-            save.cut_to(save.folder.manifest.length or 0, save.source.failure)
-        if not save.done():
-            save.mark(Stage.DURABLE)
-        self._settled.set()  # what it takes on disk is known now
-
-    async def _process(self, save: EpisodeSave) -> None:
-        await save.wait_durable()
-        if save.done() or save.folder is None:
-            return
-        save.mark(Stage.ENCODING)
-        encoding = EpisodeEncoding(
-            save.folder,
-            self.executor,
-            stall_timeout_s=self._timeout_s,
-            fallback_vcodec=self._fallback_vcodec,
-            on_retry=save.note_retry,
-        )
-        save.encoding = encoding
-        self._speed.began(time.monotonic())
-        try:
-            encoded = await self._threads.run(encoding.run)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome; others go on
-            if not save.done():
-                self._end(save, Stage.FAILED, error)
-        else:
-            if not save.done():
-                save.encoded = encoded
-                # Linked into the dataset, not copied, where the filesystem has links.
-                self._counts.final_bytes += sum(camera.bytes for camera in encoded.cameras.values())
-                self._counts.final_frames += save.length
-                save.times.encoded_ns = self._clock.now_ns()
-                self._changed.set()
-        finally:
-            done = 0.0 if encoding.was_encoded else save.frames_to_encode * encoding.progress()
-            self._speed.ended(time.monotonic(), done)
-            save.encoding = None
-            self._settled.set()
-
-    async def _commit_in_order(self) -> None:
-        while True:
-            self._changed.clear()
-            while self._order and await self._commit_next(self._order[0]):
-                self._order.popleft()
-                self._settled.set()
-            await self._changed.wait()
-
-    async def _commit_next(self, save: EpisodeSave) -> bool:
-        """Commit the oldest save if it can be; True when it is out of the way."""
-        if save.done():
-            return True
-        if save.encoded is None or save.held:
-            return False
-        save.committing = True
-        try:
-            committed = await self._threads.run(self._commit, save)
-        except Exception as error:  # noqa: BLE001 - this save's outcome, as above
-            self._end(save, Stage.FAILED, error)
-        else:
-            result = save.finish(Stage.COMMITTED, episode_index=committed.episode_index, size=committed.bytes)
-            self._counts.completed += 1
-            self._results.append(result)
-        finally:
-            save.committing = False
-        return True
-
-    def _commit(self, save: EpisodeSave) -> CommittedEpisode:
-        assert save.folder is not None
-        assert save.encoded is not None
-        saving: dict[str, float | None] = {}
-        if isinstance(save.source, EpisodeCapture):  # else it ended in an earlier session
-            saving = {f"{stage}_s": save.times.seconds_to(stage) for stage in ("durable", "encoded")}
-            saving["commit_s"] = (self._clock.now_ns() - save.times.ended_ns) / NS_PER_S
-        committed = self._writer.commit(save.folder, save.encoded, saving)
-        save.folder.remove()
-        return committed
-
-    def _end(self, save: EpisodeSave, stage: Stage, error: BaseException | None = None) -> None:
-        result = save.finish(stage, error=error)
-        if stage is Stage.FAILED:
-            self._results.append(result)
-        if save.encoding is not None:
-            save.encoding.abort()
-        if stage is Stage.FAILED:
-            save.on_failure(save)
-            self._counts.failed += 1
-            self._counts.last_error = f"{type(error).__name__}: {error}"
-            logger.error("Episode %s was not saved: %s", save.episode_id, error)
-        else:
-            self._counts.discarded += 1
-        self._changed.set()
 
     @staticmethod
     def _delete(save: EpisodeSave) -> None:
@@ -445,10 +332,6 @@ class AsyncEpisodeSaver:
         elif isinstance(save.source, EpisodeCapture):
             save.source.discard()
 
-    async def _wait_settled(self) -> None:
-        self._settled.clear()
-        await self._settled.wait()
-
     async def _stop(self, wait: bool, timeout: float | None) -> bool:
         try:
             if wait:
@@ -456,10 +339,10 @@ class AsyncEpisodeSaver:
                     save.release()
                 await self.wait_for_completion(timeout)
             self._accepting = False
-            complete = not self._order
+            complete = not self._pending.order
             self.abandon()
-            while self._order and self._tasks.alive:
-                await self._wait_settled()
+            while self._pending.order and self._tasks.alive:
+                await self._pending.wait_settled()
         finally:
             self._accepting = False
             try:

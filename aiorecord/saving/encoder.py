@@ -1,0 +1,87 @@
+"""What is done for one save before its commit: the episode is made durable, then encoded."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+
+from ..capture.episode import EpisodeCapture
+from ..clock import Clock
+from ..dataset.episode_encoding import EpisodeEncoding
+from ..errors import AiorecordError
+from ..saves import EpisodeSave, Stage
+from ..threads import Threads
+from .pending import PendingSaves
+
+
+class SaveEncoder:
+    """Makes episodes durable and encodes them, any number at a time.
+
+    Args:
+        executor: runs the encodes.
+        pending: the saves.
+        threads: one of them is used by each call under way.
+        clock: reads the times of stages.
+        stall_timeout_s: seconds without progress after which an encode fails; None never fails it.
+        fallback_vcodec: codec for cameras that the configured one fails on, None for no such.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        pending: PendingSaves,
+        threads: Threads,
+        clock: Clock,
+        *,
+        stall_timeout_s: float | None,
+        fallback_vcodec: str | None,
+    ) -> None:
+        self._executor, self._pending, self._threads, self._clock = executor, pending, threads, clock
+        self._timeout_s = stall_timeout_s
+        self._fallback_vcodec = fallback_vcodec
+
+    async def make_durable(self, save: EpisodeSave) -> None:
+        """Write what is left of a capture to disk; if that cannot be, the save fails."""
+        assert isinstance(save.source, EpisodeCapture)
+        try:
+            save.folder = await self._threads.run(save.source.keep)
+        except AiorecordError as error:
+            self._pending.fail(save, error)
+            return
+        if save.folder.manifest.length != save.length:
+            save.cut_to(save.folder.manifest.length or 0, save.source.failure)
+        if not save.done():
+            save.mark(Stage.DURABLE)
+        self._pending.settle()  # what it takes on disk is known now
+
+    async def encode(self, save: EpisodeSave) -> None:
+        """Encode a save that is durable, or wait until it is; what goes wrong is the save's outcome."""
+        await save.wait_durable()
+        if save.done() or save.folder is None:
+            return
+        save.mark(Stage.ENCODING)
+        encoding = EpisodeEncoding(
+            save.folder,
+            self._executor,
+            stall_timeout_s=self._timeout_s,
+            fallback_vcodec=self._fallback_vcodec,
+            on_retry=save.note_retry,
+        )
+        save.encoding = encoding
+        self._pending.speed.began(time.monotonic())
+        try:
+            encoded = await self._threads.run(encoding.run)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome; others go on
+            if not save.done():
+                self._pending.fail(save, error)
+        else:
+            if not save.done():
+                save.encoded = encoded
+                self._pending.encoded(save, sum(camera.bytes for camera in encoded.cameras.values()))
+                save.times.encoded_ns = self._clock.now_ns()
+                self._pending.changed.set()
+        finally:
+            done = 0.0 if encoding.was_encoded else save.frames_to_encode * encoding.progress()
+            self._pending.speed.ended(time.monotonic(), done)
+            save.encoding = None
+            self._pending.settle()

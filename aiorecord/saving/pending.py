@@ -1,0 +1,103 @@
+"""The saves that are not done, in the order of their commits, and what became of those that are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+
+from ..backlog import Backlog, EncodeSpeed
+from ..dataset.writer import CommittedEpisode
+from ..saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
+
+logger = logging.getLogger(__name__)
+
+KEPT_RESULTS = 1000
+"""`AsyncEpisodeSaver.get_results` hands out at most this many outcomes; older ones that nobody fetched are
+forgotten."""
+
+
+class PendingSaves:
+    """What the parts of a saver know together. On one event loop.
+
+    Attributes:
+        order: saves that are not out of the committer's way, oldest first.
+        counts: of all saves so far.
+        results: outcomes that nobody has fetched yet.
+        speed: of the encodes.
+        changed: set when the oldest save may be ready for its commit.
+    """
+
+    def __init__(self) -> None:
+        self.order: deque[EpisodeSave] = deque()
+        self.counts = SaveCounts()
+        self.results: deque[EpisodeSaveResult] = deque(maxlen=KEPT_RESULTS)
+        self.speed = EncodeSpeed()
+        self.changed = asyncio.Event()
+        self._settled = asyncio.Event()
+
+    def add(self, save: EpisodeSave) -> None:
+        """Append a save to the order of commits."""
+        self.order.append(save)
+        self.counts.submitted += 1
+
+    def add_again(self, save: EpisodeSave) -> None:
+        """Append a save that failed before; it no longer counts as failed."""
+        self.counts.failed -= 1
+        self.order.append(save)
+
+    def encoded(self, save: EpisodeSave, size: int) -> None:
+        """Note that a save's videos are encoded and take so many bytes."""
+        # Linked into the dataset, not copied, where the filesystem has links.
+        self.counts.final_bytes += size
+        self.counts.final_frames += save.length
+
+    def committed(self, save: EpisodeSave, episode: CommittedEpisode) -> None:
+        """End a save that is in the dataset."""
+        result = save.finish(Stage.COMMITTED, episode_index=episode.episode_index, size=episode.bytes)
+        self.counts.completed += 1
+        self.results.append(result)
+
+    def discard(self, save: EpisodeSave) -> None:
+        """End a save, failed or not, whose episode is not wanted. Its encode is stopped."""
+        if save.stage is Stage.FAILED:
+            self.counts.failed -= 1
+        save.finish(Stage.DISCARDED)
+        if save.encoding is not None:
+            save.encoding.abort()
+        self.counts.discarded += 1
+        self.changed.set()
+
+    def fail(self, save: EpisodeSave, error: BaseException) -> None:
+        """End a save that went wrong. Its encode is stopped; the episode stays in staging."""
+        self.results.append(save.finish(Stage.FAILED, error=error))
+        if save.encoding is not None:
+            save.encoding.abort()
+        save.on_failure(save)
+        self.counts.failed += 1
+        self.counts.last_error = f"{type(error).__name__}: {error}"
+        logger.error("Episode %s was not saved: %s", save.episode_id, error)
+        self.changed.set()
+
+    def backlog(self) -> Backlog:
+        """What the saves still need. Cheap."""
+        left = running = 0.0
+        for save in self.order:
+            if not save.done() and save.encoded is None:
+                frames, done = save.frames_to_encode, save.progress
+                left += frames * (1 - done)
+                running += frames * done
+        speed = self.speed.per_second(time.monotonic(), running)
+        frames_left = round(left)
+        seconds = 0.0 if not frames_left else None if speed is None else frames_left / speed
+        return Backlog(frames_left, seconds, sum(s.staged_bytes for s in self.order if not s.done()))
+
+    def settle(self) -> None:
+        """Wake those in `wait_settled`: a save or its encode came to its end, or its size is known."""
+        self._settled.set()
+
+    async def wait_settled(self) -> None:
+        """Wait for the next `settle`."""
+        self._settled.clear()
+        await self._settled.wait()
