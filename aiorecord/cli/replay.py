@@ -84,7 +84,7 @@ class ReplayCommand:
 
     def __init__(self, flags: ReplayFlags) -> None:
         self.flags = flags
-        self._ticker: Ticker | None = None
+        self._run = StoppableRun()
         self._played = 0
 
     async def run(self) -> int:
@@ -104,9 +104,8 @@ class ReplayCommand:
         devices = CommandDevices(self.flags.robot, None)
         names = check_actions(dataset, devices)
         rows = await asyncio.to_thread(_read_actions, dataset)
-        run = StoppableRun(self._stop)
-        await run.run(self._play(devices, rows, names, fps), "aiorecord-replay")
-        late = self._ticker.lateness.summary() if self._ticker is not None else None
+        await self._run.run(self._play(devices, rows, names, fps), "aiorecord-replay")
+        late = self._run.ticker.lateness.summary() if self._run.ticker is not None else None
         print(
             f"played {self._played} of {len(rows)} actions of episode {flags.episode}"
             + (f", late p99 {late['p99_ms']} ms, {late['missed']} ticks missed" if late else "")
@@ -120,7 +119,7 @@ class ReplayCommand:
         try:
             async with beside(speaker.run(), "aiorecord-speaker"), devices.connected():
                 speaker.say("Replaying episode")
-                ticker = self._ticker = Ticker(clock, fps)
+                ticker = self._run.ticker = Ticker(clock, fps)
                 for row in rows:
                     try:
                         await anext(ticker)
@@ -134,12 +133,6 @@ class ReplayCommand:
                         print(line, flush=True)
         finally:
             clock.close()
-
-    def _stop(self) -> bool:
-        if self._ticker is None:
-            return False
-        self._ticker.end()
-        return True
 
 
 def open_episode(repo_id: str, root: str | None, episode: int) -> ReplayDataset:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ..clock import Ticker
 from ..tasks import beside
 
 
@@ -47,16 +48,17 @@ async def watch_signals(on_signal: Callable[[], None]) -> None:
 class StoppableRun:
     """Runs one coroutine that SIGINT, SIGTERM and SIGHUP can stop.
 
-    Args:
-        stop: asks the coroutine to end by itself; returns False when it cannot yet, and is then cancelled.
+    The first signal ends its ticker, so that it comes to its end by itself; before there is one, and at the
+    second signal, the coroutine is cancelled.
 
     Attributes:
+        ticker: set by the coroutine, when its loop begins.
         stopped: a signal came.
     """
 
-    def __init__(self, stop: Callable[[], bool]) -> None:
+    def __init__(self) -> None:
+        self.ticker: Ticker | None = None
         self.stopped = False
-        self._stop = stop
         self._work: asyncio.Task[None] | None = None
 
     async def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
@@ -81,5 +83,7 @@ class StoppableRun:
 
     def _on_signal(self) -> None:
         again, self.stopped = self.stopped, True
-        if (again or not self._stop()) and self._work is not None:
+        if not again and self.ticker is not None:
+            self.ticker.end()
+        elif self._work is not None:
             self._work.cancel()

@@ -110,7 +110,7 @@ class TeleoperateCommand:
 
     def __init__(self, flags: TeleoperateFlags) -> None:
         self.flags = flags
-        self._ticker: Ticker | None = None
+        self._run = StoppableRun()
         self._view = _View(flags.display or "plain", flags.fps)
 
     async def run(self) -> int:
@@ -124,9 +124,9 @@ class TeleoperateCommand:
             self.flags.robot, self.flags.teleop, feedback_first=True, slow_call_s=self.flags.slow_call_s
         )
         started_s = time.monotonic()
-        await StoppableRun(self._stop).run(self._teleoperate(devices), "aiorecord-teleoperate")
-        if self._ticker is not None and self.flags.display != "none":
-            late = self._ticker.lateness.summary()
+        await self._run.run(self._teleoperate(devices), "aiorecord-teleoperate")
+        if self._run.ticker is not None and self.flags.display != "none":
+            late = self._run.ticker.lateness.summary()
             print(
                 f"teleoperated {time.monotonic() - started_s:.1f} s: {late['ticks']} turns, late p99 "
                 f"{late['p99_ms']} ms, max {late['max_ms']} ms, {late['missed']} missed"
@@ -139,7 +139,7 @@ class TeleoperateCommand:
         clock = SystemClock()
         try:
             async with viewing(self.flags, "teleoperation") as viewer, devices.connected():
-                ticker = self._ticker = Ticker(clock, self.flags.fps, self.flags.teleop_time_s)
+                ticker = self._run.ticker = Ticker(clock, self.flags.fps, self.flags.teleop_time_s)
                 with self._view:
                     async for _ in ticker:
                         observation = await robot.get_observation()
@@ -152,12 +152,6 @@ class TeleoperateCommand:
                             self._view.line(line)
         finally:
             clock.close()
-
-    def _stop(self) -> bool:
-        if self._ticker is None:
-            return False
-        self._ticker.end()
-        return True
 
 
 class _View:
