@@ -30,7 +30,7 @@ from .metadata import (
     tasks_job,
     total_stats_job,
 )
-from .rows import RowsPart, rows_job
+from .rows import RowsFile, RowsPart, rows_job
 from .tree import leftovers, parquet_files
 from .video import VideoFile, default_threads, video_job
 
@@ -220,9 +220,8 @@ class Check:
             if not self._is_file(path):
                 continue
             total = sum(row.length for row in rows if 0 < row.length < 1 << 40) or 1
-            jobs.append(
-                Job(path, rows_job, (self.root, path, info.features, info.fps, rows, self.fast), total)
-            )
+            file = RowsFile(self.root, path, info.features, info.fps, rows, self.fast)
+            jobs.append(Job(path, rows_job, (file,), total))
         for index, rows in by_file.items():
             if index not in there:
                 shown = _episodes(row.episode for row in rows)

@@ -38,7 +38,7 @@ from .plan import Candidate, judge_rows, kept_episodes, name_tasks
 from .publish import publish
 from .repair_videos import VideoRepair
 from .rewrite import recover_job
-from .rows import RowsPart, rows_job
+from .rows import RowsFile, RowsPart, rows_job
 from .tree import IMAGES_FOLDER, asides, lerobot_temporaries
 
 
@@ -238,7 +238,7 @@ class _Repair:
         looked = self._run(
             "rows",
             [
-                Job(copy, rows_job, (self._root, copy, info.features, info.fps, [], False))
+                Job(copy, rows_job, (RowsFile(self._root, copy, info.features, info.fps, [], False),))
                 for copy in copies.values()
             ],
         )

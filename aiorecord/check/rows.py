@@ -80,18 +80,11 @@ def timestamp_tolerance(times: NDArray[np.float64]) -> NDArray[np.float64]:
     return TOLERANCE_S + np.spacing(times.astype(np.float32)).astype(np.float64)
 
 
-def rows_job(
-    root: Path,
-    path: Path,
-    features: dict[str, dict[str, Any]],
-    fps: int,
-    episodes: list[EpisodeRow],
-    fast: bool,
-    progress: Progress,
-) -> RowsPart:
-    """Look through a data file. A job.
+@dataclass(frozen=True)
+class RowsFile:
+    """A data file that is to be looked through. Picklable.
 
-    Args:
+    Attributes:
         root: the dataset.
         path: the file; outside of the root when it is a recovered copy.
         features: LeRobot's feature dict.
@@ -99,21 +92,25 @@ def rows_job(
         episodes: what `meta/episodes` says of the episodes in it; their statistics are compared.
         fast: do not decode images.
     """
-    return _Reader(root, path, features, fps, episodes, fast, progress).read()
+
+    root: Path
+    path: Path
+    features: dict[str, dict[str, Any]]
+    fps: int
+    episodes: list[EpisodeRow]
+    fast: bool
+
+
+def rows_job(file: RowsFile, progress: Progress) -> RowsPart:
+    """Look through a data file. A job."""
+    return _Reader(file, progress).read()
 
 
 class _Reader:
-    def __init__(
-        self,
-        root: Path,
-        path: Path,
-        features: dict[str, dict[str, Any]],
-        fps: int,
-        episodes: list[EpisodeRow],
-        fast: bool,
-        progress: Progress,
-    ) -> None:
-        self._root, self._path, self._fps, self._fast, self._progress = root, path, fps, fast, progress
+    def __init__(self, file: RowsFile, progress: Progress) -> None:
+        root, path, features = file.root, file.path, file.features
+        self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
+        self._episodes, self._progress = file.episodes, progress
         self._place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         self._schema = data_schema(features)
         self._numeric = {
@@ -122,7 +119,6 @@ class _Reader:
             if spec["dtype"] not in ("string", "image", "video")
         }
         self._images = {key: spec for key, spec in features.items() if spec["dtype"] == "image"}
-        self._episodes = episodes
         self._part = RowsPart()
 
     def read(self) -> RowsPart:

@@ -26,8 +26,8 @@ type Values = dict[str, Any]
 """An observation or an action, keyed like the features that describe it."""
 
 
-class Device(Protocol):
-    """What a robot and a teleoperator have in common, driven from the event loop."""
+class Described(Protocol):
+    """What every device says of itself."""
 
     @property
     def name(self) -> str:
@@ -36,13 +36,17 @@ class Device(Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """Between a `connect` that succeeded and `disconnect`."""
+        """Between a ``connect`` that succeeded and ``disconnect``."""
         ...
 
     @property
     def action_features(self) -> Features:
-        """What `Robot.send_action` takes or `Teleoperator.get_action` returns. Known before `connect`."""
+        """What ``send_action`` takes or ``get_action`` returns. Must not touch the hardware."""
         ...
+
+
+class Device(Described, Protocol):
+    """A robot or a teleoperator, driven from the event loop."""
 
     async def connect(self) -> None:
         """Open the hardware. If it raises or is cancelled, `disconnect` is still called."""
@@ -84,23 +88,8 @@ class Teleoperator(Device, Protocol):
         ...
 
 
-class BlockingDevice(Protocol):
-    """What a robot and a teleoperator with plain methods have in common."""
-
-    @property
-    def name(self) -> str:
-        """As `Device.name`."""
-        ...
-
-    @property
-    def is_connected(self) -> bool:
-        """As `Device.is_connected`."""
-        ...
-
-    @property
-    def action_features(self) -> Features:
-        """As `Device.action_features`; must not touch the hardware."""
-        ...
+class BlockingDevice(Described, Protocol):
+    """A robot or a teleoperator with plain methods."""
 
     def connect(self) -> None:
         """As `Device.connect`."""
