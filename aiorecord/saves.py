@@ -243,6 +243,11 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self.attempts += 1
         self.problems.append(problem)
 
+    def note(self, problem: str) -> None:
+        """Add to `problems` what went wrong and cost nothing (for the saver)."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     def cut_to(self, length: int, failure: BaseException | None) -> None:
         """Note that the episode could only be kept in part (for the saver)."""
         problem = f"{self.length - length} of {self.length} frames are lost: {failure}"

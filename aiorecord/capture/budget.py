@@ -14,12 +14,15 @@ class ByteAccount:
         added: bytes ever queued; written by the thread that adds frames.
         encoded: bytes the encoder is done with; written by its thread.
         spilled: bytes the spill is done with; written by its thread.
+        kept: bytes the encoder is done with, kept while they are not in its file for certain; set under the
+            camera's lock.
     """
 
     def __init__(self) -> None:
         self.added = 0
         self.encoded = 0
         self.spilled = 0
+        self.kept = 0
 
     @property
     def waiting(self) -> int:
@@ -47,8 +50,13 @@ class ByteBudget:
 
     @property
     def used(self) -> int:
-        """Bytes that wait now."""
-        return sum(account.waiting for account in self._accounts)
+        """Bytes that wait now, or are kept."""
+        return sum(account.waiting + account.kept for account in self._accounts)
+
+    @property
+    def keeps_too_much(self) -> bool:
+        """Whether frames that encoders hold back take more than half of the limit."""
+        return sum(account.kept for account in self._accounts) > self.limit_bytes // 2
 
     @property
     def is_overfull(self) -> bool:

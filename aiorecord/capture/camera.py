@@ -3,17 +3,20 @@
 ::
 
     put ─► queue ─► encoder thread ─► <camera>.mkv or .raw, <camera>.hist
-              └───► spill thread   ─► <camera>.spill     once the budget was exceeded, or a frame
-                                                  waited from one flush to the next
+              └───► spill thread   ─► <camera>.spill     once the budget was exceeded, or a frame waited
+                                                  for half a flush period, or the encoder failed
 
-The spill takes over everything that still waits, so frames in the file and then in the spill are the episode
-in order, and the memory is free again at the speed of the disk. The encoder finishes the frame it is at and
-ends. The loop takes no lock: whatever it shares with the threads is written by one side only, or is atomic.
+The spill begins with the oldest frame that a killed process would lose: those that the encoder was given and
+that are not in its file for certain, then everything that still waits. So it never begins behind a hole, and
+the memory is free again at the speed of the disk. The encoder finishes the frame it is at and ends; frames
+that are in both are taken from the file. The loop takes no lock: whatever it shares with the threads is
+written by one side only, or is atomic.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -38,6 +41,8 @@ from .repeats import Repeats, StaleTimes
 from .staging import Camera
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "ByteBudget", "CameraCapture", "CameraStatus", "FrameWriter", "TakenFrame"]
+
+logger = logging.getLogger(__name__)
 
 ENCODER_NICE = 10
 """Below the control loop, above the encodes of ended episodes."""
@@ -65,6 +70,10 @@ class FrameWriter(Protocol):
     def bytes_written(self) -> int:
         """Bytes given to the file."""
 
+    @property
+    def safe(self) -> int:
+        """Frames that can be read from the file if the process is killed now."""
+
     def write(self, frame: Any, /) -> None:
         """Append a frame: an rgb24 `av.VideoFrame` for colour, an array for depth."""
 
@@ -80,11 +89,13 @@ class TakenFrame:
         pixels: (H, W, 3) uint8 or (H, W) depth.
         video: the frame whose memory `pixels` looks into; None for depth and for images given away.
         index: in the episode, set when it is queued.
+        given: the encoder was given it.
     """
 
     pixels: NDArray[Any]
     video: av.VideoFrame | None
     index: int = -1
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,9 +106,10 @@ class CameraStatus:
         captured: frames taken.
         queued_frames: of those, frames that wait, those being worked on included.
         queued_bytes: their size.
-        spilled: frames written to the spill.
+        spilled: frames that are in the spill and not in the encoder's file.
         bytes_written: on disk so far, spill included.
         error: what stopped the capture, None while all is well.
+        encoder_error: what stopped the capture encoder; the frames that follow are spilled.
         late: frames recorded at a late tick (`LATE_AFTER_S`), where ticks are known.
         repeated: frames with the very pixels of the frame before, among those that do not wait.
         stale: frames not newer than the frame before by the camera's own time; None while it tells none.
@@ -116,6 +128,7 @@ class CameraStatus:
     stale: int | None = None
     lost: int = 0
     longest_freeze_s: float = 0.0
+    encoder_error: AiorecordError | None = None
 
 
 class CameraCapture:
@@ -155,20 +168,23 @@ class CameraCapture:
         self._late = 0
         self._repeats = Repeats()
         self._stale = StaleTimes()
-        self._spilling = False
-        self._waited = False  # a frame was in memory at two flushes; set by the thread that flushes
-        self._captured_at_flush = 0  # of that thread
+        self._spilling = False  # set once, by whoever sees first that it must be
+        self._captured_before = 0  # at the look before; of the thread that looks
         self._abandoned = False
         self._error: AiorecordError | None = None
+        self._encoder_error: AiorecordError | None = None
         # Appended to by the loop; taken from by the two threads, one at a time.
         self._frames: deque[TakenFrame] = deque()
         self._taking = threading.Lock()
+        # Given to the encoder, and lost if the process is killed now; shared by the two threads.
+        self._given: deque[TakenFrame] = deque()
         self._free: deque[TakenFrame] = deque(maxlen=FREE_FRAMES)
         # True for each frame, False at the end. SimpleQueue.put takes no lock that others hold.
         self._encoder_wake: SimpleQueue[bool] = SimpleQueue()
         self._spill_wake: SimpleQueue[bool] = SimpleQueue()
         self._writer: FrameWriter | None = None
         self._spill: RawWriter | None = None
+        self._spill_range = (0, 0)  # of frame indices
         self._opened = threading.Event()
         self._threads = [
             threading.Thread(target=self._encode, name=f"aiorecord-capture-{key}"),
@@ -198,14 +214,30 @@ class CameraCapture:
         return self._captured
 
     @property
+    def encoder_error(self) -> AiorecordError | None:
+        """What stopped the encoder, so that the spill took over; None while it did not fail."""
+        return self._encoder_error
+
+    @property
     def encoded(self) -> int:
-        """Frames in the camera's file."""
-        return 0 if self._writer is None else self._writer.frames
+        """Frames in the camera's file; of an encoder that failed, those that are there for certain."""
+        writer = self._writer
+        if writer is None:
+            return 0
+        return writer.frames if self._encoder_error is None else writer.safe
 
     @property
     def spilled(self) -> int:
-        """Frames in the spill."""
-        return 0 if self._spill is None else self._spill.frames
+        """Frames in the spill that are not in the camera's file."""
+        first, end = self._spill_range
+        return max(0, end - max(first, self.encoded))
+
+    @property
+    def held(self) -> int:
+        """Frames that can be read back once the threads have ended: up to the first that is missing."""
+        first, end = self._spill_range
+        encoded = self.encoded
+        return max(encoded, end) if first <= encoded else encoded
 
     def start(self) -> None:
         """Start the threads; the files are open after `wait_open`."""
@@ -288,10 +320,9 @@ class CameraCapture:
             late: its tick was late.
         """
         nbytes = frame.pixels.nbytes
-        if not self._spilling and (self._waited or not self._fits(nbytes, self._budget.limit_bytes)):
-            self._spilling = True
-            self._encoder_wake.put(False)  # its file ends here
-        frame.index = self._captured
+        if not self._spilling and not self._fits(nbytes, self._budget.limit_bytes):
+            self._begin_spill()
+        frame.index, frame.given = self._captured, False
         self._dtype = frame.pixels.dtype
         self._account.added += nbytes
         self._captured += 1
@@ -300,19 +331,19 @@ class CameraCapture:
         self._frames.append(frame)
         (self._spill_wake if self._spilling else self._encoder_wake).put(True)
 
-    def note_flush(self) -> None:
-        """Look whether a frame that was waiting at the last flush still is: then the next ones are spilled.
+    def look(self) -> None:
+        """Look whether a frame that was there at the last look still waits: then the spill takes over.
 
         A killed process loses what waits in memory, so that is bounded in time as well as in bytes. Called by
-        the thread that flushes, before each flush; takes no lock, never blocks.
+        the thread that flushes, twice per flush; takes no lock, never blocks.
         """
         try:
             oldest = self._frames[0].index
         except IndexError:
             oldest = self._captured
-        if oldest < self._captured_at_flush:
-            self._waited = True
-        self._captured_at_flush = self._captured
+        if oldest < self._captured_before and not self._spilling:
+            self._begin_spill()
+        self._captured_before = self._captured
 
     def put(self, image: NDArray[Any]) -> None:
         """`take` and `enqueue` at once.
@@ -344,6 +375,7 @@ class CameraCapture:
             stale=self._stale.count if self._stale.known else None,
             lost=lost,
             longest_freeze_s=self._repeats.longest / self._fps,
+            encoder_error=self._encoder_error,
         )
 
     def paths(self) -> list[Path]:
@@ -370,6 +402,7 @@ class CameraCapture:
                 thread.join()
         self._over = True
         self._free.clear()
+        self._given.clear()
         self._repeats.forget()
         self._budget.close_account(self._account)
 
@@ -407,31 +440,41 @@ class CameraCapture:
             with self._failing():
                 histograms = HistogramWriter(self._folder / self.camera.histograms)
         self._opened.set()
-        written: TakenFrame | None = None  # its pixels are compared with the next frame's
-        with self._failing():
+        with self._handing_over():
             while _get(self._encoder_wake) and (frame := self._next(spill=False)) is not None:
-                if written is not None and written.video is not None:
-                    self._free.append(written)
-                frame = self._for_encoder(frame)
-                writer.write(frame.pixels if frame.video is None else frame.video)
-                if histograms is not None:
-                    histograms.write(frame.pixels)
-                self._account.encoded += frame.pixels.nbytes
-                written = frame
-        with self._failing():
+                try:
+                    own = self._for_encoder(frame)
+                    writer.write(own.pixels if own.video is None else own.video)
+                    if histograms is not None:
+                        histograms.write(own.pixels)
+                finally:
+                    self._account.encoded += frame.pixels.nbytes
+                if own is not frame:
+                    self._free.append(own)
+                self._let_go(writer.safe)
+                del frame, own
+        with self._handing_over():
             writer.close()
         if histograms is not None:
             with self._failing():
                 histograms.close()
+        if self._spilling:
+            # The loop may have queued a frame for this thread just before.
+            self._spill_wake.put(True)
 
     def _save_spill(self) -> None:
         lower_thread_priority(SPILL_NICE)
         with self._failing():
-            while _get(self._spill_wake):
+            more = True
+            while more:
+                more = _get(self._spill_wake)
                 while (frame := self._next(spill=True)) is not None:
                     spill = self._spill or self._open_spill()
                     spill.write(frame.pixels, frame.index)
-                    self._account.spilled += frame.pixels.nbytes
+                    first, end = self._spill_range
+                    self._spill_range = (first if end else frame.index), frame.index + 1
+                    if not frame.given:
+                        self._account.spilled += frame.pixels.nbytes
                     del frame
         if self._spill is not None:
             with self._failing():
@@ -441,11 +484,41 @@ class CameraCapture:
         """The next frame for one of the threads; None when there is none for it."""
         # Under the lock, so that the encoder cannot take a frame that follows one the spill has taken.
         with self._taking:
-            if self._error is not None or self._abandoned or not self._frames or spill != self._spilling:
+            if self._error is not None or self._abandoned or spill != self._spilling:
+                return None
+            if spill and self._given:
+                frame = self._given.popleft()
+                self._account.kept = max(0, self._account.kept - frame.pixels.nbytes)
+                return frame
+            if not self._frames:
                 return None
             frame = self._frames.popleft()
             self._repeats.add(frame.pixels)  # here, where frames are in order whichever thread takes them
+            if not spill:
+                frame.given = True
+                self._given.append(frame)
             return frame
+
+    def _let_go(self, safe: int) -> None:
+        """Let go of frames that the encoder was given and that are safe in its file."""
+        with self._taking:
+            given = self._given
+            if self._spilling or not given:
+                return  # they are the spill's now
+            # The newest is compared with the one that follows.
+            nbytes = given[-1].pixels.nbytes
+            self._account.kept = (len(given) - 1) * nbytes
+            while len(given) > 1 and (given[0].index < safe or self._budget.keeps_too_much):
+                frame = given.popleft()
+                self._account.kept = (len(given) - 1) * nbytes
+                if frame.video is not None:
+                    self._free.append(frame)
+
+    def _begin_spill(self) -> None:
+        """Let the spill take over. Any thread may call it, also twice; takes no lock."""
+        self._spilling = True
+        self._encoder_wake.put(False)  # its file ends here
+        self._spill_wake.put(True)
 
     def _open_spill(self) -> RawWriter:
         path = self._folder / self.camera.spill
@@ -463,17 +536,34 @@ class CameraCapture:
         except Exception as error:  # noqa: BLE001 - whatever ends the thread must reach the loop
             self._fail(error)
 
+    @contextlib.contextmanager
+    def _handing_over(self) -> Iterator[None]:
+        """Where the encoder fails, let the spill take over. Where the disk does, the capture ends."""
+        try:
+            yield
+        except StorageError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever an encoder raises
+            if self._encoder_error is None:
+                self._encoder_error = self._told(error)
+                logger.error("%s: its frames are written raw from here on: %s", self.key, error)
+            self._begin_spill()
+
+    def _told(self, error: Exception) -> AiorecordError:
+        if not isinstance(error, AiorecordError):
+            wrapped = EncodeError(f"The capture of {self.key!r} failed: {error!r}", camera=self.key)
+            wrapped.__cause__ = error
+            return wrapped
+        if isinstance(error, EncodeError):
+            error.camera = error.camera or self.key
+        return error
+
     def _fail(self, error: Exception) -> None:
         if self._error is None:
-            if not isinstance(error, AiorecordError):
-                wrapped = EncodeError(f"The capture of {self.key!r} failed: {error!r}", camera=self.key)
-                wrapped.__cause__ = error
-                error = wrapped
-            elif isinstance(error, EncodeError):
-                error.camera = error.camera or self.key
-            self._error = error
+            self._error = self._told(error)
         with self._taking:
             self._frames.clear()
+            self._given.clear()
         self._budget.close_account(self._account)
 
 

@@ -27,7 +27,9 @@ from .staging import Camera, EpisodeFolder, Manifest, Staging
 __all__ = ["CameraStatus", "CaptureStatus", "EpisodeCapture"]
 
 FLUSH_PERIOD_S = 1.0
-"""How much of a running episode a power loss may take."""
+"""How much of a running episode a power loss may take.
+
+Frames wait for their encoder half as long at most: then they are spilled, and safe before the next flush."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,16 @@ class EpisodeCapture:
             return self._sync_error
         return next((camera.error for camera in self._cameras.values() if camera.error is not None), None)
 
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong and cost no frame, a sentence each: capture encoders that failed."""
+        found = [(key, camera.encoder_error) for key, camera in self._cameras.items()]
+        return [
+            f"The capture encoder of {key} failed, and its frames were written raw from there on: {error}"
+            for key, error in found
+            if error is not None
+        ]
+
     def keep(self, interrupted: bool = False) -> EpisodeFolder:
         """`finish`; where a camera has failed, keep what reached the disk of all parts. Blocking.
 
@@ -297,6 +309,7 @@ class EpisodeCapture:
         for key in facts:
             facts[key]["lost"] = facts[key]["captured"] - length
         manifest.quality = {**manifest.quality, "cameras": facts, "failure": str(error)}
+        self._note_encoder_errors()
         complete_cut(self.folder, length)
         self._settled = True
         return self.folder
@@ -371,13 +384,14 @@ class EpisodeCapture:
                     if interpreter_ends():
                         return
                     continue
-                if self._closing.wait(FLUSH_PERIOD_S):
-                    return  # finish() writes the rest
+                for _ in range(2):
+                    if self._closing.wait(FLUSH_PERIOD_S / 2):
+                        return  # finish() writes the rest
+                    for camera in self._cameras.values():
+                        camera.look()
                 self._frames_came.clear()
                 if self._closing.is_set():
                     return  # finish() came since: its wake-up may have been the one just cleared
-                for camera in self._cameras.values():
-                    camera.note_flush()
                 self._rows.flush()
                 self._sync()
                 if first or self._noted:
@@ -417,16 +431,23 @@ class EpisodeCapture:
             )
         return facts
 
+    def _note_encoder_errors(self) -> None:
+        found = {key: camera.encoder_error for key, camera in self._cameras.items()}
+        failed = {key: str(error) for key, error in found.items() if error is not None}
+        if failed:
+            manifest = self.folder.manifest
+            manifest.quality = {**manifest.quality, "capture_encoder_failed": failed}
+
     def _complete_manifest(self, interrupted: bool) -> None:
         manifest = self.folder.manifest
         length = self._rows.rows
         for key, camera in self._cameras.items():
-            held = camera.encoded + camera.spilled
-            if held != length:
-                raise EncodeError(f"{key!r} holds {held} frames, the episode {length} rows.", camera=key)
+            if camera.held != length:
+                raise EncodeError(f"{key!r} holds {camera.held} frames, the episode {length} rows.", camera=key)
             manifest.cameras[key].frames = camera.encoded
             manifest.cameras[key].spilled = camera.spilled
         manifest.quality = {**manifest.quality, "cameras": self._camera_facts()}
+        self._note_encoder_errors()
         manifest.length = length
         manifest.interrupted = interrupted
         manifest.state = "complete"

@@ -7,7 +7,7 @@ are the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import av
@@ -33,6 +33,7 @@ class FinalEncoder:
         height: pixels.
         fps: frames per second.
         threads: threads of the encoder, None leaves it to the codec.
+        on_packet: called with the number of the frame of each packet that was handed to the container.
 
     Attributes:
         frames: frames given so far.
@@ -48,11 +49,13 @@ class FinalEncoder:
         height: int,
         fps: int,
         threads: int | None,
+        on_packet: Callable[[int], None] | None = None,
     ) -> None:
         self.frames = 0
         self.packets = 0
         self.packet_bytes = 0
         self._container = container
+        self._on_packet = on_packet
         self._converter = PixelConverter(encoder.pix_fmt)
         self._tick = Fraction(1, fps)
         self._delay: int | None = None  # by how many frames decoding runs ahead of showing
@@ -95,13 +98,15 @@ class FinalEncoder:
         for packet in packets:
             if self._delay is None:
                 self._delay = -(packet.dts or 0)
-            size = packet.size
+            size, number = packet.size, packet.pts
             packet.time_base = self._tick
             packet.dts = self.packets - self._delay
             packet.duration = 1  # encoders leave the last one's unset
             self._container.mux(packet)
             self.packets += 1
             self.packet_bytes += size
+            if self._on_packet is not None:
+                self._on_packet(-1 if number is None else number)
 
 
 def quiet_options(encoder: VideoEncoderConfig, threads: int | None = None) -> dict[str, str]:

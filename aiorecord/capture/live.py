@@ -11,6 +11,7 @@ again by rounding, exact up to `MAX_LIVE_FPS`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -73,13 +74,15 @@ class LiveWriter:
         self.path = path
         self._codec = encoder.vcodec
         self._size = (camera.width, camera.height)
+        self._whole = _WholeFrames()
+        self._safe = 0
         with libav_errors("create", path, self._codec):
             self._container = av.open(str(path), "w", format="matroska", options=CRASH_SAFE)
         try:
             try:
                 with libav_errors(f"open {self._codec} for", path, self._codec):
                     self._encoder = FinalEncoder(
-                        self._container, encoder, camera.width, camera.height, fps, threads
+                        self._container, encoder, camera.width, camera.height, fps, threads, self._count
                     )
             except (EncodeError, ValueError) as error:  # PyAV: an encoder not built in is a ValueError
                 raise CodecUnavailableError(
@@ -103,6 +106,15 @@ class LiveWriter:
     def bytes_written(self) -> int:
         """Their size."""
         return self._encoder.packet_bytes
+
+    @property
+    def safe(self) -> int:
+        """Frames that can be read if the process is killed now: a cluster is written when the next begins."""
+        return self._safe
+
+    def _count(self, number: int) -> None:
+        self._safe = self._whole.count
+        self._whole.add(number)
 
     @property
     def held(self) -> int:
@@ -158,17 +170,39 @@ def whole_frames(numbers: Iterable[int], limit: int | None = None) -> int:
     Returns:
         The largest n, up to the limit, such that the first n packets are the frames 0 to n-1.
     """
-    whole, following = 0, 0
-    ahead: set[int] = set()  # frames that came before the one that follows
-    for count, number in enumerate(numbers, 1):
-        if limit is not None and count > limit:
+    whole = _WholeFrames()
+    for number in itertools.islice(numbers, limit):
+        if not whole.add(number):
             break
-        if number < following or number in ahead or len(ahead) > MAX_REORDERED:
-            break  # damaged
+    return whole.count
+
+
+class _WholeFrames:
+    """`whole_frames`, packet by packet.
+
+    Attributes:
+        count: frames that can be kept of the packets so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._packets = 0
+        self._following = 0
+        self._ahead: set[int] = set()  # frames that came before the one that follows
+        self._damaged = False
+
+    def add(self, number: int) -> bool:
+        """Add a packet's frame number; False from the first on that cannot be."""
+        ahead = self._ahead
+        if number < self._following or number in ahead or len(ahead) > MAX_REORDERED:
+            self._damaged = True
+        if self._damaged:
+            return False
+        self._packets += 1
         ahead.add(number)
-        while following in ahead:
-            ahead.remove(following)
-            following += 1
+        while self._following in ahead:
+            ahead.remove(self._following)
+            self._following += 1
         if not ahead:
-            whole = count
-    return whole
+            self.count = self._packets
+        return True

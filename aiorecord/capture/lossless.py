@@ -144,6 +144,11 @@ class LosslessWriter:
                 self._container.close()
             raise
 
+    @property
+    def safe(self) -> int:
+        """Frames that can be read if the process is killed now: a cluster is written when the next begins."""
+        return max(0, self.frames - 1)
+
     def write(self, frame: av.VideoFrame) -> None:
         """Encode the next frame and hand it to the operating system.
 

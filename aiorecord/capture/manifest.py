@@ -51,10 +51,11 @@ class Camera:
         pix_fmt: pixel format inside the Matroska file; empty for ``raw``.
         height: pixels.
         width: pixels.
-        spill: file name of the frames that follow those in `file`; it exists only if there were any.
+        spill: file name of the frames that follow those in `file`; it exists only if there were any. It may
+            begin with frames that are in `file` too.
         histograms: file name of the per-frame histograms, None for depth.
-        frames: frames in `file`, known when the episode is complete.
-        spilled: frames in `spill`, known when the episode is complete.
+        frames: frames in `file`, known when the episode is complete; at least as many are there.
+        spilled: frames in `spill` that follow them, known when the episode is complete.
         depth_unit: ``mm`` or ``m`` for depth cameras, known from the first frame.
     """
 

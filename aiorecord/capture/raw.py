@@ -63,6 +63,11 @@ class RawWriter:
         """The size of the file."""
         return self._file.size
 
+    @property
+    def safe(self) -> int:
+        """Frames that can be read if the process is killed now: all that were written."""
+        return self.frames
+
     def write(self, array: NDArray[Any], index: int | None = None) -> None:
         """Append a frame; the compression and the write leave the GIL to others.
 

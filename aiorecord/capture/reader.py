@@ -1,7 +1,7 @@
 """Reading what was captured back, also from an episode that was cut off at any byte.
 
-The frames of a camera are those of its file, then those of its spill. The spill goes on where the file ends;
-where a killed process left a gap between them, the camera ends at the gap.
+The frames of a camera are those of its file, then those of its spill. The spill begins where the file ends
+or before; if a gap is between them, the camera ends at the gap.
 """
 
 from __future__ import annotations
@@ -124,11 +124,9 @@ def read_histograms(folder: EpisodeFolder, key: str) -> NDArray[np.uint32]:
         known = _sound(read_histogram_file(path), camera)
     if not (folder.path / camera.spill).exists():
         return known
-    in_file = _count_in_file(folder, camera)
-    if len(known) < in_file:
-        return known
-    spilled = [histogram(array) for array in read_spill(folder, camera, in_file)]
-    return np.concatenate([known[:in_file], *[h[None] for h in spilled]])
+    counted = min(len(known), _count_in_file(folder, camera))
+    spilled = [histogram(array) for array in read_spill(folder, camera, counted)]
+    return np.concatenate([known[:counted], *[h[None] for h in spilled]])
 
 
 def _sound(histograms: NDArray[np.uint32], camera: Camera) -> NDArray[np.uint32]:

@@ -160,7 +160,7 @@ class Observer:
                 c.queued_frames,
                 c.queued_bytes,
                 c.spilled,
-                _text(c.error),
+                _text(c.error or c.encoder_error),
                 late=c.late,
                 repeated=c.repeated,
                 stale=c.stale,

@@ -48,6 +48,8 @@ class SaveEncoder:
         except AiorecordError as error:
             self._pending.fail(save, error)
             return
+        for problem in save.source.problems:
+            save.note(problem)
         if save.folder.manifest.length != save.length:
             save.cut_to(save.folder.manifest.length or 0, save.source.failure)
         if not save.done():

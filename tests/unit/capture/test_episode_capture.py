@@ -201,7 +201,7 @@ def test_a_failed_camera_stops_the_others_and_leaves_what_there_is(tmp_path, mon
     class Failing(LosslessWriter):
         def write(self, frame: Any) -> None:
             if self.frames == 4 and self.path.name == f"{FRONT}.mkv":
-                raise EncodeError("the encoder broke")
+                raise StorageError("the disk broke")
             super().write(frame)
 
     monkeypatch.setattr(camera_module, "LosslessWriter", Failing)
@@ -210,11 +210,11 @@ def test_a_failed_camera_stops_the_others_and_leaves_what_there_is(tmp_path, mon
     wait_for(lambda: capture.status().cameras[FRONT].error is not None)
     length = capture.length
     for _ in range(2):
-        with pytest.raises(EncodeError, match="broke"):
+        with pytest.raises(StorageError, match="broke"):
             capture.add_frame(checked(schema, 5), "", 0)
     assert capture.length == length
     for _ in range(2):
-        with pytest.raises(EncodeError, match="broke"):
+        with pytest.raises(StorageError, match="broke"):
             capture.finish()
     assert not capture_threads()
     found = EpisodeFolder.load(capture.path)

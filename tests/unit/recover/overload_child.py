@@ -1,8 +1,8 @@
-"""Records faster than its encoder, until it is killed: ``python overload_child.py ROOT BEFORE AFTER``.
+"""Records faster than its encoder, until it is killed: ``python overload_child.py ROOT BEFORE AFTER HOW``.
 
-There is memory for all of it. The encoder is let through BEFORE frames and then stands. AFTER frames are
-added before anything is spilled. Then frames are added until the capture spills, the encoder is let finish
-the frame it is at, and everything that waits is written.
+There is memory for all of it. The encoder is let through BEFORE frames and then stands, or fails where HOW is
+``failing``. AFTER frames are added before anything is spilled. Then frames are added until the capture spills
+and everything that waits is written. Where HOW is ``ended``, the encoder is let finish the frame it is at.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from captured import VIDEO, checked, gated, prepare, wait_for
 
 from aiorecord.capture import camera as camera_module
 from aiorecord.capture import episode
+from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.encoders import RGBEncoderConfig
+from aiorecord.features import Schema
 
 
 def main() -> None:
-    root, before, after = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    episode.FLUSH_PERIOD_S = 0.05
+    root, before, after, how = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    episode.FLUSH_PERIOD_S = 0.05 if how != "failing" else 0.5
     writer = gated()
     camera_module._open_writer = writer
-    capture, schema = prepare(root, VIDEO, 512 << 20)
+    DatasetWriter.create(root, fps=30, schema=Schema(VIDEO))
+    encoder = RGBEncoderConfig(vcodec="h264", preset="ultrafast")
+    capture, schema = prepare(root, VIDEO, 512 << 20, rgb_encoder=encoder)
     [camera] = capture._cameras.values()
     number = 0
 
@@ -38,12 +43,19 @@ def main() -> None:
     wait_for(lambda: camera.encoded == before)
     for _ in range(after):
         add()
-    assert not camera._spilling
-    # The flushes go on while frames come; at the second one, the oldest frame has waited too long.
+    if how == "failing":
+        failing = camera._writer
+        assert isinstance(failing, writer)
+        failing._converter = None  # type: ignore[assignment]
+        writer.gate.release()
+    else:
+        assert not camera._spilling
+    # The looks go on while frames come; at the second one, the oldest frame has waited too long.
     wait_for(lambda: bool(add() or camera._spilling))
-    writer.gate.release()
-    wait_for(lambda: camera.encoded + camera.spilled == number)
-    wait_for(lambda: not camera._threads[0].is_alive())
+    if how == "ended":
+        writer.gate.release()
+        wait_for(lambda: not camera._threads[0].is_alive())
+    wait_for(lambda: camera.encoded + camera.spilled >= number - 1)
     wait_for(lambda: not capture._rows._pending or bool(add()))
     print(before + after, number, flush=True)
     sys.stdin.read()

@@ -6,22 +6,56 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aiorecord.capture import EpisodeFolder, Staging, count_frames, read_frames
+import pytest
+from judged import recover
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "capture"))
+
+from captured import FRONT, VIDEO, assert_frames, frame_of
+
+from aiorecord.capture import EpisodeFolder, Staging, count_frames
+from aiorecord.dataset.encode import direct_encode
+from aiorecord.dataset.quality_log import read as read_quality
+from aiorecord.encoders import RGBEncoderConfig
+from aiorecord.features import Schema
 
 CHILD = Path(__file__).with_name("overload_child.py")
-CAMERA = "observation.images.front"
+SCHEMA = Schema(VIDEO)
 
 
-def test_frames_do_not_wait_in_memory_from_one_flush_to_the_next(tmp_path):
-    arguments = [sys.executable, str(CHILD), str(tmp_path), "5", "20"]
+def packets(path: Path) -> list[bytes]:
+    import av
+
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+@pytest.mark.parametrize("how", ["standing", "ended", "failing"])
+def test_a_kill_in_overload_takes_what_came_after_the_last_flush(tmp_path, capsys, how, before):
+    """The frame that the encoder had in hand must not take with it what was spilled behind it."""
+    root = tmp_path / "set"
+    arguments = [sys.executable, str(CHILD), str(root), str(before), "20", how]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         words = child.stdout.readline().split()
         child.kill()
     waited, added = map(int, words)
-    assert added > waited
-    [path] = Staging(tmp_path).episode_paths()
+    assert added > waited == before + 20
+    [path] = Staging(root).episode_paths()
     folder = EpisodeFolder.load(path)
-    # All but what came after the last look at the disk; the budget alone would have kept 6.
-    assert waited <= count_frames(folder, CAMERA) <= added
-    assert sum(1 for _ in read_frames(folder, CAMERA)) == count_frames(folder, CAMERA)
+    count = count_frames(folder, FRONT)
+    assert waited <= count <= added
+    assert_frames(folder, SCHEMA, FRONT, count)
+    code, report = recover(root, capsys=capsys)
+    [episode] = report["episodes"]
+    assert code == (3 if report["lost_frames"] else 0)
+    assert waited <= episode["frames"] <= count
+    [video] = root.rglob("*.mp4")
+    images = [frame_of(SCHEMA, k)[FRONT] for k in range(episode["frames"])]
+    encoder = RGBEncoderConfig(vcodec="h264", preset="ultrafast")
+    direct_encode(images, tmp_path / "direct.mp4", encoder, 30)
+    assert packets(video) == packets(tmp_path / "direct.mp4")
+    records, problems = read_quality(root)
+    assert not problems
+    assert records[0].length == episode["frames"]
