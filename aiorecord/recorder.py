@@ -37,7 +37,7 @@ from .plans import EncodePlan
 from .plans.settle import settle_encoders, settle_plans
 from .quality import QualityLimits
 from .robots.base import Robot, Teleoperator
-from .robots.guards import HeldFrames
+from .robots.guards import TOLD_PER_S, HeldFrames
 from .robots.measured import frame_times, lap, must_copy
 from .robots.step import control_step
 from .saver import AsyncEpisodeSaver, default_encode_workers
@@ -212,12 +212,15 @@ class Recorder:
         """
         async with self.episode(task) as episode:
             times, held = frame_times(robot, self.features), HeldFrames.of(robot, teleop)
-            copy = must_copy(robot, teleop, self.schema)
+            copy, every = must_copy(robot, teleop, self.schema), max(1, self.fps // TOLD_PER_S)
             lap(robot, teleop)
             try:
                 async for _ in self.ticks(seconds):
                     frame = await control_step(robot, teleop, self.features)
-                    held.add(episode.add_frame(frame, frame_times_ns=times() if times else None, copy=copy))
+                    index = episode.add_frame(frame, frame_times_ns=times() if times else None, copy=copy)
+                    held.add(index)
+                    if news := held.news(index, every):
+                        episode.annotate(**news)
             except SourceLostError as error:
                 if not episode.frames:
                     raise

@@ -22,7 +22,7 @@ from .errors import ConfigError, EncodeError, SourceError, SourceLostError, Stor
 from .quality import QualityLimits
 from .recorder import Recorder
 from .robots.base import Robot, Teleoperator
-from .robots.guards import HeldFrames, guarded, regain
+from .robots.guards import TOLD_PER_S, HeldFrames, guarded, regain
 from .robots.measured import frame_times, lap, must_copy
 from .robots.policy import SourcePolicy, SourceStatus
 from .robots.step import control_step
@@ -492,6 +492,7 @@ class Session:
         ticker = self.ticker = self.recorder.ticks(seconds)
         if self._ending:
             ticker.end()
+        every = max(1, self.recorder.fps // TOLD_PER_S)
         try:
             async for _ in ticker:
                 frame = await self._step(ticker, episode)
@@ -509,6 +510,8 @@ class Session:
                             raise  # it would be the same with the next episode
                         continue  # the ticker has ended; what was recorded before is kept
                     self._held.add(index)
+                    if news := self._held.news(index, every):
+                        episode.annotate(**news)
                     self._last_frame_ns = self.recorder.clock.now_ns()
                 self.events.on_frame(frame, episode is not None)
                 self._judge()

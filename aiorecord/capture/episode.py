@@ -378,7 +378,7 @@ class EpisodeCapture:
     def _flush_regularly(self) -> None:
         """The journal thread: once a second, while frames come."""
         try:
-            first = True
+            first, marked = True, self._marks()
             while True:
                 if not self._frames_came.wait(EXIT_CHECK_S):
                     if interpreter_ends():
@@ -394,10 +394,11 @@ class EpisodeCapture:
                     return  # finish() came since: its wake-up may have been the one just cleared
                 self._rows.flush()
                 self._sync()
-                if first or self._noted:
-                    self._noted = False
-                    self.folder.save()
-                    first = False
+                marks = self._marks()
+                if first or self._noted or marks != marked:
+                    self._noted, first, marked = False, False, marks
+                    # So that a killed episode has them too.
+                    self.folder.save({"cameras": self._camera_facts()})
         except AiorecordError as error:
             self._journal_error = error
         except Exception as error:  # noqa: BLE001 - raised with the next frame
@@ -413,6 +414,11 @@ class EpisodeCapture:
         except AiorecordError as error:
             self._sync_error = error
             raise
+
+    def _marks(self) -> list[tuple[int | None, ...]]:
+        """What was counted of each camera, but for its frames."""
+        found = [camera.status() for camera in self._cameras.values()]
+        return [(status.spilled, status.late, status.repeated, status.stale) for status in found]
 
     def _camera_facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {}

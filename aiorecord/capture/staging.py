@@ -24,7 +24,9 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError, StorageError
 from ..storage import (
@@ -85,13 +87,18 @@ class EpisodeFolder:
         """The rows journal."""
         return self.path / self.ROWS
 
-    def save(self) -> None:
+    def save(self, facts: Mapping[str, Any] | None = None) -> None:
         """Write the manifest durably.
+
+        Args:
+            facts: added to its quality facts on disk, as they are so far; the manifest here does not change.
 
         Raises:
             StorageError: the disk refused.
         """
-        write_json(self.path / self.MANIFEST, dataclasses.asdict(self.manifest))
+        data = dataclasses.asdict(self.manifest)
+        data["quality"] = {**data["quality"], **(facts or {})}
+        write_json(self.path / self.MANIFEST, data)
 
     @classmethod
     def load(cls, path: Path) -> EpisodeFolder:

@@ -224,10 +224,11 @@ def lateness_of_rows(times_ns: NDArray[np.int64], fps: int) -> dict[str, Any]:
 
 
 def _camera(folder: EpisodeFolder, key: str, noted: Mapping[str, Any], cut: int) -> CameraQuality:
-    """A camera as the capture counted it; of an episode that was cut off, what its files tell."""
+    """A camera as the capture counted it; of an episode that was cut off, as far as that was written."""
     camera, length = folder.manifest.cameras[key], folder.manifest.length or 0
     try:
         counted = CameraQuality.parse(_object(noted.get("cameras"))[key])
+        counted = replace(counted, captured=max(counted.captured, length + cut))
     except (KeyError, ValueError):
         counted = CameraQuality(captured=length + cut, spilled=camera.spilled)
     return replace(counted, lost=max(counted.captured - length, counted.lost))

@@ -24,6 +24,9 @@ MAX_RANGES, MAX_SOURCES = 1500, 40
 """Runs of held frames, over all sources, and sources that are noted per episode: a loose contact may not make
 more of it than a manifest takes. All frames are counted."""
 
+TOLD_PER_S = 5
+"""How often held frames are noted in the running episode, while there are new ones."""
+
 
 @dataclass(frozen=True)
 class Guards:
@@ -155,6 +158,8 @@ class HeldFrames:
         self._runs: dict[str, list[list[int]]] = {}
         self._counts: dict[str, int] = {}
         self._noted = 0
+        self._told = 0  # the frame at which `news` told them
+        self._changed = False
 
     @classmethod
     def of(cls, *devices: Robot | Teleoperator) -> HeldFrames:
@@ -168,6 +173,7 @@ class HeldFrames:
     def add(self, frame: int) -> None:
         """Note the sources that were held in the latest step, which gave this frame."""
         for source in (source for guard in self._guards for source in guard.held):
+            self._changed = True
             self._counts[source] = self._counts.get(source, 0) + 1
             runs = self._runs.setdefault(source, [])
             if runs and runs[-1][1] == frame:
@@ -175,6 +181,20 @@ class HeldFrames:
             elif self._noted < MAX_RANGES:
                 runs.append([frame, frame + 1])
                 self._noted += 1
+
+    def news(self, frame: int, every: int) -> dict[str, Any]:
+        """`facts` if there are held frames that were not told yet; else empty. Cheap.
+
+        An episode whose process is killed has what was told in time.
+
+        Args:
+            frame: the latest one, after `add`.
+            every: tell at most once in so many frames.
+        """
+        if not self._changed or frame - self._told < every:
+            return {}
+        self._changed, self._told = False, frame
+        return self.facts()
 
     def facts(self) -> dict[str, Any]:
         """For `Episode.annotate`: by source, what is not zero. Empty when nothing failed.

@@ -1,6 +1,7 @@
 """What the quality record says of real recordings."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -171,7 +172,61 @@ def test_a_killed_recording_is_recovered_with_what_is_known(tmp_path):
     assert record.lateness["source"] == "rows"
     camera = record.cameras[FRONT]
     assert camera.captured == record.length + camera.lost
-    assert camera.repeated is None  # counted in memory only
+    assert camera.repeated == 0
+
+
+KILLED_WITH_MARKS = """
+import asyncio, json, os, signal, sys
+sys.path[:0] = [{tests!r}, {here!r}]
+from test_counted_frames import Arm, FRONT, Hand, recorder_for
+from pathlib import Path
+from aiorecord import Session, SessionPlan
+from aiorecord.capture import EpisodeFolder, Staging, episode
+from aiorecord.robots.threaded import ThreadedRobot
+
+episode.FLUSH_PERIOD_S = 0.1
+
+class Failing(Arm):
+    def get_observation(self):
+        if 10 < self.calls <= 20:
+            self.calls += 1
+            raise OSError("unplugged")
+        if self.calls > 25:
+            first, *_ = Staging(Path({place!r}) / "set").episode_paths()
+            noted = EpisodeFolder.load(first).manifest.quality
+            camera = noted.get("cameras", {{}}).get(FRONT, {{}})
+            held = noted.get("sources", {{}}).get("robot", {{}}).get("held", 0)
+            marks = [camera.get("repeated") or 0, camera.get("stale") or 0, held]
+            if all(marks):
+                print(json.dumps(marks), flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().get_observation()
+
+async def main():
+    async with recorder_for(Path({place!r})) as recorder:
+        await Session(recorder, ThreadedRobot(Failing()), Hand(), SessionPlan("T", 1, 10, 0)).run()
+
+asyncio.run(main())
+"""
+
+
+def test_marks_of_held_frames_outlive_a_kill(tmp_path):
+    here = Path(__file__).parent
+    script = KILLED_WITH_MARKS.format(tests=str(here.parents[1]), here=str(here), place=str(tmp_path))
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    repeated, stale, held = json.loads(child.stdout)
+    assert main(["recover", str(tmp_path / "set")]) in (0, 3)
+    [record] = records_of(tmp_path)
+    camera = record.cameras[FRONT]
+    assert camera.repeated is not None
+    assert camera.stale is not None
+    assert camera.repeated >= repeated
+    assert camera.stale >= stale
+    assert camera.captured == record.length + camera.lost
+    arm = record.facts["sources"]["robot"]
+    assert arm["held"] >= held
+    assert sum(end - first for first, end in arm["held_frames"]) == arm["held"]
 
 
 class Arm:
