@@ -1,6 +1,6 @@
 """Record with capture encoders that have ten times the work, and compare with a recording without.
 
-    uv run python benchmarks/overload.py --rounds 3 --seconds 8 --codec h264
+    uv run python benchmarks/overload.py --rounds 2 --seconds 60
 
 `aiorecord record` with the simulated robot, in a process of its own, in turns: once as it is ("plain"), once
 with every frame encoded nine times more in the capture thread, for nothing ("slowed"). Printed: frames captured,
@@ -67,7 +67,7 @@ TITLE = "round  which    captured  lost  spilled  late p50    p99  max ms  misse
 
 
 def line(number, which, report):
-    """One recording; returns the line and the lateness of its ticks, p99 over the episodes' means."""
+    """One recording: a line of the table, and its figures (lateness as the mean over the episodes)."""
     cameras = [camera for episode in report["episodes"] for camera in episode["cameras"].values()]
     late = [episode["lateness"] for episode in report["episodes"]]
     captured, lost, spilled = (sum(c[name] for c in cameras) for name in ("captured", "lost", "spilled"))
@@ -86,8 +86,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often both are recorded")
-    parser.add_argument("--episodes", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--episodes", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60, help="of each episode; 60 is lerobot's default")
     parser.add_argument("--cameras", type=int, default=2)
     parser.add_argument("--size", default="640x480")
     parser.add_argument("--codec", default="h264")
@@ -112,7 +112,8 @@ def main():
     }
     for name in ("p50", "p99", "max"):
         plain, slowed = middle["plain"][name], middle["slowed"][name]
-        print(f"late {name}: {plain:.2f} ms plain, {slowed:.2f} ms slowed, ratio {slowed / plain:.2f} (medians)")
+        ratio = slowed / plain
+        print(f"late {name}: {plain:.2f} ms plain, {slowed:.2f} ms slowed, ratio {ratio:.2f} (medians)")
     more = middle["slowed"]["memory"] - middle["plain"]["memory"]
     print(f"peak memory: {more:+.0f} MB, the budget is {options.buffer_mb:g} MB")
     print(f"frames lost, all rounds: {sum(one['lost'] for all_ in found.values() for one in all_)}")

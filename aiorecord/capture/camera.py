@@ -4,7 +4,7 @@
 
     put ─► queue ─► encoder thread ─► <camera>.mkv or .raw, <camera>.hist
               └───► spill thread   ─► <camera>.spill     once the budget was exceeded, or a frame waited
-                                                  for half a flush period, or the encoder failed
+                                                  for too long, or the encoder failed
 
 The spill begins with the oldest frame that a killed process would lose: those that the encoder was given and
 that are not in its file for certain, then everything that still waits. So it never begins behind a hole, and
@@ -20,6 +20,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from ..clock import NS_PER_S
 from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
 from ..storage import fsync_folder, storage_errors
 from .budget import DEFAULT_LIMIT_BYTES, ByteBudget
@@ -49,6 +51,10 @@ ENCODER_NICE = 10
 
 SPILL_NICE = 5
 """The spill must run where the encoder could not."""
+
+MAX_WAIT_S = 0.5
+"""For how long a frame may wait for the encoder. A killed process loses what waits, and an encoder that is so
+far behind disturbs the loop as well."""
 
 FREE_FRAMES = 4
 """Encoded frames whose memory is kept for the next ones: new memory costs the loop its page faults."""
@@ -90,12 +96,14 @@ class TakenFrame:
         video: the frame whose memory `pixels` looks into; None for depth and for images given away.
         index: in the episode, set when it is queued.
         given: the encoder was given it.
+        queued_ns: since when it waits, on Python's monotonic clock.
     """
 
     pixels: NDArray[Any]
     video: av.VideoFrame | None
     index: int = -1
     given: bool = False
+    queued_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,6 @@ class CameraCapture:
         self._repeats = Repeats()
         self._stale = StaleTimes()
         self._spilling = False  # set once, by whoever sees first that it must be
-        self._captured_before = 0  # at the look before; of the thread that looks
         self._abandoned = False
         self._error: AiorecordError | None = None
         self._encoder_error: AiorecordError | None = None
@@ -320,9 +327,12 @@ class CameraCapture:
             late: its tick was late.
         """
         nbytes = frame.pixels.nbytes
-        if not self._spilling and not self._fits(nbytes, self._budget.limit_bytes):
+        now_ns = time.monotonic_ns()
+        if not self._spilling and (
+            self._waits_too_long(now_ns) or not self._fits(nbytes, self._budget.limit_bytes)
+        ):
             self._begin_spill()
-        frame.index, frame.given = self._captured, False
+        frame.index, frame.given, frame.queued_ns = self._captured, False, now_ns
         self._dtype = frame.pixels.dtype
         self._account.added += nbytes
         self._captured += 1
@@ -332,18 +342,18 @@ class CameraCapture:
         (self._spill_wake if self._spilling else self._encoder_wake).put(True)
 
     def look(self) -> None:
-        """Look whether a frame that was there at the last look still waits: then the spill takes over.
+        """Let the spill take over if a frame waits for too long, also where no further frame comes.
 
-        A killed process loses what waits in memory, so that is bounded in time as well as in bytes. Called by
-        the thread that flushes, twice per flush; takes no lock, never blocks.
+        Called by the thread that flushes; takes no lock, never blocks.
         """
-        try:
-            oldest = self._frames[0].index
-        except IndexError:
-            oldest = self._captured
-        if oldest < self._captured_before and not self._spilling:
+        if not self._spilling and self._waits_too_long(time.monotonic_ns()):
             self._begin_spill()
-        self._captured_before = self._captured
+
+    def _waits_too_long(self, now_ns: int) -> bool:
+        try:
+            return now_ns - self._frames[0].queued_ns > MAX_WAIT_S * NS_PER_S
+        except IndexError:
+            return False
 
     def put(self, image: NDArray[Any]) -> None:
         """`take` and `enqueue` at once.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
+from ..capture.episode import CameraStatus
 from ..recorder import Recorder
+from ..robots.base import Robot, Teleoperator
+from ..robots.guards import HeldFrames
+from ..robots.policy import SourceStatus, short
 from ..saves import EpisodeSave
+from ..session import Session
 from .text import size_text
 
 
@@ -16,11 +22,16 @@ class StatusView:
     ``IPython.display.display(view, display_id=...)`` it can be shown again in place.
 
     Args:
-        recorder: any recorder.
+        recorder: any recorder, or a session: then its robot and teleoperator are shown too.
+        devices: robots and teleoperators made by `aiorecord.guarded`, whose failures are shown.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder | Session, *devices: Robot | Teleoperator) -> None:
+        if isinstance(recorder, Session):
+            devices = (recorder.robot, recorder.teleop, *devices)
+            recorder = recorder.recorder
         self._recorder = recorder
+        self._held = HeldFrames.of(*devices) if devices else None
 
     def _repr_html_(self) -> str:
         status = self._recorder.get_status()
@@ -30,21 +41,46 @@ class StatusView:
         )
         live = ""
         if status.episode is not None:
-            rows = "".join(
-                f"<tr><td>{escape(key)}</td><td>{c.captured}</td><td>{c.queued_frames}</td>"
-                f"<td>{size_text(c.bytes_written)}</td><td>{c.spilled}</td><td>{c.late}</td>"
-                f"<td>{c.repeated}</td><td>{c.lost}</td></tr>"
-                for key, c in status.episode.cameras.items()
-            )
-            live = (
-                f"<p>recording: {status.episode.frames} frames</p><table><tr><th>camera</th><th>captured</th>"
-                f"<th>queued</th><th>written</th><th>spilled</th><th>late</th><th>repeated</th><th>lost</th></tr>{rows}</table>"
-            )
+            rows = "".join(_camera_row(key, c) for key, c in status.episode.cameras.items())
+            names = ("camera", "captured", "queued", "written", "spilled", "late", "repeated", "stale", "lost")
+            live = f"<p>recording: {status.episode.frames} frames</p>{_table((*names, ''), rows)}"
+        sources = "" if self._held is None else _sources(self._held.statuses())
         saves = "".join(_save_row(save) for save in status.pending)
-        pending = f"<table><tr><th>saving</th><th>stage</th><th></th></tr>{saves}</table>" if saves else ""
+        pending = _table(("saving", "stage", ""), saves) if saves else ""
         error = status.saves.get("last_error")
         problem = f"<p style='color:#b00'>{escape(str(error))}</p>" if error else ""
-        return f"<div>{head}{live}{pending}{problem}</div>"
+        return f"<div>{head}{live}{sources}{pending}{problem}</div>"
+
+
+def _table(names: Iterable[str], rows: str) -> str:
+    return f"<table><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>{rows}</table>"
+
+
+def _camera_row(key: str, c: CameraStatus) -> str:
+    error = c.error or c.encoder_error
+    counts = (c.spilled, c.late, c.repeated, "" if c.stale is None else c.stale, c.lost)
+    cells = (short(key), c.captured, c.queued_frames, size_text(c.bytes_written), *counts)
+    return _row(cells, "" if error is None else f"<span style='color:#b00'>{escape(str(error))}</span>")
+
+
+def _sources(statuses: Iterable[SourceStatus]) -> str:
+    """Those that have failed, as in the terminal; those that are held now stand out."""
+    rows = ""
+    for source in statuses:
+        if not source.errors and not source.held:
+            continue
+        state = "" if source.held_s is None else f"<b style='color:#b00'>held for {source.held_s:.1f} s</b>"
+        counts = (source.errors, source.retries, source.held, source.lost, source.reconnects)
+        rows += _row((short(source.source), *counts), state, escape(source.last_error or ""))
+    if not rows:
+        return "<p>robot and teleoperator: no failures</p>"
+    names = ("source", "failures", "retried", "held", "lost", "connected again", "now", "last failure")
+    return _table(names, rows)
+
+
+def _row(cells: Iterable[object], *html: str) -> str:
+    texts = [escape(str(cell)) for cell in cells]
+    return f"<tr>{''.join(f'<td>{text}</td>' for text in (*texts, *html))}</tr>"
 
 
 def _save_row(save: EpisodeSave) -> str:

@@ -154,7 +154,7 @@ class HeldFrames:
 
     def __init__(self, guards: Iterable[GuardedRobot | GuardedTeleoperator]) -> None:
         self._guards = tuple(guards)
-        self._before = {status.source: status for status in self._statuses()}
+        self._before = {status.source: status for status in self.statuses()}
         self._runs: dict[str, list[list[int]]] = {}
         self._counts: dict[str, int] = {}
         self._noted = 0
@@ -167,7 +167,8 @@ class HeldFrames:
         found = (layer for device in devices for layer in layers(device))
         return cls(layer for layer in found if isinstance(layer, GuardedRobot | GuardedTeleoperator))
 
-    def _statuses(self) -> Iterator[SourceStatus]:
+    def statuses(self) -> Iterator[SourceStatus]:
+        """What happened to each source since its guard was made."""
         return (status for guard in self._guards for status in guard.status())
 
     def add(self, frame: int) -> None:
@@ -205,7 +206,7 @@ class HeldFrames:
             `MAX_RANGES` of them.
         """
         found: dict[str, dict[str, Any]] = {}
-        for status in self._statuses():
+        for status in self.statuses():
             before = self._before.get(status.source)
             errors = status.errors - (before.errors if before else 0)
             retries = status.retries - (before.retries if before else 0)
