@@ -112,7 +112,7 @@ class Episode:
             raise StateError("The episode was discarded.")
         checked = self._recorder._check(frame)
         task = checked.task if checked.task is not None else self.task
-        late = bool(self._tickers) and self._tickers[-1].lateness.newest_is_late()
+        late = self._tickers[-1].lateness.newest_is_late() if self._tickers else None
         try:
             index = self._capture.add_frame(
                 checked,

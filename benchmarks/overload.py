@@ -3,8 +3,8 @@
     uv run python benchmarks/overload.py --rounds 2 --seconds 60
 
 `aiorecord record` with the simulated robot, in a process of its own, in turns: once as it is ("plain"), once
-with every frame encoded nine times more in the capture thread, for nothing ("slowed"). Printed: frames captured,
-lost and spilled, how late the ticks were, the ratio of both, and the peak memory of all processes.
+with every frame encoded nine times more in the capture thread, for nothing ("slowed"). Printed: frames
+captured, lost and spilled, how late the ticks were, the ratio of both, and the peak memory of all processes.
 """
 
 import argparse
@@ -26,9 +26,8 @@ def child(slow, arguments):
     class Slowed(LosslessWriter):
         def __init__(self, path, settings, fps):
             super().__init__(path, settings, fps)
-            self._waste = [
-                LosslessWriter(path.with_name(f"waste{n}-{path.name}"), settings, fps) for n in range(slow - 1)
-            ]
+            names = [f"waste{n}-{path.name}" for n in range(slow - 1)]
+            self._waste = [LosslessWriter(path.with_name(name), settings, fps) for name in names]
 
         def write(self, frame):
             super().write(frame)
@@ -106,8 +105,9 @@ def main():
                 text, figures = line(number, which, record(options, slow, Path(folder)))
             found[which].append(figures)
             print(text, flush=True)
+    names = ("p50", "p99", "max", "memory")
     middle = {
-        which: {name: statistics.median(one[name] for one in all_) for name in ("p50", "p99", "max", "memory")}
+        which: {name: statistics.median(one[name] for one in all_) for name in names}
         for which, all_ in found.items()
     }
     for name in ("p50", "p99", "max"):

@@ -67,6 +67,7 @@ class EpisodeCapture:
         self._ended = False
         self._settled = False  # finished or discarded
         self._described = False
+        self._ticked = False
         self._noted = False  # facts that the manifest on disk does not have
         self._settling = threading.Lock()
         self._frames_came = threading.Event()
@@ -163,7 +164,7 @@ class EpisodeCapture:
         time_ns: int,
         *,
         frame_times_ns: Mapping[str, int] | None = None,
-        late: bool = False,
+        late: bool | None = None,
         copy: bool = True,
     ) -> int:
         """Record a frame: its row and the images of all cameras, or nothing of it. Never waits.
@@ -174,7 +175,7 @@ class EpisodeCapture:
             time_ns: monotonic clock at capture.
             frame_times_ns: when each camera took its image, by feature key, on any scale of the camera's own;
                 cameras that do not tell are left out.
-            late: the tick was late.
+            late: the tick was late; None where nothing ticks.
             copy: False when nobody will ever change the images: they are kept as they are.
 
         Returns:
@@ -196,7 +197,8 @@ class EpisodeCapture:
         ]
         self._rows.append(checked.values, task, time_ns)
         for camera, frame in taken:
-            camera.enqueue(frame, taken_ns=times.get(camera.key), late=late)
+            camera.enqueue(frame, taken_ns=times.get(camera.key), late=bool(late))
+        self._ticked = self._ticked or late is not None
         if not self._described:
             self._describe(task)
         if not self._frames_came.is_set():
@@ -428,7 +430,7 @@ class EpisodeCapture:
                 CameraQuality(
                     captured=status.captured,
                     spilled=status.spilled,
-                    late=status.late,
+                    late=status.late if self._ticked else None,
                     repeated=status.repeated,
                     stale=status.stale,
                     lost=status.lost,
@@ -449,7 +451,8 @@ class EpisodeCapture:
         length = self._rows.rows
         for key, camera in self._cameras.items():
             if camera.held != length:
-                raise EncodeError(f"{key!r} holds {camera.held} frames, the episode {length} rows.", camera=key)
+                problem = f"{key!r} holds {camera.held} frames, the episode {length} rows."
+                raise EncodeError(problem, camera=key)
             manifest.cameras[key].frames = camera.encoded
             manifest.cameras[key].spilled = camera.spilled
         manifest.quality = {**manifest.quality, "cameras": self._camera_facts()}

@@ -163,7 +163,7 @@ class PortalRecorder(Recorder):
         """Let go of the files when the loop is gone, without it and without a new thread. Blocking."""
         for capture in self._live:
             if capture.length:
-                capture.finish(True)
+                capture.keep(True)
             else:
                 capture.discard()
         self._standby.discard()

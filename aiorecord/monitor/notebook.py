@@ -14,6 +14,11 @@ from ..saves import EpisodeSave
 from ..session import Session
 from .text import size_text
 
+CAMERA_COLUMNS = (
+    *("camera", "captured", "queued", "written", "spilled", "late", "repeated", "stale", "lost"),
+    "",
+)
+
 
 class StatusView:
     """Renders a recorder's present status when a notebook displays it.
@@ -42,8 +47,7 @@ class StatusView:
         live = ""
         if status.episode is not None:
             rows = "".join(_camera_row(key, c) for key, c in status.episode.cameras.items())
-            names = ("camera", "captured", "queued", "written", "spilled", "late", "repeated", "stale", "lost")
-            live = f"<p>recording: {status.episode.frames} frames</p>{_table((*names, ''), rows)}"
+            live = f"<p>recording: {status.episode.frames} frames</p>{_table(CAMERA_COLUMNS, rows)}"
         sources = "" if self._held is None else _sources(self._held.statuses())
         saves = "".join(_save_row(save) for save in status.pending)
         pending = _table(("saving", "stage", ""), saves) if saves else ""

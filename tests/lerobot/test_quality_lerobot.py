@@ -13,7 +13,7 @@ from lerobot.datasets import LeRobotDataset
 from aiorecord import Recorder
 from aiorecord.cli import main
 from aiorecord.dataset import quality_log
-from aiorecord.lerobot import AsyncLeRobotDataset
+from aiorecord.lerobot import AsyncLeRobotDataset, enable_async_saving
 from aiorecord.lerobot.frame_times import CameraTimes
 
 pytestmark = pytest.mark.lerobot
@@ -73,18 +73,35 @@ def test_a_dataset_of_lerobot_is_shown(tmp_path, capsys):
     assert "no quality record" in shown
 
 
-def test_the_drop_in_keeps_a_record_too(tmp_path):
+@pytest.mark.parametrize("enabled", [False, True])
+def test_the_drop_in_keeps_a_record_too(tmp_path, enabled):
     root = tmp_path / "set"
-    dataset = AsyncLeRobotDataset.create("t/q", FPS, FEATURES, root=root)
+    made_by = LeRobotDataset if enabled else AsyncLeRobotDataset
+    dataset = made_by.create("t/q", FPS, FEATURES, root=root)
+    if enabled:
+        dataset = enable_async_saving(dataset)
     for k in range(5):
         dataset.add_frame(frame_of(min(k, 3)))
     dataset.save_episode()
-    dataset.finalize()
-    records, _ = quality_log.read(root)
-    assert (records[0].length, records[0].lateness["source"]) == (5, "rows")
-    assert (records[0].cameras[FRONT].repeated, records[0].cameras[FRONT].lost) == (1, 0)
-    assert records[0].versions["lerobot"]
-    assert LeRobotDataset("t/q", root=root, video_backend="pyav").num_episodes == 1
+    for k in range(4):
+        dataset.add_frame(frame_of(k))
+    dataset.finalize()  # the second episode was not saved
+    AsyncLeRobotDataset.resume("t/q", root=root).finalize()
+    records, problems = quality_log.read(root)
+    assert problems == []
+    assert [records[n].interrupted for n in (0, 1)] == [False, True]
+    assert [records[n].length for n in (0, 1)] == [5, 4]
+    assert [records[n].cameras[FRONT].repeated for n in (0, 1)] == [1, 0]
+    for record in records.values():
+        camera = record.cameras[FRONT]
+        assert (camera.captured, camera.spilled, camera.lost) == (record.length, 0, 0)
+        assert camera.late is None  # nothing ticks
+        assert record.lateness["source"] == "rows"
+        assert record.encode[FRONT]["plan"] == "deferred"
+        assert record.encode[FRONT]["settings"]["pix_fmt"] == "yuv420p"
+        assert record.versions.keys() == {"aiorecord", "python", "av", "ffmpeg", "lerobot"}
+        assert record.recorded_at is not None
+    assert LeRobotDataset("t/q", root=root, video_backend="pyav").num_episodes == 2
 
 
 class Frames(OpenCVCamera):

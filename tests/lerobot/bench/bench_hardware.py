@@ -156,7 +156,9 @@ class VideoCapture:
         return self._settings.get(setting, 0.0)
 
     def read(self):
-        time.sleep(1 / 60)  # a camera makes its reader wait
+        # What the bench measures: a driver's read blocks until the sensor has the next picture. No test
+        # waits for it.
+        time.sleep(1 / 60)
         self._taken += 1
         image = np.zeros((int(self._settings[4]), int(self._settings[3]), 3), np.uint8)
         image[:, :, 0] = 200  # blue, in OpenCV's order

@@ -1,9 +1,9 @@
-"""A capture encoder that fails, or is taken its work: the spill goes on from the first frame that is not safe."""
+"""A capture encoder that fails, or loses its work to the spill: that begins with the first frame not safe."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,19 @@ from captured import (
     wait_for,
 )
 
+from aiorecord import Recorder
 from aiorecord.capture import camera as camera_module
 from aiorecord.capture.budget import ByteBudget
 from aiorecord.capture.camera import CameraCapture
+from aiorecord.capture.live import LiveWriter, live_camera
 from aiorecord.capture.lossless import LosslessWriter
-from aiorecord.capture.raw import RawWriter, raw_indices
+from aiorecord.capture.raw import RawWriter, raw_indices, read_indexed
 from aiorecord.capture.reader import read_frames, read_histograms
-from aiorecord.capture.staging import Camera, EpisodeFolder
+from aiorecord.capture.staging import Camera, EpisodeFolder, Manifest
+from aiorecord.dataset.quality_log import read as read_quality
+from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.errors import EncodeError, StorageError
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from aiorecord.features import Schema
 
 SHAPE = (48, 64, 3)
 COLOUR = Camera("x264", "cam.mkv", "yuv420p", 48, 64, "cam.spill", "cam.hist")
@@ -156,8 +159,6 @@ def test_the_spill_begins_with_the_frames_that_the_encoder_has_in_hand(tmp_path)
 
 def test_memory_that_the_spill_still_needs_is_not_given_to_the_next_frames(tmp_path, monkeypatch):
     """The encoder ends its frame while the spill has yet to write it; new frames come all the time."""
-    import threading
-
     gate = threading.Event()
     write = RawWriter.write
 
@@ -182,17 +183,12 @@ def test_memory_that_the_spill_still_needs_is_not_given_to_the_next_frames(tmp_p
         capture.put(noise(k, SHAPE))
         wait_for(lambda: budget.used == 0)
     capture.close()
-    from aiorecord.capture.raw import read_indexed
-
     for index, pixels in read_indexed(tmp_path / "cam.spill"):
         np.testing.assert_array_equal(pixels, noise(index, SHAPE))
     assert capture.held == 14
 
 
 def test_a_recorder_says_that_an_encoder_failed_and_keeps_the_episode_whole(tmp_path, monkeypatch):
-    from aiorecord import Recorder, RGBEncoderConfig
-    from aiorecord.dataset.quality_log import read as read_quality
-
     monkeypatch.setattr(camera_module, "LosslessWriter", failing(5, EncodeError("boom")))
     features = {FRONT: {"dtype": "video", "shape": SHAPE, "names": ["height", "width", "channels"]}}
 
@@ -219,10 +215,6 @@ def test_a_recorder_says_that_an_encoder_failed_and_keeps_the_episode_whole(tmp_
 
 def test_a_live_encoder_that_holds_frames_back_does_not_leave_a_hole(tmp_path):
     """Frames that look-ahead and reordering keep from the file are kept in memory, and spilled first."""
-    from aiorecord.capture.live import LiveWriter, live_camera
-    from aiorecord.encoders import RGBEncoderConfig
-    from aiorecord.features import Schema
-
     encoder = RGBEncoderConfig(vcodec="h264", g=12)
     features = {"cam": {"dtype": "video", "shape": SHAPE}}
     camera = live_camera(Schema(features)["cam"], encoder)
@@ -273,9 +265,6 @@ def test_what_live_encoders_hold_back_is_kept_within_half_of_the_budget(tmp_path
 
 
 def read_frames_of(path: Path, settings: Camera) -> Any:
-    from aiorecord.capture.staging import Manifest
-    from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
-
     features = {"cam": {"dtype": "video", "shape": (30, 40, 1)}}
     manifest = Manifest(30, features, {"cam": settings}, RGBEncoderConfig(), DepthEncoderConfig())
     return read_frames(EpisodeFolder(path, manifest), "cam")

@@ -2,7 +2,7 @@
 
 import os
 import signal
-import time
+import threading
 
 import numpy as np
 
@@ -13,8 +13,7 @@ def crash(progress):
 
 def hang(progress):
     progress.update(1)
-    while True:
-        time.sleep(60)
+    threading.Event().wait()
 
 
 def eat(progress):

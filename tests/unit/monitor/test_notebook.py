@@ -90,9 +90,7 @@ def test_a_session_shows_what_failed_and_what_is_held(tmp_path):
 def test_devices_are_shown_beside_a_recorder(tmp_path):
     async def main():
         async with recorder_for(tmp_path) as recorder:
-            guards = aiorecord.guarded(
-                Arm(), Hand(), recorder.schema, clock=recorder.clock, fps=FPS
-            )
+            guards = aiorecord.guarded(Arm(), Hand(), recorder.schema, clock=recorder.clock, fps=FPS)
             await recorder.record(guards.robot, guards.teleop, seconds=0.2)
             plain = StatusView(recorder)._repr_html_()
             shown = StatusView(recorder, guards.robot, guards.teleop)._repr_html_()

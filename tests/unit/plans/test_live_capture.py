@@ -93,6 +93,35 @@ class Gated(LiveWriter):
         super().write(frame)
 
 
+@pytest.mark.parametrize("encoder", [H264, REORDERING], ids=["h264", "b"])
+@pytest.mark.parametrize("at", [0, 17])
+def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, encoder, at):
+    """What it held back never comes; it was kept in memory."""
+
+    class Failing(LiveWriter):
+        def write(self, frame):
+            if self._encoder.frames == at:
+                raise EncodeError("the encoder broke")
+            super().write(frame)
+
+        def close(self):
+            self._container.close()
+            raise EncodeError("it is still broken")
+
+    monkeypatch.setattr("aiorecord.capture.episode.LiveWriter", Failing)
+    folder = captured(tmp_path, 30, encoder)
+    camera = folder.manifest.cameras[KEY]
+    assert camera.frames is not None
+    assert camera.frames <= at
+    assert camera.frames + camera.spilled == folder.manifest.length == 30
+    assert "broke" in folder.manifest.quality["capture_encoder_failed"][KEY]
+    assert count_frames(folder, KEY) == 30
+    video = folder.path / encode(folder).file
+    verify_video(video, 30, 30)
+    for k, frame in enumerate(decoded(video)):
+        assert np.abs(frame.astype(int) - picture(k)).mean() < 25, k
+
+
 def spill(capture, gate):
     """Let the encoder go on once the spill has begun, and wait until there is room for the next frame."""
     camera = capture._cameras[KEY]
