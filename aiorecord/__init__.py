@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .robots.step import control_step
     from .saver import AsyncEpisodeSaver
     from .saves import EpisodeSave, EpisodeSaveResult, Stage
+    from .scheduling import realtime
     from .session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
     from .status import RecorderStatus
 
@@ -78,6 +79,7 @@ _HOMES = {
     "robots.step": "control_step",
     "saver": "AsyncEpisodeSaver",
     "saves": "EpisodeSave EpisodeSaveResult Stage",
+    "scheduling": "realtime",
     "session": "Command EpisodeRecord Phase Session SessionEvents SessionPlan",
     "status": "RecorderStatus",
 }
@@ -132,6 +134,7 @@ __all__ = [
     "dataset_features",
     "guarded",
     "open",
+    "realtime",
 ]
 
 

@@ -17,6 +17,7 @@ from ..encoders import RGBEncoderConfig
 from ..errors import AiorecordError
 from ..memory import settle_allocator, spare_collections
 from ..recorder import Recorder
+from ..scheduling import realtime
 from .cell import Measurement, Order
 from .frames import FrameRing, make_ring
 from .usage import PeakRss, cpu_s
@@ -63,18 +64,9 @@ async def record(order: Order, ring: FrameRing, measured: Measurement) -> None:
         rgb_encoder=RGBEncoderConfig(vcodec=cell.codec),
     ) as recorder:
         spare_collections()  # likewise
-        for _ in range(cell.episodes):
-            times.append([])
-            async with recorder.episode("benchmark") as episode:
-                async for tick in recorder.ticks(cell.seconds):
-                    measured.late_ms.append(tick.late_s * 1000)
-                    measured.missed += tick.missed
-                    frame = ring.frame(tick.index)
-                    before_ns = time.perf_counter_ns()
-                    episode.add_frame(frame)
-                    after_ns = time.perf_counter_ns()
-                    measured.add_frame_ms.append((after_ns - before_ns) / 1e6)
-                    times[-1].append(after_ns)
+        with realtime():  # likewise
+            for _ in range(cell.episodes):
+                times.append(await record_episode(recorder, ring, measured))
         ended_ns = time.perf_counter_ns()
         await recorder.drain()
         await recorder.pack()
@@ -82,6 +74,21 @@ async def record(order: Order, ring: FrameRing, measured: Measurement) -> None:
         measured.plan = {key: f"{p.mode}, {p.codec}: {p.why}" for key, p in recorder.plans.items()}
     note_times(measured, times)
     count_frames(root, measured)
+
+
+async def record_episode(recorder: Recorder, ring: FrameRing, measured: Measurement) -> list[int]:
+    """Record one episode; returns when each frame was taken, in nanoseconds."""
+    times: list[int] = []
+    async with recorder.episode("benchmark") as episode:
+        async for tick in recorder.ticks(measured.cell.seconds):
+            measured.late_ms.append(tick.late_s * 1000)
+            measured.missed += tick.missed
+            frame = ring.frame(tick.index)
+            before_ns = time.perf_counter_ns()
+            episode.add_frame(frame)
+            times.append(time.perf_counter_ns())
+            measured.add_frame_ms.append((times[-1] - before_ns) / 1e6)
+    return times
 
 
 def note_times(measured: Measurement, times_ns: list[list[int]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -23,6 +24,7 @@ from ..monitor.resources import PeakMemory
 from ..monitor.snapshot import Observer
 from ..monitor.viewer import Viewer, check_viewer
 from ..recorder import Recorder
+from ..scheduling import realtime
 from ..session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
 from ..tasks import beside
 from .devices import CommandDevices, parse_device_flags, print_error
@@ -111,6 +113,7 @@ class RecordCommand:
         self._recorder: Recorder | None = None
         self._work: asyncio.Task[None] | None = None
         self._disk_alert = DiskAlert()
+        self._realtime = False
         self._upload_error: AiorecordError | None = None
         self._uploaded = False
 
@@ -256,7 +259,8 @@ class RecordCommand:
         """Run the session, then save, pack and upload."""
         recorder = session.recorder
         try:
-            await session.run()
+            with realtime() if self.flags.realtime else contextlib.nullcontext(False) as self._realtime:
+                await session.run()
         finally:
             # Also after an error: the episodes that ended before it belong in the dataset.
             if not self.left_early:
@@ -390,6 +394,7 @@ class RecordCommand:
             session,
             wall_s=time.monotonic() - self._started_s,
             peak_rss=self._memory.peak,
+            realtime=self._realtime,
             interrupted=self.interrupted or error is not None,
             error=None if error is None else str(error),
         )

@@ -126,6 +126,8 @@ class RecordFlags:
     record_sent_action: bool = False
     # Report calls of a lerobot driver that take longer than this many seconds.
     slow_call_s: float = 1.0
+    # Run the control loop before all other programs, where the system allows it (root, or an rtprio limit).
+    realtime: bool = True
     # When a camera, robot or teleoperator fails: hold (its last good value stands in for a while, then the
     # episode is ended and kept), end (ended and kept at once), or raise (the recording stops).
     on_source_error: str = "hold"

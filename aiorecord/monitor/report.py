@@ -14,7 +14,13 @@ from ..session import EpisodeRecord, Session
 
 
 def build_report(
-    session: Session, *, wall_s: float, peak_rss: int, interrupted: bool, error: str | None = None
+    session: Session,
+    *,
+    wall_s: float,
+    peak_rss: int,
+    interrupted: bool,
+    realtime: bool = False,
+    error: str | None = None,
 ) -> dict[str, Any]:
     """Everything that ``--report`` writes.
 
@@ -22,6 +28,7 @@ def build_report(
         session: after it has run.
         wall_s: seconds from start to end.
         peak_rss: bytes of all processes together.
+        realtime: the control loop had a real-time policy, see `aiorecord.scheduling`.
         interrupted: ended by a signal or an error rather than by plan or operator.
         error: what ended it, None if nothing did.
     """
@@ -43,6 +50,7 @@ def build_report(
             "frames": sum(e["frames"] for e in episodes),
             "total_wall_s": round(wall_s, 3),
             "peak_rss_bytes": peak_rss,
+            "realtime": realtime,
             "nonfinite_frames": recorder.get_status().nonfinite_frames,
             "packed": recorder.packed is not None,
         },

@@ -1,0 +1,41 @@
+"""The control loop before everything else, where the system allows it.
+
+A thread of a real-time policy takes a core at once when it wakes (sched(7)); an ordinary one may wait for the
+next timer interrupt, up to 4 ms, even where only threads of less weight run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def realtime() -> Iterator[bool]:
+    """Give the calling thread a real-time policy inside the block. Threads it starts stay ordinary.
+
+    Linux allows it to root and to whom a limit grants a priority (``rtprio`` in limits.conf(5)). The kernel
+    keeps a part of each second for other threads, so that one that never waits stops nothing.
+
+    Yields:
+        Whether the thread has the policy. Where it is not allowed, nothing changes.
+    """
+    if sys.platform != "linux":
+        yield False
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    ordinary = policy & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
+    try:
+        if ordinary:  # the user chose another one otherwise, perhaps a higher priority
+            lowest = os.sched_param(os.sched_get_priority_min(os.SCHED_RR))
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, lowest)
+    except OSError:
+        ordinary = False
+    try:
+        yield ordinary
+    finally:
+        if ordinary:
+            # With the flag, which only the privileged may take off again.
+            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, parameters)
