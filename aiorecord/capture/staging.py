@@ -34,6 +34,7 @@ from ..storage import (
     fsync_folder,
     make_folder,
     read_json,
+    remove_entry,
     remove_tree,
     storage_errors,
     write_json,
@@ -178,8 +179,14 @@ class Staging:
             path = self.episodes_path / f"{self._sequence:06d}-{secrets.token_hex(4)}"
             path.mkdir()
             folder = EpisodeFolder(path, manifest)
-            folder.save()
-            fsync_folder(self.episodes_path)
+            try:
+                folder.save()
+                fsync_folder(self.episodes_path)
+            except OSError:
+                # Nobody knows of it. What the disk does not let go of either, the next opening removes.
+                with contextlib.suppress(OSError):
+                    remove_entry(path)
+                raise
         return folder
 
     def remove_leftovers(self) -> list[Path]:

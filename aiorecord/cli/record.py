@@ -182,7 +182,10 @@ class RecordCommand:
                 except AiorecordError as problem:
                     error = error or problem  # the report and the summary follow all the same
                 finally:
-                    await recorder.aclose(drain=False)
+                    try:
+                        await recorder.aclose(drain=False)
+                    except AiorecordError as problem:
+                        error = error or problem
         failed = [r for r in session.records if not r.save.done() or not r.save.result().success]
         if error is None:
             error = self._upload_error

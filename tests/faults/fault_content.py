@@ -45,6 +45,21 @@ def read_code(luma: np.ndarray) -> tuple[int, int]:
     return code >> STEP_BITS, code & ((1 << STEP_BITS) - 1)
 
 
+def code_of(state: np.ndarray, picture: np.ndarray, action: np.ndarray) -> tuple[int, ...]:
+    """What a frame says of itself: session and step; then the picture's and the action's, if they are others.
+
+    Args:
+        state: (6,).
+        picture: the luma, (64, 96), or RGB, (64, 96, 3).
+        action: (6,).
+    """
+    session, step = int(state[0]), int(state[1])
+    shown = read_code(picture if picture.ndim == 2 else picture.mean(axis=2))
+    asked = int(action[0] * 2), int(action[1] * 2)
+    assert shown[0] == asked[0] == session, (shown, asked, session)
+    return (session, step) if shown[1] == asked[1] == step else (session, step, shown[1], asked[1])
+
+
 @lru_cache(maxsize=2048)
 def yuv_of(session: int, step: int) -> bytes:
     """The picture in yuv420p, as the recorder converts it: what a lossless video must hold."""
@@ -61,6 +76,15 @@ def depth(session: int, step: int) -> np.ndarray:
     """(64, 96, 1) uint16 millimetres."""
     rng = np.random.default_rng([session, step, 3])
     return rng.integers(300, 3000, (HEIGHT, WIDTH, 1)).astype(np.uint16)
+
+
+def frame(session: int, step: int) -> dict[str, Any]:
+    """All of it, for `add_frame`."""
+    return {
+        "observation.state": state(session, step),
+        "observation.images.front": picture(session, step),
+        "action": action(session, step),
+    }
 
 
 def features(video: bool = True) -> dict[str, Any]:

@@ -6,27 +6,34 @@ runs as it is. It is only watched: a line goes to the file descriptor in ``FAULT
     B                    the command begins
     C / D                the robot was connected / disconnected
     P <phase>            the session entered a phase
-    F <id> <session> <step>   `add_frame` has returned
+    F <id> <session> <step>   `add_frame` has returned; if picture or action are of other steps, those follow
     Y <id> <rows>        a flush has returned that holds this many rows and frames
     S <id> <stage>       a save reached a stage
+    U <id> <frames>      an episode was cut to what the disk took
     L <open or done>     the recorder is open; the command returns
+
+``python fault_program.py embed <settings>`` is a small application of its own; see fault_embed.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import os
+import resource
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fault_content as content
+from fault_embed import embed
+from fault_encode import Strike, StruckPool
 
 from aiorecord import episode as episode_module
 from aiorecord import recorder as recorder_module
@@ -35,6 +42,7 @@ from aiorecord import saves as saves_module
 from aiorecord.capture import episode as capture_module
 from aiorecord.cli import main, record, record_config
 from aiorecord.robots import ROBOTS, TELEOPERATORS
+from aiorecord.robots.faults import Fault
 
 CAMERA = "observation.images.front"
 STATE = "observation.state"
@@ -60,6 +68,7 @@ class CodedRobotChoice(record_config.RobotChoice):
     depth: bool = False
     # Seconds that connecting takes, a frame of which the loop is free.
     connect_s: float = 0
+    faults: list[Fault] = field(default_factory=list)
 
 
 @record_config.TeleopChoice.register_subclass("coded")
@@ -68,6 +77,7 @@ class CodedTeleopChoice(record_config.TeleopChoice):
     """Its teleoperator."""
 
     session: int = 0
+    faults: list[Fault] = field(default_factory=list)
 
 
 class CodedRobot:
@@ -153,15 +163,21 @@ def watch() -> None:
     """Tell what the program does, from outside it."""
     add_frame = episode_module.Episode.add_frame
     mark = saves_module.EpisodeSave.mark
+    cut_to = saves_module.EpisodeSave.cut_to
     sync = capture_module.EpisodeCapture._sync
     events = record.RecordCommand._events
     opened = recorder_module.Recorder.open
 
     def watched_add_frame(self: Any, frame: Any, **more: Any) -> int:
         index = add_frame(self, frame, **more)
-        session, step = (int(n) for n in frame[STATE][:2])
-        tell(f"F {self.id} {session} {step}")
+        tell(
+            f"F {self.id} {' '.join(map(str, content.code_of(frame[STATE], frame[CAMERA], frame['action'])))}"
+        )
         return index
+
+    def watched_cut_to(self: Any, length: int, failure: BaseException | None) -> None:
+        cut_to(self, length, failure)
+        tell(f"U {self.episode_id} {length}")
 
     def watched_mark(self: Any, stage: Any) -> None:
         mark(self, stage)
@@ -191,6 +207,7 @@ def watch() -> None:
 
     episode_module.Episode.add_frame = watched_add_frame  # type: ignore[method-assign]
     saves_module.EpisodeSave.mark = watched_mark  # type: ignore[method-assign]
+    saves_module.EpisodeSave.cut_to = watched_cut_to  # type: ignore[method-assign]
     capture_module.EpisodeCapture._sync = watched_sync  # type: ignore[method-assign]
     record.RecordCommand._events = watched_events  # type: ignore[method-assign]
     recorder_module.Recorder.open = watched_open  # type: ignore[method-assign]
@@ -200,6 +217,15 @@ def encode_here() -> None:
     """Encode in threads of this process, where starting a worker process is not the point."""
     recorder_module.WorkerPool = ThreadPoolExecutor  # type: ignore[misc, assignment]
     saver_module.WorkerPool = ThreadPoolExecutor  # type: ignore[misc, assignment]
+
+
+def let_encodes_fail(strikes: list[dict[str, Any]]) -> None:
+    """Some encodes meet a fault in their worker process; see fault_encode.py."""
+
+    def make(workers: int, **options: Any) -> StruckPool:
+        return StruckPool(workers, [Strike(**strike) for strike in strikes], **options)
+
+    recorder_module.WorkerPool = make  # type: ignore[misc, assignment]
 
 
 def clock_stepping_back() -> None:
@@ -220,9 +246,13 @@ def run(argv: list[str]) -> int:
         encode_here()
     if os.environ.get("FAULT_CLOCK_BACK"):
         clock_stepping_back()
+    if strikes := os.environ.get("FAULT_ENCODE"):
+        let_encodes_fail(json.loads(strikes))
+    if limit := os.environ.get("FAULT_FILE_SIZE"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     watch()
     tell("B")
-    code = main(argv)
+    code = embed(argv[1]) if argv[0] == "embed" else main(argv)
     tell("L done")
     return code
 

@@ -55,30 +55,42 @@ class Told:
 
     Attributes:
         lines: every line.
-        frames: by episode id, the (session, step) of each frame that `add_frame` took.
+        frames: by episode id, what each frame that `add_frame` took says of itself; see `code_of`.
         flushed: by episode id, frames that a flush announced as written.
         stages: by episode id, the last stage.
+        durable: episodes that were announced as being on disk.
+        failed: episodes whose save failed at some time.
+        cut: by episode id, what an episode was cut to, because the disk took no more.
     """
 
     lines: list[str] = field(default_factory=list)
-    frames: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    frames: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     flushed: dict[str, int] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
+    durable: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    cut: dict[str, int] = field(default_factory=dict)
 
     def add(self, line: str) -> None:
         """Take one line."""
         self.lines.append(line)
         kind, *words = line.split()
         if kind == "F":
-            self.frames.setdefault(words[0], []).append((int(words[1]), int(words[2])))
+            self.frames.setdefault(words[0], []).append(tuple(map(int, words[1:])))
         elif kind == "Y":
             self.flushed[words[0]] = max(self.flushed.get(words[0], 0), int(words[1]))
         elif kind == "S":
             self.stages[words[0]] = words[1]
+            if words[1] == "durable":
+                self.durable.add(words[0])
+            elif words[1] == "failed":
+                self.failed.add(words[0])
+        elif kind == "U":
+            self.cut[words[0]] = int(words[1])
 
     def ended(self) -> set[str]:
         """Episodes that were announced as being on disk, and not taken back."""
-        return {id_ for id_, stage in self.stages.items() if stage in ("durable", "encoding", "committed")}
+        return {id_ for id_ in self.durable if self.stages[id_] != "discarded"}
 
 
 class Zygote:

@@ -1,10 +1,14 @@
 /* Loaded before libc (LD_PRELOAD): sees every change that a process makes to the files below FAULT_ROOT,
- * whoever makes it: Python, libav, pyarrow. Two uses, chosen by the environment at each call:
+ * whoever makes it: Python, libav, pyarrow. Three uses, chosen by the environment at each call:
  *
  * FAULT_KILL=<pid>:<n>   that process is killed (SIGKILL) in front of its n-th change, counted from 1. A change
  *                        is a name that is made, moved or removed, and an fsync; with FAULT_WRITES=1 a write too.
  * FAULT_LOG=<file>       every change is appended to the file, one line each, in the order in which they
  *                        happened; at an fsync the content goes to FAULT_SNAPSHOTS/<number>.
+ * FAULT_REFUSE=<errno>:<first>:<last>  the changes, writes and fsyncs with these numbers are refused with that error,
+ *                        as a disk that is full (a write takes half of what it was given, then nothing), read-only
+ *                        or broken does. They are counted in FAULT_COUNTER, over all processes of a program, and
+ *                        only while the file FAULT_SWITCH is there, if one is named.
  *
  * An fsync is noted and not passed on: a killed process loses nothing that the kernel has, and what a power
  * loss would take is worked out from the log (fault_disk.py).
@@ -21,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -143,6 +148,37 @@ static void snapshot(int fd, long number) {
     syscall(SYS_close, out);
 }
 
+/* The number of this call, over all processes, or 0 if it does not count. */
+static long counted(void) {
+    static long *counter;
+    const char *path = setting("FAULT_COUNTER"), *lever = setting("FAULT_SWITCH");
+    if (!path || (lever && access(lever, F_OK))) return 0;
+    if (!counter) {
+        int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (fd < 0 || syscall(SYS_ftruncate, fd, sizeof *counter)) abort();
+        void *place = mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (place == MAP_FAILED) abort();
+        counter = place;
+        syscall(SYS_close, fd);
+    }
+    return __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Whether the disk refuses this call: then errno says why. `frees`: a removal, which a full disk does not refuse.
+ * -1: the first refusal, of which a full disk still takes a part. */
+static int refused(int frees) {
+    const char *how = setting("FAULT_REFUSE");
+    int saved = errno, error = 0;
+    long first = 0, last = 0, number;
+    if (!how || sscanf(how, "%d:%ld:%ld", &error, &first, &last) != 3) return 0;
+    if (frees && error == ENOSPC) return 0;
+    number = counted();
+    errno = saved;
+    if (!number || number < first || number > last) return 0;
+    errno = error;
+    return number == first ? -1 : 1;
+}
+
 /* Called by the program: something it has announced. */
 void fault_mark(const char *text) {
     if (!setting("FAULT_LOG")) return;
@@ -155,12 +191,14 @@ static int opened(const char *name, int dirfd, const char *path, int flags, mode
     NEXT("openat", int, int, const char *, int, ...);
     char full[PATH_MAX];
     (void)name;
-    if (!(flags & (O_CREAT | O_TRUNC)) || (flags & O_TMPFILE) == O_TMPFILE || !watched(dirfd, path, full))
+    int changes_it = flags & (O_CREAT | O_TRUNC) || (setting("FAULT_REFUSE") && (flags & O_ACCMODE) != O_RDONLY);
+    if (!changes_it || (flags & O_TMPFILE) == O_TMPFILE || !watched(dirfd, path, full))
         return real(dirfd, path, flags, mode);
     unsigned long before = inode(AT_FDCWD, full);
     enter(!before);
     before = inode(AT_FDCWD, full);
-    int fd = real(dirfd, path, flags, mode);
+    /* A full disk lets a file be opened that is there. */
+    int fd = refused(before != 0) ? -1 : real(dirfd, path, flags, mode);
     if (fd >= 0) {
         if (!before) note("C\t%s\t%lu", full, inode(AT_FDCWD, full));
         else if (flags & O_TRUNC) note("W\t%lu\t0", before);
@@ -184,7 +222,7 @@ int creat(const char *path, mode_t mode) {
 static int watched_file(int fd) {
     char path[PATH_MAX];
     struct stat status;
-    if (inside || (!setting("FAULT_LOG") && !setting("FAULT_WRITES"))) return 0;
+    if (inside || (!setting("FAULT_LOG") && !setting("FAULT_WRITES") && !setting("FAULT_REFUSE"))) return 0;
     int saved = errno;
     int regular = !fstat(fd, &status) && S_ISREG(status.st_mode);
     errno = saved;
@@ -199,27 +237,35 @@ static void note_size(int fd) {
     errno = saved;
 }
 
-#define WRITES(type, name, arguments, ...) \
+#define WRITES(type, name, arguments, in_part, ...) \
     NEXT(name, type, __VA_ARGS__); \
     if (!watched_file(fd)) return real arguments; \
     enter(setting("FAULT_WRITES") != NULL); \
-    type result = real arguments; \
+    int refusal = refused(0); \
+    type result = refusal < 0 && errno == ENOSPC ? (in_part) : refusal ? (type)-1 : real arguments; \
     note_size(fd); \
     leave(); \
     return result;
 
-ssize_t write(int fd, const void *b, size_t n) { WRITES(ssize_t, "write", (fd, b, n), int, const void *, size_t) }
+/* What a full disk took of a write; if that is nothing, it refused. */
+static ssize_t part(ssize_t written) {
+    if (written > 0) return written;
+    errno = ENOSPC;
+    return -1;
+}
+
+ssize_t write(int fd, const void *b, size_t n) { WRITES(ssize_t, "write", (fd, b, n), part(real(fd, b, n / 2)), int, const void *, size_t) }
 ssize_t pwrite(int fd, const void *b, size_t n, off_t o) {
-    WRITES(ssize_t, "pwrite", (fd, b, n, o), int, const void *, size_t, off_t)
+    WRITES(ssize_t, "pwrite", (fd, b, n, o), part(real(fd, b, n / 2, o)), int, const void *, size_t, off_t)
 }
 ssize_t pwrite64(int fd, const void *b, size_t n, off64_t o) {
-    WRITES(ssize_t, "pwrite64", (fd, b, n, o), int, const void *, size_t, off64_t)
+    WRITES(ssize_t, "pwrite64", (fd, b, n, o), part(real(fd, b, n / 2, o)), int, const void *, size_t, off64_t)
 }
 ssize_t writev(int fd, const struct iovec *v, int n) {
-    WRITES(ssize_t, "writev", (fd, v, n), int, const struct iovec *, int)
+    WRITES(ssize_t, "writev", (fd, v, n), -1, int, const struct iovec *, int)
 }
-int ftruncate(int fd, off_t n) { WRITES(int, "ftruncate", (fd, n), int, off_t) }
-int ftruncate64(int fd, off64_t n) { WRITES(int, "ftruncate64", (fd, n), int, off64_t) }
+int ftruncate(int fd, off_t n) { WRITES(int, "ftruncate", (fd, n), -1, int, off_t) }
+int ftruncate64(int fd, off64_t n) { WRITES(int, "ftruncate64", (fd, n), -1, int, off64_t) }
 
 static int synced(int fd) {
     char path[PATH_MAX];
@@ -232,8 +278,9 @@ static int synced(int fd) {
         if (S_ISREG(status.st_mode)) snapshot(fd, own);
         note("Y\t%lu\t%ld", (unsigned long)status.st_ino, S_ISREG(status.st_mode) ? own : 0);
     }
+    int refusal = refused(0);
     leave();
-    return 0;
+    return refusal ? -1 : 0;
 }
 
 int fsync(int fd) {
@@ -252,7 +299,7 @@ static int moved(int from, const char *old, int to, const char *new, unsigned in
     char a[PATH_MAX], b[PATH_MAX];
     if (!watched(from, old, a) || !watched(to, new, b)) return real(from, old, to, new, flags);
     enter(1);
-    int result = real(from, old, to, new, flags);
+    int result = refused(0) ? -1 : real(from, old, to, new, flags);
     if (!result) note("%s\t%s\t%s", flags & RENAME_EXCHANGE ? "X" : "R", a, b);
     leave();
     return result;
@@ -268,7 +315,7 @@ static int linked(int from, const char *old, int to, const char *new, int flags)
     char a[PATH_MAX], b[PATH_MAX];
     if (!watched(from, old, a) || !watched(to, new, b)) return real(from, old, to, new, flags);
     enter(1);
-    int result = real(from, old, to, new, flags);
+    int result = refused(0) ? -1 : real(from, old, to, new, flags);
     if (!result) note("L\t%s\t%s", a, b);
     leave();
     return result;
@@ -281,7 +328,7 @@ static int removed(int dirfd, const char *path, int flags) {
     char full[PATH_MAX];
     if (!watched(dirfd, path, full)) return real(dirfd, path, flags);
     enter(1);
-    int result = real(dirfd, path, flags);
+    int result = refused(1) ? -1 : real(dirfd, path, flags);
     if (!result) note("%s\t%s", flags & AT_REMOVEDIR ? "D" : "U", full);
     leave();
     return result;
@@ -295,7 +342,7 @@ static int made(int dirfd, const char *path, mode_t mode) {
     char full[PATH_MAX];
     if (!watched(dirfd, path, full)) return real(dirfd, path, mode);
     enter(1);
-    int result = real(dirfd, path, mode);
+    int result = refused(0) ? -1 : real(dirfd, path, mode);
     if (!result) note("M\t%s\t%lu", full, inode(AT_FDCWD, full));
     leave();
     return result;

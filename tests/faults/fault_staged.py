@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fault_content as content
-from fault_verify import ACTION, CAMERA, STATE, Expected
+from fault_verify import Expected
 
 from aiorecord import Recorder, RGBEncoderConfig
 from aiorecord.capture.staging import EpisodeFolder, Staging
@@ -20,11 +20,7 @@ LOSSLESS = RGBEncoderConfig(vcodec="h264", crf=0, preset="ultrafast")
 
 def coded_frame(session: int, step: int) -> dict:
     """What the coded robot shows at a step."""
-    return {
-        STATE: content.state(session, step),
-        CAMERA: content.picture(session, step),
-        ACTION: content.action(session, step),
-    }
+    return content.frame(session, step)
 
 
 async def record_coded(

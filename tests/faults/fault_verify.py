@@ -26,12 +26,16 @@ class Expected:
         frames: by episode id, what `add_frame` took.
         ended: episodes that must be there whole.
         at_least: by episode id, frames that must be there of an episode that had not ended.
+        late: episodes whose save failed, and which may so come behind later ones.
+        cut: by episode id, frames of an ended episode that the disk did not take, as the recorder said.
         found: frames found by the last `check`, by episode id.
     """
 
-    frames: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    frames: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     at_least: dict[str, int] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
+    cut: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
 
     def add(self, told: Told) -> None:
@@ -39,16 +43,21 @@ class Expected:
         for id_, frames in told.frames.items():
             if told.stages.get(id_) == "discarded":
                 continue
+            if id_ in told.cut:
+                self.cut[id_] = len(frames) - told.cut[id_]
+                frames = frames[: told.cut[id_]]
+                assert len(frames) >= told.flushed.get(id_, 0), f"{id_} was cut to less than was flushed"
             self.frames.setdefault(id_, []).extend(frames)
             self.at_least[id_] = max(self.at_least.get(id_, 0), told.flushed.get(id_, 0))
         self.ended |= told.ended()
+        self.late |= told.failed
 
     def check(self, root: Path, *, lossless: bool = True) -> None:
         """Check a recovered dataset against everything that was announced."""
         by_first = {frames[0]: id_ for id_, frames in self.frames.items()}
         self.found = {}
         episodes = read_dataset(root, lossless=lossless)
-        firsts = [codes[0] for codes in episodes]
+        firsts = [codes[0] for codes in episodes if by_first.get(codes[0]) not in self.late]
         assert firsts == sorted(firsts), f"episodes are not in the order of recording: {firsts}"
         for codes in episodes:
             id_ = by_first.get(codes[0])
@@ -69,7 +78,7 @@ class Expected:
         return sum(len(frames) - self.found.get(id_, 0) for id_, frames in self.frames.items())
 
 
-def read_dataset(root: Path, *, lossless: bool = True, whole: bool = True) -> list[list[tuple[int, int]]]:
+def read_dataset(root: Path, *, lossless: bool = True, whole: bool = True) -> list[list[tuple[int, ...]]]:
     """Read every episode as a reader would, checking each row and each picture.
 
     Args:
@@ -78,7 +87,7 @@ def read_dataset(root: Path, *, lossless: bool = True, whole: bool = True) -> li
         whole: nothing may be there that does not count.
 
     Returns:
-        (session, step) of every frame, by episode.
+        what every frame says of itself, by episode; see `fault_content.code_of`.
     """
     info = json.loads((root / "meta/info.json").read_bytes())
     total, frames, fps = info["total_episodes"], info["total_frames"], info["fps"]
@@ -101,29 +110,18 @@ def read_dataset(root: Path, *, lossless: bool = True, whole: bool = True) -> li
         length = row["length"]
         rows = data[start : start + length]
         assert len(rows) == length
+        if info["features"][CAMERA]["dtype"] == "image":
+            pictures = [_png(values[CAMERA]["bytes"]) for values in rows]
+        else:
+            first = round(row[f"videos/{CAMERA}/from_timestamp"] * fps)
+            pictures = _decode(_video(root, info, row, CAMERA).read_bytes())[first : first + length]
+        assert len(pictures) == length, f"episode {number}: {len(pictures)} pictures for {length} rows"
         codes = []
-        for k, values in enumerate(rows):
+        for k, (values, picture) in enumerate(zip(rows, pictures, strict=True)):
             assert (values["index"], values["episode_index"], values["frame_index"]) == (start + k, number, k)
             assert values["timestamp"] == np.float32(k / fps)
             assert tasks[values["task_index"]] in row["tasks"]
-            code = (int(values[STATE][0]), int(values[STATE][1]))
-            assert values[STATE] == content.state(*code).tolist()
-            assert values[ACTION] == content.action(*code).tolist()
-            codes.append(code)
-        if info["features"][CAMERA]["dtype"] == "image":
-            for values, code in zip(rows, codes, strict=True):
-                [frame] = av.open(io.BytesIO(values[CAMERA]["bytes"]), format="png_pipe").decode(video=0)
-                assert (frame.to_ndarray(format="rgb24") == content.picture(*code)).all()
-        else:
-            first = round(row[f"videos/{CAMERA}/from_timestamp"] * fps)
-            shown = _decode(_video(root, info, row, CAMERA).read_bytes())[first : first + length]
-            assert len(shown) == length, f"episode {number}: {len(shown)} pictures for {length} rows"
-            for picture, code in zip(shown, codes, strict=True):
-                if lossless:
-                    assert picture == content.yuv_of(*code), f"episode {number}: a picture is not {code}"
-                else:
-                    luma = np.frombuffer(picture, np.uint8)[: content.HEIGHT * content.WIDTH]
-                    assert content.read_code(luma) == code
+            codes.append(_code_of(values, picture, lossless, f"episode {number}, frame {k}"))
         for key in _videos(info):
             if key != CAMERA:
                 first = round(row[f"videos/{key}/from_timestamp"] * fps)
@@ -138,6 +136,27 @@ def check_opens(root: Path, **options: Any) -> None:
     """Check that what info.json counts is there for a reader, whatever else lies around."""
     if (root / "meta/info.json").exists():
         read_dataset(root, whole=False, **options)
+
+
+def _code_of(values: dict[str, Any], picture: Any, lossless: bool, where: str) -> tuple[int, ...]:
+    """What a frame says of itself, after checking that all of it is what was recorded."""
+    is_png = isinstance(picture, np.ndarray)
+    luma = picture if is_png else np.frombuffer(picture, np.uint8)[: content.HEIGHT * content.WIDTH]
+    luma = luma if is_png else luma.reshape(content.HEIGHT, content.WIDTH)
+    code = content.code_of(np.array(values[STATE]), luma, np.array(values[ACTION]))
+    session, step, shown, asked = code if len(code) == 4 else (*code, code[1], code[1])
+    assert values[STATE] == content.state(session, step).tolist(), where
+    assert values[ACTION] == content.action(session, asked).tolist(), where
+    if is_png:
+        assert (picture == content.picture(session, shown)).all(), where
+    elif lossless:
+        assert picture == content.yuv_of(session, shown), f"{where}: the picture is not {code}"
+    return code
+
+
+def _png(data: bytes) -> np.ndarray:
+    [frame] = av.open(io.BytesIO(data), format="png_pipe").decode(video=0)
+    return frame.to_ndarray(format="rgb24")
 
 
 def _videos(info: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What lerobot reads before and after; and what it keeps itself under the same kill. Needs lerobot."""
+"""What lerobot reads before and after; and what it keeps itself under the same faults. Needs lerobot."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_lerobot_reads_what_a_kill_leaves(zygote, tmp_path, moment):
     ]
 
 
-def test_the_same_kill_on_lerobot(tmp_path, report):
+def test_the_same_faults_on_lerobot(tmp_path, report, shim):
     python = lerobot_python()
     if python is None:
         pytest.skip("lerobot is not installed here; LEROBOT_PYTHON may name a Python that has it")
@@ -78,9 +78,11 @@ def test_the_same_kill_on_lerobot(tmp_path, report):
         str(target),
     ]
     package = Path(__file__).parent.parent.parent
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(package)}
-    subprocess.run(command, check=True, capture_output=True, env=env, timeout=400)
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(package), "LD_PRELOAD": str(shim)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
     for values in json.loads(target.read_text()):
         row = Row(**values)
         report.rows[row.fault] = row
-        assert row.times == 2
+        assert row.times >= 1
+    assert len(report.rows) >= 16

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 
 import pytest
+from fault_runs import record_argv
 from fault_staged import make_staged
 from helpers import FEATURES
 
 from aiorecord import storage
+from aiorecord.capture import staging
 from aiorecord.capture.staging import Staging
+from aiorecord.cli import main
 from aiorecord.cli.output import lasting_output
 from aiorecord.dataset.recover import ready, salvage
 from aiorecord.dataset.writer import DatasetWriter
-from aiorecord.errors import DatasetError
+from aiorecord.errors import DatasetError, StorageError
 from aiorecord.features import Schema
+from aiorecord.standby import Standby
 
 pytestmark = pytest.mark.smoke
 
@@ -60,6 +66,40 @@ def test_a_folder_without_a_manifest_that_holds_anything_is_left_alone(tmp_path)
     (path / "manifest.json").unlink()
     assert Staging(root).remove_leftovers() == []
     assert (path / "rows.arrows").exists()
+
+
+@pytest.mark.parametrize("call", ["save", "fsync_folder"])
+def test_a_folder_that_a_full_disk_kept_from_being_made_is_not_left_behind(tmp_path, monkeypatch, call):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = Staging(tmp_path / "set")
+    place = staging.EpisodeFolder if call == "save" else staging
+    make_staged(tmp_path / "other", packed=[3], staged=[3], encoded=False)
+    [path] = Staging(tmp_path / "other").episode_paths()
+    folder = staging.EpisodeFolder.load(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, call, full)
+        with pytest.raises(StorageError, match="No space"):
+            made.create(folder.manifest)
+    assert list(made.episodes_path.iterdir()) == []
+    assert made.create(folder.manifest).path.is_dir()
+
+
+def test_a_prepared_folder_that_cannot_be_removed_does_not_cost_the_summary(tmp_path, monkeypatch, capsys):
+    def refused(self):
+        raise StorageError("Could not remove the folder: Read-only file system", path=tmp_path)
+
+    monkeypatch.setattr(Standby, "discard", refused)
+    argv = record_argv(tmp_path / "set", 1, "--dataset.fps=30", "--dataset.num_episodes=1")
+    argv = [flag for flag in argv if "session" not in flag and "type=coded" not in flag]
+    said = tmp_path / "report.json"
+    more = ["--robot.type=sim", "--teleop.type=sim", "--dataset.episode_time_s=0.2", f"--report={said}"]
+    assert main([*argv, *more, "--robot.cameras={front: {width: 96, height: 64}}"]) == 1
+    printed = capsys.readouterr()
+    assert "Read-only" in printed.err
+    assert "1 episodes" in printed.out
+    assert "Read-only" in json.loads(said.read_text())["error"]
 
 
 @pytest.mark.parametrize("left", [[], [".info.json.123.aiorecord-tmp"]])

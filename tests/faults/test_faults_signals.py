@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from fault_outcome import count
 from fault_runs import Program, record_argv
 from fault_verify import Expected
 
@@ -87,8 +88,7 @@ def everything_is_there(zygote, program: Program, root: Path, row) -> Expected:
     else:
         assert not expected.frames
         assert not root.exists() or not list(root.iterdir())
-    row.times += 1
-    row.episodes += len(expected.ended)
+    count(row, expected, 1)
     return expected
 
 
@@ -132,7 +132,8 @@ def test_two_signals(zygote, tmp_path, report, name, phase, later):
     everything_is_there(zygote, program, root, row)
 
 
-def test_a_shell_and_the_kernel_both_say_that_the_terminal_is_closed(zygote, tmp_path):
+def test_a_shell_and_the_kernel_both_say_that_the_terminal_is_closed(zygote, tmp_path, report):
+    row = report.row("SIGHUP twice", "while recording, by the shell and by the kernel: all is saved")
     root = tmp_path / "set"
     program = zygote.start(argv_for(root, "recording"))
     reach(program, "recording")
@@ -141,6 +142,7 @@ def test_a_shell_and_the_kernel_both_say_that_the_terminal_is_closed(zygote, tmp
     program.signal(signal.SIGHUP)
     assert program.wait() == 0, program.output
     assert set(program.told.stages.values()) == {"committed"}
+    assert everything_is_there(zygote, program, root, row).lost() == 0
 
 
 @pytest.mark.smoke
@@ -174,8 +176,9 @@ def test_the_terminal_is_closed(zygote, tmp_path, report, phase, display):
     assert not (root / ".aiorecord").exists()
 
 
-def test_nobody_reads_the_output_any_more(zygote, tmp_path):
+def test_nobody_reads_the_output_any_more(zygote, tmp_path, report):
     """`aiorecord record | head`: the recording goes on."""
+    row = report.row("nobody reads the output any more", "standard output is a closed pipe")
     root = tmp_path / "set"
     reading, writing = os.pipe()
     program = zygote.start(argv_for(root, "draining"), stdout=writing)
@@ -183,3 +186,4 @@ def test_nobody_reads_the_output_any_more(zygote, tmp_path):
     os.close(reading)
     assert program.wait() == 0
     assert list(program.told.stages.values()) == ["committed", "committed"]
+    assert everything_is_there(zygote, program, root, row).lost() == 0

@@ -52,7 +52,13 @@ FAULTS: dict[str, Callable[[], Any]] = {
 
 
 def encode_with(job: EncodeJob, fault: str) -> EncodedCamera:
-    """`encode_camera`, but for one thing that goes wrong. Runs in a worker."""
+    """`encode_camera`, but for one thing that goes wrong. Runs in a worker.
+
+    Args:
+        job: what to encode.
+        fault: its name, with ``@`` and the number of a frame behind it to let it come there.
+    """
+    fault, _, at_frame = fault.partition("@")
     if fault == "codec does not open":
         encode.resolved_codec = lambda *args: "h264_nvenc"
         return encode_camera(job)
@@ -60,7 +66,7 @@ def encode_with(job: EncodeJob, fault: str) -> EncodedCamera:
         _let_encoders_fail()
         return encode_camera(job)
     update = Progress.update
-    frame = AT_FRAME
+    frame = int(at_frame or AT_FRAME)
     if fault == "killed at the start":
         frame, fault = 0, "SIGKILL"
 
