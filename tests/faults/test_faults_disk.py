@@ -24,7 +24,9 @@ FLAGS = ["--dataset.fps=60", "--dataset.num_episodes=3", "--dataset.episode_time
 SESSION = [*FLAGS, "--dataset.reset_time_s=0.05", "--encode=deferred", "--resume=true"]
 HERE = {"FAULT_ENCODE_HERE": "1"}
 ERRORS = {"full (ENOSPC)": errno.ENOSPC, "broken (EIO)": errno.EIO, "read-only (EROFS)": errno.EROFS}
-POINTS = 24
+LONG = ["--dataset.num_episodes=2", "--dataset.episode_time_s=1.2"]
+"""With a flush in each episode, so that some of it is on the disk before its end."""
+POINTS = 20
 """Of a session, for each error: half of them for three calls, half of them for good."""
 FOR_GOOD = 1 << 40
 
@@ -63,7 +65,7 @@ def test_the_disk_refuses_from_any_point_on(shimmed, zygote, tmp_path, report, n
         f"the disk is {name}",
         "every write, fsync, rename, new file from a point of the session on (LD_PRELOAD): three, or all",
     )
-    program, calls = run_refused(shimmed, tmp_path / "whole", ERRORS[name], FOR_GOOD, FOR_GOOD)
+    program, calls = run_refused(shimmed, tmp_path / "whole", ERRORS[name], FOR_GOOD, FOR_GOOD, *LONG)
     assert program.code == 0, program.output
     assert calls > 300
     rng = random.Random(name)
@@ -74,7 +76,7 @@ def test_the_disk_refuses_from_any_point_on(shimmed, zygote, tmp_path, report, n
         n, first = case
         folder = tmp_path / f"at-{first}"
         last = first + 2 if n % 2 else FOR_GOOD
-        program, counted = run_refused(shimmed, folder, ERRORS[name], first, last)
+        program, counted = run_refused(shimmed, folder, ERRORS[name], first, last, *LONG)
         if counted >= first:  # sessions are not of one length
             is_complete(zygote, folder, program, row)
         shutil.rmtree(folder)
