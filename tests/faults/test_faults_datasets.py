@@ -78,15 +78,12 @@ def test_a_dataset_that_was_moved_is_recovered_where_it_is(zygote, tmp_path, rep
     row.times, row.episodes = 1, 3
 
 
-def test_a_deleted_dataset_leaves_its_staged_episodes_alone(zygote, tmp_path, report):
-    row = report.row(
-        "the dataset is deleted, staging remains", "meta, data and videos removed; put back later"
-    )
+def test_a_dataset_without_its_metadata_is_left_alone_and_so_is_its_staging(zygote, tmp_path, report):
+    """It holds an episode that staging does not: only the deleted files could tell about it."""
+    row = report.row("the dataset's metadata is deleted, staging remains", "meta removed; put back later")
     root = tmp_path / "set"
     expected = make_staged(root, packed=[5], staged=[6, 7])
-    (tmp_path / "trash").mkdir()
-    for name in ("meta", "data", "videos"):
-        (root / name).rename(tmp_path / "trash" / name)
+    (root / "meta").rename(tmp_path / "meta")
     before = sorted(root.rglob("*"))
     for argv in (
         record_argv(root, 2, *SHORT, "--resume=true"),
@@ -96,13 +93,28 @@ def test_a_deleted_dataset_leaves_its_staged_episodes_alone(zygote, tmp_path, re
         program = zygote.run(argv)
         assert program.code in (1, 2)
         assert "Traceback" not in program.output
-        assert "meta/info.json" in program.output
+        assert "meta/info.json" in program.output or "not a dataset" in program.output
     assert sorted(root.rglob("*")) == before
-    for name in ("meta", "data", "videos"):
-        (tmp_path / "trash" / name).rename(root / name)
+    (tmp_path / "meta").rename(root / "meta")
     assert zygote.run(["recover", str(root)]).code == 0
     expected.check(root)
     row.times, row.episodes = 3, 3
+
+
+def test_of_a_deleted_dataset_the_staged_episodes_are_kept(zygote, tmp_path, report):
+    """Nothing else is known of it: they become a dataset of their own."""
+    row = report.row("the whole dataset is deleted, staging remains", "meta, data and videos removed")
+    root = tmp_path / "set"
+    expected = make_staged(root, packed=[5], staged=[6, 7])
+    for name in ("meta", "data", "videos"):
+        shutil.rmtree(root / name)
+    assert zygote.run(record_argv(root, 2, *SHORT)).code != 0  # without --resume
+    assert zygote.run(["recover", str(root)]).code == 0
+    deleted = next(id_ for id_, frames in expected.frames.items() if len(frames) == 5)
+    del expected.frames[deleted]
+    expected.ended.discard(deleted)
+    expected.check(root)
+    row.times, row.episodes = 1, 2
 
 
 @pytest.mark.parametrize("now", [1, 9])
