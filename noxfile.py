@@ -70,7 +70,7 @@ def lerobot(session: nox.Session) -> None:
 
 @nox.session(python=DEFAULT_PYTHON)
 def faults(session: nox.Session) -> None:
-    """What docs/reliability.md promises, tried on the real program: kills, power loss, signals."""
+    """What docs/reliability.md promises, tried on the real program, fault by fault."""
     sync(session, "test")
     report = Path(session.create_tmp()) / "faults.json"
     session.run("pytest", *(session.posargs or ["tests/faults"]), env={"FAULTS_REPORT": str(report)})

@@ -105,6 +105,7 @@ class Zygote:
         self._path = f"{self._folder}/socket"
         self._programs: list[Program] = []
         self._lock = threading.Lock()
+        self._started = 0
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         if preload is not None:
             environment["LD_PRELOAD"] = str(preload)
@@ -141,7 +142,9 @@ class Zygote:
         connection.connect(self._path)
         reading, writing = os.pipe()
         null = os.open(os.devnull, os.O_RDONLY)
-        target = output or Path(tempfile.mkstemp(dir=self._folder, suffix=".out")[1])
+        with self._lock:
+            self._started += 1
+            target = output or Path(self._folder, f"{self._started}.out")
         out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if stdout is None else stdout
         message = json.dumps({"argv": argv, "env": env or {}}).encode()
         socket.send_fds(connection, [message], [null if stdin is None else stdin, out, out, writing])
