@@ -145,6 +145,7 @@ class Zygote:
         with self._lock:
             self._started += 1
             target = output or Path(self._folder, f"{self._started}.out")
+        target.touch()  # also where nothing goes there
         out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666) if stdout is None else stdout
         message = json.dumps({"argv": argv, "env": env or {}}).encode()
         socket.send_fds(connection, [message], [null if stdin is None else stdin, out, out, writing])
