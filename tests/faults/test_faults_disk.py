@@ -26,7 +26,7 @@ HERE = {"FAULT_ENCODE_HERE": "1"}
 ERRORS = {"full (ENOSPC)": errno.ENOSPC, "broken (EIO)": errno.EIO, "read-only (EROFS)": errno.EROFS}
 LONG = ["--dataset.num_episodes=2", "--dataset.episode_time_s=1.2"]
 """With a flush in each episode, so that some of it is on the disk before its end."""
-POINTS = 16
+POINTS = 20
 """Of a session, for each error: half of them for three calls, half of them for good."""
 FOR_GOOD = 1 << 40
 
