@@ -2,7 +2,7 @@
 
 ::
 
-    put ─► queue ─► encoder thread ─► <camera>.mkv or .raw, <camera>.hist
+    put ─► queue ─► encoder thread ─► <camera>.frames or .raw, <camera>.hist
               └───► spill thread   ─► <camera>.spill     once the budget was exceeded, or a frame waited
                                                   for too long, or the encoder failed
 

@@ -1,8 +1,8 @@
 """Capture straight in the final codec, where that is cheap enough: at save time the packets are only copied.
 
 The encoder is the one a direct encode has (`FinalEncoder`), so the packets are the same. They go into a
-Matroska file as the lossless capture's do, one cluster at a time: a killed process loses the cluster being
-written, and the frames that the encoder held back to look ahead (2 to 50, by codec and settings).
+Matroska file, one cluster at a time: a killed process loses the cluster being written, and the frames that
+the encoder held back to look ahead (2 to 50, by codec and settings).
 
 Matroska stores when a packet is shown, in milliseconds, and not when it is decoded; frame numbers are found
 again by rounding, exact up to `MAX_LIVE_FPS`.
@@ -21,8 +21,11 @@ from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError
 from ..features import Feature
 from .final import FinalEncoder
-from .lossless import CRASH_SAFE, libav_errors
+from .lossless import libav_errors
 from .staging import Camera
+
+CRASH_SAFE = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}
+"""Matroska muxer options: each frame is a cluster of its own, written when the next one begins."""
 
 MAX_LIVE_FPS = 500
 """Up to here a millisecond's rounding leaves frame numbers certain."""

@@ -1,8 +1,7 @@
-"""How each camera is captured, and lossless x264 in Matroska: cheap, and whole up to where a kill cuts it.
+"""How each camera is captured, and lossless MagicYUV: cheap, and whole up to where a kill cuts it.
 
-Facts these settings rest on (FFmpeg 7 documentation and measurements): libx264 with ``qp=0`` is lossless, at
-any bit depth; ``tune=zerolatency`` gives each frame's packet at once; a Matroska muxer in live mode writes a
-cluster when the next one begins, so that with clusters of one frame a killed process loses one frame.
+MagicYUV codes every frame by itself, gives its packet at once, and describes it in the packet's own header,
+so a record is all that is needed to show a frame (FFmpeg 7: ``libavcodec/magicyuv.c``, ``magicyuvenc.c``).
 """
 
 from __future__ import annotations
@@ -11,35 +10,39 @@ import contextlib
 import errno
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-from av.video.stream import VideoStream
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
 from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError, StorageError
 from ..features import Feature
+from .append_file import AppendFile
 from .convert import PixelConverter
+from .records import append_record, read_records
 from .staging import Camera
 
-EXACT_PIX_FMTS = frozenset(
-    {
-        *("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"),
-        *("yuv420p10le", "yuv422p10le", "yuv444p10le", "nv12", "nv16", "nv21"),
-    }
-)
-"""Pixel formats that libx264 gives back bit by bit (grey ones come back as colour, for example)."""
+CODEC = "magicyuv"
+
+EXACT_PIX_FMTS = frozenset({"yuv420p", "yuv422p", "yuv444p"})
+"""Pixel formats of final videos that the capture holds bit by bit. For all others it holds RGB."""
+
+_RGB = "gbrp"
+"""RGB as the codec takes it: the same values, in planes."""
 
 PIXELS_PER_S_PER_THREAD = 1280 * 720 * 30
-"""What one x264 thread is given. Below this, more threads only add to the time they take together."""
+"""What one thread is given. Below this, more threads only add to the time they take together."""
 
 MAX_THREADS = 8
-MAX_RATE = 1000
-"""Matroska counts in milliseconds here; more frames per second would share one."""
+
+PADDING = 64
+"""Decoders round sizes up to whole blocks, by at most so many pixels."""
 
 _DISK_ERRNOS = frozenset(
     {
@@ -50,9 +53,6 @@ _DISK_ERRNOS = frozenset(
 
 _READ_PAST = 64
 """Bytes behind the pixels of a frame: the widest vector that libswscale reads at once."""
-
-CRASH_SAFE = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}
-"""Matroska muxer options: each frame is a cluster of its own, written when the next one begins."""
 
 
 def plan_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
@@ -68,9 +68,9 @@ def plan_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
         return Camera("raw", f"{key}.raw", "", height, width, f"{key}.spill", None)
     exact = feature.is_video and encoder.pix_fmt in EXACT_PIX_FMTS
     return Camera(
-        # RGB is right for whatever libx264 cannot hold: it is converted when the final video is made.
-        capture="x264" if exact else "x264rgb",
-        file=f"{key}.mkv",
+        # RGB is right for whatever the capture cannot hold: it is converted when the final video is made.
+        capture="lossless" if exact else "rgb",
+        file=f"{key}.frames",
         pix_fmt=encoder.pix_fmt if exact else "rgb24",
         height=height,
         width=width,
@@ -106,48 +106,42 @@ def new_rgb_frame(height: int, width: int) -> tuple[av.VideoFrame, NDArray[np.ui
 
 
 class LosslessWriter:
-    """One Matroska file being written by one thread. What was written survives a killed process.
+    """One file of lossless frames being written by one thread. What was written survives a killed process.
 
-    libav writes the file itself, without the GIL. Opening the codec holds the GIL for some milliseconds.
+    Encoding leaves the GIL to others.
 
     Args:
-        path: the file; replaced if it exists.
-        camera: with capture ``x264`` or ``x264rgb``.
+        path: the file; must not exist.
+        camera: with capture ``lossless`` or ``rgb``.
         fps: frames per second.
 
     Attributes:
-        frames: packets handed to the file, one per frame.
-        bytes_written: their size.
+        frames: frames in the file.
 
     Raises:
-        CodecUnavailableError: this libav has no x264, or it cannot be opened so.
+        CodecUnavailableError: this libav has no MagicYUV, or it cannot be opened so.
         StorageError: the disk refused.
     """
 
     def __init__(self, path: Path, camera: Camera, fps: int) -> None:
         self.path = path
         self.frames = 0
-        self.bytes_written = 0
-        self._given = 0
-        self._codec = codec_name(camera)
-        self._pix_fmt = camera.pix_fmt
-        self._size = (camera.width, camera.height)
-        self._tick = Fraction(1, min(fps, MAX_RATE))
-        self._converter = PixelConverter(camera.pix_fmt)
-        threads = encoder_threads(camera.height, camera.width, fps)
-        with libav_errors("create", path, self._codec):
-            self._container = av.open(str(path), "w", format="matroska", options=CRASH_SAFE)
-        try:
-            self._stream = self._open_stream(camera, threads)
-        except BaseException:
-            with contextlib.suppress(av.FFmpegError):  # another error is on its way
-                self._container.close()
-            raise
+        self._shape = (camera.height, camera.width, 3)
+        self._tick = Fraction(1, fps)
+        pix_fmt = _capture_pix_fmt(camera)
+        self._converter: PixelConverter | None = PixelConverter(pix_fmt)
+        self._encoder: VideoCodecContext | None = self._open_encoder(camera, pix_fmt, fps)
+        self._file = AppendFile(path)
+
+    @property
+    def bytes_written(self) -> int:
+        """The size of the file."""
+        return self._file.size
 
     @property
     def safe(self) -> int:
-        """Frames that can be read if the process is killed now: a cluster is written when the next begins."""
-        return max(0, self.frames - 1)
+        """Frames that can be read if the process is killed now: all that were written."""
+        return self.frames
 
     def write(self, frame: av.VideoFrame) -> None:
         """Encode the next frame and hand it to the operating system.
@@ -157,69 +151,113 @@ class LosslessWriter:
 
         Raises:
             EncodeError: the frame has another size, or the encoder failed.
-            StorageError: the disk refused.
+            StorageError: the disk refused; the file is as it was before.
         """
-        if (frame.width, frame.height) != self._size:  # libav would scale it
+        assert self._encoder is not None
+        assert self._converter is not None
+        if (frame.height, frame.width) != self._shape[:2]:  # libav would scale it
             raise EncodeError(f"A frame of {self.path.name} has another size than the others.")
-        with libav_errors(f"encode frame {self._given} to", self.path, self._codec):
+        with libav_errors(f"encode frame {self.frames} to", self.path, CODEC):
             converted = self._converter.convert(frame)
-            converted.pts = self._given
-            converted.time_base = self._tick
-            self._mux(self._stream.encode(converted))
-        self._given += 1
+            converted.pts, converted.time_base = self.frames, self._tick
+            packets = self._encoder.encode(converted)
+        if len(packets) != 1:
+            raise EncodeError(
+                f"{CODEC} made {len(packets)} packets of a frame of {self.path.name}.", codec=CODEC
+            )
+        append_record(self._file, self.frames, CODEC, self._shape, memoryview(packets[0]))
+        self.frames += 1
 
     def close(self) -> None:
-        """Finish the file. Call it once, also after an error.
+        """Close the file. Idempotent.
 
         Raises:
-            EncodeError: the encoder failed.
             StorageError: the disk refused.
         """
-        with libav_errors("finish", self.path, self._codec):
-            try:
-                self._mux(self._stream.encode(None))
-            finally:
-                self._container.close()
-                # The encoder's memory goes with its objects, and a save that waits keeps this writer.
-                del self._stream, self._container, self._converter
+        # The encoder's memory goes with its objects, and a save that waits keeps this writer.
+        self._encoder = self._converter = None
+        self._file.close()
 
-    def _open_stream(self, camera: Camera, threads: int) -> VideoStream:
-        options = {
-            **{"preset": "ultrafast", "qp": "0", "tune": "zerolatency", "threads": str(threads)},
-            # A keyframe a second: what is damaged harms no more, and the end can be checked by itself.
-            "g": str(self._tick.denominator),
-            # Errors only: where libav's own logging is on, each file would end with a page of statistics.
-            "x264-params": "log=0",
-        }
+    def _open_encoder(self, camera: Camera, pix_fmt: str, fps: int) -> VideoCodecContext:
         try:
-            with libav_errors(f"open {self._codec} for", self.path, self._codec):
-                stream = self._container.add_stream(self._codec, self._tick.denominator, options=options)
-                assert isinstance(stream, VideoStream)
-                stream.width, stream.height, stream.pix_fmt = camera.width, camera.height, self._pix_fmt
-                stream.time_base = stream.codec_context.time_base = self._tick
-                self._container.start_encoding()
+            with libav_errors(f"open {CODEC} for", self.path, CODEC):
+                encoder = av.CodecContext.create(CODEC, "w")
+                assert isinstance(encoder, VideoCodecContext)
+                encoder.width, encoder.height, encoder.pix_fmt = camera.width, camera.height, pix_fmt
+                encoder.time_base = self._tick
+                # In slices of one picture; threads that each take a picture would hold some back.
+                encoder.thread_type = "SLICE"
+                encoder.thread_count = encoder_threads(camera.height, camera.width, fps)
+                encoder.options = {"pred": "left"}
+                encoder.open()
         except (EncodeError, ValueError) as error:  # PyAV: an encoder that is not built in is a ValueError
             size = f"{camera.width}x{camera.height}"
             raise CodecUnavailableError(
-                f"The capture codec {self._codec} does not open at {size}, {self._pix_fmt}: {error}",
-                codec=self._codec,
+                f"The capture codec {CODEC} does not open at {size}, {pix_fmt}: {error}", codec=CODEC
             ) from error
-        return stream
-
-    def _mux(self, packets: Sequence[av.Packet]) -> None:
-        for packet in packets:
-            size = packet.size
-            self._container.mux(packet)
-            self.frames += 1
-            self.bytes_written += size
+        return encoder
 
 
-def codec_name(camera: Camera) -> str:
-    """The capture encoder."""
-    return "libx264rgb" if camera.capture == "x264rgb" else "libx264"
+def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
+    """The frames of a file in order, up to the end or the first that is torn, damaged or of another camera.
+
+    A file that does not exist has none.
+
+    Args:
+        path: the file.
+        camera: with capture ``lossless`` or ``rgb``.
+
+    Yields:
+        Frames in the camera's `pix_fmt`; for ``rgb`` rgb24.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    converter = PixelConverter(camera.pix_fmt)
+    pix_fmt = _capture_pix_fmt(camera)
+    decoder = av.CodecContext.create(CODEC, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    # One thread: an encode runs beside this one, and after a damaged frame nothing is left in flight.
+    decoder.thread_count = 1
+    # No larger pictures than the camera's, whatever a packet claims.
+    decoder.options = {"max_pixels": str((camera.height + PADDING) * (camera.width + PADDING))}
+    for payload in _packets(path, camera):
+        try:
+            frames = decoder.decode(av.Packet(payload))
+        except av.FFmpegError:
+            return
+        if len(frames) != 1:
+            return
+        frame = frames[0]
+        if (frame.format.name, frame.height, frame.width) != (pix_fmt, camera.height, camera.width):
+            return
+        # The decoder has its own idea of it, which the final encoder would write into the video.
+        frame.color_range = ColorRange.UNSPECIFIED
+        yield converter.convert(frame)
+
+
+def count_lossless(path: Path, camera: Camera) -> int:
+    """The number of frames that `read_lossless` gives. Checks every record, decodes none.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    return sum(1 for _ in _packets(path, camera))
+
+
+def _packets(path: Path, camera: Camera) -> Iterator[bytes]:
+    shape = (camera.height, camera.width, 3)
+    for number, record in enumerate(read_records(path)):
+        if (record.index, record.kind, record.shape) != (number, CODEC, shape):
+            return
+        yield record.payload
+
+
+def _capture_pix_fmt(camera: Camera) -> str:
+    return _RGB if camera.capture == "rgb" else camera.pix_fmt
 
 
 def encoder_threads(height: int, width: int, fps: int) -> int:
-    """x264 threads for one camera: one up to 1280x720 at 30 fps, more where one would not keep up."""
+    """Capture threads for one camera: one up to 1280x720 at 30 fps, more where one would not keep up."""
     needed = math.ceil(height * width * fps / PIXELS_PER_S_PER_THREAD)
     return max(1, min(needed, MAX_THREADS, os.cpu_count() or 1))

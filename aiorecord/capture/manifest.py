@@ -19,7 +19,7 @@ from ..quality import stored_facts
 
 MANIFEST_VERSION = 1
 
-CaptureKind = Literal["x264", "x264rgb", "raw", "live"]
+CaptureKind = Literal["lossless", "rgb", "raw", "live"]
 State = Literal["recording", "complete"]
 
 MAX_FPS = 1_000_000
@@ -42,13 +42,13 @@ class Camera:
     """How one camera of an episode is captured.
 
     Attributes:
-        capture: ``x264``: lossless x264 in Matroska, in `pix_fmt` (the final video's format, so the final
-            encode sees the very pixels a direct encode would); ``x264rgb``: lossless RGB in Matroska, for
-            `image` features and for formats that x264 does not keep exactly; ``raw``: sensor values as
-            they are (depth), in the framing of `capture.raw`; ``live``: the packets of the final video in
-            Matroska, to be copied into the final file.
+        capture: ``lossless``: in `pix_fmt` (the final video's format, so the final encode sees the very
+            pixels a direct encode would), see `capture.lossless`; ``rgb``: lossless RGB, for `image` features
+            and for formats that the capture codec does not hold; ``raw``: sensor values as they are (depth),
+            see `capture.raw`; ``live``: the packets of the final video in Matroska, to be copied into the
+            final file.
         file: file name of the frames inside the episode folder.
-        pix_fmt: pixel format inside the Matroska file; empty for ``raw``.
+        pix_fmt: pixel format of the frames that are read back; empty for ``raw``.
         height: pixels.
         width: pixels.
         spill: file name of the frames that follow those in `file`; it exists only if there were any. It may
@@ -176,7 +176,7 @@ def _check_values(manifest: Manifest) -> None:
 
 
 def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
-    if camera.capture not in ("x264", "x264rgb", "raw", "live"):
+    if camera.capture not in ("lossless", "rgb", "raw", "live"):
         raise ValueError(f"unknown capture {camera.capture!r:.40}")
     counts = (camera.frames is None or _is_count(camera.frames)) and _is_count(camera.spilled)
     if not counts:

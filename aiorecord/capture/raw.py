@@ -1,44 +1,29 @@
-"""Raw frames in a file, one checked record each: for depth, and for colour that no encoder took in time.
+"""Raw frames in a file of records: for depth, and for colour that no encoder took in time.
 
-A record, little-endian::
-
-    magic    4 bytes    b"AIRF"
-    crc32    uint32     of everything that follows in the record
-    index    uint64     of the frame in its episode
-    size     uint64     bytes of the payload
-    dtype    8 bytes    numpy's name (array protocol), such as b"|u1" or b"<f4", padded with zeros
-    ndim     uint32     1 to 4
-    shape    4 uint32   unused ones are 0
-    payload             the values in C order, compressed as one LZ4 block
+The kind of a record is numpy's name of the dtype (array protocol), such as ``|u1`` or ``<f4``; its payload
+are the values in C order, compressed as one LZ4 block.
 """
 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..storage import storage_errors
 from .append_file import AppendFile
+from .records import MAX_DIMENSIONS, Record, append_record, read_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAGIC = b"AIRF"
-MAX_DIMENSIONS = 4
 MAX_RATIO = 256
 """An LZ4 block is never more than 255 times smaller than its content."""
-
-_START = struct.Struct("<4sI")
-_HEADER = struct.Struct(f"<QQ8sI{MAX_DIMENSIONS}I")
 
 
 class RawWriter:
@@ -84,12 +69,7 @@ class RawWriter:
         dtype = array.dtype.newbyteorder("<")
         values = np.ascontiguousarray(array, dtype=dtype)
         payload = memoryview(_lz4().compress(values.reshape(-1).view(np.uint8)))
-        shape = array.shape + (0,) * (MAX_DIMENSIONS - array.ndim)
-        header = _HEADER.pack(
-            self.frames if index is None else index, payload.nbytes, dtype.str.encode(), array.ndim, *shape
-        )
-        start = _START.pack(MAGIC, zlib.crc32(payload, zlib.crc32(header)))
-        self._file.append(start + header, payload)
+        append_record(self._file, self.frames if index is None else index, dtype.str, array.shape, payload)
         self.frames += 1
 
     def close(self) -> None:
@@ -123,56 +103,36 @@ def read_raw(path: Path) -> Iterator[NDArray[Any]]:
 
 def read_indexed(path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
     """Like `read_raw`, with each frame's index in its episode."""
-    for index, dtype, shape, payload in _read_records(path):
+    for record in read_records(path):
+        dtype = _dtype(record)
+        if dtype is None:
+            return
         try:
-            values = _lz4().decompress(payload, decompressed_size=math.prod(shape) * dtype.itemsize)
+            values = _lz4().decompress(
+                record.payload, decompressed_size=math.prod(record.shape) * dtype.itemsize
+            )
         except OSError:  # not LZ4, or of another length
             return
-        yield index, np.frombuffer(values, dtype).reshape(shape)
+        yield record.index, np.frombuffer(values, dtype).reshape(record.shape)
 
 
 def raw_indices(path: Path) -> Iterator[int]:
     """The indices of the frames that `read_indexed` gives. Checks every record, decompresses none."""
-    for index, *_ in _read_records(path):
-        yield index
-
-
-def _read_records(path: Path) -> Iterator[tuple[int, np.dtype[Any], tuple[int, ...], bytes]]:
-    with storage_errors(path, "read"):
-        try:
-            file = path.open("rb")
-        except FileNotFoundError:
+    for record in read_records(path):
+        if _dtype(record) is None:
             return
-        with file:
-            length = file.seek(0, 2)
-            file.seek(0)
-            while (record := _read_record(file, length)) is not None:
-                yield record
+        yield record.index
 
 
-def _read_record(file: BinaryIO, length: int) -> tuple[int, np.dtype[Any], tuple[int, ...], bytes] | None:
-    head = file.read(_START.size + _HEADER.size)
-    if len(head) < _START.size + _HEADER.size:
-        return None
-    magic, crc = _START.unpack_from(head)
-    header = head[_START.size :]
-    index, size, dtype, ndim, *shape = _HEADER.unpack(header)
-    # The size is looked at before it is trusted: a damaged one must not ask for all memory.
-    if magic != MAGIC or size > length - file.tell():
-        return None
-    payload = file.read(size)
-    if zlib.crc32(payload, zlib.crc32(header)) != crc:
-        return None
+def _dtype(record: Record) -> np.dtype[Any] | None:
+    """The dtype of a raw frame; None where the record cannot be one."""
     try:
-        kind = np.dtype(dtype.rstrip(b"\0").decode("ascii"))
+        dtype = np.dtype(record.kind)
     except (TypeError, ValueError):
         return None
-    dimensions = tuple(shape[:ndim])
-    if kind.kind not in "biuf" or not 1 <= ndim <= MAX_DIMENSIONS or 0 in dimensions:
-        return None
-    if math.prod(dimensions) * kind.itemsize > MAX_RATIO * size:
-        return None  # nor must the shape
-    return index, kind, dimensions, payload
+    if dtype.kind not in "biuf" or math.prod(record.shape) * dtype.itemsize > MAX_RATIO * len(record.payload):
+        return None  # a damaged shape must not ask for all memory either
+    return dtype
 
 
 @cache

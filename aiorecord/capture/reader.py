@@ -24,22 +24,18 @@ from ..storage import storage_errors
 from .convert import PixelConverter
 from .histograms import HISTOGRAM_DTYPE, histogram, read_histogram_file, sampling_stride
 from .live import frame_number, whole_frames
+from .lossless import PADDING, count_lossless, read_lossless
 from .raw import raw_indices, read_indexed, read_raw
 from .staging import Camera, EpisodeFolder, Manifest
 
 CHECKED_GROUPS = 3
-"""How many keyframes back the end of a cut-off file is decoded to see how far it is whole.
-
-The capture has a keyframe and an fsync every second."""
+"""How many keyframes back the end of a cut-off live capture is decoded to see how far it is whole."""
 
 CHECKED_S = 3
-"""Likewise for live captures, whose keyframes come when the final encoder's settings say so."""
+"""How many seconds at least: keyframes come as the final encoder's settings say, an fsync each second."""
 
 STRICT = "crccheck+bitstream+buffer+explode+careful+compliant+aggressive"
 """Makes libav's decoder refuse a damaged frame; otherwise it paints over the damage and says nothing."""
-
-_PADDING = 64
-"""Decoders round sizes up to whole blocks."""
 
 type Frame = av.VideoFrame | NDArray[Any]
 
@@ -52,8 +48,8 @@ def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
         key: the camera's feature key.
 
     Yields:
-        For capture ``x264`` an `av.VideoFrame` in the camera's `pix_fmt`, the very pixels that a conversion
-        of the original gives; likewise for ``live``, as the final video shows them; for ``x264rgb``
+        For capture ``lossless`` an `av.VideoFrame` in the camera's `pix_fmt`, the very pixels that a
+        conversion of the original gives; likewise for ``live``, as the final video shows them; for ``rgb``
         (H, W, 3) uint8; for ``raw`` (H, W) uint16 or float32.
 
     Raises:
@@ -62,31 +58,36 @@ def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
     """
     camera = _camera(folder, key)
     count = 0
-    # The decoder gives RGB as planes and semi-planar formats as three: the same values in another order.
+    for frame in _frames_in_file(folder, camera):
+        yield frame
+        count += 1
+    # A live capture's semi-planar formats come back as three planes: the same values in another order.
     converter = PixelConverter(camera.pix_fmt)
-    if camera.capture == "raw":
-        for array in read_raw(folder.path / camera.file):
-            if array.shape != (camera.height, camera.width):
-                return
-            yield array
-            count += 1
-    else:
-        whole = _count_in_file(folder, camera) if camera.capture == "live" else None
-        for frame in itertools.islice(_decode(folder.path / camera.file), whole):
-            if (frame.width, frame.height) != (camera.width, camera.height):
-                return
-            converted = converter.convert(frame)
-            yield converted.to_ndarray() if camera.capture == "x264rgb" else converted
-            count += 1
     for array in read_spill(folder, camera, count):
-        if camera.capture in ("x264", "live"):
+        if camera.capture in ("lossless", "live"):
             yield converter.convert(av.VideoFrame.from_ndarray(array, format="rgb24"))
         else:
             yield array
 
 
+def _frames_in_file(folder: EpisodeFolder, camera: Camera) -> Iterator[Frame]:
+    path = folder.path / camera.file
+    if camera.capture == "raw":
+        shape = (camera.height, camera.width)
+        yield from itertools.takewhile(lambda array: array.shape == shape, read_raw(path))
+    elif camera.capture == "live":
+        converter = PixelConverter(camera.pix_fmt)
+        for video in itertools.islice(_decode(path), _count_in_file(folder, camera)):
+            if (video.width, video.height) != (camera.width, camera.height):
+                return
+            yield converter.convert(video)
+    else:
+        for video in read_lossless(path, camera):
+            yield video.to_ndarray() if camera.capture == "rgb" else video
+
+
 def count_frames(folder: EpisodeFolder, key: str) -> int:
-    """The number of frames `read_frames` gives. Reads the files; decodes only the end of a cut-off one.
+    """The number of frames `read_frames` gives. Reads the files; decodes only the end of a live one cut off.
 
     In a complete episode the frames that are there are counted, whether they can be decoded or not.
 
@@ -148,14 +149,12 @@ def _count_in_file(folder: EpisodeFolder, camera: Camera) -> int:
     path = folder.path / camera.file
     if camera.capture == "raw":
         return sum(1 for _ in raw_indices(path))
+    if camera.capture != "live":
+        return count_lossless(path, camera)
     with opened_capture(path) as opened:
         if opened is None or not _has_size(opened[1], camera):
             return 0
-        if camera.capture == "live":
-            return _count_live(*opened, folder.manifest)
-        if folder.manifest.state == "complete":
-            return sum(1 for _ in packets_of(*opened))
-        return _count_to_a_torn_end(*opened)
+        return _count_live(*opened, folder.manifest)
 
 
 def _count_live(container: InputContainer, stream: VideoStream, manifest: Manifest) -> int:
@@ -194,19 +193,6 @@ def _undamaged(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av
         context.decode(None)
 
 
-def _count_to_a_torn_end(container: InputContainer, stream: VideoStream) -> int:
-    """Count packets, decoding the last ones: after a power loss they may be there and hold nothing."""
-    count = 0
-    groups: deque[list[av.Packet]] = deque()  # each from a keyframe on
-    for packet in packets_of(container, stream):
-        if packet.is_keyframe or not groups:  # a damaged file may begin with another one
-            groups.append([])
-            if len(groups) > CHECKED_GROUPS:
-                count += len(groups.popleft())
-        groups[-1].append(packet)
-    return count + sum(1 for _ in _decoded(stream, itertools.chain.from_iterable(groups)))
-
-
 def read_spill(folder: EpisodeFolder, camera: Camera, count: int) -> Iterator[NDArray[Any]]:
     """The spilled frames that follow the `count` frames of the file."""
     shape = (camera.height, camera.width) + (() if camera.capture == "raw" else (3,))
@@ -225,7 +211,7 @@ def _has_size(stream: VideoStream, camera: Camera) -> bool:
 
 def _decoder_options(stream: VideoStream) -> dict[str, str]:
     """Strict, and no larger frames than the header says, whatever a packet claims."""
-    pixels = (stream.width + _PADDING) * (stream.height + _PADDING)
+    pixels = (stream.width + PADDING) * (stream.height + PADDING)
     return {"err_detect": STRICT, "max_pixels": str(pixels)}
 
 

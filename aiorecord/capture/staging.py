@@ -6,7 +6,7 @@
         episodes/<sequence>-<random>/
             manifest.json      what is captured, how, and how far: see Manifest
             rows.arrows        the rows (Arrow IPC stream)
-            <camera>.mkv       lossless frames; or <camera>.raw, see Camera.capture
+            <camera>.frames    lossless frames; or <camera>.raw or .mkv, see Camera.capture
             <camera>.spill     frames that the capture encoder could not take in time, raw, in order
             <camera>.hist      per-frame pixel histograms of colour cameras, for exact statistics
             <camera>.mp4       the final video, once encoded;  <camera>.png.arrow for `image` features

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import av
 
-from ..capture.raw import raw_indices
 from ..capture.reader import opened_capture, packets_of
+from ..capture.records import read_records
 from ..capture.rows import count_rows
 from ..capture.staging import EpisodeFolder, check_plain_files
 from ..errors import StorageError
@@ -38,8 +38,8 @@ def _describe(file: Path) -> str:
         if file.suffix == ".mkv":
             with opened_capture(file) as opened:
                 frames = 0 if opened is None else sum(1 for _ in packets_of(*opened))
-        elif file.suffix in (".raw", ".spill"):
-            frames = sum(1 for _ in raw_indices(file))
+        elif file.suffix in (".frames", ".raw", ".spill"):
+            frames = sum(1 for _ in read_records(file))
         else:
             return ""
     except (StorageError, av.FFmpegError) as error:

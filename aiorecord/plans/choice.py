@@ -174,7 +174,7 @@ def _obstacle(feature: Feature, encoder: VideoEncoderConfig, fps: int) -> str | 
 
 
 def _deferred(feature: Feature, codec: str, why: str, speed: LiveSpeed | None = None) -> EncodePlan:
-    capture = "raw sensor values, LZ4" if feature.is_depth else "x264 lossless"
+    capture = "raw sensor values, LZ4" if feature.is_depth else "lossless MagicYUV"
     return EncodePlan("deferred", codec, capture, why, speed)
 
 

@@ -184,7 +184,7 @@ def watch() -> None:
         tell(f"S {self.episode_id} {stage}")
 
     def watched_sync(self: Any) -> None:
-        # A Matroska muxer writes a frame when the next one comes.
+        # The muxer of a live capture writes a frame when the next one comes.
         frames = [camera.encoded + camera.spilled - 1 for camera in self._cameras.values()]
         rows = self._rows.rows - len(self._rows._pending)
         sync(self)

@@ -39,15 +39,15 @@ from aiorecord.errors import EncodeError, StorageError
 from aiorecord.features import Schema
 
 SHAPE = (48, 64, 3)
-COLOUR = Camera("x264", "cam.mkv", "yuv420p", 48, 64, "cam.spill", "cam.hist")
+COLOUR = Camera("lossless", "cam.frames", "yuv420p", 48, 64, "cam.spill", "cam.hist")
 
 
 def failing(at: int, error: Exception, *, mid_write: bool = False, only: str = "") -> type[LosslessWriter]:
-    """A lossless encoder that fails at a frame, before or after it was given to libx264."""
+    """A lossless encoder that fails at a frame, before or after it is in the file."""
 
     class Failing(LosslessWriter):
         def write(self, frame: Any) -> None:
-            wanted = self._given == at and (not only or self.path.name == only)
+            wanted = self.frames == at and (not only or self.path.name == only)
             if wanted and mid_write:
                 super().write(frame)
             if wanted:
@@ -61,7 +61,7 @@ def failing(at: int, error: Exception, *, mid_write: bool = False, only: str = "
 @pytest.mark.parametrize("mid_write", [False, True])
 @pytest.mark.parametrize("at", [0, 1, 4, 9])
 def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, at, mid_write, error):
-    writer = failing(at, error, mid_write=mid_write, only=f"{FRONT}.mkv")
+    writer = failing(at, error, mid_write=mid_write, only=f"{FRONT}.frames")
     monkeypatch.setattr(camera_module, "LosslessWriter", writer)
     capture, schema = prepare(tmp_path, EVERYTHING)
     for k in range(10):
@@ -94,7 +94,7 @@ def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, at, mid_wri
 def test_an_encoder_that_fails_to_end_its_file_costs_no_frame(tmp_path, monkeypatch):
     class Failing(LosslessWriter):
         def close(self) -> None:
-            self._container.close()
+            self._file.close()
             raise EncodeError("could not finish")
 
     monkeypatch.setattr(camera_module, "LosslessWriter", Failing)

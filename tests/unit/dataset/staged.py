@@ -94,8 +94,8 @@ def stage(
     schema = Schema(features)
     cameras = {
         key: Camera(
-            capture="raw" if camera.is_depth else "x264",
-            file=f"{key}.mkv",
+            capture="raw" if camera.is_depth else "lossless",
+            file=f"{key}.frames",
             pix_fmt="" if camera.is_depth else "yuv420p",
             height=HEIGHT,
             width=WIDTH,

@@ -54,11 +54,10 @@ def fill(point: Path, leave: int = 0) -> Path:
     """Take all space but some bytes; delete the file to give it back."""
     ballast = point / "ballast"
     size = shutil.disk_usage(point).free - leave
-    with ballast.open("wb") as file:
+    with ballast.open("wb", buffering=0) as file:
         with contextlib.suppress(OSError):  # the last blocks may be metadata's
             while size > 0:
                 size -= file.write(bytes(min(size, 1 << 20)))
-                file.flush()
     return ballast
 
 

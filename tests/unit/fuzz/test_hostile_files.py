@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -18,8 +19,11 @@ import pytest
 from subject import DEPTH, FEATURES, FRONT, read_everything
 
 from aiorecord import storage
+from aiorecord.capture.append_file import AppendFile
+from aiorecord.capture.lossless import LosslessWriter, new_rgb_frame
 from aiorecord.capture.raw import RawWriter, raw_indices, read_raw
 from aiorecord.capture.reader import count_frames, read_frames
+from aiorecord.capture.records import append_record, read_records
 from aiorecord.capture.rows import count_rows, read_rows
 from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import main
@@ -198,7 +202,9 @@ class TestLinks:
         assert path.is_symlink()
         assert tree(moved) == before
 
-    @pytest.mark.parametrize("name", ["rows.arrows", f"{FRONT}.mkv", f"{DEPTH}.raw", "manifest.json", "more"])
+    @pytest.mark.parametrize(
+        "name", ["rows.arrows", f"{FRONT}.frames", f"{DEPTH}.raw", "manifest.json", "more"]
+    )
     def test_a_file_of_an_episode(self, dataset, outside, name):
         path = staged(dataset, 1)
         (path / name).unlink(missing_ok=True)
@@ -443,10 +449,11 @@ class TestArrowStreams:
         assert set(rows) <= {0, 8}
 
 
-class TestMatroska:
+class TestFrames:
     @pytest.mark.parametrize("size", [(4096, 2160), (128, 48)])
-    def test_absurd_dimensions_are_no_frames(self, dataset, size):
+    def test_absurd_dimensions_of_a_live_capture_are_no_frames(self, dataset, size):
         folder = EpisodeFolder.load(staged(dataset, 1))
+        folder.manifest.cameras[FRONT].capture = "live"
         path = folder.path / folder.manifest.cameras[FRONT].file
         with av.open(str(path), "w", format="matroska") as container:
             stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
@@ -477,19 +484,49 @@ def test_text_that_could_not_be_written_again(dataset):
     assert "unreadable" not in read_everything(dataset)
 
 
-def test_a_capture_that_does_not_begin_with_a_keyframe(dataset):
+def test_frames_that_are_not_where_they_say_end_the_camera(dataset):
     folder = EpisodeFolder.load(staged(dataset, 1))
     path = folder.path / folder.manifest.cameras[FRONT].file
-    with av.open(str(path)) as source:
-        template = source.streams.video[0]
-        packets = [packet for packet in source.demux(template) if packet.size]
-        with av.open(str(path.with_suffix(".new")), "w", format="matroska") as target:
-            stream = target.add_stream_from_template(template, opaque=True)
-            for packet in packets[1:]:
-                packet.stream = stream
-                target.mux(packet)
-    path.with_suffix(".new").replace(path)
-    assert count_frames(folder, FRONT) == sum(1 for _ in read_frames(folder, FRONT))
+    records = list(read_records(path))
+    path.unlink()
+    with AppendFile(path) as file:
+        for record in [records[0], *records[2:]]:  # whole and sound, but one is gone
+            append_record(file, record.index, record.kind, record.shape, record.payload)
+    assert count_frames(folder, FRONT) == 1 == sum(1 for _ in read_frames(folder, FRONT))
+    read_everything(dataset)
+
+
+@pytest.mark.parametrize("payload", [b"", b"MAGY", b"\0" * 1000, b"MAGY" + b"\xff" * 1000])
+def test_a_sound_record_with_no_picture_in_it_ends_the_camera(dataset, payload):
+    folder = EpisodeFolder.load(staged(dataset, 1))
+    path = folder.path / folder.manifest.cameras[FRONT].file
+    first, *_ = list(read_records(path))
+    path.unlink()
+    with AppendFile(path) as file:
+        append_record(file, 0, first.kind, first.shape, first.payload)
+        append_record(file, 1, first.kind, first.shape, payload)
+    assert len(list(read_frames(folder, FRONT))) == 1
+    read_everything(dataset)
+
+
+def test_a_picture_of_another_size_in_a_record_ends_the_camera(dataset):
+    folder = EpisodeFolder.load(staged(dataset, 1))
+    camera = folder.manifest.cameras[FRONT]
+    path = folder.path / camera.file
+    first, *_ = list(read_records(path))
+    wide = dataclasses.replace(camera, width=4 * camera.width)
+    writer = LosslessWriter(path.with_name("wide"), wide, 30)
+    frame, pixels = new_rgb_frame(wide.height, wide.width)
+    pixels[:] = 7
+    writer.write(frame)
+    writer.close()
+    (large,) = read_records(path.with_name("wide"))
+    path.with_name("wide").unlink()
+    path.unlink()
+    with AppendFile(path) as file:
+        append_record(file, 0, first.kind, first.shape, first.payload)
+        append_record(file, 1, first.kind, first.shape, large.payload)
+    assert len(list(read_frames(folder, FRONT))) == 1
     read_everything(dataset)
 
 

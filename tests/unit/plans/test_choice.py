@@ -230,11 +230,11 @@ def test_the_recorder_measures_once_and_says_what_it_chose(tmp_path, monkeypatch
         calls, again, _ = await record(tmp_path / "2", rgb_encoder=H264)
         assert (calls, again) == (0, first)
         calls, plan, kind = await record(tmp_path / "3")  # the default codec
-        assert (calls, plan.mode, kind) == (0, "deferred", "x264")
+        assert (calls, plan.mode, kind) == (0, "deferred", "lossless")
         calls, plan, kind = await record(tmp_path / "4", rgb_encoder=H264, encode="live")
         assert (calls, plan.mode, kind) == (0, "live", "live")
         calls, plan, kind = await record(tmp_path / "5", rgb_encoder=H264, encode="deferred")
-        assert (calls, plan.mode, kind) == (0, "deferred", "x264")
+        assert (calls, plan.mode, kind) == (0, "deferred", "lossless")
 
     asyncio.run(main())
 

@@ -183,7 +183,7 @@ def test_an_unreadable_manifest_is_described_and_kept(killed, capsys):
         [kept] = [e for e in report["episodes"] if e["found"] == "unreadable"]
         assert kept["step"] == "stage"
         assert f"{FRAMES} rows" in kept["note"]
-        assert f"{CAMERA}.mkv: {FRAMES} frames" in kept["note"]
+        assert f"{CAMERA}.frames: {FRAMES} frames" in kept["note"]
         assert tree_hash(path) == before
     check_content(killed, [FRAMES, report["total_frames"] - FRAMES], contents=[1, 2])
 

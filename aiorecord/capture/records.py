@@ -1,0 +1,114 @@
+"""Files of frames, one checked record each: whole up to where a kill or a power loss cuts them.
+
+A record, little-endian::
+
+    magic    4 bytes    b"AIRF"
+    crc32    uint32     of everything that follows in the record
+    index    uint64     of the frame in its episode
+    size     uint64     bytes of the payload
+    kind     8 bytes    what the payload is, ASCII, padded with zeros
+    ndim     uint32     1 to 4
+    shape    4 uint32   of the frame's array; unused ones are 0
+    payload
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ..storage import storage_errors
+from .append_file import AppendFile
+
+MAGIC = b"AIRF"
+MAX_DIMENSIONS = 4
+MAX_PAYLOAD = 1 << 30
+"""Bytes. No camera's picture has more, and a damaged size must not ask for all memory."""
+
+_START = struct.Struct("<4sI")
+_HEADER = struct.Struct(f"<QQ8sI{MAX_DIMENSIONS}I")
+
+type Bytes = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One frame as it is in the file.
+
+    Attributes:
+        index: of the frame in its episode.
+        kind: what the payload is.
+        shape: of the frame's array, 1 to 4 dimensions, none of them 0.
+        payload: the frame.
+    """
+
+    index: int
+    kind: str
+    shape: tuple[int, ...]
+    payload: bytes
+
+
+def append_record(file: AppendFile, index: int, kind: str, shape: tuple[int, ...], *payload: Bytes) -> None:
+    """Append a record.
+
+    Args:
+        file: where to.
+        index: of the frame in its episode.
+        kind: what the payload is, 8 ASCII characters at most.
+        shape: of the frame's array.
+        payload: the frame, in parts of bytes, `MAX_PAYLOAD` together at most.
+
+    Raises:
+        StorageError: the disk refused; the file is as it was before.
+    """
+    sizes = shape + (0,) * (MAX_DIMENSIONS - len(shape))
+    # Not len(): pyarrow's buffers shrink when they are compressed into, and their length stays.
+    size = sum(memoryview(part).nbytes for part in payload)
+    header = _HEADER.pack(index, size, kind.encode("ascii"), len(shape), *sizes)
+    crc = zlib.crc32(header)
+    for part in payload:
+        crc = zlib.crc32(part, crc)
+    file.append(_START.pack(MAGIC, crc) + header, *payload)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a file in order, up to the end or the first that is torn or damaged.
+
+    A file that does not exist has none.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    with storage_errors(path, "read"):
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            length = file.seek(0, 2)
+            file.seek(0)
+            while (record := _read_record(file, length)) is not None:
+                yield record
+
+
+def _read_record(file: BinaryIO, length: int) -> Record | None:
+    head = file.read(_START.size + _HEADER.size)
+    if len(head) < _START.size + _HEADER.size:
+        return None
+    magic, crc = _START.unpack_from(head)
+    header = head[_START.size :]
+    index, size, kind, ndim, *sizes = _HEADER.unpack(header)
+    # Looked at before it is trusted.
+    if magic != MAGIC or size > min(length - file.tell(), MAX_PAYLOAD):
+        return None
+    payload = file.read(size)
+    if zlib.crc32(payload, zlib.crc32(header)) != crc:
+        return None
+    shape = tuple(sizes[:ndim])
+    if not 1 <= ndim <= MAX_DIMENSIONS or 0 in shape or not kind.isascii():
+        return None
+    return Record(index, kind.rstrip(b"\0").decode("ascii"), shape, payload)
