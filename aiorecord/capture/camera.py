@@ -52,7 +52,7 @@ ENCODER_NICE = 10
 SPILL_NICE = 5
 """The spill must run where the encoder could not."""
 
-MAX_WAIT_S = 0.5
+MAX_WAIT_S = 1.0
 """For how long a frame may wait for the encoder. A killed process loses what waits, and an encoder that is so
 far behind disturbs the loop as well."""
 

@@ -29,7 +29,7 @@ __all__ = ["CameraStatus", "CaptureStatus", "EpisodeCapture"]
 FLUSH_PERIOD_S = 1.0
 """How much of a running episode a power loss may take.
 
-Frames wait for their encoder for less (`MAX_WAIT_S`): then they are spilled."""
+Frames wait for their encoder no longer than that (`MAX_WAIT_S`): then they are spilled."""
 
 
 @dataclass(frozen=True)
