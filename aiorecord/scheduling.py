@@ -37,5 +37,7 @@ def realtime() -> Iterator[bool]:
         yield ordinary
     finally:
         if ordinary:
-            # With the flag, which only the privileged may take off again.
-            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, parameters)
+            try:
+                os.sched_setscheduler(0, policy, parameters)
+            except PermissionError:  # only the privileged may take the flag off again
+                os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, parameters)

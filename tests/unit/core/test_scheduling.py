@@ -46,6 +46,37 @@ def test_the_calling_thread_has_it_within_the_block_and_those_it_starts_do_not()
 
 
 @linux
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="may take everything back")
+def test_root_gets_back_what_it_had_bit_by_bit():
+    before = os.sched_getscheduler(0)
+    with realtime() as given:
+        assert given
+    assert os.sched_getscheduler(0) == before
+
+
+@linux
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="grants the limit itself")
+def test_a_user_with_an_rtprio_limit_has_it_too():
+    code = (
+        "import os, resource\n"
+        "import aiorecord.scheduling\n"
+        "try:\n"
+        "    resource.setrlimit(resource.RLIMIT_RTPRIO, (1, 1))\n"
+        "except ValueError:\n"
+        "    raise SystemExit('a container whose root may not grant it')\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "for _ in range(2):\n"
+        "    with aiorecord.scheduling.realtime() as given:\n"
+        "        print(given, os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)\n"
+        "    print(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if "may not grant it" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout.split() == ["True", "2", "0"] * 2, done.stderr
+
+
+@linux
 def test_it_ends_with_an_error_too_and_can_be_had_again():
     for _ in range(2):
         with pytest.raises(KeyError), realtime():
