@@ -6,8 +6,10 @@ sampled through the lens), the moving shapes painted into the rectangle that the
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +40,7 @@ _TILE_MARGIN = 64
 _BAND = 64
 _HORIZON = 0.02  # rays less steep than this (metres down per metre) meet a wall before the table
 _SUPERSAMPLING = 3
+_DRAWING_THREADS = 2
 
 _FIXED_VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
     "front": ((0.63, -0.25, 0.40), (0.145, 0.0, 0.075), 44.0),
@@ -138,19 +141,13 @@ class _Static:
     def __init__(self, view: Viewpoint, seed: int) -> None:
         width, height = view.width, view.height
         lens = view.lens()
-        total = np.zeros((height * width, 3), np.float32)
-        n = _SUPERSAMPLING
-        depth: NDArray[np.float32] = np.empty(0, np.float32)
-        for number in range(n * n):
-            shift = ((number % n + 0.5) / n - 0.5, (number // n + 0.5) / n - 0.5)
-            rays = _rays(lens, width, height, shift)
-            colours, reach = look(lens.position.astype(np.float32), rays, seed)
-            total += colours
-            if number == n * n // 2:
-                depth = reach
-        total /= np.float32(n * n)
-        self.lanes = _pack_bytes(total.astype(np.uint8).reshape(height, width, 3))
-        self.millimetres = (depth * np.float32(1000)).reshape(height, width)
+        table_texture(seed)  # by one thread, for all
+        with ThreadPoolExecutor(_DRAWING_THREADS, "aiorecord-sim") as threads:
+            edges = np.linspace(0, height, _DRAWING_THREADS + 1).astype(int).tolist()
+            bands = [slice(*edge) for edge in itertools.pairwise(edges)]
+            parts = list(threads.map(lambda band: _look_at(lens, width, band, seed), bands))
+        self.lanes = _pack_bytes(np.concatenate([rgb for rgb, _ in parts]))
+        self.millimetres = np.concatenate([millimetres for _, millimetres in parts])
         canvas = Canvas((0, 0, width, height), self.lanes)
         canvas.shade(base_shadows(lens), SHADOW_STRENGTH)
         deep = DepthCanvas((0, 0, width, height), self.millimetres)
@@ -158,6 +155,23 @@ class _Static:
             canvas.paint(shape)
             deep.paint(shape)
         self.rgb = np.ascontiguousarray(_bytes(self.lanes)[..., 0:6:2])
+
+
+def _look_at(lens: Lens, width: int, band: slice, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Colours (h, w, 3) and millimetres (h, w) of a band of rows, without shadows."""
+    n = _SUPERSAMPLING
+    total: NDArray[np.float32] = np.zeros((1, 3), np.float32)
+    depth: NDArray[np.float32] = np.empty(0, np.float32)
+    for number in range(n * n):
+        shift = ((number % n + 0.5) / n - 0.5, (number // n + 0.5) / n - 0.5)
+        rays = _rays(lens, width, band, shift)
+        colours, reach = look(lens.position.astype(np.float32), rays, seed)
+        total = total + colours
+        if number == n * n // 2:
+            depth = reach
+    total /= np.float32(n * n)
+    rgb = total.astype(np.uint8).reshape(-1, width, 3)
+    return rgb, (depth * np.float32(1000)).reshape(-1, width)
 
 
 class ColourCamera:
@@ -358,10 +372,11 @@ def _affine(terms: Vector, xs: NDArray[np.float32], ys: NDArray[np.float32]) -> 
     return out
 
 
-def _rays(lens: Lens, width: int, height: int, shift: tuple[float, float]) -> NDArray[np.float32]:
-    """Directions (h*w, 3) with one metre along the optical axis."""
+def _rays(lens: Lens, width: int, band: slice, shift: tuple[float, float]) -> NDArray[np.float32]:
+    """Directions (h*w, 3) of a band of rows, with one metre along the optical axis."""
     x = ((np.arange(width) + shift[0] - lens.centre[0]) / lens.focal).astype(np.float32)
-    y = ((np.arange(height) + shift[1] - lens.centre[1]) / lens.focal).astype(np.float32)[:, None]
+    rows = np.arange(band.start, band.stop)
+    y = ((rows + shift[1] - lens.centre[1]) / lens.focal).astype(np.float32)[:, None]
     right, down, forward = lens.axes.astype(np.float32)
     return np.stack([x * right[i] + (y * down[i] + forward[i]) for i in range(3)], axis=-1).reshape(-1, 3)
 
