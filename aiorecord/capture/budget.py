@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from typing import Any
 
 DEFAULT_LIMIT_BYTES = 256 << 20
+
+SPARE_FRAMES = 8
+"""How many frames are kept of each shape."""
 
 
 class ByteAccount:
@@ -46,6 +51,7 @@ class ByteBudget:
         self.limit_bytes = limit_bytes
         self.hard_limit_bytes = limit_bytes + limit_bytes // 2
         self._accounts: tuple[ByteAccount, ...] = ()  # replaced as a whole: readers need no lock
+        self._spare: dict[tuple[int, ...], deque[Any]] = {}
         self._changing = threading.Lock()
 
     @property
@@ -62,6 +68,15 @@ class ByteBudget:
     def is_overfull(self) -> bool:
         """Whether the spill does not keep up either: half of what may wait on top of the limit is taken."""
         return self.used > (self.limit_bytes + self.hard_limit_bytes) // 2
+
+    def spare(self, shape: tuple[int, ...]) -> deque[Any]:
+        """Frames of a shape whose memory nobody uses, for the next ones of any camera and episode.
+
+        New memory costs whoever first writes to it a page fault for every 4 kB. Any thread may take from one
+        end and give at the other; what is too much is dropped.
+        """
+        with self._changing:
+            return self._spare.setdefault(shape, deque(maxlen=SPARE_FRAMES))
 
     def open_account(self) -> ByteAccount:
         """Begin to count a camera."""

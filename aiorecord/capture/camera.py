@@ -56,8 +56,8 @@ MAX_WAIT_S = 1.0
 """For how long a frame may wait for the encoder. A killed process loses what waits, and an encoder that is so
 far behind disturbs the loop as well."""
 
-FREE_FRAMES = 4
-"""Encoded frames whose memory is kept for the next ones: new memory costs the loop its page faults."""
+READY_FRAMES = 2
+"""Frames whose memory is there before a camera's first one."""
 
 EXIT_CHECK_S = 2.0
 """How often a sleeping thread looks whether the program has ended without closing it."""
@@ -185,7 +185,7 @@ class CameraCapture:
         self._taking = threading.Lock()
         # Given to the encoder, and lost if the process is killed now; shared by the two threads.
         self._given: deque[TakenFrame] = deque()
-        self._free: deque[TakenFrame] = deque(maxlen=FREE_FRAMES)
+        self._free: deque[TakenFrame] = budget.spare(self._shape)
         # True for each frame, False at the end. SimpleQueue.put takes no lock that others hold.
         self._encoder_wake: SimpleQueue[bool] = SimpleQueue()
         self._spill_wake: SimpleQueue[bool] = SimpleQueue()
@@ -413,7 +413,6 @@ class CameraCapture:
             if thread.ident is not None:
                 thread.join()
         self._over = True
-        self._free.clear()
         self._given.clear()
         self._repeats.forget()
         self._budget.close_account(self._account)
@@ -451,6 +450,10 @@ class CameraCapture:
         if self.camera.histograms is not None:
             with self._failing():
                 histograms = HistogramWriter(self._folder / self.camera.histograms)
+        while len(self._shape) == 3 and len(self._free) < READY_FRAMES:
+            video, pixels = new_rgb_frame(*self._shape[:2])
+            pixels.fill(0)
+            self._free.append(TakenFrame(pixels, video))
         self._opened.set()
         with self._handing_over():
             while _get(self._encoder_wake) and (frame := self._next(spill=False)) is not None:
