@@ -72,7 +72,7 @@ class RecorderOptions:
     depth_encoder: DepthEncoderConfig = field(default_factory=DepthEncoderConfig)
     encoder_threads: int | None = None
     async_saving: bool = True
-    save_queue_size: int = 10
+    save_queue_size: int = 1000
     save_timeout: float | None = 300.0
     encode_workers: int | None = None
     encode_executor: Executor | None = None

@@ -49,6 +49,9 @@ from .threads import Threads
 
 logger = logging.getLogger(__name__)
 
+NAMED = 5
+"""Episodes that an error names."""
+
 
 class Recorder:
     """Records episodes into a LeRobotDataset v3.0 while the event loop runs the robot.
@@ -510,9 +513,11 @@ class Recorder:
         if not failed:
             return
         first = failed[0]
+        names = ", ".join(save.episode_id for save in failed[:NAMED])
+        if len(failed) > NAMED:
+            names += f" and {len(failed) - NAMED} more"
         raise SaveError(
-            f"{len(failed)} episode(s) could not be saved and stay in staging "
-            f"({', '.join(save.episode_id for save in failed)}): {first.error}. "
+            f"{len(failed)} episode(s) could not be saved and stay in staging ({names}): {first.error} "
             "Run `aiorecord recover` on the dataset.",
             episode_id=first.episode_id,
             staging=first.folder.path if first.folder else None,

@@ -98,7 +98,7 @@ class DatasetFlags:
     # Save episodes behind the robot; false saves each in the foreground.
     async_saving: bool = True
     # Saves that may wait; when full, the next episode is saved in the foreground.
-    async_save_queue_size: int = 10
+    async_save_queue_size: int = 1000
     # Seconds a save may go without progress before it is given up (its data stays in staging).
     async_save_timeout: float = 300.0
     # No effect here: images never go through PNG files on disk.

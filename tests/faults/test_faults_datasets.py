@@ -182,7 +182,8 @@ def test_a_staging_folder_of_2_gb(zygote, tmp_path, report):
     row = report.row("2 GB in staging", "a capture with a hole of 2 GB")
     root = tmp_path / "set"
     small = zygote.run(["recover", str(tmp_path / "nothing")])
-    program = zygote.start(record_argv(root, 1, "--dataset.fps=60", "--dataset.episode_time_s=100"))
+    flags = ["--dataset.fps=60", "--dataset.episode_time_s=100", "--encode=deferred"]
+    program = zygote.start(record_argv(root, 1, *flags))
     assert program.until(lambda line: line.startswith("Y"))
     assert program.until(lambda line: line.startswith("Y"))
     program.kill()

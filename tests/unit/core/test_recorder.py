@@ -258,6 +258,25 @@ def test_a_full_queue_saves_in_the_foreground_and_says_so(tmp_path, caplog):
     asyncio.run(main())
 
 
+def test_an_error_names_a_few_of_many_episodes(tmp_path):
+    async def main():
+        gate = Gate()
+        gate.failures = 100
+        gate.open.set()
+        with pytest.raises(
+            aiorecord.SaveError, match=r"^12 episode\(s\) .* and 7 more\): injected"
+        ) as caught:
+            async with recorder_for(tmp_path, encode_executor=gate) as recorder:
+                for episode in range(12):
+                    await record_episode(recorder, episode=episode)
+        gate.shutdown()
+        return str(caught.value)
+
+    text = asyncio.run(main())
+    assert "000005-" in text
+    assert "000006-" not in text
+
+
 def test_saving_in_the_foreground_returns_when_committed(tmp_path):
     async def main():
         async with recorder_for(tmp_path, async_saving=False) as recorder:
