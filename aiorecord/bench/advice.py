@@ -79,25 +79,24 @@ def middle(measurements: Sequence[Measurement], system: str, cell: Cell) -> dict
     """The median over the rounds of one cell and system; empty without a figure.
 
     Returns:
-        ``late_p99_ms, late_max_ms, dead_max_ms, add_frame_p99_ms, sustained_fps, lost, drain_s,
-        cpu_ms_per_frame, peak_rss_mb, backlog_min_per_min``.
+        ``late_p99_ms, late_max_ms, dead_max_ms, add_frame_p99_ms, sustained_fps, lost, backlog_frames,
+        drain_s, cpu_ms_per_frame, peak_rss_mb, backlog_min_per_min``.
     """
     chosen = [m for m in measurements if m.system == system and m.cell == cell and m.error is None]
     if not chosen:
         return {}
     names = ["late_p99_ms", "late_max_ms", "dead_max_ms", "add_frame_p99_ms", "sustained_fps", "lost"]
-    names += ["drain_s", "cpu_ms_per_frame", "peak_rss_mb", "backlog_min_per_min"]
+    names += ["backlog_frames", "drain_s", "cpu_ms_per_frame", "peak_rss_mb", "backlog_min_per_min"]
     summaries = [m.summary() for m in chosen]
     return {name: float(median(s[name] for s in summaries)) for name in names}
 
 
-def drain_floor_s(cell: Cell, bare: dict[str, float], cores: int) -> float:
-    """The least time that the encodes of a whole cell can take: the bare encoder's, shared by all cores.
+def drain_floor_s(frames: float, bare: dict[str, float], cores: int) -> float:
+    """The least time in which a backlog can be encoded: the bare encoder's, shared by all cores.
 
     Args:
-        cell: what was recorded.
+        frames: still to be encoded, over all cameras.
         bare: `middle` of the bare encoder.
         cores: processors.
     """
-    frames = cell.episodes * cell.frames_per_episode * cell.cameras
     return frames * bare["cpu_ms_per_frame"] / 1000 / cores

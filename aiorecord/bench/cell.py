@@ -102,6 +102,7 @@ class Measurement:
         rows: rows in the dataset, times cameras.
         video_frames: frames in its videos.
         recording_s: from the first frame to the last, all episodes.
+        backlog_frames: still to be encoded at the last frame, over all cameras.
         drain_s: from the last frame until everything is in the dataset and packed.
         dead_s: between the last frame of one episode and the first of the next, for each but the first.
         tick_s: when each tick came, after the first of all.
@@ -121,6 +122,7 @@ class Measurement:
     rows: int = 0
     video_frames: int = 0
     recording_s: float = 0.0
+    backlog_frames: int = 0
     drain_s: float = 0.0
     dead_s: list[float] = field(default_factory=list)
     tick_s: list[float] = field(default_factory=list)
@@ -180,6 +182,7 @@ class Measurement:
             "add_frame_p50_ms": round(self.add_frame(50), 3),
             "add_frame_p99_ms": round(self.add_frame(99), 3),
             "recording_s": round(self.recording_s, 3),
+            "backlog_frames": self.backlog_frames,
             "drain_s": round(self.drain_s, 3),
             "backlog_min_per_min": round(self.backlog_min_per_min, 3),
             "cpu_ms_per_frame": round(self.cpu_ms_per_frame, 3),

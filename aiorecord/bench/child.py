@@ -68,6 +68,7 @@ async def record(order: Order, ring: FrameRing, measured: Measurement) -> None:
             for _ in range(cell.episodes):
                 times.append(await record_episode(recorder, ring, measured))
         ended_ns = time.perf_counter_ns()
+        measured.backlog_frames = recorder.saver.backlog().frames
         await recorder.drain()
         await recorder.pack()
         measured.drain_s = (time.perf_counter_ns() - ended_ns) / 1e9

@@ -256,8 +256,11 @@ def ratio_table(cell: Cell, systems: Sequence[System], results: Sequence[Measure
     for system in (*systems, "encoder alone"):
         table.add_column(system.replace("-", " "), justify="right")
     bare = middle(results, "bare", cell)
-    alone = {"drain_s": drain_floor_s(cell, bare, os.cpu_count() or 1)} if bare else {}
-    alone |= {"cpu_ms_per_frame": bare["cpu_ms_per_frame"]} if bare else {}
+    alone: dict[str, float] = {}
+    if bare:
+        left = rows[systems[0]].get("backlog_frames", 0)
+        alone["drain_s"] = drain_floor_s(left, bare, os.cpu_count() or 1)
+        alone["cpu_ms_per_frame"] = bare["cpu_ms_per_frame"]
     for name, (title, digits) in FIGURES.items():
         ours = rows[systems[0]].get(name)
         figures = [_figure(rows[systems[0]].get(name), None, digits)]

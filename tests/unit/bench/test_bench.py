@@ -38,6 +38,7 @@ def test_a_cell_is_recorded_and_counted():
     assert len(result.dead_s) == 1
     assert result.cpu_s > 0
     assert result.drain_s > 0
+    assert 0 < result.backlog_frames <= result.rows
     assert result.peak_rss_bytes > 10 << 20
     assert set(result.plan) == set(SMALL.features) - {"action", "observation.state"}
 
@@ -154,7 +155,7 @@ def test_the_median_over_rounds():
     assert advice.middle(rounds, "aiorecord", SMALL)["drain_s"] == 2.0
     assert advice.middle(rounds, "bare", SMALL) == {}
     # 12 ticks of 2 cameras in 2 episodes, at 10 ms each, on two cores.
-    assert advice.drain_floor_s(SMALL, {"cpu_ms_per_frame": 10.0}, 2) == pytest.approx(0.24)
+    assert advice.drain_floor_s(48, {"cpu_ms_per_frame": 10.0}, 2) == pytest.approx(0.24)
 
 
 def test_a_plot_is_drawn(tmp_path):
