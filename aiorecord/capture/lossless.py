@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError, StorageError
 from ..features import Feature
-from .append_file import AppendFile
 from .convert import PixelConverter
-from .records import append_record, read_records
+from .records import RecordWriter, read_records
 from .staging import Camera
 
 CODEC = "magicyuv"
@@ -105,7 +104,7 @@ def new_rgb_frame(height: int, width: int) -> tuple[av.VideoFrame, NDArray[np.ui
     return av.VideoFrame.from_numpy_buffer(pixels, "rgb24"), pixels
 
 
-class LosslessWriter:
+class LosslessWriter(RecordWriter):
     """One file of lossless frames being written by one thread. What was written survives a killed process.
 
     Encoding leaves the GIL to others.
@@ -124,24 +123,12 @@ class LosslessWriter:
     """
 
     def __init__(self, path: Path, camera: Camera, fps: int) -> None:
-        self.path = path
-        self.frames = 0
         self._shape = (camera.height, camera.width, 3)
         self._tick = Fraction(1, fps)
         pix_fmt = _capture_pix_fmt(camera)
         self._converter: PixelConverter | None = PixelConverter(pix_fmt)
-        self._encoder: VideoCodecContext | None = self._open_encoder(camera, pix_fmt, fps)
-        self._file = AppendFile(path)
-
-    @property
-    def bytes_written(self) -> int:
-        """The size of the file."""
-        return self._file.size
-
-    @property
-    def safe(self) -> int:
-        """Frames that can be read if the process is killed now: all that were written."""
-        return self.frames
+        self._encoder: VideoCodecContext | None = self._open_encoder(path, camera, pix_fmt, fps)
+        super().__init__(path)
 
     def write(self, frame: av.VideoFrame) -> None:
         """Encode the next frame and hand it to the operating system.
@@ -165,8 +152,7 @@ class LosslessWriter:
             raise EncodeError(
                 f"{CODEC} made {len(packets)} packets of a frame of {self.path.name}.", codec=CODEC
             )
-        append_record(self._file, self.frames, CODEC, self._shape, memoryview(packets[0]))
-        self.frames += 1
+        self.append(self.frames, CODEC, self._shape, memoryview(packets[0]))
 
     def close(self) -> None:
         """Close the file. Idempotent.
@@ -176,11 +162,11 @@ class LosslessWriter:
         """
         # The encoder's memory goes with its objects, and a save that waits keeps this writer.
         self._encoder = self._converter = None
-        self._file.close()
+        super().close()
 
-    def _open_encoder(self, camera: Camera, pix_fmt: str, fps: int) -> VideoCodecContext:
+    def _open_encoder(self, path: Path, camera: Camera, pix_fmt: str, fps: int) -> VideoCodecContext:
         try:
-            with libav_errors(f"open {CODEC} for", self.path, CODEC):
+            with libav_errors(f"open {CODEC} for", path, CODEC):
                 encoder = av.CodecContext.create(CODEC, "w")
                 assert isinstance(encoder, VideoCodecContext)
                 encoder.width, encoder.height, encoder.pix_fmt = camera.width, camera.height, pix_fmt

@@ -10,14 +10,12 @@ import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .append_file import AppendFile
-from .records import MAX_DIMENSIONS, Record, append_record, read_records
+from .records import MAX_DIMENSIONS, Record, RecordWriter, read_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,32 +24,8 @@ MAX_RATIO = 256
 """An LZ4 block is never more than 255 times smaller than its content."""
 
 
-class RawWriter:
-    """Appends frames to a new file. Not thread-safe; use it as a context manager or `close` it.
-
-    Args:
-        path: the file; must not exist.
-
-    Attributes:
-        frames: frames written.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.frames = 0
-        self._file = AppendFile(path)
-
-    @property
-    def bytes_written(self) -> int:
-        """The size of the file."""
-        return self._file.size
-
-    @property
-    def safe(self) -> int:
-        """Frames that can be read if the process is killed now: all that were written."""
-        return self.frames
+class RawWriter(RecordWriter):
+    """Appends arrays to a new file of records."""
 
     def write(self, array: NDArray[Any], index: int | None = None) -> None:
         """Append a frame; the compression and the write leave the GIL to others.
@@ -69,24 +43,7 @@ class RawWriter:
         dtype = array.dtype.newbyteorder("<")
         values = np.ascontiguousarray(array, dtype=dtype)
         payload = memoryview(_lz4().compress(values.reshape(-1).view(np.uint8)))
-        append_record(self._file, self.frames if index is None else index, dtype.str, array.shape, payload)
-        self.frames += 1
-
-    def close(self) -> None:
-        """Close the file. Idempotent.
-
-        Raises:
-            StorageError: the disk refused.
-        """
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self.append(self.frames if index is None else index, dtype.str, array.shape, payload)
 
 
 def read_raw(path: Path) -> Iterator[NDArray[Any]]:

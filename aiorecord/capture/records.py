@@ -19,7 +19,8 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from ..storage import storage_errors
 from .append_file import AppendFile
@@ -52,27 +53,74 @@ class Record:
     payload: bytes
 
 
-def append_record(file: AppendFile, index: int, kind: str, shape: tuple[int, ...], *payload: Bytes) -> None:
-    """Append a record.
+class RecordWriter:
+    """Appends records to a new file; what was appended survives a killed process.
+
+    Not thread-safe; use it as a context manager or `close` it.
 
     Args:
-        file: where to.
-        index: of the frame in its episode.
-        kind: what the payload is, 8 ASCII characters at most.
-        shape: of the frame's array.
-        payload: the frame, in parts of bytes, `MAX_PAYLOAD` together at most.
+        path: the file; must not exist.
+
+    Attributes:
+        path: the file.
+        frames: records written.
 
     Raises:
-        StorageError: the disk refused; the file is as it was before.
+        StorageError: the disk refused.
     """
-    sizes = shape + (0,) * (MAX_DIMENSIONS - len(shape))
-    # Not len(): pyarrow's buffers shrink when they are compressed into, and their length stays.
-    size = sum(memoryview(part).nbytes for part in payload)
-    header = _HEADER.pack(index, size, kind.encode("ascii"), len(shape), *sizes)
-    crc = zlib.crc32(header)
-    for part in payload:
-        crc = zlib.crc32(part, crc)
-    file.append(_START.pack(MAGIC, crc) + header, *payload)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.frames = 0
+        self._file = AppendFile(path)
+
+    @property
+    def bytes_written(self) -> int:
+        """The size of the file."""
+        return self._file.size
+
+    @property
+    def safe(self) -> int:
+        """Frames that can be read if the process is killed now: all that were written."""
+        return self.frames
+
+    def append(self, index: int, kind: str, shape: tuple[int, ...], *payload: Bytes) -> None:
+        """Append a record.
+
+        Args:
+            index: of the frame in its episode.
+            kind: what the payload is, 8 ASCII characters at most.
+            shape: of the frame's array.
+            payload: the frame, in parts of bytes, `MAX_PAYLOAD` together at most.
+
+        Raises:
+            StorageError: the disk refused; the file is as it was before.
+        """
+        sizes = shape + (0,) * (MAX_DIMENSIONS - len(shape))
+        # Not len(): pyarrow's buffers shrink when they are compressed into, and their length stays.
+        size = sum(memoryview(part).nbytes for part in payload)
+        header = _HEADER.pack(index, size, kind.encode("ascii"), len(shape), *sizes)
+        crc = zlib.crc32(header)
+        for part in payload:
+            crc = zlib.crc32(part, crc)
+        self._file.append(_START.pack(MAGIC, crc) + header, *payload)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Close the file. Idempotent.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def read_records(path: Path) -> Iterator[Record]:

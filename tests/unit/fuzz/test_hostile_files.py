@@ -19,11 +19,10 @@ import pytest
 from subject import DEPTH, FEATURES, FRONT, read_everything
 
 from aiorecord import storage
-from aiorecord.capture.append_file import AppendFile
 from aiorecord.capture.lossless import LosslessWriter, new_rgb_frame
 from aiorecord.capture.raw import RawWriter, raw_indices, read_raw
 from aiorecord.capture.reader import count_frames, read_frames
-from aiorecord.capture.records import append_record, read_records
+from aiorecord.capture.records import RecordWriter, read_records
 from aiorecord.capture.rows import count_rows, read_rows
 from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import main
@@ -489,9 +488,9 @@ def test_frames_that_are_not_where_they_say_end_the_camera(dataset):
     path = folder.path / folder.manifest.cameras[FRONT].file
     records = list(read_records(path))
     path.unlink()
-    with AppendFile(path) as file:
+    with RecordWriter(path) as file:
         for record in [records[0], *records[2:]]:  # whole and sound, but one is gone
-            append_record(file, record.index, record.kind, record.shape, record.payload)
+            file.append(record.index, record.kind, record.shape, record.payload)
     assert count_frames(folder, FRONT) == 1 == sum(1 for _ in read_frames(folder, FRONT))
     read_everything(dataset)
 
@@ -502,9 +501,9 @@ def test_a_sound_record_with_no_picture_in_it_ends_the_camera(dataset, payload):
     path = folder.path / folder.manifest.cameras[FRONT].file
     first, *_ = list(read_records(path))
     path.unlink()
-    with AppendFile(path) as file:
-        append_record(file, 0, first.kind, first.shape, first.payload)
-        append_record(file, 1, first.kind, first.shape, payload)
+    with RecordWriter(path) as file:
+        file.append(0, first.kind, first.shape, first.payload)
+        file.append(1, first.kind, first.shape, payload)
     assert len(list(read_frames(folder, FRONT))) == 1
     read_everything(dataset)
 
@@ -523,9 +522,9 @@ def test_a_picture_of_another_size_in_a_record_ends_the_camera(dataset):
     (large,) = read_records(path.with_name("wide"))
     path.with_name("wide").unlink()
     path.unlink()
-    with AppendFile(path) as file:
-        append_record(file, 0, first.kind, first.shape, first.payload)
-        append_record(file, 1, first.kind, first.shape, large.payload)
+    with RecordWriter(path) as file:
+        file.append(0, first.kind, first.shape, first.payload)
+        file.append(1, first.kind, first.shape, large.payload)
     assert len(list(read_frames(folder, FRONT))) == 1
     read_everything(dataset)
 
