@@ -1,0 +1,85 @@
+"""What a camera's capture is given, what it writes to, and what it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import av
+from numpy.typing import NDArray
+
+from ..errors import AiorecordError
+
+
+class FrameWriter(Protocol):
+    """What the encoder thread writes to: `LosslessWriter` or `RawWriter`."""
+
+    @property
+    def frames(self) -> int:
+        """Frames in the file."""
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes given to the file."""
+
+    @property
+    def safe(self) -> int:
+        """Frames that can be read from the file if the process is killed now."""
+
+    def write(self, frame: Any, /) -> None:
+        """Append a frame: an rgb24 `av.VideoFrame` for colour, an array for depth."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+@dataclass(slots=True)
+class TakenFrame:
+    """One image, owned by the capture.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 or (H, W) depth.
+        video: the frame whose memory `pixels` looks into; None for depth and for images given away.
+        index: in the episode, set when it is queued.
+        given: the encoder was given it.
+        queued_ns: since when it waits, on Python's monotonic clock.
+    """
+
+    pixels: NDArray[Any]
+    video: av.VideoFrame | None
+    index: int = -1
+    given: bool = False
+    queued_ns: int = 0
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """A camera at one moment.
+
+    Attributes:
+        captured: frames taken.
+        queued_frames: of those, frames that wait, those being worked on included.
+        queued_bytes: their size.
+        spilled: frames that are in the spill and not in the encoder's file.
+        bytes_written: on disk so far, spill included.
+        error: what stopped the capture, None while all is well.
+        encoder_error: what stopped the capture encoder; the frames that follow are spilled.
+        late: frames recorded at a late tick (`LATE_AFTER_S`), where ticks are known.
+        repeated: frames with the very pixels of the frame before, among those that do not wait.
+        stale: frames not newer than the frame before by the camera's own time; None while it tells none.
+        lost: frames taken that are not on disk and will not be, 0 unless the capture failed.
+        longest_freeze_s: the longest run of repeated frames, in seconds.
+    """
+
+    captured: int
+    queued_frames: int
+    queued_bytes: int
+    spilled: int
+    bytes_written: int
+    error: AiorecordError | None
+    late: int = 0
+    repeated: int = 0
+    stale: int | None = None
+    lost: int = 0
+    longest_freeze_s: float = 0.0
+    encoder_error: AiorecordError | None = None
