@@ -152,7 +152,7 @@ class LosslessWriter(RecordWriter):
             raise EncodeError(
                 f"{CODEC} made {len(packets)} packets of a frame of {self.path.name}.", codec=CODEC
             )
-        self.append(self.frames, CODEC, self._shape, memoryview(packets[0]))
+        self.append_record(self.frames, CODEC, self._shape, memoryview(packets[0]))
 
     def close(self) -> None:
         """Close the file. Idempotent.

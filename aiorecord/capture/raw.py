@@ -43,7 +43,7 @@ class RawWriter(RecordWriter):
         dtype = array.dtype.newbyteorder("<")
         values = np.ascontiguousarray(array, dtype=dtype)
         payload = memoryview(_lz4().compress(values.reshape(-1).view(np.uint8)))
-        self.append(self.frames if index is None else index, dtype.str, array.shape, payload)
+        self.append_record(self.frames if index is None else index, dtype.str, array.shape, payload)
 
 
 def read_raw(path: Path) -> Iterator[NDArray[Any]]:

@@ -19,8 +19,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from ..storage import storage_errors
 from .append_file import AppendFile
@@ -53,16 +52,13 @@ class Record:
     payload: bytes
 
 
-class RecordWriter:
+class RecordWriter(AppendFile):
     """Appends records to a new file; what was appended survives a killed process.
-
-    Not thread-safe; use it as a context manager or `close` it.
 
     Args:
         path: the file; must not exist.
 
     Attributes:
-        path: the file.
         frames: records written.
 
     Raises:
@@ -70,21 +66,20 @@ class RecordWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self.frames = 0
-        self._file = AppendFile(path)
 
     @property
     def bytes_written(self) -> int:
         """The size of the file."""
-        return self._file.size
+        return self.size
 
     @property
     def safe(self) -> int:
         """Frames that can be read if the process is killed now: all that were written."""
         return self.frames
 
-    def append(self, index: int, kind: str, shape: tuple[int, ...], *payload: Bytes) -> None:
+    def append_record(self, index: int, kind: str, shape: tuple[int, ...], *payload: Bytes) -> None:
         """Append a record.
 
         Args:
@@ -103,24 +98,8 @@ class RecordWriter:
         crc = zlib.crc32(header)
         for part in payload:
             crc = zlib.crc32(part, crc)
-        self._file.append(_START.pack(MAGIC, crc) + header, *payload)
+        self.append(_START.pack(MAGIC, crc) + header, *payload)
         self.frames += 1
-
-    def close(self) -> None:
-        """Close the file. Idempotent.
-
-        Raises:
-            StorageError: the disk refused.
-        """
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read_records(path: Path) -> Iterator[Record]:

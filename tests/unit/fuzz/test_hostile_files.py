@@ -490,7 +490,7 @@ def test_frames_that_are_not_where_they_say_end_the_camera(dataset):
     path.unlink()
     with RecordWriter(path) as file:
         for record in [records[0], *records[2:]]:  # whole and sound, but one is gone
-            file.append(record.index, record.kind, record.shape, record.payload)
+            file.append_record(record.index, record.kind, record.shape, record.payload)
     assert count_frames(folder, FRONT) == 1 == sum(1 for _ in read_frames(folder, FRONT))
     read_everything(dataset)
 
@@ -502,8 +502,8 @@ def test_a_sound_record_with_no_picture_in_it_ends_the_camera(dataset, payload):
     first, *_ = list(read_records(path))
     path.unlink()
     with RecordWriter(path) as file:
-        file.append(0, first.kind, first.shape, first.payload)
-        file.append(1, first.kind, first.shape, payload)
+        file.append_record(0, first.kind, first.shape, first.payload)
+        file.append_record(1, first.kind, first.shape, payload)
     assert len(list(read_frames(folder, FRONT))) == 1
     read_everything(dataset)
 
@@ -523,8 +523,8 @@ def test_a_picture_of_another_size_in_a_record_ends_the_camera(dataset):
     path.with_name("wide").unlink()
     path.unlink()
     with RecordWriter(path) as file:
-        file.append(0, first.kind, first.shape, first.payload)
-        file.append(1, first.kind, first.shape, large.payload)
+        file.append_record(0, first.kind, first.shape, first.payload)
+        file.append_record(1, first.kind, first.shape, large.payload)
     assert len(list(read_frames(folder, FRONT))) == 1
     read_everything(dataset)
 
