@@ -351,8 +351,11 @@ class CameraCapture:
         try:
             return self._free.popleft()
         except IndexError:
-            video, pixels = new_rgb_frame(*self._shape[:2])
-            return TakenFrame(pixels, video)
+            return self._frame_of_new_memory()
+
+    def _frame_of_new_memory(self) -> TakenFrame:
+        video, pixels = new_rgb_frame(*self._shape[:2])
+        return TakenFrame(pixels, video)
 
     def _for_encoder(self, frame: TakenFrame) -> TakenFrame:
         """A colour frame in memory that the encoder may read; an image that was given away is copied here."""
@@ -376,9 +379,9 @@ class CameraCapture:
             with self._failing():
                 histograms = HistogramWriter(self._folder / self.camera.histograms)
         while len(self._shape) == 3 and len(self._free) < READY_FRAMES:
-            video, pixels = new_rgb_frame(*self._shape[:2])
-            pixels.fill(0)
-            self._free.append(TakenFrame(pixels, video))
+            ready = self._frame_of_new_memory()
+            ready.pixels.fill(0)  # here, and not on the loop, each page is touched for the first time
+            self._free.append(ready)
         self._opened.set()
         with self._handing_over():
             while _get(self._encoder_wake) and (frame := self._next(spill=False)) is not None:
