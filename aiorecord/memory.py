@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
+import importlib.util
 import sys
+import types
 from typing import Any
 
 _M_MMAP_THRESHOLD = -3
@@ -37,6 +40,33 @@ def give_memory_back() -> None:
     trim = _function("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def load_when_used(name: str) -> None:
+    """Let ``import name`` load the module only when something of it is used.
+
+    A library that this process may never need costs it no memory then. The standard library's
+    `importlib.util.LazyLoader` does not do it: there the second ``import`` statement loads the module.
+
+    Args:
+        name: a module of the top level. Nothing is done if it is loaded already, or not there.
+    """
+    spec = None if name in sys.modules else importlib.util.find_spec(name)
+    if spec is not None:
+        module = _LoadedWhenUsed(name)
+        module.__spec__ = spec
+        sys.modules[name] = module
+
+
+class _LoadedWhenUsed(types.ModuleType):
+    """Stands in for a module until an attribute is asked for; importing the name again asks for none."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        module = importlib.import_module(self.__name__)
+        self.__dict__.update(vars(module))
+        return getattr(module, attribute)
 
 
 def spare_collections() -> None:

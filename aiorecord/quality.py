@@ -10,7 +10,6 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any, Self
 
 from .errors import ConfigError
@@ -225,7 +224,10 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def _versions(with_lerobot: bool) -> dict[str, str]:
-    import av  # here: what only reads records needs no codecs
+    # Here: what only reads records needs no codecs, and encoder processes need neither.
+    from importlib.metadata import version
+
+    import av
 
     found = {
         "aiorecord": version("aiorecord"),

@@ -7,15 +7,18 @@ robot gave them. The file is a plain sequence of little-endian uint32 arrays of 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .append_file import AppendFile
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 CHANNELS, VALUES = 3, 256
-HISTOGRAM_DTYPE = np.dtype("<u4")
-HISTOGRAM_BYTES = CHANNELS * VALUES * HISTOGRAM_DTYPE.itemsize
+HISTOGRAM_DTYPE = "<u4"
+HISTOGRAM_BYTES = CHANNELS * VALUES * 4
 
 
 def sampling_stride(height: int, width: int) -> int:

@@ -13,12 +13,12 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
-from numpy.typing import NDArray
 
 from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError, StorageError
@@ -26,6 +26,9 @@ from ..features import Feature
 from .convert import PixelConverter
 from .records import RecordWriter, read_records
 from .staging import Camera
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CODEC = "magicyuv"
 

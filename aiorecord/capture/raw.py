@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .records import MAX_DIMENSIONS, Record, RecordWriter, read_records
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 MAX_RATIO = 256
 """An LZ4 block is never more than 255 times smaller than its content."""

@@ -11,13 +11,12 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from ..errors import StateError
 from ..storage import storage_errors
@@ -27,6 +26,9 @@ from .live import frame_number, whole_frames
 from .lossless import PADDING, count_lossless, read_lossless
 from .raw import raw_indices, read_indexed, read_raw
 from .staging import Camera, EpisodeFolder, Manifest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CHECKED_GROUPS = 3
 """How many keyframes back the end of a cut-off live capture is decoded to see how far it is whole."""

@@ -22,7 +22,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -176,7 +175,7 @@ class Staging:
                 paths = self.episode_paths()
                 self._sequence = EpisodeFolder(paths[-1], manifest).sequence if paths else 0
             self._sequence += 1
-            path = self.episodes_path / f"{self._sequence:06d}-{secrets.token_hex(4)}"
+            path = self.episodes_path / f"{self._sequence:06d}-{os.urandom(4).hex()}"
             path.mkdir()
             folder = EpisodeFolder(path, manifest)
             try:

@@ -7,14 +7,16 @@ float32 and in the unit of the sensor, logarithms of the limits in float64.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from ..encoders import DEPTH_QUANTA, DepthEncoderConfig
 from ..errors import EncodeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 DEPTH_PIX_FMT = "gray12le"
 """The only pixel format from which lerobot reads depth codes back unchanged."""

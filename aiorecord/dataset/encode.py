@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from ..capture.final import default_threads
 from ..capture.histograms import histogram
@@ -36,6 +35,9 @@ from .live_video import copy_live, join_tail
 from .progress import Progress, progress_path, read_progress
 from .stats import FeatureStats, depth_stats, downsample_stride, histogram_stats, sample_indices
 from .videos import check_encoder, open_output, probe_video, verify_video
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "EncodeJob",
@@ -61,11 +63,14 @@ class EncodeJob:
         folder: the episode folder.
         camera: the feature key.
         fallback_vcodec: codec to use instead of the manifest's, for colour video; None for the manifest's.
+        with_stats: compute the statistics as well. Without, colour video needs no numpy, which a worker
+            process then does not load.
     """
 
     folder: Path
     camera: str
     fallback_vcodec: str | None = None
+    with_stats: bool = True
 
 
 def encode_camera(job: EncodeJob) -> EncodedCamera:
@@ -91,12 +96,12 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
     feature = manifest.schema()[job.camera]
     try:
         with Progress(progress_path(folder, job.camera), manifest.length) as progress:
-            frames = _Frames(folder, feature, manifest.length, progress)
+            frames = _Frames(folder, feature, manifest.length, progress, sampled=job.with_stats)
             if feature.is_video:
                 file, info = _encode_video(folder, feature, frames, job.fallback_vcodec)
             else:
                 file, info = _encode_images(folder, feature, frames), {}
-            stats = frames.stats()
+            stats = frames.stats() if job.with_stats else {}
     except EncodeError as error:
         error.camera = error.camera or job.camera
         raise
@@ -110,6 +115,27 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         seconds=time.monotonic() - started,
         fallback_vcodec=job.fallback_vcodec,
     )
+
+
+def known_stats(folder: EpisodeFolder, key: str) -> FeatureStats | None:
+    """The statistics of a camera whose pixels were all counted while they were captured.
+
+    Takes milliseconds: only the histograms are read.
+
+    Returns:
+        None where frames must be looked at, which is for `encode_camera` to do: for depth, where frames were
+        spilled raw, and where histograms are missing, which a crash may cause.
+
+    Raises:
+        StateError: the episode has no such camera.
+        StorageError: the disk refused.
+    """
+    length = folder.manifest.length or 0
+    spill = folder.manifest.cameras[key].spill
+    if not length or folder.manifest.schema()[key].is_depth or (folder.path / spill).exists():
+        return None
+    histograms = read_histograms(folder, key)
+    return histogram_stats(histograms[sample_indices(length)]) if len(histograms) >= length else None
 
 
 def direct_encode(
@@ -150,14 +176,16 @@ def direct_encode(
 class _Frames:
     """The frames of one camera in order, counted; what the statistics need is taken in passing."""
 
-    def __init__(self, folder: EpisodeFolder, feature: Feature, length: int, progress: Progress) -> None:
+    def __init__(
+        self, folder: EpisodeFolder, feature: Feature, length: int, progress: Progress, *, sampled: bool
+    ) -> None:
         self._folder = folder
         self._key = feature.key
         self._length = length
         self._progress = progress
-        self._indices = sample_indices(length)
+        self._indices = sample_indices(length) if sampled else []
         self._histograms: NDArray[np.uint32] | None = None
-        if not feature.is_depth:
+        if sampled and not feature.is_depth:
             self._histograms = read_histograms(folder, feature.key)
         known = 0 if self._histograms is None else len(self._histograms)
         # All of them for depth; for colour those that a crash kept from being written.
@@ -251,7 +279,7 @@ def _encode_video(
                 if feature.is_depth:
                     assert isinstance(frame, np.ndarray)
                     frame = quantizer.frame(frame)
-                elif isinstance(frame, np.ndarray):
+                elif not isinstance(frame, av.VideoFrame):
                     frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
                 output.add(frame)
         verify_video(temporary, output.frames, fps)
@@ -293,7 +321,7 @@ def _finish_live(
     try:
         copied = copy_live(folder.path / camera.file, head, fps, length)
         rest = (
-            av.VideoFrame.from_ndarray(frame, format="rgb24") if isinstance(frame, np.ndarray) else frame
+            frame if isinstance(frame, av.VideoFrame) else av.VideoFrame.from_ndarray(frame, format="rgb24")
             for frame in frames.after(copied)
         )
         if copied < length:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..capture.staging import EpisodeFolder
 from ..storage import read_json, storage_errors, write_json
 from .stats import STAT_NAMES, FeatureStats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _MAX_VALUES = 16
 """Of a camera's statistic: it has one value per channel."""

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..capture.staging import EpisodeFolder
 from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, StorageError
-from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, read_progress
+from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, known_stats, read_progress
+from .stats import FeatureStats
 from .videos import verify_video
 from .workers import WorkerPool
 
@@ -85,6 +86,7 @@ class EpisodeEncoding:
         self._fallback_vcodec = fallback_vcodec
         self._on_retry = on_retry
         self._keys = tuple(folder.manifest.cameras)
+        self._stats: dict[str, FeatureStats | None] = {}
         self._done: dict[str, EncodedCamera] = {}
         self._running: dict[Future[EncodedCamera], _Attempt] = {}
         self._lock = threading.Lock()
@@ -112,6 +114,7 @@ class EpisodeEncoding:
             return already
         try:
             for key in self._keys:
+                self._stats[key] = known_stats(self._folder, key)
                 self._begin(key, 1, None)
             self._watch()
         finally:
@@ -147,7 +150,7 @@ class EpisodeEncoding:
             self._stop(future)
 
     def _begin(self, key: str, number: int, fallback: str | None) -> None:
-        job = EncodeJob(self._folder.path, key, fallback)
+        job = EncodeJob(self._folder.path, key, fallback, with_stats=self._stats[key] is None)
         attempt = _Attempt(key, number, fallback, 0, time.monotonic())
         with self._lock:
             if self._aborted:
@@ -166,7 +169,9 @@ class EpisodeEncoding:
                     raise EncodeError("The encoding was stopped.", camera=attempt.key)
                 error = future.exception()
                 if error is None:
-                    self._done[attempt.key] = future.result()
+                    known = self._stats[attempt.key]
+                    camera = future.result()
+                    self._done[attempt.key] = replace(camera, stats=known) if known else camera
                 else:
                     self._try_again(attempt, self._stall_error(attempt) if attempt.stalled else error)
             for future, attempt in self._running.items():

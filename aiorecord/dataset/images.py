@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import EncodeError
 from .codec import libav_errors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PNG_COMPRESSION = 1
 """zlib's level, as in lerobot: higher ones cost much time for a few per cent."""

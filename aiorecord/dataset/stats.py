@@ -12,12 +12,14 @@ Kinds, shapes, sampling, the 5000-bin quantile estimate and the aggregation foll
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-FeatureStats = dict[str, NDArray[Any]]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+type FeatureStats = dict[str, NDArray[Any]]
 """``min max mean std count q01 q10 q50 q90 q99``; ``count`` has shape (1,), the others the feature's."""
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}

@@ -53,3 +53,44 @@ def test_freed_pictures_go_back():
         pytest.skip("this C library has no mallopt")
     assert grown < 8 << 20
     assert kept("as it is")[1] > 30 << 20
+
+
+LOAD_WHEN_USED = """
+import sys
+from aiorecord.memory import load_when_used
+
+def loaded():
+    return "sqlite3.dbapi2" in sys.modules
+
+load_when_used("sqlite3")
+load_when_used("sqlite3")
+import sqlite3
+import sqlite3 as again
+assert again is sqlite3 and not loaded(), "importing a name uses nothing of it"
+assert again.sqlite_version_info and loaded()
+from sqlite3 import Connection
+from sqlite3.dbapi2 import Connection as same
+assert Connection is same is again.Connection is sys.modules["sqlite3"].Connection
+try:
+    again.nothing_of_this_name
+except AttributeError:
+    pass
+else:
+    raise AssertionError
+
+load_when_used("wsgiref")
+import wsgiref.util
+assert wsgiref.util.guess_scheme
+
+load_when_used("json_of_tomorrow")
+try:
+    import json_of_tomorrow
+except ModuleNotFoundError:
+    pass
+else:
+    raise AssertionError
+"""
+
+
+def test_a_module_is_loaded_when_something_of_it_is_used() -> None:
+    subprocess.run([sys.executable, "-c", LOAD_WHEN_USED], check=True)

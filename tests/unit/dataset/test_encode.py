@@ -27,9 +27,11 @@ from aiorecord.dataset.encode import (
     default_threads,
     direct_encode,
     encode_camera,
+    known_stats,
     progress_path,
     read_progress,
 )
+from aiorecord.dataset.episode_encoding import EpisodeEncoding
 from aiorecord.dataset.stats import (
     FeatureStats,
     depth_stats,
@@ -345,6 +347,44 @@ def test_an_episode_through_workers(tmp_path: Path) -> None:
         assert caught.value.camera == "wrist"
     assert len({(folder.path / r.file).read_bytes() for folder, r in zip(folders, results, strict=True)}) == 1
     assert all(same(result.stats, exact_stats(frames)) for result in results)
+
+
+def test_a_worker_encodes_colour_without_loading_numpy(tmp_path: Path) -> None:
+    frames = [scene(k) for k in range(6)]
+    has_numpy = "'numpy.linalg' in __import__('sys').modules"
+    with WorkerPool(1) as pool:
+        encoded = EpisodeEncoding(stage(tmp_path / "colour", frames, encoder=AV1), pool).run()
+        assert same(encoded.cameras[KEY].stats, exact_stats(frames))
+        assert not pool.submit(eval, has_numpy).result()
+        deep = [depth(k) for k in range(3)]
+        encoded = EpisodeEncoding(stage(tmp_path / "depth", deep), pool).run()
+        assert same(encoded.cameras[KEY].stats, depth_stats(np.stack(deep)))
+        assert pool.submit(eval, has_numpy).result(), "what the test looks at must tell"
+
+
+def test_statistics_are_known_where_every_frame_was_counted(tmp_path: Path) -> None:
+    frames = [scene(k) for k in range(9)]
+    for kind in ("video", "image"):
+        known = known_stats(stage(tmp_path / kind, frames, kind=kind), KEY)
+        assert known is not None
+        assert same(known, exact_stats(frames))
+    more = known_stats(stage(tmp_path / "more", frames, length=7), KEY)
+    assert more is not None
+    assert same(more, exact_stats(frames[:7]))
+    assert known_stats(stage(tmp_path / "fewer", frames, histograms=8), KEY) is None
+    assert known_stats(stage(tmp_path / "spilled", frames, spilled=3), KEY) is None
+    assert known_stats(stage(tmp_path / "depth", [depth(k) for k in range(3)]), KEY) is None
+
+
+@pytest.mark.parametrize("missing", [{"histograms": 3}, {"spilled": 3}], ids=["histograms", "spilled"])
+def test_an_episode_whose_frames_were_not_all_counted(tmp_path: Path, missing: dict[str, int]) -> None:
+    frames = [scene(k) for k in range(7)]
+    folder = stage(tmp_path, frames, encoder=AV1, **missing)
+    with WorkerPool(1) as pool:
+        stats = EpisodeEncoding(folder, pool).run().cameras[KEY].stats
+    assert stats["count"] == 7
+    for name, exact in exact_stats(frames).items():
+        assert np.abs(stats[name] - exact).max() < 0.03, name
 
 
 def test_an_aborted_encode_leaves_an_episode_that_can_be_encoded(tmp_path: Path) -> None:
