@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from .robots.guards import guarded
     from .robots.policy import SourcePolicy, SourceStatus
     from .robots.step import control_step
-    from .saver import AsyncEpisodeSaver
-    from .saves import EpisodeSave, EpisodeSaveResult, Stage
+    from .saving.saver import AsyncEpisodeSaver
+    from .saving.saves import EpisodeSave, EpisodeSaveResult, Stage
     from .scheduling import realtime
     from .session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
     from .status import RecorderStatus
@@ -77,8 +77,8 @@ _HOMES = {
     "robots.guards": "guarded",
     "robots.policy": "SourcePolicy SourceStatus",
     "robots.step": "control_step",
-    "saver": "AsyncEpisodeSaver",
-    "saves": "EpisodeSave EpisodeSaveResult Stage",
+    "saving.saver": "AsyncEpisodeSaver",
+    "saving.saves": "EpisodeSave EpisodeSaveResult Stage",
     "scheduling": "realtime",
     "session": "Command EpisodeRecord Phase Session SessionEvents SessionPlan",
     "status": "RecorderStatus",

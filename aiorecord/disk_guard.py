@@ -9,8 +9,8 @@ from pathlib import Path
 
 from .disk import DiskMeter, DiskStatus, disk_refused
 from .errors import DatasetLockedError, DiskFullError, StateError
-from .saver import AsyncEpisodeSaver
-from .saves import EpisodeSave, Stage
+from .saving.saver import AsyncEpisodeSaver
+from .saving.saves import EpisodeSave, Stage
 from .threads import Threads
 
 logger = logging.getLogger(__name__)

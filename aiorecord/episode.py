@@ -11,7 +11,7 @@ from .capture.episode import CameraStatus, EpisodeCapture
 from .clock import Lateness, Ticker
 from .errors import ConfigError, EncodeError, StateError, StorageError
 from .quality import MEASURED, QualityLimits
-from .saves import EpisodeSave
+from .saving.saves import EpisodeSave
 
 if TYPE_CHECKING:
     from .recorder import Recorder

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .backlog import Backlog
 from .capture.budget import ByteBudget
 from .capture.episode import EpisodeCapture
 from .capture.staging import EpisodeFolder
@@ -40,8 +39,9 @@ from .robots.base import Robot, Teleoperator
 from .robots.guards import TOLD_PER_S, HeldFrames
 from .robots.measured import frame_times, lap, must_copy
 from .robots.step import control_step
-from .saver import AsyncEpisodeSaver, default_encode_workers
-from .saves import EpisodeSave, Stage
+from .saving.backlog import Backlog
+from .saving.saver import AsyncEpisodeSaver, default_encode_workers
+from .saving.saves import EpisodeSave, Stage
 from .standby import Standby
 from .status import RecorderStatus
 from .tasks import TaskOwner

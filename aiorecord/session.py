@@ -26,7 +26,7 @@ from .robots.guards import TOLD_PER_S, HeldFrames, guarded, regain
 from .robots.measured import frame_times, lap, must_copy
 from .robots.policy import SourcePolicy, SourceStatus
 from .robots.step import control_step
-from .saves import EpisodeSave, Stage
+from .saving.saves import EpisodeSave, Stage
 
 
 class Phase(enum.StrEnum):

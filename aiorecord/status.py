@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .backlog import Backlog
 from .capture.episode import CaptureStatus
 from .disk import DiskStatus
 from .plans import EncodePlan
-from .saves import EpisodeSave
+from .saving.backlog import Backlog
+from .saving.saves import EpisodeSave
 
 
 @dataclass(frozen=True)

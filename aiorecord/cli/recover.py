@@ -28,8 +28,8 @@ from ..dataset.unfinished import unfinished
 from ..dataset.writer import DatasetWriter
 from ..errors import AiorecordError, DatasetError, DatasetLockedError, StorageError
 from ..options import Partial
-from ..saver import AsyncEpisodeSaver
-from ..saves import EpisodeSave
+from ..saving.saver import AsyncEpisodeSaver
+from ..saving.saves import EpisodeSave
 from .recovered import table_of
 
 EXAMPLES = """examples:

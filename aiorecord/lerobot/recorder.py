@@ -11,8 +11,8 @@ from ..capture.episode import EpisodeCapture
 from ..capture.staging import EpisodeFolder
 from ..errors import StateError
 from ..recorder import Recorder
-from ..saver import AsyncEpisodeSaver
-from ..saves import EpisodeSaveResult, Stage
+from ..saving.saver import AsyncEpisodeSaver
+from ..saving.saves import EpisodeSaveResult, Stage
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..saves import EpisodeSaveResult
+from ..saving.saves import EpisodeSaveResult
 from .writer import AsyncDatasetWriter
 
 STATUS_KEYS = (

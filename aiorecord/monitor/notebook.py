@@ -10,7 +10,7 @@ from ..recorder import Recorder
 from ..robots.base import Robot, Teleoperator
 from ..robots.guards import HeldFrames
 from ..robots.policy import SourceStatus, short
-from ..saves import EpisodeSave
+from ..saving.saves import EpisodeSave
 from ..session import Session
 from .text import size_text
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..capture.episode import CameraStatus, EpisodeCapture
 from ..disk import DiskStatus
-from ..saves import Stage
+from ..saving.saves import Stage
 from ..session import EpisodeRecord, Session
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backlog import Backlog
 from ..clock import NS_PER_S
 from ..disk import DiskStatus
 from ..robots.policy import SourceStatus
-from ..saves import EpisodeSave
+from ..saving.backlog import Backlog
+from ..saving.saves import EpisodeSave
 from ..session import Phase, Session
 
 

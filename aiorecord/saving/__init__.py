@@ -1,1 +1,1 @@
-"""The parts of a saver: what is pending, the encoding of one save, the ordered committer."""
+"""Ended episodes on their way into the dataset: the handles of saves, and the saver with its parts."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ..capture.episode import EpisodeCapture
 from ..clock import NS_PER_S, Clock
 from ..dataset.writer import CommittedEpisode, DatasetWriter
-from ..saves import EpisodeSave
 from ..threads import Threads
 from .pending import PendingSaves
+from .saves import EpisodeSave
 
 
 class Committer:

@@ -9,9 +9,9 @@ from ..capture.episode import EpisodeCapture
 from ..clock import Clock
 from ..dataset.episode_encoding import EpisodeEncoding
 from ..errors import AiorecordError
-from ..saves import EpisodeSave, Stage
 from ..threads import Threads
 from .pending import PendingSaves
+from .saves import EpisodeSave, Stage
 
 
 class SaveEncoder:

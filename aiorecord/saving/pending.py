@@ -7,9 +7,9 @@ import logging
 import time
 from collections import deque
 
-from ..backlog import Backlog, EncodeSpeed
 from ..dataset.writer import CommittedEpisode
-from ..saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
+from .backlog import Backlog, EncodeSpeed
+from .saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from fault_encode import Strike, StruckPool
 
 from aiorecord import Recorder, RGBEncoderConfig, SaveError
 from aiorecord.clock import FakeClock
-from aiorecord.saves import EpisodeSave
+from aiorecord.saving.saves import EpisodeSave
 
 LOSSLESS = RGBEncoderConfig(vcodec="h264", crf=0, preset="ultrafast")
 

@@ -37,12 +37,12 @@ from fault_encode import Strike, StruckPool
 
 from aiorecord import episode as episode_module
 from aiorecord import recorder as recorder_module
-from aiorecord import saver as saver_module
-from aiorecord import saves as saves_module
 from aiorecord.capture import episode as capture_module
 from aiorecord.cli import main, record, record_config
 from aiorecord.robots import ROBOTS, TELEOPERATORS
 from aiorecord.robots.faults import Fault
+from aiorecord.saving import saver as saver_module
+from aiorecord.saving import saves as saves_module
 
 CAMERA = "observation.images.front"
 STATE = "observation.state"

@@ -38,6 +38,6 @@ def encode_in_threads(monkeypatch):
     """Encode in threads of this process: starting worker processes is not the point here."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from aiorecord import saver
+    from aiorecord.saving import saver
 
     monkeypatch.setattr(saver, "WorkerPool", ThreadPoolExecutor)

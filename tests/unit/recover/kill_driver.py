@@ -22,9 +22,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import aiorecord.cli.recover  # noqa: F401 - before the fork
-from aiorecord import saver
 from aiorecord.cli import main
 from aiorecord.dataset import exchange
+from aiorecord.saving import saver
 
 STEPS = ("replace", "rename", "link", "unlink", "rmdir", "mkdir", "fsync")
 START, EVERY = int(sys.argv[3]), int(sys.argv[4])

@@ -137,7 +137,7 @@ def test_a_copy_from_a_read_only_medium(killed, tmp_path):
         "import os, sys\n"
         "import aiorecord.cli.recover\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "from aiorecord import saver\n"
+        "from aiorecord.saving import saver\n"
         "from aiorecord.cli import main\n"
         "saver.WorkerPool = ThreadPoolExecutor\n"
         "if os.geteuid() == 0:\n"

@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .capture.episode import EpisodeCapture
-from .capture.staging import EpisodeFolder
-from .clock import NS_PER_S
-from .errors import SaveError, StateError
+from ..capture.episode import EpisodeCapture
+from ..capture.staging import EpisodeFolder
+from ..clock import NS_PER_S
+from ..errors import SaveError, StateError
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from .dataset.encode import EncodedEpisode
-    from .dataset.episode_encoding import EpisodeEncoding
+    from ..dataset.encode import EncodedEpisode
+    from ..dataset.episode_encoding import EpisodeEncoding
 
 
 class Stage(enum.StrEnum):

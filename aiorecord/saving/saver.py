@@ -15,20 +15,20 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from ..capture.episode import EpisodeCapture
+from ..clock import Clock, SystemClock
+from ..dataset.workers import WorkerPool
+from ..dataset.writer import DatasetWriter
+from ..errors import ConfigError, SaveError, StateError
+from ..options import SaveOrder
+from ..tasks import TaskOwner
+from ..threads import Threads
 from .backlog import Backlog
-from .capture.episode import EpisodeCapture
-from .clock import Clock, SystemClock
-from .dataset.workers import WorkerPool
-from .dataset.writer import DatasetWriter
-from .errors import ConfigError, SaveError, StateError
-from .options import SaveOrder
-from .save_queue import ShortestFirstQueue
+from .committer import Committer
+from .encoder import SaveEncoder
+from .pending import PendingSaves
+from .queue import ShortestFirstQueue
 from .saves import EpisodeSave, EpisodeSaveResult, Stage
-from .saving.committer import Committer
-from .saving.encoder import SaveEncoder
-from .saving.pending import PendingSaves
-from .tasks import TaskOwner
-from .threads import Threads
 
 
 def default_encode_workers() -> int:
