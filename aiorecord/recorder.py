@@ -17,6 +17,7 @@ from .dataset.pack import PackResult, pack
 from .dataset.recover import StagedEpisode, ready, salvage
 from .dataset.workers import WorkerPool
 from .dataset.writer import DatasetWriter
+from .device_frames import DeviceFrames
 from .disk_guard import DiskGuard
 from .encoders import VideoEncoderConfig
 from .episode import Episode
@@ -36,8 +37,7 @@ from .plans import EncodePlan
 from .plans.settle import settle_encoders, settle_plans
 from .quality import QualityLimits
 from .robots.base import Robot, Teleoperator
-from .robots.guards import TOLD_PER_S, HeldFrames
-from .robots.measured import frame_times, lap, must_copy
+from .robots.guards import HeldFrames
 from .robots.step import control_step
 from .saving.backlog import Backlog
 from .saving.saver import AsyncEpisodeSaver, default_encode_workers
@@ -214,22 +214,16 @@ class Recorder:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
         """
         async with self.episode(task) as episode:
-            times, held = frame_times(robot, self.features), HeldFrames.of(robot, teleop)
-            copy, every = must_copy(robot, teleop, self.schema), max(1, self.fps // TOLD_PER_S)
-            lap(robot, teleop)
+            held = HeldFrames.of(robot, teleop)
+            frames = DeviceFrames(episode, robot, teleop, held, schema=self.schema, fps=self.fps)
             try:
                 async for _ in self.ticks(seconds):
-                    frame = await control_step(robot, teleop, self.features)
-                    index = episode.add_frame(frame, frame_times_ns=times() if times else None, copy=copy)
-                    held.add(index)
-                    if news := held.news(index, every):
-                        episode.annotate(**news)
+                    frames.add(await control_step(robot, teleop, self.features))
             except SourceLostError as error:
                 if not episode.frames:
                     raise
                 episode.request_end(str(error))
-            episode.annotate(**held.facts())
-            episode.note_calls(lap(robot, teleop))
+            frames.finish()
         assert episode.save is not None
         return episode.save
 

@@ -1,0 +1,20 @@
+"""The record loop: what the operator asks for decides what comes next."""
+
+from __future__ import annotations
+
+from .connected import connected
+from .events import EpisodeRecord, SessionEvents
+from .loop import Session
+from .machine import Command, Phase, SessionMachine
+from .plan import SessionPlan
+
+__all__ = [
+    "Command",
+    "EpisodeRecord",
+    "Phase",
+    "Session",
+    "SessionEvents",
+    "SessionMachine",
+    "SessionPlan",
+    "connected",
+]

@@ -1,0 +1,43 @@
+"""A robot and its teleoperator, connected for as long as a block lasts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ..robots.base import Robot, Teleoperator
+
+
+@asynccontextmanager
+async def connected(robot: Robot, teleop: Teleoperator) -> AsyncIterator[None]:
+    """Connect both, teleoperator first; disconnect both on the way out, robot first (lerobot's order).
+
+    Both are let go of whatever happened, also when connecting failed.
+
+    Raises:
+        SourceError: one of them failed. An error while disconnecting is added as a note to one before it.
+    """
+    devices: tuple[Teleoperator | Robot, ...] = (teleop, robot)
+    started: list[Teleoperator | Robot] = []
+    try:
+        for device in devices:
+            started.append(device)
+            await device.connect()
+        yield
+    except BaseException as error:
+        for problem in await _disconnect(started):
+            error.add_note(f"And while disconnecting: {problem}")
+        raise
+    for problem in await _disconnect(started):
+        raise problem
+
+
+async def _disconnect(devices: list[Teleoperator | Robot]) -> list[Exception]:
+    """Disconnect each, last first; returns what went wrong."""
+    problems: list[Exception] = []
+    for device in reversed(devices):
+        try:
+            await device.disconnect()
+        except Exception as error:  # noqa: BLE001 - the other devices must be let go of too
+            problems.append(error)
+    return problems

@@ -1,0 +1,67 @@
+"""What a session tells those who listen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..clock import Ticker
+from ..saving.saves import EpisodeSave
+from .machine import Phase
+
+
+@dataclass
+class EpisodeRecord:
+    """What happened in one kept episode.
+
+    Attributes:
+        number: in the session, from 1.
+        save: its save, with the outcome.
+        frames: frames recorded.
+        duration_s: seconds from the first frame to the last, plus one period.
+        lateness: `Lateness.summary` of its ticks.
+        dead_time_s: seconds from the last frame of the episode before it until the recorder was ready for
+            its first frame, without the reset in between; None for the first.
+        repeats: how often it was recorded again before it was kept.
+        sources: what failed in it, see `HeldFrames.facts`; empty if nothing did.
+        end_reason: what ended it, if it was neither the plan nor the operator.
+        flags: what exceeds the plan's limits, in words. Frames that still waited for a camera's thread when
+            the episode ended may add to it, see `SessionEvents.on_flagged`.
+    """
+
+    number: int
+    save: EpisodeSave
+    frames: int
+    duration_s: float
+    lateness: dict[str, float | int]
+    dead_time_s: float | None
+    repeats: int
+    flags: list[str] = field(default_factory=list)
+    sources: dict[str, Any] = field(default_factory=dict)
+    end_reason: str | None = None
+
+
+@dataclass
+class SessionEvents:
+    """What an application may listen to. Callbacks run on the event loop and must be quick.
+
+    Attributes:
+        on_phase: the phase changed.
+        on_tick: a tick's work is done.
+        on_frame: the robot moved: the frame, and whether it was recorded (False during resets). To be looked
+            at, not changed.
+        on_episode: an episode ended and is kept.
+        on_flagged: an episode exceeds a limit of the plan (`EpisodeRecord.flags`). Called right after
+            `on_episode`, and again if its last frames exceed another one.
+        on_dropped: an episode was dropped; its number.
+        on_source: a robot, teleoperator or camera failed, is lost, or is back: a line for the operator.
+    """
+
+    on_phase: Callable[[Phase], None] = lambda phase: None
+    on_tick: Callable[[Ticker], None] = lambda ticker: None
+    on_frame: Callable[[dict[str, Any], bool], None] = lambda frame, recording: None
+    on_episode: Callable[[EpisodeRecord], None] = lambda record: None
+    on_flagged: Callable[[EpisodeRecord], None] = lambda record: None
+    on_dropped: Callable[[int], None] = lambda number: None
+    on_source: Callable[[str], None] = lambda line: None

@@ -1,0 +1,285 @@
+"""The record loop: runs robot and teleoperator through the phases that `SessionMachine` decides on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..capture.episode import EpisodeCapture
+from ..clock import NS_PER_S, Ticker
+from ..device_frames import DeviceFrames
+from ..errors import EncodeError, SourceError, SourceLostError, StorageError
+from ..recorder import Recorder
+from ..robots.base import Robot, Teleoperator
+from ..robots.guards import HeldFrames, guarded, regain
+from ..robots.policy import SourcePolicy, SourceStatus
+from ..robots.step import control_step
+from ..saving.saves import Stage
+from .connected import connected
+from .events import EpisodeRecord, SessionEvents
+from .machine import Command, Phase, SessionMachine
+from .plan import SessionPlan
+
+
+@dataclass
+class Session:
+    """Records a plan's episodes with a robot and a teleoperator.
+
+    Both are guarded: what fails is held at its last good value for a while; then the running episode is ended
+    and kept, and in the reset that follows the source is brought back. See `SourcePolicy`.
+
+    Attributes:
+        recorder: open, and closed by its owner.
+        robot: connected by `run`; the guarded one, once the session is made.
+        teleop: connected by `run`; likewise.
+        plan: what to record.
+        events: callbacks.
+        policy: what to do about sources that fail.
+        records: the kept episodes so far.
+        dropped: episodes that were recorded again.
+        ticker: the running phase's deadlines, None in between.
+    """
+
+    recorder: Recorder
+    robot: Robot
+    teleop: Teleoperator
+    plan: SessionPlan
+    events: SessionEvents = field(default_factory=SessionEvents)
+    policy: SourcePolicy = field(default_factory=SourcePolicy)
+
+    def __post_init__(self) -> None:
+        self.machine = SessionMachine(self.plan)
+        self._guards = guarded(
+            self.robot,
+            self.teleop,
+            self.recorder.schema,
+            self.policy,
+            clock=self.recorder.clock,
+            fps=self.recorder.fps,
+            finite=self.recorder.options.nonfinite == "refuse",
+        )
+        for guard in self._guards.all:
+            guard.on_change = self._tell
+        self.robot, self.teleop = self._guards.robot, self._guards.teleop
+        self._lost: SourceLostError | None = None
+        self._stopped = asyncio.Event()
+        self.records: list[EpisodeRecord] = []
+        self.dropped = 0
+        self.ticker: Ticker | None = None
+        self._last_frame_ns: int | None = None
+        self._reset_ns = 0
+        self._repeats = 0
+        self._ending = False
+        self._judged: EpisodeRecord | None = None  # ended; its last frames may still wait
+
+    @property
+    def phase(self) -> Phase:
+        """The present phase."""
+        return self.machine.phase
+
+    def sources(self) -> list[SourceStatus]:
+        """What happened to the robot, the teleoperator and each feature they supply. Cheap."""
+        return self._guards.status()
+
+    def command(self, command: Command) -> None:
+        """Take an operator's command; what it ends, ends before the next tick."""
+        if command is Command.STOP:
+            self._stopped.set()
+        if self.machine.command(command):
+            self._ending = True  # for a phase whose first tick is still to come
+            if self.ticker is not None:
+                self.ticker.end()
+
+    async def run(self) -> list[EpisodeRecord]:
+        """Connect, record, disconnect. Ended episodes are saved behind it; drain the recorder afterwards.
+
+        Cancelling it disconnects, and keeps the running episode in staging.
+
+        Returns:
+            The kept episodes.
+
+        Raises:
+            SourceLostError: robot or teleoperator failed and did not come back in the policy's time, or never
+                gave what is recorded. The episode that ended on it is saved like any other.
+            DiskFullError: an episode could not begin for want of space, which no pending save can make. What
+                was recorded before is saved as ever.
+            SourceError: it could not be connected or disconnected; or it failed under the policy ``raise``:
+                then the running episode stays in staging as interrupted.
+            AiorecordError: what the recorder raises.
+        """
+        self.events.on_phase(self.phase)
+        async with connected(self.robot, self.teleop):
+            self.machine.connected()
+            while self.phase in (Phase.RECORDING, Phase.RESETTING):
+                full = self.recorder.backlog_is_full or self.recorder.disk_is_full
+                if self.phase is Phase.RECORDING and full:
+                    await self._wait_for_room()
+                    continue
+                self.events.on_phase(self.phase)
+                await (self._record() if self.phase is Phase.RECORDING else self._reset())
+        self.events.on_phase(self.phase)
+        if self._judged is not None:
+            await self._judged.save.wait_durable()
+            self._judge()
+        return self.records
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the saves leave room for the next episode, or for the operator to stop."""
+        self.machine.wait()
+        self.events.on_phase(self.phase)
+        await self._unless_stopped(self.recorder.wait_for_room(), "aiorecord-wait-for-room")
+        self.machine.waited()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None], name: str) -> bool:
+        """Do something, or cancel it when the operator stops the session; True when it was done."""
+        working = asyncio.create_task(work, name=name)
+        stop = asyncio.create_task(self._stopped.wait(), name=f"{name}-stop")
+        try:
+            await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (working, stop):
+                task.cancel()
+            await asyncio.wait((working, stop))
+        if working.cancelled():
+            return False
+        working.result()
+        return True
+
+    async def _record(self) -> None:
+        number = self.machine.number
+        episode = self.recorder.episode(self.plan.task, hold=True, limits=self.plan.limits)
+        async with episode:
+            frames = DeviceFrames(
+                episode,
+                self.robot,
+                self.teleop,
+                HeldFrames(self._guards.all),
+                schema=self.recorder.schema,
+                fps=self.recorder.fps,
+            )
+            ready_ns = self.recorder.clock.now_ns()
+            dead_ns = None if self._last_frame_ns is None else ready_ns - self._last_frame_ns - self._reset_ns
+            ticker = await self._run_ticks(self.plan.episode_time_s, frames)
+            flags = self.plan.limits.flags(ticker.lateness.summary(), episode.cameras)
+            lost = self._lost is not None
+            keep = self.machine.recorded(episode.frames, flagged=bool(flags), lost=lost)
+            self._ending = False
+            sources = frames.finish()
+            if not keep:
+                episode.discard()
+        self._reset_ns = 0
+        if episode.save is None:
+            self.dropped += 1
+            self._repeats += 1
+            self.events.on_dropped(number)
+            return
+        record = EpisodeRecord(
+            number=number,
+            save=episode.save,
+            frames=episode.frames,
+            duration_s=episode.frames / self.recorder.fps,
+            lateness=ticker.lateness.summary(),
+            dead_time_s=None if dead_ns is None else dead_ns / NS_PER_S,
+            repeats=self._repeats,
+            flags=flags,
+            sources=sources.get("sources", {}),
+            end_reason=episode.end_reason,
+        )
+        self._repeats = 0
+        self.records.append(record)
+        self.events.on_episode(record)
+        if flags:
+            self.events.on_flagged(record)
+        self._judged = record
+
+    def _judge(self) -> None:
+        """Look again at an episode whose last frames were still waiting for a camera's thread."""
+        record = self._judged
+        if record is None or not isinstance(record.save.source, EpisodeCapture):
+            return
+        if record.save.stage is not Stage.RECORDING:
+            self._judged = None  # every frame is counted
+        known, cameras = len(record.flags), record.save.source.status().cameras
+        record.flags = self.plan.limits.flags(record.lateness, cameras)
+        if len(record.flags) > known:
+            self.events.on_flagged(record)
+
+    async def _reset(self) -> None:
+        started_ns = self.recorder.clock.now_ns()
+        left_s: float | None = self.plan.reset_time_s
+        while left_s is not None:
+            if self._lost is not None:
+                await self._regain(self._lost)
+            ticker = await self._run_ticks(left_s, None)
+            left_s = None if self._lost is None or self.machine.stopping else ticker.seconds_left
+        take_back = self.machine.reset()
+        self._ending = False
+        if take_back:
+            record = self.records.pop()
+            self._judged = None
+            await self.recorder.take_back(record.save)
+            self.dropped += 1
+            self._repeats = record.repeats + 1
+            self.events.on_dropped(record.number)
+        self._reset_ns = self.recorder.clock.now_ns() - started_ns
+
+    def _tell(self, line: str) -> None:
+        self.events.on_source(line)
+
+    async def _regain(self, lost: SourceLostError) -> None:
+        """Wait for a lost source to come back, or for the operator to stop.
+
+        Raises:
+            SourceLostError: it did not come back in time.
+        """
+        self._tell(f"{lost} Trying to bring it back, for {self.policy.reconnect_s:g} s at most.")
+        work = regain(self._guards, self.recorder.features, self.policy, self.recorder.clock, self._tell)
+        if await self._unless_stopped(work, "aiorecord-regain"):
+            self._lost = None
+
+    async def _step(self, ticker: Ticker, frames: DeviceFrames | None) -> dict[str, Any] | None:
+        """One turn of teleoperation; None when it gave no frame.
+
+        A source that is lost ends the phase; the episode is kept.
+        """
+        try:
+            return await control_step(self.robot, self.teleop, self.recorder.features)
+        except SourceLostError as error:
+            if self._guards.never_came:
+                raise
+            self._lost = error
+            if frames is not None:
+                frames.episode.request_end(str(error))
+            ticker.end()
+        except SourceError:
+            if self.policy.on_error == "raise" or self._guards.is_well:
+                raise
+            # A source that has given nothing so far, and has still time to.
+        return None
+
+    async def _run_ticks(self, seconds: float, frames: DeviceFrames | None) -> Ticker:
+        ticker = self.ticker = self.recorder.ticks(seconds)
+        if self._ending:
+            ticker.end()
+        try:
+            async for _ in ticker:
+                frame = await self._step(ticker, frames)
+                if frame is None:
+                    self.events.on_tick(ticker)
+                    continue
+                if frames is not None:
+                    try:
+                        frames.add(frame)
+                    except (StorageError, EncodeError):
+                        if not frames.episode.frames:
+                            raise  # it would be the same with the next episode
+                        continue  # the ticker has ended; what was recorded before is kept
+                    self._last_frame_ns = self.recorder.clock.now_ns()
+                self.events.on_frame(frame, frames is not None)
+                self._judge()
+                self.events.on_tick(ticker)
+        finally:
+            self.ticker = None
+        return ticker

@@ -1,0 +1,130 @@
+"""The session as a state machine: phases and commands in, the next phase out. Pure.
+
+Commands mean what lerobot's keys mean: *end early* ends the episode or the reset; *re-record* drops the
+running or the last episode and records it again after a reset; *stop* ends the recording and keeps the
+running episode.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from .plan import SessionPlan
+
+
+class Phase(enum.StrEnum):
+    """What the session is doing."""
+
+    CONNECTING = "connecting"
+    RECORDING = "recording"
+    RESETTING = "resetting"
+    WAITING = "waiting"
+    DRAINING = "saving"
+    PACKING = "packing"
+    UPLOADING = "uploading"
+    DONE = "done"
+
+
+class Command(enum.StrEnum):
+    """What the operator can ask for."""
+
+    END_EARLY = "end_early"
+    RERECORD = "rerecord"
+    STOP = "stop"
+
+
+class SessionMachine:
+    """Decides what follows what. Pure.
+
+    Attributes:
+        phase: the present one.
+        kept: episodes ended and kept so far.
+        dropping: the running episode will be dropped when it ends.
+        stopping: the session ends with this phase.
+    """
+
+    def __init__(self, plan: SessionPlan) -> None:
+        self.plan = plan
+        self.phase = Phase.CONNECTING
+        self.kept = 0
+        self.dropping = False
+        self.stopping = False
+        self._take_back = False
+
+    @property
+    def number(self) -> int:
+        """Which episode of the session is recorded now or next, from 1."""
+        return min(self.kept + 1 - self._take_back, self.plan.num_episodes)
+
+    def connected(self) -> None:
+        """Robot and teleoperator are ready."""
+        self.phase = Phase.DRAINING if self.stopping else Phase.RECORDING
+
+    def command(self, command: Command) -> bool:
+        """Take a command.
+
+        Returns:
+            True when the running phase must end now.
+        """
+        if command is Command.STOP:
+            self.stopping = True
+            return True
+        if self.phase is Phase.RECORDING:
+            self.dropping = self.dropping or command is Command.RERECORD
+            return True
+        if self.phase is Phase.RESETTING:
+            self._take_back = self._take_back or (command is Command.RERECORD and not self.dropping)
+            return True
+        return False
+
+    def wait(self) -> None:
+        """The next episode cannot begin yet: there is too much to save."""
+        self.phase = Phase.WAITING
+
+    def waited(self) -> None:
+        """It can begin, or the operator does not want it any more."""
+        self.phase = Phase.DRAINING if self.stopping else Phase.RECORDING
+
+    def recorded(self, frames: int, *, flagged: bool = False, lost: bool = False) -> bool:
+        """The running episode ended.
+
+        Args:
+            frames: recorded in it.
+            flagged: it exceeds a limit: a reset follows even the last one, in which it can be taken back.
+            lost: a source was lost: it is brought back in a reset, also where the plan has none.
+
+        Returns:
+            True to keep it, False to drop it (empty, or to be recorded again).
+        """
+        keep = frames > 0 and not self.dropping
+        self.kept += keep
+        if self.stopping or (self._finished and keep and not (flagged and self.plan.reset_time_s > 0)):
+            self.phase = Phase.DRAINING
+        elif self.plan.reset_time_s > 0 or lost:
+            self.phase = Phase.RESETTING
+        else:
+            self._next_episode()
+        return keep
+
+    def reset(self) -> bool:
+        """The reset ended.
+
+        Returns:
+            True when the last episode must be taken back.
+        """
+        take_back = self._take_back and self.kept > 0
+        self.kept -= take_back
+        if self.stopping or self._finished:
+            self.phase = Phase.DRAINING
+        else:
+            self._next_episode()
+        self._take_back = False
+        return take_back
+
+    @property
+    def _finished(self) -> bool:
+        return self.kept >= self.plan.num_episodes
+
+    def _next_episode(self) -> None:
+        self.dropping = False
+        self.phase = Phase.RECORDING
