@@ -110,7 +110,7 @@ class Episode:
             raise StateError("The episode is not open: add frames inside `async with recorder.episode(...)`.")
         if self._discarded:
             raise StateError("The episode was discarded.")
-        checked = self._recorder._check(frame)
+        checked = self._recorder._checked.check(frame)
         task = checked.task if checked.task is not None else self.task
         late = self._tickers[-1].lateness.newest_is_late() if self._tickers else None
         try:

@@ -12,6 +12,8 @@ from typing import Any, Self
 from .capture.budget import ByteBudget
 from .capture.episode import EpisodeCapture
 from .capture.staging import EpisodeFolder
+from .capture.unsaved import drop, keep_partial
+from .checked_frames import CheckedFrames
 from .clock import Clock, SystemClock, Ticker
 from .dataset.pack import PackResult, pack
 from .dataset.recover import StagedEpisode, ready, salvage
@@ -22,15 +24,12 @@ from .disk_guard import DiskGuard
 from .encoders import VideoEncoderConfig
 from .episode import Episode
 from .errors import (
-    AiorecordError,
     ConfigError,
-    FrameError,
-    SaveError,
     SourceLostError,
     StateError,
     StorageError,
 )
-from .features import CheckedFrame, Schema
+from .features import Schema
 from .home import DatasetHome
 from .options import check_repo_id, parse_options, resolve_root
 from .plans import EncodePlan
@@ -40,17 +39,15 @@ from .robots.base import Robot, Teleoperator
 from .robots.guards import HeldFrames
 from .robots.step import control_step
 from .saving.backlog import Backlog
+from .saving.failed import FailedSaves
 from .saving.saver import AsyncEpisodeSaver, default_encode_workers
-from .saving.saves import EpisodeSave, Stage
+from .saving.saves import EpisodeSave
 from .standby import Standby
 from .status import RecorderStatus
 from .tasks import TaskOwner
 from .threads import Threads
 
 logger = logging.getLogger(__name__)
-
-NAMED = 5
-"""Episodes that an error names."""
 
 
 class Recorder:
@@ -115,8 +112,8 @@ class Recorder:
         self._pool: WorkerPool | None = None
         self._episode: Episode | None = None
         self._last: EpisodeSave | None = None
-        self._failed: list[EpisodeSave] = []
-        self._nonfinite_frames = 0
+        self._failed = FailedSaves()
+        self._checked = CheckedFrames(self.schema, self.options.nonfinite)
         self._opened = False
         self._closing: asyncio.Task[None] | None = None
 
@@ -129,7 +126,7 @@ class Recorder:
     ) -> None:
         await self.aclose()
         if error is None:
-            self._raise_unobserved()
+            self._failed.raise_unobserved()
 
     @property
     def saver(self) -> AsyncEpisodeSaver:
@@ -298,7 +295,7 @@ class Recorder:
             saves=self._saver.get_status() if self._saver else {},
             pending=self._saver.pending if self._saver else [],
             queued_bytes=self._budget.used,
-            nonfinite_frames=self._nonfinite_frames,
+            nonfinite_frames=self._checked.nonfinite,
             plans=dict(self.plans),
             backlog=self._saver.backlog() if self._saver else Backlog(0, 0.0, 0),
             disk=self._disk.status if self._disk else None,
@@ -415,19 +412,6 @@ class Recorder:
             self._last.release()
         return capture
 
-    def _check(self, frame: Mapping[str, Any]) -> CheckedFrame:
-        checked = self.schema.check(frame)
-        if checked.nonfinite:
-            keys = ", ".join(checked.nonfinite)
-            if self.options.nonfinite == "refuse":
-                raise FrameError(f"The frame holds NaN or infinity in {keys}.", key=checked.nonfinite[0])
-            self._nonfinite_frames += 1
-            if self._nonfinite_frames == 1:
-                logger.warning(
-                    "A frame holds NaN or infinity in %s; recorded as it is, counted from now on.", keys
-                )
-        return checked
-
     def _running_folder(self) -> Path | None:
         capture = None if self._episode is None else self._episode._capture
         return None if capture is None else capture.path
@@ -446,9 +430,9 @@ class Recorder:
             capture.annotate(episode._measured())
         if episode._discarded:
             # Behind the robot: deleting a long episode takes a while, and the next one may start now.
-            self._tasks.create(self._drop(capture), f"aiorecord-discard-{capture.id}")
+            self._tasks.create(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
         elif error is not None:
-            await self._keep_partial(capture, error)
+            await keep_partial(capture, error, self._threads)
         elif capture.length == 0:
             await self._threads.run(capture.discard)
             raise StateError("The episode has no frames: nothing was saved. Call add_frame, or discard().")
@@ -466,27 +450,6 @@ class Recorder:
                 )
                 await self.saver.save_now(save)
 
-    async def _drop(self, capture: EpisodeCapture) -> None:
-        try:
-            await self._threads.run(capture.discard)
-        except AiorecordError as error:
-            logger.warning("A discarded episode could not be deleted from %s: %s", capture.path, error)
-
-    async def _keep_partial(self, capture: EpisodeCapture, error: BaseException) -> None:
-        if capture.length == 0:
-            await self._threads.run(capture.discard)
-            return
-        note = (
-            f"{capture.length} frames of the interrupted episode are kept in {capture.path}; "
-            "`aiorecord recover` or resume=True finishes it."
-        )
-        try:
-            await self._threads.run(capture.keep, True)
-        except AiorecordError as problem:
-            note = f"The interrupted episode is kept in {capture.path} as far as it got to disk ({problem})."
-        error.add_note(note)
-        logger.warning(note)
-
     def _save_of(
         self, source: EpisodeCapture | EpisodeFolder, task: str, length: int, *, hold: bool, size: int = 0
     ) -> EpisodeSave:
@@ -497,25 +460,9 @@ class Recorder:
         return save
 
     def _take_failed(self, save: EpisodeSave) -> None:
-        if save not in self._failed:
-            self._failed.append(save)
+        self._failed.add(save)
         if self._disk is not None:
             self._disk.take_failed(save)
-
-    def _raise_unobserved(self) -> None:
-        failed = [save for save in self._failed if save.stage is Stage.FAILED and not save.observed]
-        if not failed:
-            return
-        first = failed[0]
-        names = ", ".join(save.episode_id for save in failed[:NAMED])
-        if len(failed) > NAMED:
-            names += f" and {len(failed) - NAMED} more"
-        raise SaveError(
-            f"{len(failed)} episode(s) could not be saved and stay in staging ({names}): {first.error} "
-            "Run `aiorecord recover` on the dataset.",
-            episode_id=first.episode_id,
-            staging=first.folder.path if first.folder else None,
-        ) from first.error
 
     def _abandon(self) -> None:
         if self._saver is not None:
@@ -543,9 +490,8 @@ class Recorder:
         try:
             await self._tasks.aclose()
             try:
-                for save in self._failed:
-                    if save.folder is None and isinstance(save.source, EpisodeCapture):
-                        await self._threads.run(save.source.let_go)
+                for capture in self._failed.not_on_disk():
+                    await self._threads.run(capture.let_go)
                 await self._threads.run(self._standby.discard)
             finally:  # a disk that lets nothing be deleted must not keep the dataset locked
                 await self._threads.run(self._home.close)

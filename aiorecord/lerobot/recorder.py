@@ -9,6 +9,7 @@ from typing import Any
 
 from ..capture.episode import EpisodeCapture
 from ..capture.staging import EpisodeFolder
+from ..capture.unsaved import drop, keep_partial
 from ..errors import StateError
 from ..recorder import Recorder
 from ..saving.saver import AsyncEpisodeSaver
@@ -129,7 +130,7 @@ class PortalRecorder(Recorder):
     def drop(self, capture: EpisodeCapture) -> None:
         """Discard a capture, behind."""
         self._live.discard(capture)
-        self._tasks.create(self._drop(capture), f"aiorecord-discard-{capture.id}")
+        self._tasks.create(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
 
     async def renew_saver(self, max_queue_size: int, save_timeout: float | None) -> None:
         """Replace the saver by one with other limits and fresh counts, once the pending saves are done.
@@ -192,7 +193,8 @@ class PortalRecorder(Recorder):
     async def _close(self, drain: bool) -> None:
         try:
             for capture in self._live:
-                await self._keep_partial(capture, StateError("The dataset was closed while it recorded."))
+                error = StateError("The dataset was closed while it recorded.")
+                await keep_partial(capture, error, self._threads)
         finally:
             await super()._close(drain)
             if self._saver is not None:

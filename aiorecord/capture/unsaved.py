@@ -1,0 +1,45 @@
+"""What becomes of captures that are not saved: dropped, or kept in part for `aiorecord recover`."""
+
+from __future__ import annotations
+
+import logging
+
+from ..errors import AiorecordError
+from ..threads import Threads
+from .episode import EpisodeCapture
+
+logger = logging.getLogger(__name__)
+
+
+async def drop(capture: EpisodeCapture, threads: Threads) -> None:
+    """Delete an episode that is not wanted. Where the disk refuses, it stays, and a warning says so."""
+    try:
+        await threads.run(capture.discard)
+    except AiorecordError as error:
+        logger.warning("A discarded episode could not be deleted from %s: %s", capture.path, error)
+
+
+async def keep_partial(capture: EpisodeCapture, error: BaseException, threads: Threads) -> None:
+    """Keep an episode that an error has ended, as far as it got; one without frames is deleted.
+
+    Args:
+        capture: the episode.
+        error: what ended it; a note is added to it that says where the episode is.
+        threads: one of them does the work.
+
+    Raises:
+        StorageError: an episode without frames could not be deleted.
+    """
+    if capture.length == 0:
+        await threads.run(capture.discard)
+        return
+    note = (
+        f"{capture.length} frames of the interrupted episode are kept in {capture.path}; "
+        "`aiorecord recover` or resume=True finishes it."
+    )
+    try:
+        await threads.run(capture.keep, True)
+    except AiorecordError as problem:
+        note = f"The interrupted episode is kept in {capture.path} as far as it got to disk ({problem})."
+    error.add_note(note)
+    logger.warning(note)

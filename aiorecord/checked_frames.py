@@ -1,0 +1,48 @@
+"""Frames checked against the features, and what becomes of numbers that are none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import FrameError
+from .features import CheckedFrame, Schema
+from .options import NonFinite
+
+logger = logging.getLogger(__name__)
+
+
+class CheckedFrames:
+    """Checks the frames of a recorder.
+
+    Args:
+        schema: of the dataset.
+        policy: what to do about frames with NaN or infinity: ``accept`` counts them, ``refuse`` raises.
+
+    Attributes:
+        nonfinite: frames with NaN or infinity in them that were recorded.
+    """
+
+    def __init__(self, schema: Schema, policy: NonFinite) -> None:
+        self._schema = schema
+        self._policy = policy
+        self.nonfinite = 0
+
+    def check(self, frame: Mapping[str, Any]) -> CheckedFrame:
+        """Check a frame; see `Schema.check`. Nothing is copied.
+
+        Raises:
+            FrameError: it does not fit the features, or holds NaN or infinity where they are refused.
+        """
+        checked = self._schema.check(frame)
+        if checked.nonfinite:
+            keys = ", ".join(checked.nonfinite)
+            if self._policy == "refuse":
+                raise FrameError(f"The frame holds NaN or infinity in {keys}.", key=checked.nonfinite[0])
+            self.nonfinite += 1
+            if self.nonfinite == 1:
+                logger.warning(
+                    "A frame holds NaN or infinity in %s; recorded as it is, counted from now on.", keys
+                )
+        return checked
