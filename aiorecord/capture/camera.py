@@ -3,40 +3,33 @@
 ::
 
     put ─► queue ─► encoder thread ─► <camera>.frames or .raw, <camera>.hist
-              └───► spill thread   ─► <camera>.spill     once the budget was exceeded, or a frame waited
-                                                  for too long, or the encoder failed
+              └───► spill thread   ─► <camera>.spill     once the encoder does not keep up, or failed
 
-The spill begins with the oldest frame that a killed process would lose: those that the encoder was given and
-that are not in its file for certain, then everything that still waits. So it never begins behind a hole, and
-the memory is free again at the speed of the disk. The encoder finishes the frame it is at and ends; frames
-that are in both are taken from the file. The loop takes no lock: whatever it shares with the threads is
-written by one side only, or is atomic.
+Which of the two has a frame is the business of `FrameQueue`. When the spill has taken over, the encoder
+finishes the frame it is at and ends; frames that are in both are taken from the encoder's file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import sys
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clock import NS_PER_S
 from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
 from ..storage import fsync_folder, storage_errors
+from .background import lower_thread_priority
 from .budget import DEFAULT_LIMIT_BYTES, ByteBudget
+from .frame_memory import FrameMemory
+from .frame_queue import FrameQueue
 from .frames import CameraStatus, FrameWriter, TakenFrame
 from .histograms import HistogramWriter
-from .lossless import LosslessWriter, new_rgb_frame
+from .lossless import LosslessWriter
 from .raw import RawWriter
 from .repeats import Repeats, StaleTimes
 from .staging import Camera
@@ -50,16 +43,6 @@ ENCODER_NICE = 10
 
 SPILL_NICE = 5
 """The spill must run where the encoder could not."""
-
-MAX_WAIT_S = 1.0
-"""For how long a frame may wait for the encoder. A killed process loses what waits, and an encoder that is so
-far behind disturbs the loop as well."""
-
-READY_FRAMES = 2
-"""Frames whose memory is there before a camera's first one."""
-
-EXIT_CHECK_S = 2.0
-"""How often a sleeping thread looks whether the program has ended without closing it."""
 
 DEPTH_UNITS = {np.dtype(np.uint16): "mm", np.dtype(np.float32): "m"}
 
@@ -93,7 +76,6 @@ class CameraCapture:
         self._folder = folder
         self._fps = fps
         self._budget = budget
-        self._account = budget.open_account()
         self._open_writer = open_writer or _open_writer
         self._shape = (camera.height, camera.width) + (() if camera.capture == "raw" else (3,))
         self._dtype: np.dtype[Any] | None = None if camera.capture == "raw" else np.dtype(np.uint8)
@@ -101,19 +83,10 @@ class CameraCapture:
         self._late = 0
         self._repeats = Repeats()
         self._stale = StaleTimes()
-        self._spilling = False  # set once, by whoever sees first that it must be
-        self._abandoned = False
         self._error: AiorecordError | None = None
         self._encoder_error: AiorecordError | None = None
-        # Appended to by the loop; taken from by the two threads, one at a time.
-        self._frames: deque[TakenFrame] = deque()
-        self._taking = threading.Lock()
-        # Given to the encoder, and lost if the process is killed now; shared by the two threads.
-        self._given: deque[TakenFrame] = deque()
-        self._free: deque[TakenFrame] = budget.spare(self._shape)
-        # True for each frame, False at the end. SimpleQueue.put takes no lock that others hold.
-        self._encoder_wake: SimpleQueue[bool] = SimpleQueue()
-        self._spill_wake: SimpleQueue[bool] = SimpleQueue()
+        self._memory = FrameMemory(self._shape, budget)
+        self._queue = FrameQueue(budget, self._memory, self._repeats)
         self._writer: FrameWriter | None = None
         self._spill: RawWriter | None = None
         self._spill_range = (0, 0)  # of frame indices
@@ -221,27 +194,12 @@ class CameraCapture:
                 key=self.key,
                 frame_index=self._captured,
             )
-        if not self._fits(image.nbytes, self._budget.hard_limit_bytes):
+        if not self._queue.takes(image.nbytes):
             raise StorageError(
                 f"The disk does not keep up with {self.key!r}: {self._budget.used >> 20} MiB of frames wait.",
                 path=self._folder / self.camera.spill,
             )
-        if not copy:
-            return TakenFrame(image, None)
-        if len(self._shape) == 2:
-            return TakenFrame(np.array(image, order="C"), None)
-        frame = self._new_frame()
-        pixels = frame.pixels
-        if image.flags.c_contiguous and pixels.flags.c_contiguous:
-            # numpy would leave the GIL to the camera threads meanwhile, and the loop would wait for it.
-            memoryview(pixels).cast("B")[:] = memoryview(image).cast("B")
-        elif image.strides[2] == 1:
-            np.copyto(pixels, image)
-        else:
-            # Channels first, or in reverse: numpy would go pixel by pixel, five times as slowly.
-            for channel in range(3):
-                pixels[..., channel] = image[..., channel]
-        return frame
+        return self._memory.copy_of(image) if copy else TakenFrame(image, None)
 
     def enqueue(self, frame: TakenFrame, *, taken_ns: int | None = None, late: bool = False) -> None:
         """Queue what `take` gave.
@@ -251,36 +209,19 @@ class CameraCapture:
             taken_ns: when the camera took it, on any scale of the camera's own; None if it does not tell.
             late: its tick was late.
         """
-        nbytes = frame.pixels.nbytes
-        now_ns = time.monotonic_ns()
-        if not self._spilling and (
-            self._waits_too_long(now_ns) or not self._fits(nbytes, self._budget.limit_bytes)
-        ):
-            self._begin_spill()
-        frame.index, frame.given, frame.queued_ns = self._captured, False, now_ns
+        frame.index = self._captured
         self._dtype = frame.pixels.dtype
-        self._account.added += nbytes
         self._captured += 1
         self._late += late
         self._stale.add(taken_ns)
-        self._frames.append(frame)
-        (self._spill_wake if self._spilling else self._encoder_wake).put(True)
+        self._queue.put(frame)
 
     def look(self) -> None:
         """Let the spill take over if a frame waits for too long, also where no further frame comes.
 
         Called by the thread that flushes; takes no lock, never blocks.
         """
-        if not self._spilling and self._waits_too_long(time.monotonic_ns()):
-            self._begin_spill()
-
-    def _waits_too_long(self, now_ns: int) -> bool:
-        try:
-            waited_ns = now_ns - self._frames[0].queued_ns
-        except IndexError:
-            return False
-        # A single one is given twice the time: whatever stopped the whole process does so with one frame.
-        return waited_ns > MAX_WAIT_S * NS_PER_S * (1 if len(self._frames) > 1 else 2)
+        self._queue.look()
 
     def put(self, image: NDArray[Any]) -> None:
         """`take` and `enqueue` at once.
@@ -303,7 +244,7 @@ class CameraCapture:
         return CameraStatus(
             captured=self._captured,
             queued_frames=left - lost,
-            queued_bytes=self._account.waiting,
+            queued_bytes=self._queue.account.waiting,
             spilled=self.spilled,
             bytes_written=written + (0 if spill is None else spill.bytes_written),
             error=self._error,
@@ -331,40 +272,15 @@ class CameraCapture:
             abandon: do not write what waits.
         """
         self._closed = True
-        self._abandoned = self._abandoned or abandon
+        if abandon:
+            self._queue.end()
         # In this order: the encoder's last frames are not for the spill.
-        for wake, thread in zip((self._encoder_wake, self._spill_wake), self._threads, strict=True):
-            wake.put(False)
+        for spill, thread in zip((False, True), self._threads, strict=True):
+            self._queue.wake(spill=spill, more=False)
             if thread.ident is not None:
                 thread.join()
         self._over = True
-        self._given.clear()
-        self._repeats.forget()
-        self._budget.close_account(self._account)
-
-    def _fits(self, nbytes: int, limit: int) -> bool:
-        account = self._account
-        return account.waiting == 0 or self._budget.used + nbytes <= limit
-
-    def _new_frame(self) -> TakenFrame:
-        """Memory for a colour frame, used before if there is some."""
-        try:
-            return self._free.popleft()
-        except IndexError:
-            return self._frame_of_new_memory()
-
-    def _frame_of_new_memory(self) -> TakenFrame:
-        video, pixels = new_rgb_frame(*self._shape[:2])
-        return TakenFrame(pixels, video)
-
-    def _for_encoder(self, frame: TakenFrame) -> TakenFrame:
-        """A colour frame in memory that the encoder may read; an image that was given away is copied here."""
-        if frame.video is not None or len(self._shape) == 2:
-            return frame
-        own = self._new_frame()
-        np.copyto(own.pixels, frame.pixels)
-        own.index = frame.index
-        return own
+        self._queue.close()
 
     def _encode(self) -> None:
         lower_thread_priority(ENCODER_NICE)
@@ -378,90 +294,47 @@ class CameraCapture:
         if self.camera.histograms is not None:
             with self._failing():
                 histograms = HistogramWriter(self._folder / self.camera.histograms)
-        while len(self._shape) == 3 and len(self._free) < READY_FRAMES:
-            ready = self._frame_of_new_memory()
-            ready.pixels.fill(0)  # here, and not on the loop, each page is touched for the first time
-            self._free.append(ready)
+        self._memory.make_ready()
         self._opened.set()
         with self._handing_over():
-            while _get(self._encoder_wake) and (frame := self._next(spill=False)) is not None:
+            while self._queue.wait(spill=False) and (frame := self._queue.next(spill=False)) is not None:
                 try:
-                    own = self._for_encoder(frame)
+                    own = self._memory.for_encoder(frame)
                     writer.write(own.pixels if own.video is None else own.video)
                     if histograms is not None:
                         histograms.write(own.pixels)
                 finally:
-                    self._account.encoded += frame.pixels.nbytes
+                    self._queue.account.encoded += frame.pixels.nbytes
                 if own is not frame:
-                    self._free.append(own)
-                self._let_go(writer.safe)
+                    self._memory.give_back(own)
+                self._queue.let_go(writer.safe)
                 del frame, own
         with self._handing_over():
             writer.close()
         if histograms is not None:
             with self._failing():
                 histograms.close()
-        if self._spilling:
+        if self._queue.spilling:
             # The loop may have queued a frame for this thread just before.
-            self._spill_wake.put(True)
+            self._queue.wake(spill=True)
 
     def _save_spill(self) -> None:
         lower_thread_priority(SPILL_NICE)
         with self._failing():
             more = True
             while more:
-                more = _get(self._spill_wake)
-                while (frame := self._next(spill=True)) is not None:
+                more = self._queue.wait(spill=True)
+                while (frame := self._queue.next(spill=True)) is not None:
                     spill = self._spill or self._open_spill()
                     spill.write(frame.pixels, frame.index)
                     first, end = self._spill_range
                     self._spill_range = (first if end else frame.index), frame.index + 1
                     if not frame.given:
-                        self._account.spilled += frame.pixels.nbytes
+                        self._queue.account.spilled += frame.pixels.nbytes
                     del frame
         if self._spill is not None:
             with self._failing():
                 self._spill.close()
-
-    def _next(self, *, spill: bool) -> TakenFrame | None:
-        """The next frame for one of the threads; None when there is none for it."""
-        # Under the lock, so that the encoder cannot take a frame that follows one the spill has taken.
-        with self._taking:
-            if self._error is not None or self._abandoned or spill != self._spilling:
-                return None
-            if spill and self._given:
-                frame = self._given.popleft()
-                self._account.kept = max(0, self._account.kept - frame.pixels.nbytes)
-                return frame
-            if not self._frames:
-                return None
-            frame = self._frames.popleft()
-            self._repeats.add(frame.pixels)  # here, where frames are in order whichever thread takes them
-            if not spill:
-                frame.given = True
-                self._given.append(frame)
-            return frame
-
-    def _let_go(self, safe: int) -> None:
-        """Let go of frames that the encoder was given and that are safe in its file."""
-        with self._taking:
-            given = self._given
-            if self._spilling or not given:
-                return  # they are the spill's now
-            # The newest is compared with the one that follows.
-            nbytes = given[-1].pixels.nbytes
-            self._account.kept = (len(given) - 1) * nbytes
-            while len(given) > 1 and (given[0].index < safe or self._budget.keeps_too_much):
-                frame = given.popleft()
-                self._account.kept = (len(given) - 1) * nbytes
-                if frame.video is not None:
-                    self._free.append(frame)
-
-    def _begin_spill(self) -> None:
-        """Let the spill take over. Any thread may call it, also twice; takes no lock."""
-        self._spilling = True
-        self._encoder_wake.put(False)  # its file ends here
-        self._spill_wake.put(True)
 
     def _open_spill(self) -> RawWriter:
         path = self._folder / self.camera.spill
@@ -490,7 +363,7 @@ class CameraCapture:
             if self._encoder_error is None:
                 self._encoder_error = self._told(error)
                 logger.error("%s: its frames are written raw from here on: %s", self.key, error)
-            self._begin_spill()
+            self._queue.begin_spill()
 
     def _told(self, error: Exception) -> AiorecordError:
         if not isinstance(error, AiorecordError):
@@ -504,33 +377,7 @@ class CameraCapture:
     def _fail(self, error: Exception) -> None:
         if self._error is None:
             self._error = self._told(error)
-        with self._taking:
-            self._frames.clear()
-            self._given.clear()
-        self._budget.close_account(self._account)
-
-
-def lower_thread_priority(nice: int) -> None:
-    """Give the calling thread at least this nice value, where threads have their own (Linux)."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        if os.getpriority(os.PRIO_PROCESS, thread) < nice:
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
-
-
-def interpreter_ends() -> bool:
-    """Whether the interpreter waits for its threads to end, because the program is over."""
-    return not threading.main_thread().is_alive()
-
-
-def _get(wake: SimpleQueue[bool]) -> bool:
-    """Wait for the next token; False also when nobody is left to send one."""
-    while True:
-        try:
-            return wake.get(timeout=EXIT_CHECK_S)
-        except Empty:
-            if interpreter_ends():
-                return False
+        self._queue.drop()
 
 
 def _open_writer(path: Path, camera: Camera, fps: int) -> FrameWriter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -13,23 +13,20 @@ from typing import Any, Self
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import AiorecordError, EncodeError, StateError
 from ..features import CheckedFrame, Schema
-from ..quality import CameraQuality, json_facts, versions
+from ..quality import json_facts, versions
 from ..storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
-from .camera import EXIT_CHECK_S, CameraCapture, CameraStatus, FrameWriter, interpreter_ends
+from .camera import CameraCapture, CameraStatus, FrameWriter
 from .cut import complete_cut, whole_frames_of
+from .facts import camera_facts, encoder_errors
 from .final import default_threads
+from .journal import EpisodeJournal
 from .live import LiveWriter, live_camera
 from .lossless import plan_camera
 from .rows import RowsJournal
 from .staging import Camera, EpisodeFolder, Manifest, Staging
 
 __all__ = ["CameraStatus", "CaptureStatus", "EpisodeCapture"]
-
-FLUSH_PERIOD_S = 1.0
-"""How much of a running episode a power loss may take.
-
-Frames wait for their encoder no longer than that (`MAX_WAIT_S`): then they are spilled."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +65,8 @@ class EpisodeCapture:
         self._settled = False  # finished or discarded
         self._described = False
         self._ticked = False
-        self._noted = False  # facts that the manifest on disk does not have
         self._settling = threading.Lock()
-        self._frames_came = threading.Event()
-        self._closing = threading.Event()
-        self._journal_error: AiorecordError | None = None
-        self._sync_error: AiorecordError | None = None
-        self._journal = threading.Thread(target=self._flush_regularly, name=f"aiorecord-journal-{folder.id}")
+        self._journal = EpisodeJournal(folder, self._rows, self._cameras, self._camera_facts)
 
     @classmethod
     def prepare(
@@ -201,8 +193,7 @@ class EpisodeCapture:
         self._ticked = self._ticked or late is not None
         if not self._described:
             self._describe(task)
-        if not self._frames_came.is_set():
-            self._frames_came.set()
+        self._journal.frame_came()
         return self._rows.rows - 1
 
     def annotate(self, facts: Mapping[str, Any]) -> None:
@@ -222,7 +213,7 @@ class EpisodeCapture:
         manifest = self.folder.manifest
         # A new dict: the journal thread may be writing the old one.
         manifest.quality = {**manifest.quality, **json_facts(facts)}
-        self._noted = True
+        self._journal.fact_noted()
 
     def status(self) -> CaptureStatus:
         """A snapshot; cheap."""
@@ -249,7 +240,7 @@ class EpisodeCapture:
             self._ended = True
             self._stop_threads()
             self._rows.close()
-            self._sync()
+            self._journal.sync()
             with storage_errors(self.path, "make durable"):
                 fsync_folder(self.path)
             self._raise_failure(while_recording=False)
@@ -260,18 +251,16 @@ class EpisodeCapture:
     @property
     def failure(self) -> AiorecordError | None:
         """What ended the capture before its time, None while all is well."""
-        if self._sync_error is not None:
-            return self._sync_error
+        if self._journal.sync_error is not None:
+            return self._journal.sync_error
         return next((camera.error for camera in self._cameras.values() if camera.error is not None), None)
 
     @property
     def problems(self) -> list[str]:
         """What went wrong and cost no frame, a sentence each: capture encoders that failed."""
-        found = [(key, camera.encoder_error) for key, camera in self._cameras.items()]
         return [
             f"The capture encoder of {key} failed, and its frames were written raw from there on: {error}"
-            for key, error in found
-            if error is not None
+            for key, error in encoder_errors(self._cameras).items()
         ]
 
     def keep(self, interrupted: bool = False) -> EpisodeFolder:
@@ -351,17 +340,14 @@ class EpisodeCapture:
         self._journal.start()
 
     def _stop_threads(self, *, abandon: bool = False) -> None:
-        self._closing.set()
-        self._frames_came.set()
-        if self._journal.ident is not None:
-            self._journal.join()
+        self._journal.stop()
         for camera in self._cameras.values():
             camera.close(abandon=abandon)
 
     def _raise_failure(self, *, while_recording: bool = True) -> None:
         # Rows that the disk refused are still here, and finish() has just written them. What an fsync
         # lost is lost: the kernel may report a failure once only.
-        error = self._journal_error if while_recording else self._sync_error
+        error = self._journal.error if while_recording else self._journal.sync_error
         if error is not None:
             raise error
         for camera in self._cameras.values():
@@ -377,71 +363,11 @@ class EpisodeCapture:
             if manifest.cameras[key].capture == "raw":
                 manifest.cameras[key].depth_unit = camera.depth_unit
 
-    def _flush_regularly(self) -> None:
-        """The journal thread: once a second, while frames come."""
-        try:
-            first, marked = True, self._marks()
-            while True:
-                if not self._frames_came.wait(EXIT_CHECK_S):
-                    if interpreter_ends():
-                        return
-                    continue
-                for _ in range(2):
-                    if self._closing.wait(FLUSH_PERIOD_S / 2):
-                        return  # finish() writes the rest
-                    for camera in self._cameras.values():
-                        camera.look()
-                self._frames_came.clear()
-                if self._closing.is_set():
-                    return  # finish() came since: its wake-up may have been the one just cleared
-                self._rows.flush()
-                self._sync()
-                marks = self._marks()
-                if first or self._noted or marks != marked:
-                    self._noted, first, marked = False, False, marks
-                    # So that a killed episode has them too.
-                    self.folder.save({"cameras": self._camera_facts()})
-        except AiorecordError as error:
-            self._journal_error = error
-        except Exception as error:  # noqa: BLE001 - raised with the next frame
-            self._journal_error = EncodeError(f"Rows could not be written: {error!r}")
-            self._journal_error.__cause__ = error
-
-    def _sync(self) -> None:
-        try:
-            for camera in self._cameras.values():
-                for path in camera.paths():
-                    with storage_errors(path, "make durable"):
-                        fsync_file(path)
-        except AiorecordError as error:
-            self._sync_error = error
-            raise
-
-    def _marks(self) -> list[tuple[int | None, ...]]:
-        """What was counted of each camera, but for its frames."""
-        found = [camera.status() for camera in self._cameras.values()]
-        return [(status.spilled, status.late, status.repeated, status.stale) for status in found]
-
     def _camera_facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {}
-        for key, camera in self._cameras.items():
-            status = camera.status()
-            facts[key] = asdict(
-                CameraQuality(
-                    captured=status.captured,
-                    spilled=status.spilled,
-                    late=status.late if self._ticked else None,
-                    repeated=status.repeated,
-                    stale=status.stale,
-                    lost=status.lost,
-                    longest_freeze_s=round(status.longest_freeze_s, 6),
-                )
-            )
-        return facts
+        return camera_facts(self._cameras, ticked=self._ticked)
 
     def _note_encoder_errors(self) -> None:
-        found = {key: camera.encoder_error for key, camera in self._cameras.items()}
-        failed = {key: str(error) for key, error in found.items() if error is not None}
+        failed = {key: str(error) for key, error in encoder_errors(self._cameras).items()}
         if failed:
             manifest = self.folder.manifest
             manifest.quality = {**manifest.quality, "capture_encoder_failed": failed}

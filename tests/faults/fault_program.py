@@ -37,7 +37,7 @@ from fault_encode import Strike, StruckPool
 
 from aiorecord import episode as episode_module
 from aiorecord import recorder as recorder_module
-from aiorecord.capture import episode as capture_module
+from aiorecord.capture import journal as journal_module
 from aiorecord.cli import main, record, record_config
 from aiorecord.robots import ROBOTS, TELEOPERATORS
 from aiorecord.robots.faults import Fault
@@ -164,7 +164,7 @@ def watch() -> None:
     add_frame = episode_module.Episode.add_frame
     mark = saves_module.EpisodeSave.mark
     cut_to = saves_module.EpisodeSave.cut_to
-    sync = capture_module.EpisodeCapture._sync
+    sync = journal_module.EpisodeJournal.sync
     events = record.RecordCommand._events
     opened = recorder_module.Recorder.open
 
@@ -188,7 +188,7 @@ def watch() -> None:
         frames = [camera.encoded + camera.spilled - 1 for camera in self._cameras.values()]
         rows = self._rows.rows - len(self._rows._pending)
         sync(self)
-        tell(f"Y {self.id} {max(0, min([rows, *frames]))}")
+        tell(f"Y {self._folder.id} {max(0, min([rows, *frames]))}")
 
     def watched_events(self: Any, *args: Any) -> Any:
         made = events(self, *args)
@@ -208,7 +208,7 @@ def watch() -> None:
     episode_module.Episode.add_frame = watched_add_frame  # type: ignore[method-assign]
     saves_module.EpisodeSave.mark = watched_mark  # type: ignore[method-assign]
     saves_module.EpisodeSave.cut_to = watched_cut_to  # type: ignore[method-assign]
-    capture_module.EpisodeCapture._sync = watched_sync  # type: ignore[method-assign]
+    journal_module.EpisodeJournal.sync = watched_sync  # type: ignore[method-assign]
     record.RecordCommand._events = watched_events  # type: ignore[method-assign]
     recorder_module.Recorder.open = watched_open  # type: ignore[method-assign]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from captured import EVERYTHING, checked, prepare, wait_for
 
-from aiorecord.capture import camera, episode
+from aiorecord.capture import background, journal
 
 
 def main() -> None:
     root, limit, frames, how = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    camera.EXIT_CHECK_S = episode.EXIT_CHECK_S = 0.05
-    episode.FLUSH_PERIOD_S = 0.02 if how != "before the flush" else 1e6
+    background.EXIT_CHECK_S = 0.05
+    journal.FLUSH_PERIOD_S = 0.02 if how != "before the flush" else 1e6
     capture, schema = prepare(root, EVERYTHING, limit)
     for k in range(frames):
         capture.add_frame(checked(schema, k), f"task {k // 10}", 1000 + k)
@@ -22,9 +22,8 @@ def main() -> None:
     if how == "flushed":
         wait_for(lambda: not capture._rows._pending)
         if limit == 1:  # the encoders' files end where the spills begin
-            wait_for(
-                lambda: not any(c._threads[0].is_alive() for c in capture._cameras.values() if c._spilling)
-            )
+            cut = [c for c in capture._cameras.values() if c._queue.spilling]
+            wait_for(lambda: not any(c._threads[0].is_alive() for c in cut))
     print(frames, flush=True)
     if how == "left open":
         raise SystemExit("bye")

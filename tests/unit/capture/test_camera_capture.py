@@ -339,7 +339,7 @@ def test_abandoning_does_not_write_what_waits(tmp_path):
     assert encoder.entered.wait(TIMEOUT_S)
     closer = threading.Thread(target=capture.close, kwargs={"abandon": True})
     closer.start()
-    wait_for(lambda: capture._abandoned)
+    wait_for(lambda: capture._queue._ended)
     encoder.gate.release(10)
     closer.join(TIMEOUT_S)
     assert capture.encoded == 1

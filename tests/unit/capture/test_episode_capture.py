@@ -28,7 +28,7 @@ from captured import (
 import aiorecord.capture
 from aiorecord.capture import EpisodeFolder, Staging, read_histograms, read_rows
 from aiorecord.capture import camera as camera_module
-from aiorecord.capture import episode as episode_module
+from aiorecord.capture import journal as journal_module
 from aiorecord.capture.lossless import LosslessWriter
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.errors import CodecUnavailableError, EncodeError, FrameError, StateError, StorageError
@@ -153,15 +153,15 @@ def test_finish_from_several_threads_finishes_once(tmp_path):
 
 
 def test_rows_and_what_the_first_frame_tells_reach_the_disk_while_it_records(tmp_path, monkeypatch):
-    monkeypatch.setattr(episode_module, "FLUSH_PERIOD_S", 0.01)
+    monkeypatch.setattr(journal_module, "FLUSH_PERIOD_S", 0.01)
     synced: list[str] = []
-    fsync = episode_module.fsync_file
+    fsync = journal_module.fsync_file
 
     def noted(path: Path) -> None:
         synced.append(path.name)
         fsync(path)
 
-    monkeypatch.setattr(episode_module, "fsync_file", noted)
+    monkeypatch.setattr(journal_module, "fsync_file", noted)
     capture, schema = prepare(tmp_path, EVERYTHING)
     add(capture, schema, 12)
     wait_for(lambda: read_rows(capture.folder.rows_path, schema).num_rows == 12)
@@ -273,7 +273,7 @@ def test_a_full_disk_says_so_and_keeps_what_it_took(tmp_path):
 
 
 def test_rows_that_a_full_disk_refused_are_written_by_finish(tmp_path, monkeypatch):
-    monkeypatch.setattr(episode_module, "FLUSH_PERIOD_S", 0.01)
+    monkeypatch.setattr(journal_module, "FLUSH_PERIOD_S", 0.01)
     capture, schema = prepare(tmp_path)
     real = capture._rows._file._file
 
@@ -286,7 +286,7 @@ def test_rows_that_a_full_disk_refused_are_written_by_finish(tmp_path, monkeypat
 
     capture._rows._file._file = Full()
     add(capture, schema, 5)
-    wait_for(lambda: capture._journal_error is not None)
+    wait_for(lambda: capture._journal.error is not None)
     with pytest.raises(StorageError):
         capture.add_frame(checked(schema, 5), "", 0)
     with pytest.raises(StorageError):
@@ -314,17 +314,17 @@ def test_a_manifest_that_could_not_be_written_can_be_tried_again(tmp_path, monke
 
 
 def test_what_an_fsync_lost_is_not_called_complete(tmp_path, monkeypatch):
-    monkeypatch.setattr(episode_module, "FLUSH_PERIOD_S", 0.01)
-    fsync = episode_module.fsync_file
+    monkeypatch.setattr(journal_module, "FLUSH_PERIOD_S", 0.01)
+    fsync = journal_module.fsync_file
 
     def failing(path: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     capture, schema = prepare(tmp_path)
-    monkeypatch.setattr(episode_module, "fsync_file", failing)
+    monkeypatch.setattr(journal_module, "fsync_file", failing)
     add(capture, schema, 3)
-    wait_for(lambda: capture._journal_error is not None)
-    monkeypatch.setattr(episode_module, "fsync_file", fsync)  # as Linux: reported once
+    wait_for(lambda: capture._journal.error is not None)
+    monkeypatch.setattr(journal_module, "fsync_file", fsync)  # as Linux: reported once
     with pytest.raises(StorageError):
         capture.add_frame(checked(schema, 3), "", 0)
     with pytest.raises(StorageError):
@@ -380,13 +380,14 @@ class EndsJustAfterTheWait(threading.Event):
 
 def test_an_end_at_the_very_second_does_not_hang(tmp_path):
     capture, schema = prepare(tmp_path)
-    closing = capture._closing = EndsJustAfterTheWait(capture._frames_came)
+    journal = capture._journal
+    closing = journal._closing = EndsJustAfterTheWait(journal._frames_came)
     capture.add_frame(checked(schema, 0), "", 0)
     assert closing.waited.wait(TIMEOUT_S)
-    capture._journal.join(TIMEOUT_S)
-    hangs = capture._journal.is_alive()
-    capture._closing = threading.Event()  # lets a thread that hangs go
-    capture._closing.set()
-    capture._frames_came.set()
+    journal.thread.join(TIMEOUT_S)
+    hangs = journal.thread.is_alive()
+    journal._closing = threading.Event()  # lets a thread that hangs go
+    journal._closing.set()
+    journal._frames_came.set()
     assert not hangs
     assert capture.finish().manifest.length == 1

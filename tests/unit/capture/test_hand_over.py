@@ -174,7 +174,7 @@ def test_memory_that_the_spill_still_needs_is_not_given_to_the_next_frames(tmp_p
     capture.wait_open()
     for k in range(9):
         capture.put(noise(k, SHAPE))
-    assert capture._spilling
+    assert capture._queue.spilling
     encoder.gate.release(9)
     wait_for(lambda: not capture._threads[0].is_alive())
     capture.put(noise(9, SHAPE))
@@ -233,8 +233,8 @@ def test_a_live_encoder_that_holds_frames_back_does_not_leave_a_hole(tmp_path):
     assert isinstance(writer, LiveWriter)
     assert writer.safe < writer.frames < 40
     assert budget.used > 0, "what is kept counts"
-    capture._begin_spill()
-    wait_for(lambda: not capture._given)
+    capture._queue.begin_spill()
+    wait_for(lambda: not capture._queue._given)
     capture.put(noise(40, SHAPE))
     capture.close()
     spilled = list(raw_indices(tmp_path / "cam.spill"))
@@ -258,7 +258,7 @@ def test_what_live_encoders_hold_back_is_kept_within_half_of_the_budget(tmp_path
         capture.put(noise(k, (30, 40), np.uint16))
         wait_for(lambda: not capture.status().queued_bytes)
         wait_for(lambda: budget.used <= 4 * nbytes)
-    assert not capture._spilling
+    assert not capture._queue.spilling
     capture.close()
     assert capture.encoded == 30
     assert len(list(read_frames_of(tmp_path, settings))) == 30

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from live import KEY, add, prepare
 
-from aiorecord.capture import episode
+from aiorecord.capture import journal
 from aiorecord.capture.live import LiveWriter
 from aiorecord.encoders import RGBEncoderConfig
 
@@ -15,12 +15,12 @@ from aiorecord.encoders import RGBEncoderConfig
 def main() -> None:
     root, codec, frames = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     encoder = RGBEncoderConfig(vcodec="h264", g=12) if codec == "b" else RGBEncoderConfig(vcodec=codec)
-    episode.FLUSH_PERIOD_S = 0.02
+    journal.FLUSH_PERIOD_S = 0.02
     capture = prepare(root, encoder)
     for k in range(frames):
         add(capture, k)
     camera = capture._cameras[KEY]
-    while camera._account.waiting or capture._rows._pending:
+    while camera._queue.account.waiting or capture._rows._pending:
         pass
     writer = camera._writer
     assert isinstance(writer, LiveWriter)

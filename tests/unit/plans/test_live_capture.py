@@ -125,10 +125,10 @@ def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, encoder, at
 def spill(capture, gate):
     """Let the encoder go on once the spill has begun, and wait until there is room for the next frame."""
     camera = capture._cameras[KEY]
-    if camera._spilling:
+    if camera._queue.spilling:
         gate.set()
         pause, deadline = threading.Event(), time.monotonic() + 60
-        while camera._account.waiting and time.monotonic() < deadline:
+        while camera._queue.account.waiting and time.monotonic() < deadline:
             pause.wait(0.001)
 
 
@@ -295,7 +295,7 @@ def test_encoder_threads_give_way_to_the_loop(tmp_path):
     capture = prepare(tmp_path, AV1)
     add(capture, 0)
     started = set(os.listdir("/proc/self/task")) - before
-    journal = capture._journal.native_id
+    journal = capture._journal.thread.native_id
     lowered = [os.getpriority(os.PRIO_PROCESS, int(t)) for t in started if int(t) != journal]
     assert len(lowered) >= 4
     assert min(lowered) >= max(mine, camera_module.SPILL_NICE)

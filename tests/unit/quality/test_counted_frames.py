@@ -181,10 +181,10 @@ sys.path[:0] = [{tests!r}, {here!r}]
 from test_counted_frames import Arm, FRONT, Hand, recorder_for
 from pathlib import Path
 from aiorecord import Session, SessionPlan
-from aiorecord.capture import EpisodeFolder, Staging, episode
+from aiorecord.capture import EpisodeFolder, Staging, journal
 from aiorecord.robots.threaded import ThreadedRobot
 
-episode.FLUSH_PERIOD_S = 0.1
+journal.FLUSH_PERIOD_S = 0.1
 
 class Failing(Arm):
     def get_observation(self):

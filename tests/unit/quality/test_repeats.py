@@ -104,7 +104,7 @@ def test_repeats_go_on_over_the_change_to_the_spill(tmp_path, monkeypatch):
     assert writer.entered.wait(TIMEOUT_S)
     for content in (7, 7, 7, 8, 8):  # repeats the one in the encoder, on both sides of the change
         capture.put(noise(content, SHAPE))
-        if capture._spilling:
+        if capture._queue.spilling:
             wait_for(lambda: budget.used <= np.prod(SHAPE))  # the encoder's frame alone
     for _ in range(6):
         writer.gate.release()

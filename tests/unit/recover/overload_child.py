@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "capture"))
 from captured import VIDEO, checked, gated, prepare, wait_for
 
 from aiorecord.capture import camera as camera_module
-from aiorecord.capture import episode
+from aiorecord.capture import frame_queue, journal
 from aiorecord.dataset.writer import DatasetWriter
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.features import Schema
@@ -23,8 +23,8 @@ from aiorecord.features import Schema
 
 def main() -> None:
     root, before, after, how = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    episode.FLUSH_PERIOD_S = 0.05
-    camera_module.MAX_WAIT_S = 0.05 if how != "failing" else 30
+    journal.FLUSH_PERIOD_S = 0.05
+    frame_queue.MAX_WAIT_S = 0.05 if how != "failing" else 30
     writer = gated()
     camera_module._open_writer = writer
     DatasetWriter.create(root, fps=30, schema=Schema(VIDEO))
@@ -49,7 +49,7 @@ def main() -> None:
         assert isinstance(failing, writer)
         failing._converter = None  # type: ignore[assignment]
         writer.gate.release()
-    wait_for(lambda: bool(add() or camera._spilling))
+    wait_for(lambda: bool(add() or camera._queue.spilling))
     if how == "ended":
         writer.gate.release()
         wait_for(lambda: not camera._threads[0].is_alive())

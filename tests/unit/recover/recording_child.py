@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from helpers import FEATURES, FPS, H264, make_frame
 
-from aiorecord.capture import ByteBudget, EpisodeCapture, Staging, episode
+from aiorecord.capture import ByteBudget, EpisodeCapture, Staging, journal
 from aiorecord.dataset.lock import DatasetLock
 from aiorecord.dataset.writer import DatasetWriter
 from aiorecord.encoders import DepthEncoderConfig
@@ -40,7 +40,7 @@ def capture(staging: Staging, number: int, frames: int) -> EpisodeCapture:
 
 def main() -> None:
     root, ended, frames = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    episode.FLUSH_PERIOD_S = 0.02
+    journal.FLUSH_PERIOD_S = 0.02
     DatasetLock(root).acquire()
     DatasetWriter.create(root, fps=FPS, schema=Schema(FEATURES), robot_type="arm")
     staging = Staging(root)

@@ -1,0 +1,42 @@
+"""How a capture's threads behave beside the loop: below it in priority, and gone when the program is."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from queue import Empty, SimpleQueue
+
+EXIT_CHECK_S = 2.0
+"""How often a sleeping thread looks whether the program has ended without closing it."""
+
+
+def lower_thread_priority(nice: int) -> None:
+    """Give the calling thread at least this nice value, where threads have their own (Linux)."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        if os.getpriority(os.PRIO_PROCESS, thread) < nice:
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
+
+
+def interpreter_ends() -> bool:
+    """Whether the interpreter waits for its threads to end, because the program is over."""
+    return not threading.main_thread().is_alive()
+
+
+def next_token(tokens: SimpleQueue[bool]) -> bool:
+    """Wait for the next token; False also when nobody is left to send one."""
+    while True:
+        try:
+            return tokens.get(timeout=EXIT_CHECK_S)
+        except Empty:
+            if interpreter_ends():
+                return False
+
+
+def wait_set(event: threading.Event) -> bool:
+    """Wait until an event is set; False when nobody is left to set it."""
+    while not event.wait(EXIT_CHECK_S):
+        if interpreter_ends():
+            return False
+    return True

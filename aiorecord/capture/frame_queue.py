@@ -1,0 +1,166 @@
+"""The frames of one camera between the loop, its encoder thread and its spill thread.
+
+::
+
+    put ─► queue ─► next(spill=False)   the encoder
+              └───► next(spill=True)    once the budget was exceeded, or a frame waited for too long, or the
+                                        encoder failed
+
+The spill begins with the oldest frame that a killed process would lose: those that the encoder was given and
+that are not in its file for certain, then everything that still waits. So it never begins behind a hole, and
+the memory is free again at the speed of the disk. The loop takes no lock: whatever it shares with the threads
+is written by one side only, or is atomic.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from queue import SimpleQueue
+
+from ..clock import NS_PER_S
+from .background import next_token
+from .budget import ByteBudget
+from .frame_memory import FrameMemory
+from .frames import TakenFrame
+from .repeats import Repeats
+
+MAX_WAIT_S = 1.0
+"""For how long a frame may wait for the encoder. A killed process loses what waits, and an encoder that is so
+far behind disturbs the loop as well."""
+
+
+class FrameQueue:
+    """Hands each frame to the encoder or to the spill, in order.
+
+    `put` and `takes` belong to the event loop and never wait; `wait`, `next` and `let_go` to the two threads.
+
+    Args:
+        budget: memory shared with the other cameras.
+        memory: where frames come from, and go to.
+        repeats: compares the frames that are handed out.
+
+    Attributes:
+        account: what waits here.
+        spilling: the spill has taken over. Set once, by whoever sees first that it must be.
+    """
+
+    def __init__(self, budget: ByteBudget, memory: FrameMemory, repeats: Repeats) -> None:
+        self._budget, self._memory, self._repeats = budget, memory, repeats
+        self.account = budget.open_account()
+        self.spilling = False
+        self._ended = False
+        # Appended to by the loop; taken from by the two threads, one at a time.
+        self._frames: deque[TakenFrame] = deque()
+        self._taking = threading.Lock()
+        # Given to the encoder, and lost if the process is killed now; shared by the two threads.
+        self._given: deque[TakenFrame] = deque()
+        # True for each frame, False at the end. SimpleQueue.put takes no lock that others hold.
+        self._encoder_wake: SimpleQueue[bool] = SimpleQueue()
+        self._spill_wake: SimpleQueue[bool] = SimpleQueue()
+
+    def put(self, frame: TakenFrame) -> None:
+        """Queue a frame. Never waits."""
+        nbytes = frame.pixels.nbytes
+        now_ns = time.monotonic_ns()
+        if not self.spilling and (
+            self._waits_too_long(now_ns) or not self._fits(nbytes, self._budget.limit_bytes)
+        ):
+            self.begin_spill()
+        frame.given, frame.queued_ns = False, now_ns
+        self.account.added += nbytes
+        self._frames.append(frame)
+        self.wake(spill=self.spilling)
+
+    def takes(self, nbytes: int) -> bool:
+        """Whether there is memory for one more frame; while the spill writes, more of it than else."""
+        return self._fits(nbytes, self._budget.hard_limit_bytes)
+
+    def look(self) -> None:
+        """Let the spill take over if a frame waits for too long, also where no further frame comes.
+
+        Called by the thread that flushes; takes no lock, never blocks.
+        """
+        if not self.spilling and self._waits_too_long(time.monotonic_ns()):
+            self.begin_spill()
+
+    def begin_spill(self) -> None:
+        """Let the spill take over. Any thread may call it, also twice; takes no lock."""
+        self.spilling = True
+        self._encoder_wake.put(False)  # its file ends here
+        self._spill_wake.put(True)
+
+    def wake(self, *, spill: bool, more: bool = True) -> None:
+        """Wake one of the threads: for a frame, or (`more` False) for its end. Never blocks."""
+        (self._spill_wake if spill else self._encoder_wake).put(more)
+
+    def wait(self, *, spill: bool) -> bool:
+        """Wait for `wake`, in one of the threads; False when it is to end, or the program has ended."""
+        return next_token(self._spill_wake if spill else self._encoder_wake)
+
+    def next(self, *, spill: bool) -> TakenFrame | None:
+        """The next frame for one of the threads; None when there is none for it."""
+        # Under the lock, so that the encoder cannot take a frame that follows one the spill has taken.
+        with self._taking:
+            if self._ended or spill != self.spilling:
+                return None
+            if spill and self._given:
+                frame = self._given.popleft()
+                self.account.kept = max(0, self.account.kept - frame.pixels.nbytes)
+                return frame
+            if not self._frames:
+                return None
+            frame = self._frames.popleft()
+            self._repeats.add(frame.pixels)  # here, where frames are in order whichever thread takes them
+            if not spill:
+                frame.given = True
+                self._given.append(frame)
+            return frame
+
+    def let_go(self, safe: int) -> None:
+        """Let go of frames that the encoder was given and that are safe in its file.
+
+        Args:
+            safe: frames that can be read from the encoder's file if the process is killed now.
+        """
+        with self._taking:
+            given = self._given
+            if self.spilling or not given:
+                return  # they are the spill's now
+            # The newest is compared with the one that follows.
+            nbytes = given[-1].pixels.nbytes
+            self.account.kept = (len(given) - 1) * nbytes
+            while len(given) > 1 and (given[0].index < safe or self._budget.keeps_too_much):
+                frame = given.popleft()
+                self.account.kept = (len(given) - 1) * nbytes
+                self._memory.give_back(frame)
+
+    def end(self) -> None:
+        """Hand out no more frames, whatever waits."""
+        self._ended = True
+
+    def drop(self) -> None:
+        """Hand out no more frames, and forget those that wait: nobody is left to take them."""
+        self._ended = True
+        with self._taking:
+            self._frames.clear()
+            self._given.clear()
+        self._budget.close_account(self.account)
+
+    def close(self) -> None:
+        """Release the memory when the two threads have ended. Idempotent."""
+        self._given.clear()
+        self._repeats.forget()
+        self._budget.close_account(self.account)
+
+    def _fits(self, nbytes: int, limit: int) -> bool:
+        return self.account.waiting == 0 or self._budget.used + nbytes <= limit
+
+    def _waits_too_long(self, now_ns: int) -> bool:
+        try:
+            waited_ns = now_ns - self._frames[0].queued_ns
+        except IndexError:
+            return False
+        # A single one is given twice the time: whatever stopped the whole process does so with one frame.
+        return waited_ns > MAX_WAIT_S * NS_PER_S * (1 if len(self._frames) > 1 else 2)

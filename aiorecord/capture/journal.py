@@ -1,0 +1,112 @@
+"""The thread that makes a running episode durable: a kill or power loss takes about a second of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import AiorecordError, EncodeError
+from ..storage import fsync_file, storage_errors
+from .background import wait_set
+from .camera import CameraCapture
+from .facts import marks
+from .rows import RowsJournal
+from .staging import EpisodeFolder
+
+FLUSH_PERIOD_S = 1.0
+"""How much of a running episode a power loss may take.
+
+Frames wait for their encoder no longer than that (`MAX_WAIT_S`): then they are spilled."""
+
+
+class EpisodeJournal:
+    """Flushes rows, makes files durable and saves the manifest once a second, while frames come.
+
+    It also lets a camera's spill take over where a frame waits for too long. Between episodes it sleeps.
+
+    Args:
+        folder: of the episode.
+        rows: its rows.
+        cameras: its cameras, by feature key.
+        facts: what the cameras counted so far, for the manifest; called in the thread.
+
+    Attributes:
+        error: what ended the thread before its time, None while all is well.
+        sync_error: what the disk refused to make durable; it may be lost.
+    """
+
+    def __init__(
+        self,
+        folder: EpisodeFolder,
+        rows: RowsJournal,
+        cameras: Mapping[str, CameraCapture],
+        facts: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.error: AiorecordError | None = None
+        self.sync_error: AiorecordError | None = None
+        self._folder, self._rows, self._cameras, self._facts = folder, rows, cameras, facts
+        self._noted = False  # facts that the manifest on disk does not have
+        self._frames_came = threading.Event()
+        self._closing = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=f"aiorecord-journal-{folder.id}")
+
+    def start(self) -> None:
+        """Start the thread, which sleeps until a frame comes."""
+        self.thread.start()
+
+    def frame_came(self) -> None:
+        """Say that there is something to write. Called with each frame; sets a flag at most."""
+        if not self._frames_came.is_set():
+            self._frames_came.set()
+
+    def fact_noted(self) -> None:
+        """Say that the manifest changed; it is saved with the next flush. Never blocks."""
+        self._noted = True
+
+    def stop(self) -> None:
+        """End the thread; what was not written is for `finish`. Blocking, idempotent."""
+        self._closing.set()
+        self._frames_came.set()
+        if self.thread.ident is not None:
+            self.thread.join()
+
+    def sync(self) -> None:
+        """Make durable what the cameras wrote. Blocking.
+
+        Raises:
+            StorageError: the disk refused; it is in `sync_error`, too.
+        """
+        try:
+            for camera in self._cameras.values():
+                for path in camera.paths():
+                    with storage_errors(path, "make durable"):
+                        fsync_file(path)
+        except AiorecordError as error:
+            self.sync_error = error
+            raise
+
+    def _run(self) -> None:
+        try:
+            first, marked = True, marks(self._cameras)
+            while wait_set(self._frames_came):
+                for _ in range(2):
+                    if self._closing.wait(FLUSH_PERIOD_S / 2):
+                        return  # finish() writes the rest
+                    for camera in self._cameras.values():
+                        camera.look()
+                self._frames_came.clear()
+                if self._closing.is_set():
+                    return  # finish() came since: its wake-up may have been the one just cleared
+                self._rows.flush()
+                self.sync()
+                found = marks(self._cameras)
+                if first or self._noted or found != marked:
+                    self._noted, first, marked = False, False, found
+                    # So that a killed episode has them too.
+                    self._folder.save({"cameras": self._facts()})
+        except AiorecordError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001 - raised with the next frame
+            self.error = EncodeError(f"Rows could not be written: {error!r}")
+            self.error.__cause__ = error
