@@ -39,6 +39,10 @@ MAX_DIMENSIONS = 5
 MAX_ELEMENTS = 2**31 - 1
 """Arrow counts the values of a row in 32 bits."""
 
+_UINT8 = np.dtype(np.uint8)
+_MANY_VALUES = 64
+"""Fewer are looked at one by one faster than numpy begins."""
+
 RESERVED_KEYS = frozenset({"task", "size"})
 
 
@@ -75,7 +79,7 @@ class Feature:
         """A camera, however it is stored."""
         return self.dtype in VISUAL_DTYPES
 
-    @property
+    @cached_property
     def is_depth(self) -> bool:
         """A depth camera: one channel of uint16 millimetres or float32 metres."""
         return self.is_visual and bool(self.info.get("is_depth_map") or self.info.get("video.is_depth_map"))
@@ -88,6 +92,11 @@ class Feature:
         else:
             h, w, c = self.shape
         return h, w, c
+
+    @cached_property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The dtype of a value that is neither a camera's nor a string."""
+        return np.dtype(self.dtype)
 
     def as_dict(self) -> dict[str, Any]:
         """The feature as lerobot writes it (shape as a list, for JSON)."""
@@ -183,7 +192,7 @@ class Schema(Mapping[str, Feature]):
         nonfinite: list[str] = []
         for key, feature in self.columns.items():
             values[key] = value = _check_value(feature, frame[key])
-            if feature.dtype.startswith("float") and not np.isfinite(value).all():
+            if feature.dtype.startswith("float") and not _all_finite(value):
                 nonfinite.append(key)
         images = {key: _check_image(feature, frame[key]) for key, feature in self.cameras.items()}
         return CheckedFrame(values, images, task, tuple(nonfinite))
@@ -304,7 +313,7 @@ def _check_value(feature: Feature, value: Any) -> Any:
         if not isinstance(value, str):
             raise FrameError(f"{key!r} must be a string, not {type(value).__name__}.", key=key)
         return value
-    expected = np.dtype(feature.dtype)
+    expected = feature.numpy_dtype
     array = _as_array(key, value)
     if array.dtype != expected:
         # Python numbers and lists have no dtype of their own; arrays of another dtype are a mistake.
@@ -322,6 +331,8 @@ def _check_value(feature: Feature, value: Any) -> Any:
 def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
     key, (height, width, channels) = feature.key, feature.size_hwc
     array = _as_array(key, value)
+    if array.dtype == _UINT8 and array.shape == feature.size_hwc and not feature.is_depth:
+        return array
     if array.shape == (channels, height, width) and array.shape != (height, width, channels):
         array = array.transpose(1, 2, 0)
     elif channels == 1 and array.shape == (height, width):
@@ -338,7 +349,7 @@ def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
                 f"{key!r} has dtype {array.dtype}; depth is uint16 millimetres or float32 metres.", key=key
             )
         return array[..., 0]
-    if array.dtype == np.uint8:
+    if array.dtype == _UINT8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
         raise FrameError(f"{key!r} has dtype {array.dtype}; pixels are uint8, or floats in [0, 1].", key=key)
@@ -348,7 +359,15 @@ def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
     return np.asarray(np.rint(array * 255), dtype=np.uint8)
 
 
+def _all_finite(array: NDArray[Any]) -> bool:
+    if array.size > _MANY_VALUES:
+        return bool(np.isfinite(array).all())
+    return all(map(math.isfinite, array.ravel().tolist()))
+
+
 def _as_array(key: str, value: Any) -> NDArray[Any]:
+    if type(value) is np.ndarray and value.dtype.kind != "O":
+        return value
     try:
         array = np.asarray(value)
     except Exception as error:  # whatever a foreign __array__ raises
