@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,10 +18,12 @@ class TaskOwner:
 
     Args:
         name: the owning task's name.
+        on_end: called when the tasks have ended, whether they were closed or one of them failed.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_end: Callable[[], None] | None = None) -> None:
         self._name = name
+        self._on_end = on_end
         self._owner: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -31,6 +33,9 @@ class TaskOwner:
         """Enter the group."""
         ready = asyncio.Event()
         self._owner = asyncio.create_task(self._own(ready), name=self._name)
+        if self._on_end is not None:
+            on_end = self._on_end
+            self._owner.add_done_callback(lambda _: on_end())
         await ready.wait()
 
     def create(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

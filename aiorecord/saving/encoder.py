@@ -8,7 +8,6 @@ from concurrent.futures import Executor
 from ..capture.episode import EpisodeCapture
 from ..clock import Clock
 from ..dataset.episode_encoding import EpisodeEncoding
-from ..errors import AiorecordError
 from ..threads import Threads
 from .pending import PendingSaves
 from .saves import EpisodeSave, Stage
@@ -45,7 +44,7 @@ class SaveEncoder:
         assert isinstance(save.source, EpisodeCapture)
         try:
             save.folder = await self._threads.run(save.source.keep)
-        except AiorecordError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome; others go on
             self._pending.fail(save, error)
             return
         for problem in save.source.problems:

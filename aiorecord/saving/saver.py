@@ -88,7 +88,7 @@ class AsyncEpisodeSaver:
             else ShortestFirstQueue(max_queue_size, lambda save: save.frames_to_encode)
         )
         self._pending = PendingSaves()
-        self._tasks = TaskOwner("aiorecord-saver")
+        self._tasks = TaskOwner("aiorecord-saver", self._tasks_ended)
         # One thread for each save that is encoded, one for the commit, two that make episodes durable.
         self._threads = Threads(workers + 3, "aiorecord-save")
         self._encoder = SaveEncoder(
@@ -291,6 +291,11 @@ class AsyncEpisodeSaver:
                     staging=save.folder.path if save.folder else None,
                 )
                 self._pending.fail(save, error)
+
+    def _tasks_ended(self) -> None:
+        """Let nobody wait for saves that nobody works on any more: a task failed, which is a bug."""
+        self.abandon()
+        self._pending.settle()
 
     def _check_accepting(self) -> None:
         if not self._accepting or not self._tasks.alive:

@@ -21,6 +21,7 @@ from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.dataset.episode_encoding import ATTEMPTS
 from aiorecord.dataset.videos import count_packets
+from aiorecord.saving.committer import Committer
 
 
 def recorder_for(root, features=FEATURES, **options):
@@ -234,6 +235,48 @@ class Gate(Executor):
     def shutdown(self, wait=True, *, cancel_futures=False):
         self.open.set()
         self.pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+def test_an_unexpected_error_while_an_episode_is_made_durable_fails_that_save_only(tmp_path, monkeypatch):
+    keep = EpisodeCapture.keep
+
+    def fails_once(capture, *args):
+        monkeypatch.setattr(EpisodeCapture, "keep", keep)
+        raise MemoryError("injected")
+
+    async def main():
+        async with recorder_for(tmp_path) as recorder:
+            monkeypatch.setattr(EpisodeCapture, "keep", fails_once)
+            first = (await record_episode(recorder, episode=0)).save
+            with pytest.raises(aiorecord.SaveError, match="injected"):
+                await first
+            second = (await record_episode(recorder, episode=1)).save
+            assert (await second).episode_index == 0
+            first.retry()
+            assert (await first).episode_index == 1, "its frames were still there"
+
+    asyncio.run(main())
+
+
+def test_nobody_waits_for_saves_when_a_task_of_the_saver_died(tmp_path, monkeypatch):
+    async def dies(committer):
+        await committer._pending.changed.wait()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Committer, "run", dies)
+
+    async def main():
+        recorder = recorder_for(tmp_path)
+        await recorder.__aenter__()
+        save = (await record_episode(recorder, episode=0)).save
+        waiting = asyncio.create_task(recorder.saver.wait_for_completion())
+        with pytest.raises(aiorecord.SaveError, match="recover"):
+            await save
+        assert not await waiting
+        with pytest.raises(ZeroDivisionError):
+            await recorder.aclose()
+
+    asyncio.run(main())
 
 
 def test_a_full_queue_saves_in_the_foreground_and_says_so(tmp_path, caplog):
