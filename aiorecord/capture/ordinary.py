@@ -1,26 +1,31 @@
 """Threads that libraries start, kept ordinary.
 
-SVT-AV1, run as root, makes its threads SCHED_FIFO with priority 99, which starves every ordinary thread of
-the machine; and the thread that opens the encoder as well. Policies of single threads can be set by thread
-id (sched_setscheduler(2)).
+SVT-AV1, run as root, makes its threads SCHED_FIFO with priority 99, which starves every other thread of the
+machine; and the thread that opens the encoder as well, for tens of milliseconds. A thread needs the
+capability CAP_SYS_NICE for that (sched(7)), which each thread can lay down for itself (capabilities(7)); the
+library is refused, and goes on. Where that fails, policies are put back by thread id (sched_setscheduler(2)).
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAP_SYS_NICE = 23
+
 
 @contextlib.contextmanager
 def ordinary_threads() -> Iterator[None]:
-    """Undo the scheduling policies that a library sets inside the block.
+    """Keep a library from setting scheduling policies inside the block, and undo those that it sets anyway.
 
-    The calling thread gets back what it had, and threads started in it get the same. Threads of
-    others are left alone: they may be a user's real-time loop. Only Linux has per-thread policies that can
-    be reached by id; elsewhere the block does nothing.
+    The calling thread gets back what it had, and threads started in it get the same policy, without the
+    capability to change it. Threads of others are left alone: they may be a user's real-time loop. Only Linux
+    has per-thread policies and capabilities; elsewhere the block does nothing.
     """
     if sys.platform != "linux":
         yield
@@ -28,7 +33,8 @@ def ordinary_threads() -> Iterator[None]:
     before = _thread_ids()
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
-        yield
+        with _without_sys_nice():
+            yield
     finally:
         if os.sched_getscheduler(0) != policy:
             os.sched_setscheduler(0, policy, parameters)
@@ -40,3 +46,42 @@ def ordinary_threads() -> Iterator[None]:
 
 def _thread_ids() -> set[int]:
     return {int(entry.name) for entry in Path("/proc/self/task").iterdir()}
+
+
+class _Header(ctypes.Structure):
+    """``struct __user_cap_header_struct`` (capget(2)); thread 0 is the calling one."""
+
+    _fields_ = (("version", ctypes.c_uint32), ("thread", ctypes.c_int))
+
+
+class _Sets(ctypes.Structure):
+    """``struct __user_cap_data_struct`` (capget(2)); an array of two of them has 64 capabilities."""
+
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+@contextlib.contextmanager
+def _without_sys_nice() -> Iterator[None]:
+    """Lay down the calling thread's capability to choose policies; where there is none, nothing changes."""
+    libc = ctypes.CDLL(None)
+    header, sets = _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
+    bit = 1 << _CAP_SYS_NICE
+    try:
+        has = libc.capget(ctypes.byref(header), sets) == 0 and sets[0].effective & bit
+    except AttributeError:  # a C library without it
+        has = 0
+    if not has:
+        yield
+        return
+    sets[0].effective &= ~bit
+    laid_down = libc.capset(ctypes.byref(header), sets) == 0
+    try:
+        yield
+    finally:
+        if laid_down:
+            sets[0].effective |= bit
+            libc.capset(ctypes.byref(header), sets)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ _BAND = 64
 _HORIZON = 0.02  # rays less steep than this (metres down per metre) meet a wall before the table
 _SUPERSAMPLING = 3
 _DRAWING_THREADS = 2
+_KEPT_PICTURES = 8
+_HELD_HERE = 3
+"""References to an array that only `PictureMemory.take` knows: the list's, its variable's, the argument's."""
 
 _FIXED_VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
     "front": ((0.63, -0.25, 0.40), (0.145, 0.0, 0.075), 44.0),
@@ -174,6 +178,31 @@ def _look_at(lens: Lens, width: int, band: slice, seed: int) -> tuple[NDArray[np
     return rgb, (depth * np.float32(1000)).reshape(-1, width)
 
 
+class PictureMemory:
+    """Arrays for pictures, given out again once nobody else holds one.
+
+    In new memory the system clears each page when it is first written to, which takes longer than to draw a
+    camera's background.
+
+    Args:
+        shape: of the pictures, uint8.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._arrays: list[NDArray[np.uint8]] = []
+
+    def take(self) -> NDArray[np.uint8]:
+        """An array with anything in it. It is the caller's for as long as it, or a view of it, is held."""
+        for array in self._arrays:
+            if sys.getrefcount(array) == _HELD_HERE:
+                return array
+        array = np.empty(self._shape, np.uint8)
+        if len(self._arrays) < _KEPT_PICTURES:
+            self._arrays.append(array)
+        return array
+
+
 class ColourCamera:
     """Renders colour pictures.
 
@@ -190,6 +219,7 @@ class ColourCamera:
         self._noise = _noise_tile(self._rng, spec.height, spec.width, noise)
         self._static = None if self._view.on_gripper else _Static(self._view, seed)
         self._sampler = _TableSampler(spec.width, spec.height, seed) if self._view.on_gripper else None
+        self._memory = PictureMemory((spec.height, spec.width, 3))
 
     def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint8]:
         """One picture (height, width, 3) uint8, the caller's to keep."""
@@ -201,11 +231,12 @@ class ColourCamera:
         noise = self._noise[row : row + view.height, column : column + view.width]
         boxes = _touched(view, [*(shape.box for shape in things), *(shadow.box for shadow in dark)])
         if self._static is not None:
-            image = np.add(self._static.rgb, noise)
+            image = np.add(self._static.rgb, noise, out=self._memory.take())
             parts = [self._static.lanes[_slices(box)].copy() for box in boxes]
         else:
             assert self._sampler is not None
-            image = self._sampler.picture(lens)
+            image = self._memory.take()
+            self._sampler.draw(lens, image)
             parts = [_pack_bytes(image[_slices(box)]) for box in boxes]
             image += noise
         for box, lanes in zip(boxes, parts, strict=True):
@@ -288,21 +319,19 @@ class _TableSampler:
         self._xs = np.arange(width, dtype=np.float32)
         self._ys = np.arange(0, height + 2, 2, dtype=np.float32)[:, None]
         self._index = np.empty((height // 2 + 1, width), np.intp)
+        self._sampled = np.empty((height // 2 + 1, width, 3), np.uint8)
         self._textures = table_texture(seed), coarse_table_texture(seed)
 
-    def picture(self, lens: Lens) -> NDArray[np.uint8]:
-        """The table through the lens, (h, w, 3) uint8."""
+    def draw(self, lens: Lens, image: NDArray[np.uint8]) -> None:
+        """Fill a picture, (h, w, 3) uint8, with the table as it is seen through the lens."""
         # Far away a pixel spans several texels, and picking one of them would flicker.
         pixel_m = float(lens.position[2]) / max(0.2, -float(lens.axes[2, 2])) / lens.focal
         texture = self._textures[1 if pixel_m > TEXEL_M else 0]
         index = self._indices(lens, texture.shape[1])
-        sampled = np.take(texture.reshape(-1, 3), index, axis=0, mode="clip")
-        rows, width, _ = sampled.shape
-        image = np.empty(((rows - 1) * 2, width, 3), np.uint8)
+        sampled = np.take(texture.reshape(-1, 3), index, axis=0, mode="clip", out=self._sampled)
         image[0::2] = sampled[:-1]
         sampled >>= 1
         np.add(sampled[:-1], sampled[1:], out=image[1::2])
-        return image
 
     def _indices(self, lens: Lens, texels: int) -> NDArray[np.intp]:
         """Flat texel index of each pixel of every second row; the array is used again at the next call.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from aiorecord.capture import camera as camera_module
 from aiorecord.capture.final import default_threads
 from aiorecord.capture.histograms import histogram
 from aiorecord.capture.live import LiveWriter, whole_frames
+from aiorecord.capture.ordinary import ordinary_threads
 from aiorecord.capture.reader import count_frames, read_frames
 from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.dataset.encode import EncodedCamera, EncodeJob, direct_encode, encode_camera
@@ -301,6 +303,30 @@ def test_encoder_threads_give_way_to_the_loop(tmp_path):
     assert min(lowered) >= max(mine, camera_module.SPILL_NICE)
     assert {os.sched_getscheduler(int(t)) for t in started} == {os.SCHED_OTHER}
     capture.discard()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has a policy for each thread")
+def test_a_library_cannot_make_real_time_threads_in_the_block():
+    before, fifo = os.sched_getscheduler(0), os.sched_param(99)
+
+    def choose():
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, fifo)
+        except PermissionError:
+            return False
+        os.sched_setscheduler(0, before, os.sched_param(0))
+        return True
+
+    may = choose()
+    with ThreadPoolExecutor(1) as threads:
+        with ordinary_threads():
+            assert not choose()
+            assert not threads.submit(choose).result(), "nor in a thread that was started in it"
+        assert choose() == may, "the caller has its capability again"
+    with pytest.raises(ZeroDivisionError), ordinary_threads():
+        raise ZeroDivisionError
+    assert choose() == may
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import threading
 from fractions import Fraction
 from typing import Any
 
@@ -26,6 +27,7 @@ from aiorecord.robots import (
     Teleoperator,
 )
 from aiorecord.robots.sim_arm import CUBE_SIDE, HOME, LOWER, UPPER, forward_kinematics, inverse_kinematics
+from aiorecord.robots.sim_camera import ColourCamera, PictureMemory
 from aiorecord.robots.sim_motion import PickAndPlace, cube_poses
 
 SMALL = CameraSpec(width=160, height=120)
@@ -111,6 +113,58 @@ def test_pictures_are_new_arrays_with_moving_content_and_noise() -> None:
         assert (moved > 20).sum() > 300
     still = np.abs(frames[1]["observation.images.front"].astype(int) - frames[0]["observation.images.front"])
     assert 0.1 < still.mean() < 3.0
+
+
+def test_a_picture_that_is_held_is_not_drawn_over() -> None:
+    memory = PictureMemory((4, 6, 3))
+    held = memory.take()
+    part = memory.take()[1:, ::2]
+    seen = memoryview(memory.take())
+    assert isinstance(seen.obj, np.ndarray)
+    taken = [held, part, np.asarray(seen)]
+    assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(taken, 2))
+    fresh = memory.take()
+    assert not any(np.shares_memory(fresh, array) for array in taken)
+    place = part.ctypes.data
+    del part, fresh
+    taken.pop(1)
+    found = [memory.take() for _ in range(3)]
+    assert any(array.ctypes.data <= place < array.ctypes.data + array.nbytes for array in found), "used again"
+    many = [memory.take() for _ in range(40)]
+    assert not any(np.shares_memory(a, b) for a, b in itertools.combinations([*taken, *found, *many], 2))
+
+
+def test_pictures_are_drawn_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing, go_on = threading.Event(), threading.Event()
+    threads: set[str] = set()
+    render = ColourCamera.render
+
+    def slow(camera: ColourCamera, *scene: Any) -> Any:
+        threads.add(threading.current_thread().name)
+        drawing.set()
+        assert go_on.wait(60)
+        return render(camera, *scene)
+
+    monkeypatch.setattr(ColourCamera, "render", slow)
+
+    async def main() -> None:
+        robot = SimRobot(SimRobotConfig(cameras={"front": SMALL, "wrist": SMALL}))
+        await robot.connect()
+        looking = asyncio.create_task(robot.get_observation())
+        while not drawing.is_set():
+            await asyncio.sleep(0.001)
+        looking.cancel()
+        done, _ = await asyncio.wait({looking}, timeout=0.01)
+        assert not done, "what is being drawn is finished first"
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+        assert (await robot.get_observation()).keys() == robot.observation_features.keys()
+        await robot.disconnect()
+        assert threads
+        assert not threads & {thread.name for thread in threading.enumerate()}
+
+    asyncio.run(main())
 
 
 def test_without_noise_a_scene_at_rest_does_not_change() -> None:
