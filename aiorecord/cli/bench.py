@@ -25,6 +25,7 @@ from ..encoders import RGBEncoderConfig
 from ..errors import AiorecordError, ConfigError, EncodeError
 from ..features import Feature
 from ..plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
+from .consoles import output_console
 
 EXAMPLES = """examples:
   aiorecord bench                                    # one to three cameras, 480p and 720p, AV1 and h264
@@ -45,7 +46,7 @@ SYSTEMS_AGAINST: dict[str, list[System]] = {
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     flags = _parse(argv)
-    console = Console()
+    console = output_console()
     try:
         _bench(flags, console)
     except ConfigError as error:
@@ -125,7 +126,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
     console.print(f"{machine()}, {_versions()}")
     systems: list[System] = [*against, "bare"]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=flags.repeat * len(cells) * len(systems))
         results = measure_all(
             cells,
@@ -218,14 +219,15 @@ def report(results: Sequence[Measurement]) -> dict[str, Any]:
 
 def grid_table(cells: Sequence[Cell], results: Sequence[Measurement]) -> Table:
     """A row per cell: what aiorecord reached."""
-    table = Table(box=SIMPLE)
+    # Without the padding that can go, it fits into 80 columns.
+    table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     table.add_column("cell", no_wrap=True)
     for name in ("fps", "lost", "p99 ms", "max ms", "dead ms", "min/min", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for cell in cells:
         row = middle(results, "aiorecord", cell)
         mine = [m for m in results if m.system == "aiorecord" and m.cell == cell]
-        verdict = "ok" if all(judge(m).on_time for m in mine) else "too much"
+        verdict = "ok" if all(judge(m).on_time for m in mine) else "late"
         if not row:
             table.add_row(cell.label(), *["-"] * 6, "failed")
             continue

@@ -21,6 +21,7 @@ from ..errors import AiorecordError, ConfigError
 from ..features import DEFAULT_FEATURES
 from ..monitor.text import size_text, time_text
 from ..quality import CameraQuality
+from .consoles import output_console
 from .dataset_facts import DatasetFacts, EpisodeFacts, count_tasks, read_facts
 
 EXAMPLES = """examples:
@@ -34,7 +35,6 @@ the frames that repeat the one before, and the longest such freeze; frames spill
 exit codes: 0 shown, 1 no dataset or a damaged one, 2 wrong usage."""
 
 SHOWN_EPISODES = 50
-PIPE_WIDTH = 160
 
 
 class EpisodeRanges:
@@ -123,9 +123,7 @@ def show(facts: DatasetFacts, chosen: EpisodeRanges | None = None, console: Cons
         chosen: episodes whose quality is shown; None shows the newest.
         console: where to; default standard output.
     """
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH, file=console.file)
+    console = console or output_console()
     console.print(_head(facts))
     console.print(_features(facts.info))
     for line in _staging_lines(facts):

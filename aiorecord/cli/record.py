@@ -11,7 +11,6 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import aiofiles
-from rich.console import Console
 
 from ..disk import DiskAlert
 from ..errors import AiorecordError, StorageError
@@ -27,6 +26,7 @@ from ..recorder import Recorder
 from ..scheduling import realtime
 from ..session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
 from ..tasks import beside
+from .consoles import output_console
 from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
 from .keys import KEYS_LINE, has_keyboard, reading_keys
@@ -157,7 +157,7 @@ class RecordCommand:
             await recorder.open()
             if recorder.recovered and flags.display != "none":
                 print("An earlier session left in staging, and it is finished behind this one:")
-                Console().print(table_of(recorder.recovered, done=False))
+                output_console().print(table_of(recorder.recovered, done=False))
             session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
             view = VIEWS[flags.display or "plain"](
                 *([KEYS_LINE] if flags.display == "live" and has_keyboard() else [])

@@ -30,6 +30,7 @@ from ..errors import AiorecordError, DatasetError, DatasetLockedError, StorageEr
 from ..options import Partial
 from ..saving.saver import AsyncEpisodeSaver
 from ..saving.saves import EpisodeSave
+from .consoles import output_console
 from .recovered import table_of
 
 EXAMPLES = """examples:
@@ -42,8 +43,6 @@ far as it reached the disk, drop deletes it, stage leaves it as it is (a later r
 
 exit codes: 0 clean, 3 something was salvaged with a loss (the last line says how many frames),
 1 something failed, 2 wrong usage."""
-
-PIPE_WIDTH = 120
 
 
 @dataclass
@@ -276,7 +275,7 @@ def _make_writable(root: Path) -> None:
 
 
 def _print(done: Recovered) -> None:
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    console = output_console(highlight=False)
     for note in done.notes:
         console.print(f"- {note}", markup=False)
     if done.episodes:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from aiorecord.bench import advice
 from aiorecord.bench.cell import SYSTEMS, Cell, Measurement, Order
@@ -13,6 +14,8 @@ from aiorecord.bench.frames import FrameRing, make_ring
 from aiorecord.bench.plot import check_plot, draw
 from aiorecord.bench.runner import grid, measure, measure_all
 from aiorecord.cli import main
+from aiorecord.cli.bench import grid_table
+from aiorecord.cli.consoles import output_console
 from aiorecord.errors import ConfigError, StateError
 
 SMALL = Cell(cameras=2, width=64, height=48, codec="h264", episodes=2, seconds=0.4, encode="deferred")
@@ -148,6 +151,20 @@ def test_recommendations_name_what_keeps_up():
     )
     assert lines == ["2x64x48@30: h264 saved at once; libsvtav1 finishes 2.5 min after each minute recorded"]
     assert "too much" in advice.recommendations([measured(error="x")])[0]
+
+
+def test_the_table_of_the_grid_fits_where_it_is_printed(capsys):
+    cells = [dataclasses.replace(SMALL, cameras=3, width=1280, height=720, codec="libsvtav1")]
+    slow = measured(cells[0], late_ms=[2345.6] * 12, dead_s=[12.3456], drain_s=70.0)
+    table = grid_table(cells, [slow])
+    Console(width=80, force_terminal=False).print(table)
+    printed = capsys.readouterr().out
+    output_console().print(table)
+    for text in (printed, capsys.readouterr().out):
+        assert "3x1280x720@30 libsvtav1" in text
+        assert "min/min" in text
+        assert " late" in text
+        assert "…" not in text
 
 
 def test_the_median_over_rounds():
