@@ -133,32 +133,43 @@ def _somewhere(words: str) -> tuple[tuple[float, float, float], tuple[float, flo
     return (0.12 + 0.62 * math.cos(bearing), 0.68 * math.sin(bearing), height), (0.14, 0.0, 0.08), 44.0
 
 
-class _Static:
-    """A fixed camera's view of what never moves, rendered once.
+class _Still:
+    """A fixed camera's view in colour of what never moves, rendered once.
 
     Attributes:
         rgb: (h, w, 3) uint8.
         lanes: the same, packed.
-        millimetres: (h, w) float32.
     """
 
     def __init__(self, view: Viewpoint, seed: int) -> None:
-        width, height = view.width, view.height
+        rgb, _ = _background(view, seed)
+        self.lanes = _pack_bytes(rgb)
         lens = view.lens()
-        table_texture(seed)  # by one thread, for all
-        with ThreadPoolExecutor(_DRAWING_THREADS, "aiorecord-sim") as threads:
-            edges = np.linspace(0, height, _DRAWING_THREADS + 1).astype(int).tolist()
-            bands = [slice(*edge) for edge in itertools.pairwise(edges)]
-            parts = list(threads.map(lambda band: _look_at(lens, width, band, seed), bands))
-        self.lanes = _pack_bytes(np.concatenate([rgb for rgb, _ in parts]))
-        self.millimetres = np.concatenate([millimetres for _, millimetres in parts])
-        canvas = Canvas((0, 0, width, height), self.lanes)
+        canvas = Canvas((0, 0, view.width, view.height), self.lanes)
         canvas.shade(base_shadows(lens), SHADOW_STRENGTH)
-        deep = DepthCanvas((0, 0, width, height), self.millimetres)
         for shape in base_shapes(lens):
             canvas.paint(shape)
-            deep.paint(shape)
         self.rgb = np.ascontiguousarray(_bytes(self.lanes)[..., 0:6:2])
+
+
+def _still_depth(view: Viewpoint, seed: int) -> NDArray[np.float32]:
+    """Millimetres (h, w) to what never moves, for a fixed camera."""
+    _, millimetres = _background(view, seed)
+    deep = DepthCanvas((0, 0, view.width, view.height), millimetres)
+    for shape in base_shapes(view.lens()):
+        deep.paint(shape)
+    return millimetres
+
+
+def _background(view: Viewpoint, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Colours (h, w, 3) of the table and the walls, and millimetres (h, w) to them, without the robot."""
+    lens = view.lens()
+    table_texture(seed)  # by one thread, for all
+    with ThreadPoolExecutor(_DRAWING_THREADS, "aiorecord-sim") as threads:
+        edges = np.linspace(0, view.height, _DRAWING_THREADS + 1).astype(int).tolist()
+        bands = [slice(*edge) for edge in itertools.pairwise(edges)]
+        parts = list(threads.map(lambda band: _look_at(lens, view.width, band, seed), bands))
+    return np.concatenate([rgb for rgb, _ in parts]), np.concatenate([depth for _, depth in parts])
 
 
 def _look_at(lens: Lens, width: int, band: slice, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -217,7 +228,7 @@ class ColourCamera:
         self._view = Viewpoint(name, spec)
         self._rng = np.random.default_rng([seed, 5, zlib.crc32(name.encode())])
         self._noise = _noise_tile(self._rng, spec.height, spec.width, noise)
-        self._static = None if self._view.on_gripper else _Static(self._view, seed)
+        self._still = None if self._view.on_gripper else _Still(self._view, seed)
         self._sampler = _TableSampler(spec.width, spec.height, seed) if self._view.on_gripper else None
         self._memory = PictureMemory((spec.height, spec.width, 3))
 
@@ -230,9 +241,9 @@ class ColourCamera:
         row, column = self._rng.integers(0, _TILE_MARGIN, 2)
         noise = self._noise[row : row + view.height, column : column + view.width]
         boxes = _touched(view, [*(shape.box for shape in things), *(shadow.box for shadow in dark)])
-        if self._static is not None:
-            image = np.add(self._static.rgb, noise, out=self._memory.take())
-            parts = [self._static.lanes[_slices(box)].copy() for box in boxes]
+        if self._still is not None:
+            image = np.add(self._still.rgb, noise, out=self._memory.take())
+            parts = [self._still.lanes[_slices(box)].copy() for box in boxes]
         else:
             assert self._sampler is not None
             image = self._memory.take()
@@ -266,10 +277,10 @@ class DepthCamera:
         size = (spec.height + _TILE_MARGIN, spec.width + _TILE_MARGIN)
         self._noise = np.rint(self._rng.normal(0.0, 1.5 * noise, size)).astype(np.int16).view(np.uint16)
         self._keep = _hole_tile(self._rng, size)
-        self._static = None if self._view.on_gripper else _Static(self._view, seed)
+        self._still = None if self._view.on_gripper else _still_depth(self._view, seed)
         self._table: NDArray[np.uint16] | None = None
-        if self._static is not None:
-            self._table = self._static.millimetres.astype(np.uint16)
+        if self._still is not None:
+            self._table = self._still.astype(np.uint16)
         self._plane = np.empty((spec.height, spec.width), np.float32) if self._view.on_gripper else None
 
     def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint16]:
@@ -277,9 +288,9 @@ class DepthCamera:
         view = self._view
         lens = view.lens(pose)
         things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
-        if self._static is not None:
+        if self._still is not None:
             assert self._table is not None
-            plane = self._static.millimetres
+            plane = self._still
             image = self._table.copy()
         else:
             assert self._plane is not None
