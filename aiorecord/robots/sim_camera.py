@@ -43,8 +43,6 @@ _HORIZON = 0.02  # rays less steep than this (metres down per metre) meet a wall
 _SUPERSAMPLING = 3
 _DRAWING_THREADS = 2
 _KEPT_PICTURES = 8
-_HELD_HERE = 3
-"""References to an array that only `PictureMemory.take` knows: the list's, its variable's, the argument's."""
 
 _FIXED_VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
     "front": ((0.63, -0.25, 0.40), (0.145, 0.0, 0.075), 44.0),
@@ -205,13 +203,23 @@ class PictureMemory:
 
     def take(self) -> NDArray[np.uint8]:
         """An array with anything in it. It is the caller's for as long as it, or a view of it, is held."""
-        for array in self._arrays:
-            if sys.getrefcount(array) == _HELD_HERE:
-                return array
+        for index in range(len(self._arrays)):
+            if _references(self._arrays, index) == _UNHELD:
+                return self._arrays[index]
         array = np.empty(self._shape, np.uint8)
         if len(self._arrays) < _KEPT_PICTURES:
             self._arrays.append(array)
         return array
+
+
+def _references(arrays: list[NDArray[np.uint8]], index: int) -> int:
+    """How many references there are to an array of a list; a view of it holds one, through its `base`."""
+    array = arrays[index]
+    return sys.getrefcount(array)
+
+
+_UNHELD = _references([np.empty(1, np.uint8)], 0)
+"""References to an array that only its list holds; what the call itself adds depends on the interpreter."""
 
 
 class ColourCamera:
