@@ -8,29 +8,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from .sim_arm import ArmPose, Vector
+from .picture_memory import PictureMemory
+from .sim_arm import ArmPose
 from .sim_canvas import Box, Canvas, DepthCanvas, Lanes, clusters, intersect
 from .sim_scene import Cube, Lens, base_shadows, base_shapes, shadows, shapes
-from .sim_world import (
-    FLOOR_Z,
-    ORIGIN,
-    TEXEL_M,
-    TEXELS,
-    WALL_TEXELS,
-    coarse_table_texture,
-    look,
-    table_texture,
-)
+from .sim_table import TableSampler, table_depth
+from .sim_world import look, table_texture
 
 SHADOW_STRENGTH = 0.46
 NOISE_LIMIT = 12
@@ -38,11 +29,8 @@ NOISE_LIMIT = 12
 
 MAX_NOISE = 4.0
 _TILE_MARGIN = 64
-_BAND = 64
-_HORIZON = 0.02  # rays less steep than this (metres down per metre) meet a wall before the table
 _SUPERSAMPLING = 3
 _DRAWING_THREADS = 2
-_KEPT_PICTURES = 8
 
 _FIXED_VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
     "front": ((0.63, -0.25, 0.40), (0.145, 0.0, 0.075), 44.0),
@@ -187,41 +175,6 @@ def _look_at(lens: Lens, width: int, band: slice, seed: int) -> tuple[NDArray[np
     return rgb, (depth * np.float32(1000)).reshape(-1, width)
 
 
-class PictureMemory:
-    """Arrays for pictures, given out again once nobody else holds one.
-
-    In new memory the system clears each page when it is first written to, which takes longer than to draw a
-    camera's background.
-
-    Args:
-        shape: of the pictures, uint8.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self._arrays: list[NDArray[np.uint8]] = []
-
-    def take(self) -> NDArray[np.uint8]:
-        """An array with anything in it. It is the caller's for as long as it, or a view of it, is held."""
-        for index in range(len(self._arrays)):
-            if _references(self._arrays, index) == _UNHELD:
-                return self._arrays[index]
-        array = np.empty(self._shape, np.uint8)
-        if len(self._arrays) < _KEPT_PICTURES:
-            self._arrays.append(array)
-        return array
-
-
-def _references(arrays: list[NDArray[np.uint8]], index: int) -> int:
-    """How many references there are to an array of a list; a view of it holds one, through its `base`."""
-    array = arrays[index]
-    return sys.getrefcount(array)
-
-
-_UNHELD = _references([np.empty(1, np.uint8)], 0)
-"""References to an array that only its list holds; what the call itself adds depends on the interpreter."""
-
-
 class ColourCamera:
     """Renders colour pictures.
 
@@ -237,7 +190,7 @@ class ColourCamera:
         self._rng = np.random.default_rng([seed, 5, zlib.crc32(name.encode())])
         self._noise = _noise_tile(self._rng, spec.height, spec.width, noise)
         self._still = None if self._view.on_gripper else _Still(self._view, seed)
-        self._sampler = _TableSampler(spec.width, spec.height, seed) if self._view.on_gripper else None
+        self._sampler = TableSampler(spec.width, spec.height, seed) if self._view.on_gripper else None
         self._memory = PictureMemory((spec.height, spec.width, 3))
 
     def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint8]:
@@ -303,7 +256,7 @@ class DepthCamera:
         else:
             assert self._plane is not None
             plane = self._plane
-            _table_depth(lens, plane)
+            table_depth(lens, plane)
             image = plane.astype(np.uint16)
         for box in _touched(view, [shape.box for shape in things]):
             deep = plane[_slices(box)].copy()
@@ -319,105 +272,6 @@ class DepthCamera:
         image *= self._keep[window]
         image[empty] = 0
         return image[..., None]
-
-
-class _TableSampler:
-    """Samples the table texture for a camera that moves: a plane seen through a pinhole.
-
-    Every second row is sampled, the rows between are the mean of their neighbours: half the work, and the
-    texture's finest grain does not flicker. Indices are worked out in bands of rows, so that the intermediate
-    arrays stay in the processor's cache.
-
-    Args:
-        width: pixels.
-        height: pixels, even.
-        seed: of the texture.
-    """
-
-    def __init__(self, width: int, height: int, seed: int) -> None:
-        self._xs = np.arange(width, dtype=np.float32)
-        self._ys = np.arange(0, height + 2, 2, dtype=np.float32)[:, None]
-        self._index = np.empty((height // 2 + 1, width), np.intp)
-        self._sampled = np.empty((height // 2 + 1, width, 3), np.uint8)
-        self._textures = table_texture(seed), coarse_table_texture(seed)
-
-    def draw(self, lens: Lens, image: NDArray[np.uint8]) -> None:
-        """Fill a picture, (h, w, 3) uint8, with the table as it is seen through the lens."""
-        # Far away a pixel spans several texels, and picking one of them would flicker.
-        pixel_m = float(lens.position[2]) / max(0.2, -float(lens.axes[2, 2])) / lens.focal
-        texture = self._textures[1 if pixel_m > TEXEL_M else 0]
-        index = self._indices(lens, texture.shape[1])
-        sampled = np.take(texture.reshape(-1, 3), index, axis=0, mode="clip", out=self._sampled)
-        image[0::2] = sampled[:-1]
-        sampled >>= 1
-        np.add(sampled[:-1], sampled[1:], out=image[1::2])
-
-    def _indices(self, lens: Lens, texels: int) -> NDArray[np.intp]:
-        """Flat texel index of each pixel of every second row; the array is used again at the next call.
-
-        Args:
-            lens: the camera.
-            texels: columns of the texture, a power of two.
-        """
-        down = -_over_pixels(lens, lens.axes[:, 2])
-        height = float(lens.position[2])
-        columns = _over_pixels(lens, lens.axes[:, 0]) * height + down * (float(lens.position[0]) - ORIGIN[0])
-        rows = _over_pixels(lens, lens.axes[:, 1]) * height + down * (float(lens.position[1]) - ORIGIN[1])
-        texel_m = TEXEL_M * TEXELS / texels
-        columns, rows = columns / texel_m, rows / texel_m
-        corners = [down @ (x, y, 1.0) for x in (0.0, self._xs[-1]) for y in (0.0, self._ys[-1, 0])]
-        horizon = min(corners) < _HORIZON
-        for start in range(0, len(self._ys), _BAND):
-            y = self._ys[start : start + _BAND]
-            w = _affine(down, self._xs, y)
-            above = None
-            if horizon:
-                above = w < np.float32(_HORIZON)
-                np.maximum(w, np.float32(_HORIZON), out=w)
-            np.reciprocal(w, out=w)
-            u = _affine(columns, self._xs, y)
-            u *= w
-            v = _affine(rows, self._xs, y)
-            v *= w
-            column, row = u.astype(np.int32), v.astype(np.int32)
-            column &= texels - 1
-            row &= texels - 1
-            row <<= texels.bit_length() - 1
-            row |= column
-            if above is not None:
-                np.copyto(row, self._wall(texels, start, len(y)), where=above)
-            self._index[start : start + _BAND] = row
-        return self._index
-
-    def _wall(self, texels: int, start: int, rows: int) -> NDArray[np.int32]:
-        """Indices of the plaster that stands for everything above the horizon."""
-        strip = WALL_TEXELS * texels // TEXELS
-        row = np.arange(start, start + rows, dtype=np.int32)[:, None] % strip + texels
-        wall: NDArray[np.int32] = row * texels + np.arange(len(self._xs), dtype=np.int32) % texels
-        return wall
-
-
-def _table_depth(lens: Lens, out: NDArray[np.float32]) -> None:
-    """Millimetres to the table (and, past its edge, to the floor's level at most) for every pixel."""
-    height, width = out.shape
-    down = -_over_pixels(lens, lens.axes[:, 2])
-    out[...] = _affine(down, np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None])
-    np.maximum(out, np.float32(_HORIZON), out=out)
-    np.reciprocal(out, out=out)
-    out *= np.float32(float(lens.position[2]) * 1000)
-    np.minimum(out, np.float32(-FLOOR_Z * 4000), out=out)
-
-
-def _over_pixels(lens: Lens, weights: Any) -> Vector:
-    """The ray direction's component as (per column, per row, constant); `weights` are of the lens axes."""
-    right, down, forward = (float(value) for value in weights)
-    a, b = right / lens.focal, down / lens.focal
-    return np.array([a, b, forward - a * lens.centre[0] - b * lens.centre[1]])
-
-
-def _affine(terms: Vector, xs: NDArray[np.float32], ys: NDArray[np.float32]) -> NDArray[np.float32]:
-    out: NDArray[np.float32] = xs * np.float32(terms[0]) + (ys * np.float32(terms[1]) + np.float32(terms[2]))
-    return out
 
 
 def _rays(lens: Lens, width: int, band: slice, shift: tuple[float, float]) -> NDArray[np.float32]:

@@ -26,8 +26,9 @@ from aiorecord.robots import (
     SimTeleoperator,
     Teleoperator,
 )
+from aiorecord.robots.picture_memory import PictureMemory
 from aiorecord.robots.sim_arm import CUBE_SIDE, HOME, LOWER, UPPER, forward_kinematics, inverse_kinematics
-from aiorecord.robots.sim_camera import ColourCamera, PictureMemory
+from aiorecord.robots.sim_camera import ColourCamera
 from aiorecord.robots.sim_motion import PickAndPlace, cube_poses
 
 SMALL = CameraSpec(width=160, height=120)
