@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, FrameError, StateError
+from ..tasks import single
 from ..threads import Threads
 from .base import Features, Values
 from .schema import ACTION, IMAGES, STATE, dataset_features
@@ -70,8 +71,8 @@ class SimRobot:
     """A six-joint arm on a table with a cube, seen by any number of cameras.
 
     Joints and units are those of an SO-101: degrees, 0 to 100 for the gripper. The arm follows the last
-    action with a lag, so observations differ from actions. Pictures are drawn by threads, in 2 to 3 ms each
-    at 640x480 and 10 ms at 1280x720; every one is a new array, the caller's to keep.
+    action with a lag, so observations differ from actions. Pictures are drawn by threads, in some
+    milliseconds each; every one is a new array, the caller's to keep.
 
     Args:
         config: the settings; None for the defaults.
@@ -168,11 +169,15 @@ class SimRobot:
         # A servo's position is read as one of 4096 steps per turn.
         measured = np.rint((self._joints + noise) / ENCODER_STEP_DEG) * ENCODER_STEP_DEG
         observation: Values = {STATE: measured.astype(np.float32)}
-        async with asyncio.TaskGroup() as group:
-            pictures = {
-                name: group.create_task(self._threads.run(self._picture, name, *camera), name=f"draw-{name}")
-                for name, camera in self._cameras.items()
-            }
+        try:
+            async with asyncio.TaskGroup() as group:
+                draw = self._threads.run
+                pictures = {
+                    name: group.create_task(draw(self._picture, name, *camera), name=f"draw-{name}")
+                    for name, camera in self._cameras.items()
+                }
+        except BaseExceptionGroup as errors:
+            raise single(errors) from None
         for name, picture in pictures.items():
             observation[IMAGES + name] = picture.result()
         self._step += 1

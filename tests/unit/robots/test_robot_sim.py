@@ -168,6 +168,21 @@ def test_pictures_are_drawn_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(main())
 
 
+def test_an_error_while_drawing_is_raised_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(camera: ColourCamera, *scene: Any) -> Any:
+        raise MemoryError("no room for a picture")
+
+    async def main() -> None:
+        robot = SimRobot(SimRobotConfig(cameras={"front": SMALL}))
+        await robot.connect()
+        monkeypatch.setattr(ColourCamera, "render", fails)
+        with pytest.raises(MemoryError, match="no room"):
+            await robot.get_observation()
+        await robot.disconnect()
+
+    asyncio.run(main())
+
+
 def test_without_noise_a_scene_at_rest_does_not_change() -> None:
     async def main() -> None:
         robot = SimRobot(SimRobotConfig(cameras={"front": SMALL, "wrist": SMALL}, noise=0.0))
