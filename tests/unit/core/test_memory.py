@@ -55,6 +55,22 @@ def test_freed_pictures_go_back():
     assert kept("as it is")[1] > 30 << 20
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
+@pytest.mark.parametrize(("chosen", "used"), [(None, "system"), ("mimalloc", "mimalloc")])
+def test_arrow_keeps_no_memory_of_its_own_unless_the_user_says_so(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, used: str
+) -> None:
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", chosen)
+    program = "from aiorecord.memory import settle_allocator\nif not settle_allocator(): raise SystemExit\n"
+    program += "import pyarrow\nprint(pyarrow.default_memory_pool().backend_name)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    if not run.stdout:
+        pytest.skip("this C library has no mallopt")
+    assert run.stdout.strip() == used
+
+
 LOAD_WHEN_USED = """
 import sys
 from aiorecord.memory import load_when_used
