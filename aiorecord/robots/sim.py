@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, FrameError, StateError
 from ..tasks import single
-from ..threads import Threads
+from ..threads import Threads, uninterrupted
 from .base import Features, Values
 from .schema import ACTION, IMAGES, STATE, dataset_features
 from .sim_arm import CUBE_CONTACT, CUBE_SIDE, HOME, JOINT_NAMES, LOWER, UPPER, ArmPose, forward_kinematics
@@ -146,11 +146,11 @@ class SimRobot:
             self._cameras = cameras
 
     async def disconnect(self) -> None:
-        """Forget the cameras, and end the threads that draw. Idempotent."""
+        """Forget the cameras, and end the threads that draw. Idempotent; cancelling waits for their end."""
         self._cameras = None
         threads, self._threads = self._threads, None
         if threads is not None:
-            await threads.aclose()
+            await uninterrupted(asyncio.create_task(threads.aclose(), name="aiorecord-draw-end"))
 
     async def get_observation(self) -> Values:
         """Advance by one step and look. When cancelled, the pictures that are being drawn are finished first.

@@ -168,6 +168,38 @@ def test_pictures_are_drawn_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(main())
 
 
+def test_disconnecting_ends_the_threads_also_when_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing, go_on = threading.Event(), threading.Event()
+    render = ColourCamera.render
+
+    def slow(camera: ColourCamera, *scene: Any) -> Any:
+        drawing.set()
+        assert go_on.wait(60)
+        return render(camera, *scene)
+
+    monkeypatch.setattr(ColourCamera, "render", slow)
+
+    async def main() -> None:
+        robot = SimRobot(SimRobotConfig(cameras={"front": SMALL}))
+        await robot.connect()
+        looking = asyncio.create_task(robot.get_observation())
+        while not drawing.is_set():
+            await asyncio.sleep(0.001)
+        ending = asyncio.create_task(robot.disconnect())
+        await asyncio.sleep(0)
+        ending.cancel()
+        done, _ = await asyncio.wait({ending}, timeout=0.01)
+        assert not done, "what is being drawn is finished first"
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        assert not any(thread.name.startswith("aiorecord-draw") for thread in threading.enumerate())
+        await looking
+        await robot.disconnect()
+
+    asyncio.run(main())
+
+
 def test_an_error_while_drawing_is_raised_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(camera: ColourCamera, *scene: Any) -> Any:
         raise MemoryError("no room for a picture")
