@@ -17,12 +17,18 @@ import sys
 import types
 from typing import Any
 
+_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
 ARENAS = 2
 MAP_FROM_BYTES = 512 << 10
 """Blocks from this size on go back to the system when they are freed: a picture of a camera is larger."""
+
+
+KEPT_BYTES = 4 << 20
+"""What an arena keeps of the free memory at its end. With glibc's 128 KiB every numpy array between that and
+`MAP_FROM_BYTES` is taken from the system and given back each time."""
 
 
 def settle_allocator() -> bool:
@@ -36,7 +42,12 @@ def settle_allocator() -> bool:
     mallopt = _function("mallopt")
     if mallopt is None:
         return False
-    if not (mallopt(_M_ARENA_MAX, ARENAS) and mallopt(_M_MMAP_THRESHOLD, MAP_FROM_BYTES)):
+    settings = (
+        (_M_ARENA_MAX, ARENAS),
+        (_M_MMAP_THRESHOLD, MAP_FROM_BYTES),
+        (_M_TRIM_THRESHOLD, KEPT_BYTES),
+    )
+    if not all(mallopt(*setting) for setting in settings):
         return False
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     return True

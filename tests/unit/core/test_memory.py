@@ -55,6 +55,39 @@ def test_freed_pictures_go_back():
     assert kept("as it is")[1] > 30 << 20
 
 
+FAULTS = """
+import resource, threading
+from aiorecord.memory import settle_allocator
+if not settle_allocator():
+    raise SystemExit
+
+def compute():
+    for _ in range(ROUNDS):
+        bytes(300_000).replace(b"x", b"y") + b"z"
+
+def faults():
+    thread = threading.Thread(target=compute)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread.start()
+    thread.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+ROUNDS = 5
+faults()
+ROUNDS = 100
+print(faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
+def test_arrays_smaller_than_a_picture_are_not_taken_from_the_system_each_time() -> None:
+    run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    if not run.stdout:
+        pytest.skip("this C library has no mallopt")
+    pages_of_one = 300_000 // 4096
+    assert int(run.stdout) < 10 * pages_of_one
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
 @pytest.mark.parametrize(("chosen", "used"), [(None, "system"), ("mimalloc", "mimalloc")])
 def test_arrow_keeps_no_memory_of_its_own_unless_the_user_says_so(
