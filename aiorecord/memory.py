@@ -25,7 +25,6 @@ ARENAS = 2
 MAP_FROM_BYTES = 512 << 10
 """Blocks from this size on go back to the system when they are freed: a picture of a camera is larger."""
 
-
 KEPT_BYTES = 4 << 20
 """What an arena keeps of the free memory at its end. With glibc's 128 KiB every numpy array between that and
 `MAP_FROM_BYTES` is taken from the system and given back each time."""
