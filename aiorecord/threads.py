@@ -44,8 +44,11 @@ class Threads:
         return await uninterrupted(future)
 
     async def aclose(self) -> None:
-        """Wait for the calls under way, then let the threads end. Idempotent."""
+        """Wait for the calls under way, then let the threads end. Idempotent; cancelling waits for that too."""
         self._closed = True
+        await uninterrupted(asyncio.create_task(self._end(), name="aiorecord-threads-end"))
+
+    async def _end(self) -> None:
         while self._running:
             await asyncio.wait(self._running)
         # No call is left, so the threads only have to return: this does not hold up the loop.

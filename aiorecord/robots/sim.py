@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, FrameError, StateError
 from ..tasks import single
-from ..threads import Threads, uninterrupted
+from ..threads import Threads
 from .base import Features, Values
 from .schema import ACTION, IMAGES, STATE, dataset_features
 from .sim_arm import CUBE_CONTACT, CUBE_SIDE, HOME, JOINT_NAMES, LOWER, UPPER, ArmPose, forward_kinematics
@@ -150,7 +150,7 @@ class SimRobot:
         self._cameras = None
         threads, self._threads = self._threads, None
         if threads is not None:
-            await uninterrupted(asyncio.create_task(threads.aclose(), name="aiorecord-draw-end"))
+            await threads.aclose()
 
     async def get_observation(self) -> Values:
         """Advance by one step and look. When cancelled, the pictures that are being drawn are finished first.
