@@ -135,62 +135,61 @@ def test_a_picture_that_is_held_is_not_drawn_over() -> None:
     assert not any(np.shares_memory(a, b) for a, b in itertools.combinations([*taken, *found, *many], 2))
 
 
+class HeldDrawing:
+    """Cameras that do not get on with their pictures until `go_on` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.threads: set[str] = set()
+        render = ColourCamera.render
+
+        def held(camera: ColourCamera, *scene: Any) -> Any:
+            self.threads.add(threading.current_thread().name)
+            self.begun.set()
+            assert self.go_on.wait(60)
+            return render(camera, *scene)
+
+        monkeypatch.setattr(ColourCamera, "render", held)
+
+
 def test_pictures_are_drawn_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawing, go_on = threading.Event(), threading.Event()
-    threads: set[str] = set()
-    render = ColourCamera.render
-
-    def slow(camera: ColourCamera, *scene: Any) -> Any:
-        threads.add(threading.current_thread().name)
-        drawing.set()
-        assert go_on.wait(60)
-        return render(camera, *scene)
-
-    monkeypatch.setattr(ColourCamera, "render", slow)
+    drawing = HeldDrawing(monkeypatch)
 
     async def main() -> None:
         robot = SimRobot(SimRobotConfig(cameras={"front": SMALL, "wrist": SMALL}))
         await robot.connect()
         looking = asyncio.create_task(robot.get_observation())
-        while not drawing.is_set():
+        while not drawing.begun.is_set():
             await asyncio.sleep(0.001)
         looking.cancel()
         done, _ = await asyncio.wait({looking}, timeout=0.01)
         assert not done, "what is being drawn is finished first"
-        go_on.set()
+        drawing.go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await looking
         assert (await robot.get_observation()).keys() == robot.observation_features.keys()
         await robot.disconnect()
-        assert threads
-        assert not threads & {thread.name for thread in threading.enumerate()}
+        assert drawing.threads
+        assert not drawing.threads & {thread.name for thread in threading.enumerate()}
 
     asyncio.run(main())
 
 
 def test_disconnecting_ends_the_threads_also_when_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawing, go_on = threading.Event(), threading.Event()
-    render = ColourCamera.render
-
-    def slow(camera: ColourCamera, *scene: Any) -> Any:
-        drawing.set()
-        assert go_on.wait(60)
-        return render(camera, *scene)
-
-    monkeypatch.setattr(ColourCamera, "render", slow)
+    drawing = HeldDrawing(monkeypatch)
 
     async def main() -> None:
         robot = SimRobot(SimRobotConfig(cameras={"front": SMALL}))
         await robot.connect()
         looking = asyncio.create_task(robot.get_observation())
-        while not drawing.is_set():
+        while not drawing.begun.is_set():
             await asyncio.sleep(0.001)
         ending = asyncio.create_task(robot.disconnect())
         await asyncio.sleep(0)
         ending.cancel()
         done, _ = await asyncio.wait({ending}, timeout=0.01)
         assert not done, "what is being drawn is finished first"
-        go_on.set()
+        drawing.go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await ending
         assert not any(thread.name.startswith("aiorecord-draw") for thread in threading.enumerate())
