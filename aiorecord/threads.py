@@ -44,7 +44,7 @@ class Threads:
         return await uninterrupted(future)
 
     async def aclose(self) -> None:
-        """Wait for the calls under way, then let the threads end. Idempotent; cancelling waits for that too."""
+        """Wait for the calls under way, then let the threads end. Idempotent; cancelling waits too."""
         self._closed = True
         await uninterrupted(asyncio.create_task(self._end(), name="aiorecord-threads-end"))
 
