@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from .capture.episode import EpisodeCapture
 from .errors import AiorecordError, StateError
 from .tasks import TaskOwner
 from .threads import Threads
+
+PREPARE_AFTER_S = 0.25
+"""How long an episode goes before the next one's capture is prepared.
+
+In its first moments the last frames of the episode before are still being captured, and its save begins: on
+two cores, files, codecs and threads that are opened as well make ticks late.
+"""
 
 
 class Standby:
@@ -27,10 +35,12 @@ class Standby:
         self._preparing: asyncio.Task[None] | None = None
         self._ready: EpisodeCapture | None = None
         self._error: AiorecordError | None = None
+        self._wanted = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin to prepare a capture, behind."""
-        self._preparing = self._tasks.create(self._prepare(), "aiorecord-prepare-episode")
+    def start(self, after_s: float = 0.0) -> None:
+        """Begin to prepare a capture, behind: after some time, or as soon as somebody waits for it."""
+        self._wanted.clear()
+        self._preparing = self._tasks.create(self._prepare(after_s), "aiorecord-prepare-episode")
 
     async def wait(self) -> EpisodeCapture:
         """Wait until the capture is ready, and leave it here.
@@ -42,6 +52,7 @@ class Standby:
         if self._ready is None and self._error is not None:
             self.start()  # what failed may work now: the disk has room again
         assert self._preparing is not None
+        self._wanted.set()
         await asyncio.wait((self._preparing,))
         if self._error is not None:
             raise self._error
@@ -50,7 +61,7 @@ class Standby:
         return self._ready
 
     async def take(self) -> EpisodeCapture:
-        """Wait until the capture is ready, hand it out, and begin to prepare the next one.
+        """Wait until the capture is ready and hand it out. The next one is prepared a little later.
 
         Raises:
             AiorecordError: as `wait`.
@@ -58,7 +69,7 @@ class Standby:
         """
         capture = await self.wait()
         self._ready = None
-        self.start()
+        self.start(PREPARE_AFTER_S)
         return capture
 
     def discard(self) -> None:
@@ -70,8 +81,12 @@ class Standby:
         if self._ready is not None:
             self._ready.discard()
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, after_s: float) -> None:
         self._error = None
+        if after_s:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(after_s):
+                    await self._wanted.wait()
         try:
             await self._threads.run(self._keep)
         except AiorecordError as error:  # raised to whoever begins the next episode

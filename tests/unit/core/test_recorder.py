@@ -16,7 +16,7 @@ import pytest
 from helpers import FEATURES, FPS, H264, STATES, episodes_of, leaked, make_frame, record_episode, rows_of
 
 import aiorecord
-from aiorecord import Recorder, Stage
+from aiorecord import Recorder, Stage, standby
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.dataset.episode_encoding import ATTEMPTS
@@ -629,6 +629,34 @@ def test_closing_while_the_next_episode_is_prepared_leaves_nothing(tmp_path, mon
 
     asyncio.run(main())
     assert not (tmp_path / "set" / ".aiorecord").exists()
+
+
+def test_the_next_episode_is_prepared_a_little_after_this_one_began(tmp_path, monkeypatch):
+    prepare = EpisodeCapture.prepare
+    prepared = threading.Event()
+
+    def noted(*args, **kwargs):
+        prepared.set()
+        return prepare(*args, **kwargs)
+
+    async def main():
+        monkeypatch.setattr(standby, "PREPARE_AFTER_S", 3600.0)
+        async with recorder_for(tmp_path) as recorder:
+            monkeypatch.setattr(EpisodeCapture, "prepare", noted)
+            await record_episode(recorder)  # leaves the beginning alone
+            assert not prepared.is_set()
+            monkeypatch.setattr(standby, "PREPARE_AFTER_S", 0.01)
+            async with recorder.episode() as episode:  # does not wait for an hour
+                assert prepared.is_set()
+                prepared.clear()
+                episode.add_frame(make_frame(0))
+                assert await asyncio.to_thread(prepared.wait, 60)
+            monkeypatch.setattr(standby, "PREPARE_AFTER_S", 3600.0)
+            await record_episode(recorder)
+        assert leaked() == (set(), set())  # closing waits no hour either
+
+    asyncio.run(main())
+    assert [episode["length"] for episode in episodes_of(tmp_path / "set")] == [10, 1, 10]
 
 
 def test_a_recorder_may_be_opened_and_closed_in_different_tasks(tmp_path):
