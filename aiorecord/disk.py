@@ -164,7 +164,25 @@ def _is_read_only(path: Path) -> bool:
         return False
     while not path.exists():
         path = path.parent
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return True
+    # Linux 6.18's ext4 stays mounted for writing after an error, and refuses every write.
+    return "emergency_ro" in _filesystem_options(path)
+
+
+def _filesystem_options(path: Path) -> list[str]:
+    """What Linux tells of the filesystem that holds a path (proc_pid_mountinfo(5)); nothing elsewhere."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        mount, _, filesystem = line.partition(" - ")
+        if filesystem and mount.split()[2] == number:
+            return filesystem.split()[-1].split(",")
+    return []
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -237,6 +237,7 @@ def test_what_a_full_disk_kept_from_being_finished_is_finished_by_recover(disk):
 
 def test_an_ext4_that_its_kernel_makes_read_only_keeps_what_was_committed(tmp_path):
     """As a failing disk does it: an error inside the filesystem, from then on nothing is written."""
+    found_out = []
     with small_disk(tmp_path, "ext4", 48) as disk:
 
         async def main():
@@ -245,17 +246,20 @@ def test_an_ext4_that_its_kernel_makes_read_only_keeps_what_was_committed(tmp_pa
                 save = await record(recorder, 6, 1, hold=True)
                 while save.encoded is None:
                     await asyncio.sleep(0.01)
+                await recorder._standby.wait()  # a folder that cannot be deleted when it closes
                 break_ext4(disk)
                 save.release()
                 with pytest.raises(aiorecord.SaveError, match=r"Read-only|Input/output"):
                     await save
                 assert contents(disk / "set") == [(0, 4)]
-                assert (await recorder._disk.measure()).is_full
-                with pytest.raises(aiorecord.StorageError):
+                found_out.append((await recorder._disk.measure()).is_full)
+                with pytest.raises(aiorecord.StorageError, match="read-only"):
                     await record(recorder, 3, 2)
+                found_out.append("in time")
 
         with pytest.raises(aiorecord.AiorecordError):
             asyncio.run(main())
+        assert found_out == [True, "in time"]  # what is raised on closing hides what failed before
         assert contents(disk / "set") == [(0, 4)]
         rescued = tmp_path / "rescued"
         shutil.copytree(disk / "set", rescued)
