@@ -361,9 +361,6 @@ class Recorder:
             await self._finish_staged()
         self._standby.start()
         await self._standby.wait()
-        if self._pool is not None:
-            # Now, because a process that starts takes time from the loop: not when the first episode ends.
-            self._pool.warm(len(self.plans))
 
     async def _finish_staged(self) -> None:
         """Hand what an earlier session left in staging to the saver, ahead of everything new."""

@@ -87,11 +87,8 @@ class WorkerPool(Executor):
                 raise StateError(f"The job cannot be started: {error}.") from error
         return job.future
 
-    def warm(self, children: int | None = None) -> None:
-        """Start children that are not there yet, in the background.
-
-        Args:
-            children: how many are to be there; None for all that the pool may have.
+    def warm(self) -> None:
+        """Start every child that is not there yet, in the background.
 
         Raises:
             StateError: the pool is shut down.
@@ -99,9 +96,7 @@ class WorkerPool(Executor):
         with self._lock:
             if self._closed:
                 raise StateError("The worker pool is shut down.")
-            missing = [slot for slot in self._slots if slot.child is None and slot.thread is None]
-            there = len(self._slots) - len(missing)
-            for _ in missing[: max(0, len(missing) if children is None else children - there)]:
+            while any(slot.child is None and slot.thread is None for slot in self._slots):
                 self._start_thread(warm=True)
 
     def abort(self, future: Future[Any]) -> bool:

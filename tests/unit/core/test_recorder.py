@@ -588,23 +588,6 @@ def test_cancelling_the_application_keeps_the_running_episode(tmp_path):
     assert (folder.manifest.length, folder.manifest.interrupted) == (6, True)
 
 
-@pytest.mark.parametrize("encode", ["deferred", "live"])
-def test_encoder_processes_start_before_the_first_episode(tmp_path, encode):
-    cameras = {f"observation.images.{name}": FEATURES["observation.images.front"] for name in "abc"}
-
-    async def main():
-        async with recorder_for(tmp_path, STATES | cameras, encode_workers=4, encode=encode) as recorder:
-            for thread in threading.enumerate():
-                if thread.name.startswith("aiorecord-encode-"):
-                    await asyncio.to_thread(thread.join)
-            before = recorder._pool.pids()
-            assert len(before) == 3
-            await (await record_episode(recorder)).save
-            assert recorder._pool.pids() == before
-
-    asyncio.run(main())
-
-
 def test_closing_while_the_next_episode_is_prepared_leaves_nothing(tmp_path, monkeypatch):
     prepare = EpisodeCapture.prepare
     begun, go_on = threading.Event(), threading.Event()

@@ -119,18 +119,6 @@ def test_warm_starts_every_child_once() -> None:
         pool.warm()
 
 
-def test_warm_starts_as_many_children_as_are_missing() -> None:
-    with WorkerPool(3) as pool:
-        first = pool.submit(jobs.pid).result()
-        for wanted, there in ((0, 1), (1, 1), (2, 2), (9, 3)):
-            pool.warm(wanted)
-            for thread in threading.enumerate():
-                if thread.name.startswith("aiorecord-encode"):
-                    thread.join()
-            assert len(pool.pids()) == there
-        assert first in pool.pids()
-
-
 def test_an_error_comes_back_as_itself_with_the_childs_traceback(pool: WorkerPool) -> None:
     with pytest.raises(KeyError) as caught:
         pool.submit(jobs.fail, KeyError("missing")).result()
