@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..robots.film import probe
 from ..robots.sim import CameraSpec, SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
-from ..robots.video_source import Clip, endless_frames, probe, rgb_converter
+from ..robots.video_source import Clip, endless_frames, rgb_converter
 from .cell import Cell
 
 RING_BYTES = 96 << 20

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -15,11 +17,14 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, StateError
 from ..features import DEFAULT_FEATURES
 from .base import Features, Values
+from .film import probe
 from .prefetch import Prefetch
 from .replay_dataset import ReplayDataset
 from .schema import ACTION, IMAGES, STATE, dataset_features
 from .sim_arm import HOME, JOINT_NAMES, LOWER, UPPER
-from .video_source import Clip, Converter, depth_converter, endless_frames, probe, rgb_converter
+from .video_source import Clip, Converter, depth_converter, endless_frames, resampled, rgb_converter
+
+logger = logging.getLogger(__name__)
 
 ROWS_AHEAD = 64
 _SWING_DEG = (38.0, 24.0, 20.0, 18.0, 30.0, 34.0)
@@ -44,10 +49,12 @@ class ReplayRobotConfig:
     height: int | None = None
     # Frames decoded ahead per camera.
     prefetch: int = 8
+    # time: what was shown and done 1/fps s later, whatever the footage's own rate. frames: every frame once.
+    pace: str = "time"
     # Of the made-up joint motion, where there is no dataset.
     seed: int = 0
-    # Steps per second of that motion.
-    fps: int = 30
+    # Observations per second; unset: as many as the dataset has, 30 without one.
+    fps: int | None = None
 
 
 @dataclass
@@ -58,18 +65,21 @@ class ReplayTeleopConfig:
     root: str | None = None
     # Episodes of the dataset to replay, in this order; unset: all.
     episodes: list[int] | None = None
+    # time: what was done 1/fps s later, whatever the dataset's own rate. frames: every action once.
+    pace: str = "time"
     # Of the made-up motion, where there is no dataset.
     seed: int = 0
-    # Steps per second of that motion.
-    fps: int = 30
+    # Actions per second; unset: as many as the dataset has, 30 without one.
+    fps: int | None = None
 
 
 class ReplayRobot:
     """Replays a dataset or video files; actions sent to it change nothing.
 
-    One observation takes one frame of every camera, in order and without end: no frame is dropped, however
-    fast or slow it is asked. Frames are decoded ahead in one thread per camera; when decoding is behind,
-    `get_observation` waits. Arrays are new ones, the caller's to keep.
+    Observation k is what the footage shows k/fps seconds after its begin, and so on without end: footage of
+    another rate than `fps` has its own speed. With the pace ``frames`` each observation takes the next frame
+    of every camera instead. Being asked late or early changes neither. Frames are decoded ahead in one thread
+    per camera; when decoding is behind, `get_observation` waits. Arrays are new ones, the caller's to keep.
 
     Args:
         config: the settings.
@@ -87,7 +97,8 @@ class ReplayRobot:
         _check(config)
         self._dataset = None if config.root is None else ReplayDataset(config.root, config.episodes)
         self._observation, self._action = _row_features(self._dataset)
-        self._sources: dict[str, tuple[list[Clip], Converter]] = {}
+        self._fps = config.fps or (30 if self._dataset is None else self._dataset.fps)
+        self._sources: dict[str, tuple[list[Clip], Converter, float | None]] = {}
         self._pictures: list[str] = []  # cameras stored in the rows
         if config.videos:
             for name, file in config.videos.items():
@@ -126,8 +137,12 @@ class ReplayRobot:
         if self._rows is not None:
             return
         self._frames = {
-            key: Prefetch(endless_frames(clips, convert), f"aiorecord-replay-{key}", self.config.prefetch)
-            for key, (clips, convert) in self._sources.items()
+            key: Prefetch(
+                endless_frames(clips, convert, self._pace_fps, rate),
+                f"aiorecord-replay-{key}",
+                self.config.prefetch,
+            )
+            for key, (clips, convert, rate) in self._sources.items()
         }
         keys = [key for key in self._observation if key not in self._sources]
         # Pictures in the rows are decoded with them, so those are held in smaller numbers.
@@ -172,11 +187,13 @@ class ReplayRobot:
         return action
 
     def _add_file(self, name: str, path: Path) -> None:
-        size = probe(path, f"videos.{name}")
-        width, height = self._size(size.width, size.height)
+        film = probe(path, f"videos.{name}")
+        for remark in film.remarks:
+            logger.warning("%s: %s.", path, remark)
+        width, height = self._size(film.width, film.height)
         key = IMAGES + name
         self._observation |= dataset_features({name: (height, width, 3)}, {})
-        self._sources[key] = [Clip(path, label=str(path))], rgb_converter(width, height)
+        self._sources[key] = [Clip(path, label=str(path))], rgb_converter(width, height), None
 
     def _add_dataset_cameras(self, dataset: ReplayDataset) -> None:
         keys = list(dataset.schema.cameras)
@@ -196,7 +213,7 @@ class ReplayRobot:
             if feature.is_image:
                 self._pictures.append(key)
             elif feature.is_depth:
-                self._sources[key] = dataset.clips(key), depth_converter(feature.info)
+                self._sources[key] = dataset.clips(key), depth_converter(feature.info), dataset.fps
             else:
                 height, width, _ = feature.size_hwc
                 width, height = self._size(width, height)
@@ -204,7 +221,7 @@ class ReplayRobot:
                     "shape": (height, width, 3),
                     "names": ["height", "width", "channels"],
                 }
-                self._sources[key] = dataset.clips(key), rgb_converter(width, height)
+                self._sources[key] = dataset.clips(key), rgb_converter(width, height), dataset.fps
 
     def _size(self, width: int, height: int) -> tuple[int, int]:
         """The size asked for; odd sizes lose a pixel, since video needs even ones."""
@@ -212,10 +229,14 @@ class ReplayRobot:
         height = self.config.height or height - height % 2
         return width, height
 
+    @property
+    def _pace_fps(self) -> float | None:
+        return self._fps if self.config.pace == "time" else None
+
     def _observed_rows(self, keys: list[str]) -> Generator[Values]:
         if self._dataset is not None:
-            return self._dataset.endless_rows(keys)
-        return _made_up_rows(STATE, self.config.seed, self.config.fps, delay_s=_LAG_S)
+            return _rows_at(self._dataset, keys, self._pace_fps)
+        return _made_up_rows(STATE, self.config.seed, self._fps, delay_s=_LAG_S)
 
 
 class ReplayTeleoperator:
@@ -232,8 +253,7 @@ class ReplayTeleoperator:
 
     def __init__(self, config: ReplayTeleopConfig | None = None) -> None:
         self.config = config = config or ReplayTeleopConfig()
-        if not config.fps > 0:
-            raise ConfigError(f"fps must be above 0, not {config.fps!r}.", option="fps")
+        _check_pace(config)
         self._dataset = None if config.root is None else ReplayDataset(config.root, config.episodes)
         _, self._action = _row_features(self._dataset)
         if not self._action:
@@ -253,10 +273,12 @@ class ReplayTeleoperator:
     async def connect(self) -> None:
         """Start from the first action. Idempotent."""
         if self._rows is None:
+            fps = self.config.fps
             if self._dataset is not None:
-                rows = self._dataset.endless_rows(list(self._action))
+                pace_fps = (fps or self._dataset.fps) if self.config.pace == "time" else None
+                rows = _rows_at(self._dataset, list(self._action), pace_fps)
             else:
-                rows = _made_up_rows(ACTION, self.config.seed, self.config.fps, delay_s=0.0)
+                rows = _made_up_rows(ACTION, self.config.seed, fps or 30, delay_s=0.0)
             self._rows = Prefetch(rows, "aiorecord-replay-actions", ROWS_AHEAD)
             self._rows.start()
 
@@ -285,10 +307,29 @@ def _check(config: ReplayRobotConfig) -> None:
             raise ConfigError(f"{option} must be an even number of pixels, not {value!r}.", option=option)
     if config.prefetch < 1:
         raise ConfigError(f"prefetch must be at least 1, not {config.prefetch!r}.", option="prefetch")
-    if not config.fps > 0:
-        raise ConfigError(f"fps must be above 0, not {config.fps!r}.", option="fps")
+    _check_pace(config)
     if config.cameras is not None and config.videos:
         raise ConfigError("cameras chooses from a dataset; with videos, name the videos.", option="cameras")
+
+
+def _check_pace(config: ReplayRobotConfig | ReplayTeleopConfig) -> None:
+    if config.pace not in ("time", "frames"):
+        raise ConfigError(f"pace is time or frames, not {config.pace!r}.", option="pace")
+    if config.fps is not None and not 0 < config.fps < math.inf:
+        raise ConfigError(f"fps must be above 0, not {config.fps!r}.", option="fps")
+
+
+def _rows_at(dataset: ReplayDataset, keys: list[str], fps: float | None) -> Generator[Values]:
+    """The rows of a dataset without end: each once, or what was there at 0, 1/fps, 2/fps, ... seconds."""
+    rows = dataset.endless_rows(keys)
+    with contextlib.closing(rows):
+        if fps is None or fps == dataset.fps:
+            yield from rows
+            return
+        for row in resampled(rows, dataset.fps, fps):
+            yield {
+                key: value.copy() if isinstance(value, np.ndarray) else value for key, value in row.items()
+            }
 
 
 def _row_features(dataset: ReplayDataset | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -303,7 +344,7 @@ def _row_features(dataset: ReplayDataset | None) -> tuple[dict[str, Any], dict[s
     return dataset.features(*observed), dataset.features(*acted)
 
 
-def _made_up_rows(key: str, seed: int, fps: int, *, delay_s: float) -> Generator[Values]:
+def _made_up_rows(key: str, seed: int, fps: float, *, delay_s: float) -> Generator[Values]:
     """Joints that swing slowly about a rest pose; `delay_s` makes a robot that follows its operator."""
     rng = np.random.default_rng([seed, 8])
     hz = rng.uniform(0.05, 0.35, (3, 6))

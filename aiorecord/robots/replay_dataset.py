@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ class ReplayDataset:
     def __init__(self, root: str | Path, episodes: Sequence[int] | None = None) -> None:
         self.root = Path(root)
         info = _read_info(self.root)
-        self.fps = info.get("fps")
+        self.fps = _fps(self.root, info.get("fps"))
         try:
             self.schema = Schema(info["features"])
             found = self._read_episodes(info)
@@ -166,6 +167,12 @@ def _read_info(root: Path) -> dict[str, Any]:
             option="root",
         )
     return dict(info)
+
+
+def _fps(root: Path, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise _damaged(root, f"fps is {value!r}")
+    return value
 
 
 def _column(feature: Feature, column: pa.ChunkedArray[Any]) -> Any:

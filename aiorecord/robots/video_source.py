@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, SourceError
+from .film import film_stream, shown_at, source_error, upright_rgb
 
 type Converter = Callable[[av.VideoFrame], NDArray[Any]]
 
@@ -41,44 +43,11 @@ class Clip:
     label: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class VideoSize:
-    """What a video file says of itself, in pixels."""
-
-    width: int
-    height: int
-
-
-def probe(path: Path, option: str) -> VideoSize:
-    """Open a video file and read its size.
-
-    Args:
-        path: the file.
-        option: the setting that named it, for the error.
-
-    Raises:
-        ConfigError: there is no such file, or no video in it.
-    """
-    if not path.is_file():
-        raise ConfigError(f"There is no video file {path}.", option=option)
-    try:
-        container = av.open(str(path))
-    except av.error.FFmpegError as error:
-        raise ConfigError(f"{path} cannot be read as a video: {error}", option=option) from error
-    try:
-        if not container.streams.video:
-            raise ConfigError(f"{path} holds no video stream.", option=option)
-        stream = container.streams.video[0]
-        return VideoSize(stream.width, stream.height)
-    finally:
-        container.close()
-
-
 def rgb_converter(width: int, height: int) -> Converter:
-    """Frames as (height, width, 3) uint8, scaled if they have another size."""
+    """Frames as (height, width, 3) uint8: see `film.upright_rgb`."""
 
     def convert(frame: av.VideoFrame) -> NDArray[Any]:
-        return frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+        return upright_rgb(frame, width, height)
 
     return convert
 
@@ -106,7 +75,7 @@ def depth_converter(info: Mapping[str, Any]) -> Converter:
     def convert(frame: av.VideoFrame) -> NDArray[Any]:
         plane = frame.planes[0]
         if frame.format.components[0].bits != 12:
-            raise _error(f"A depth video holds 12-bit codes, not {frame.format.name}.")
+            raise source_error(f"A depth video holds 12-bit codes, not {frame.format.name}.")
         codes = np.frombuffer(plane, dtype="<u2").reshape(plane.height, plane.line_size // 2)
         depth: NDArray[Any] = table[np.minimum(codes[:, : plane.width], DEPTH_CODES - 1)]
         return depth[..., None]
@@ -114,27 +83,79 @@ def depth_converter(info: Mapping[str, Any]) -> Converter:
     return convert
 
 
-def endless_frames(clips: Sequence[Clip], convert: Converter) -> Generator[NDArray[Any]]:
+def endless_frames(
+    clips: Sequence[Clip], convert: Converter, fps: float | None = None, clips_fps: float | None = None
+) -> Generator[NDArray[Any]]:
     """The frames of all clips in order, and again from the first clip, without end.
 
     Args:
         clips: one or more; those that follow each other in one file are decoded without seeking.
         convert: makes an array of each frame.
+        fps: give the frame that is shown at 0, 1/fps, 2/fps, ... seconds, so that some come twice or are left
+            out; None gives every frame once.
+        clips_fps: frames per second of the clips; None goes by the time of each frame.
 
     Raises:
         SourceError: a file is gone or damaged, or a clip has fewer frames than it should.
     """
     reader = _Reader()
     with contextlib.closing(reader):
-        while True:
-            for clip in clips:
-                count = 0
-                for frame in reader.frames(clip):
-                    yield convert(frame)
-                    count += 1
-                if count < (1 if clip.frames is None else clip.frames):
-                    wanted = "any" if clip.frames is None else f"all {clip.frames}"
-                    raise _error(f"{clip.label or clip.path} does not hold {wanted} frames, but {count}.")
+        if fps is None:
+            frames = _every_frame(reader, clips)
+        elif clips_fps is None:
+            frames = _frames_by_time(reader, clips, fps)
+        else:
+            frames = resampled(_every_frame(reader, clips), clips_fps, fps)
+        for frame in frames:
+            yield convert(frame)
+
+
+def resampled[T](items: Iterator[T], items_fps: float, fps: float) -> Iterator[T]:
+    """What is there at 0, 1/fps, 2/fps, ... seconds of items that follow each other at another rate.
+
+    The same object comes again where `fps` is the higher rate.
+    """
+    ratio = Fraction(items_fps) / Fraction(fps)
+    taken = -1
+    item: T | None = None
+    for step in itertools.count():
+        while taken < int(step * ratio):
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            taken += 1
+        yield cast(T, item)
+
+
+def _every_frame(reader: _Reader, clips: Sequence[Clip]) -> Iterator[av.VideoFrame]:
+    while True:
+        for clip in clips:
+            count = 0
+            for frame in reader.frames(clip):
+                yield frame
+                count += 1
+            _check_count(clip, count)
+
+
+def _frames_by_time(reader: _Reader, clips: Sequence[Clip], fps: float) -> Iterator[av.VideoFrame]:
+    step, begin_s = 0, 0.0
+    while True:
+        for clip in clips:
+            count, end_s = 0, 0.0
+            for end_s, frame in shown_at(reader.frames(clip), lambda: reader.rate):
+                count += 1
+                while step / fps - begin_s < end_s - reader.tolerance_s(fps):
+                    yield frame
+                    step += 1
+            _check_count(clip, count)
+            begin_s += end_s
+
+
+def _check_count(clip: Clip, count: int) -> None:
+    if count < (1 if clip.frames is None else clip.frames):
+        wanted = "any" if clip.frames is None else f"all {clip.frames}"
+        raise source_error(f"{clip.label or clip.path} does not hold {wanted} frames, but {count}.")
 
 
 class _Reader:
@@ -143,6 +164,7 @@ class _Reader:
     def __init__(self) -> None:
         self._path: Path | None = None
         self._container: Any = None
+        self._stream: Any = None
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._last_s = -math.inf
         self._pending: av.VideoFrame | None = None
@@ -151,6 +173,16 @@ class _Reader:
         if self._container is not None:
             self._container.close()
             self._container = None
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames per second of the open file, on average; None if it does not say."""
+        return self._stream.average_rate if self._stream is not None else None
+
+    def tolerance_s(self, fps: float) -> float:
+        """How far a frame's time may be from the time asked for: times are rounded to the file's clock."""
+        base = self._stream.time_base
+        return min(float(base) if base else 0.0, 0.25 / fps)
 
     def frames(self, clip: Clip) -> Iterator[av.VideoFrame]:
         try:
@@ -163,7 +195,7 @@ class _Reader:
                 yield frame
                 left -= 1
         except (av.error.FFmpegError, OSError) as error:
-            raise _error(f"{clip.label or clip.path} cannot be decoded: {error}") from error
+            raise source_error(f"{clip.label or clip.path} cannot be decoded: {error}") from error
 
     def _go_to(self, clip: Clip) -> None:
         ahead_s = clip.start_s - self._last_s
@@ -171,13 +203,12 @@ class _Reader:
         if clip.path != self._path or self._container is None or whole or not 0 < ahead_s < _SKIP_AHEAD_S:
             self._open(clip.path)
             if clip.start_s > 0:
-                stream = self._container.streams.video[0]
-                self._container.seek(round(clip.start_s / stream.time_base), stream=stream, backward=True)
+                start = round(clip.start_s / self._stream.time_base)
+                self._container.seek(start, stream=self._stream, backward=True)
         if whole:
             return
         # Half a frame of tolerance: times in the metadata are rounded.
-        rate = self._container.streams.video[0].average_rate
-        earliest_s = clip.start_s - (0.5 / float(rate) if rate else 1e-3)
+        earliest_s = clip.start_s - (0.5 / float(self.rate) if self.rate else 1e-3)
         while (frame := self._next()) is not None:
             if frame.time is None or frame.time >= earliest_s:
                 self._pending = frame
@@ -186,10 +217,11 @@ class _Reader:
     def _open(self, path: Path) -> None:
         self.close()
         self._container = av.open(str(path))
-        if not self._container.streams.video:
-            raise _error(f"{path} holds no video stream.")
+        self._stream = film_stream(self._container)
+        if self._stream is None:
+            raise source_error(f"{path} holds no video stream.")
         self._path, self._last_s, self._pending = path, -math.inf, None
-        self._frames = self._container.decode(video=0)
+        self._frames = self._container.decode(self._stream)
 
     def _next(self) -> av.VideoFrame | None:
         frame, self._pending = self._pending, None
@@ -198,7 +230,3 @@ class _Reader:
         if frame is not None and frame.time is not None:
             self._last_s = frame.time
         return frame
-
-
-def _error(message: str) -> SourceError:
-    return SourceError(message, source="replay", call="get_observation")
