@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,27 @@ def remove_entry(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+@contextlib.contextmanager
+def temporary_folder(purpose: str) -> Iterator[Path]:
+    """A folder for a while, where the system keeps temporary files; deleted when the block is left.
+
+    Args:
+        purpose: a word that its name holds.
+
+    Raises:
+        StorageError: no folder for temporary files can be written.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f"aiorecord-{purpose}-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(
+            f"No folder for temporary files can be written ({error}). Set TMPDIR to one that can.",
+            path=None if error.filename is None else Path(error.filename),
+        ) from error
+    with folder as name:
+        yield Path(name)
 
 
 def free_bytes(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +18,10 @@ class Threads:
     Cancelling `run` does not leave the call behind: the cancellation is delivered when the call has ended,
     so that whatever comes next finds the files in a known state.
 
+    All threads start with the first call, so that no later one, the closing least of all, lacks a thread.
+    Where they cannot be started the first call raises, and what comes then (only the closing) runs on the
+    loop.
+
     Args:
         size: threads at most.
         name: prefix of the threads' names.
@@ -24,6 +29,8 @@ class Threads:
 
     def __init__(self, size: int, name: str = "aiorecord") -> None:
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
+        self._size = size
+        self._started = self._lacking = False
         self._running: set[asyncio.Future[Any]] = set()
         self._closed = False
 
@@ -34,14 +41,29 @@ class Threads:
         then lost to the caller, who was cancelled anyway.
 
         Raises:
-            StateError: the pool is closed.
+            StateError: the pool is closed, or no threads can be started.
         """
         if self._closed:
             raise StateError("This recorder is closed.")
+        if self._lacking:
+            return function(*args)
+        if not self._started:
+            self._start()
         future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         return await uninterrupted(future)
+
+    def _start(self) -> None:
+        together = threading.Barrier(self._size)
+        try:
+            for _ in range(self._size):
+                self._pool.submit(together.wait)
+        except RuntimeError as error:
+            together.abort()
+            self._lacking = True
+            raise no_threads(error) from error
+        self._started = True
 
     async def aclose(self) -> None:
         """Wait for the calls under way, then let the threads end. Idempotent; cancelling waits too."""
@@ -53,6 +75,26 @@ class Threads:
             await asyncio.wait(self._running)
         # No call is left, so the threads only have to return: this does not hold up the loop.
         self._pool.shutdown(wait=True)
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread.
+
+    Raises:
+        StateError: the machine, or a limit of this user or service, allows no more.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise no_threads(error) from error
+
+
+def no_threads(error: RuntimeError) -> StateError:
+    """What to raise where a thread could not be started."""
+    return StateError(
+        f"No thread could be started ({error}): the limit of threads and processes is reached, or memory is. "
+        "Close other programs, or raise it (`ulimit -u`, TasksMax of the service)."
+    )
 
 
 async def uninterrupted[T](future: asyncio.Future[T]) -> T:

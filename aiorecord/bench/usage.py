@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from ..threads import start_thread
+
 SAMPLE_S = 0.05
 
 
@@ -45,7 +47,7 @@ class PeakRss:
         self._thread = threading.Thread(target=self._watch, name="aiorecord-bench-memory")
 
     def __enter__(self) -> PeakRss:
-        self._thread.start()
+        start_thread(self._thread)
         return self
 
     def __exit__(self, *exc_info: object) -> None:

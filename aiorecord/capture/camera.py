@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
 from ..storage import fsync_folder, storage_errors
+from ..threads import start_thread
 from .background import lower_thread_priority
 from .budget import DEFAULT_LIMIT_BYTES, ByteBudget
 from .frame_memory import FrameMemory
@@ -147,7 +148,7 @@ class CameraCapture:
     def start(self) -> None:
         """Start the threads; the files are open after `wait_open`."""
         for thread in self._threads:
-            thread.start()
+            start_thread(thread)
 
     def wait_open(self) -> None:
         """Wait until the files are open.

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import AiorecordError, EncodeError
 from ..storage import fsync_file, storage_errors
+from ..threads import start_thread
 from .background import wait_set
 from .camera import CameraCapture
 from .facts import marks
@@ -53,7 +54,7 @@ class EpisodeJournal:
 
     def start(self) -> None:
         """Start the thread, which sleeps until a frame comes."""
-        self.thread.start()
+        start_thread(self.thread)
 
     def frame_came(self) -> None:
         """Say that there is something to write. Called with each frame; sets a flag at most."""

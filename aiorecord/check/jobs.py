@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 from ..dataset.progress import Progress, read_progress_file
 from ..dataset.workers import WorkerDiedError, WorkerPool
 from ..errors import EncodeError
+from ..storage import temporary_folder
 
 STALL_S = 120.0
 """Seconds without progress after which a job is given up: a decoder that hangs does not hang the check."""
@@ -86,7 +86,7 @@ def run_jobs(
     waiting = deque(jobs)
     total, finished = sum(job.total for job in jobs), 0
     running: dict[Future[Any], _Running] = {}
-    with tempfile.TemporaryDirectory(prefix="aiorecord-check-") as folder:
+    with temporary_folder("check") as folder:
         try:
             while waiting or running:
                 while waiting and len(running) < width:

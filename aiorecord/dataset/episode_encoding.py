@@ -18,7 +18,7 @@ from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, St
 from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, known_stats, read_progress
 from .stats import FeatureStats
 from .videos import verify_video
-from .workers import WorkerPool
+from .workers import WorkerPool, give_up
 
 logger = logging.getLogger(__name__)
 
@@ -242,5 +242,4 @@ class EpisodeEncoding:
         concurrent.futures.wait(list(left), limit_s)
 
     def _stop(self, future: Future[EncodedCamera]) -> None:
-        if not future.cancel() and isinstance(self._executor, WorkerPool):
-            self._executor.abort(future)
+        give_up(self._executor, future)

@@ -1,8 +1,11 @@
-"""The child process of `workers.WorkerPool`: ``python -m aiorecord.dataset.worker``.
+"""The child process of `workers.WorkerPool`: ``python -m aiorecord.dataset.worker JOBS_FD RESULTS_FD``.
 
-It reads jobs from stdin and writes results to stdout, each a pickle behind its length. It exits at once when
-stdin closes or its parent is gone, also in the middle of a job: a recorder that was killed leaves no
-process behind that still writes.
+It reads jobs from one pipe and writes results to another, each a pickle behind its length. Both are its own:
+what Python's start-up files, libraries or jobs print goes to stdout and stderr and disturbs nothing. Windows
+hands no descriptors on; there the pipes are stdin and stdout.
+
+It exits at once when the pipe of jobs closes or its parent is gone, also in the middle of a job: a recorder
+that was killed leaves no process behind that still writes.
 """
 
 from __future__ import annotations
@@ -23,15 +26,18 @@ from .priority import lower_priority
 LENGTH = struct.Struct("<Q")
 """What precedes each pickle: its size in bytes, little-endian."""
 
+READY = b"ready"
+"""The first message of a child that can take jobs."""
+
 PARENT_CHECK_S = 1.0
 """How often a child looks whether its parent still lives.
 
-Needed although stdin closes with the parent: a process that the parent forked may hold the pipe open.
+Needed although the pipe closes with the parent: a process that the parent forked may hold the pipe open.
 """
 
 
 def main() -> None:
-    """Serve jobs until stdin closes. Never returns."""
+    """Serve jobs until their pipe closes. Never returns."""
     parent = os.getppid()
     settle_allocator()
     lower_priority()  # first of all: threads that libraries start inherit it
@@ -44,6 +50,7 @@ def main() -> None:
     # What nearly every job needs, so that a child started ahead is ready when the first job comes.
     from . import encode  # noqa: F401
 
+    write_message(results_fd, READY)
     while True:
         write_message(results_fd, run_job(jobs.get()))
         give_memory_back()
@@ -103,7 +110,12 @@ def _read_exactly(fd: int, size: int) -> bytes | None:
 
 
 def _take_pipes() -> tuple[int, int]:
-    """Take the pipes for ourselves: what a job prints goes to stderr, what it reads is empty."""
+    """Take the pipes for ourselves, so that no process that a job starts inherits them."""
+    if len(sys.argv) > 2:
+        jobs_fd, results_fd = int(sys.argv[1]), int(sys.argv[2])
+        os.set_inheritable(jobs_fd, False)
+        os.set_inheritable(results_fd, False)
+        return jobs_fd, results_fd
     jobs_fd, results_fd = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

@@ -10,25 +10,18 @@ import collections
 import contextlib
 import os
 import pickle
-import selectors
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import ConfigError, EncodeError, StateError
-from .worker import read_message, write_message
+from ..threads import start_thread
+from .worker_process import STDERR_KEPT, Child, process_cpu_s
 
-STDERR_KEPT = 4096
-"""How many of a child's last bytes on stderr are kept for the error that reports its death."""
-
-# Windows cannot wait for several pipes at once; there a child's last words are lost.
-_CAN_WAIT_FOR_PIPES = sys.platform != "win32"
+__all__ = ["STDERR_KEPT", "WorkerDiedError", "WorkerPool", "give_up", "worker_ahead"]
 
 
 class WorkerDiedError(EncodeError):
@@ -123,6 +116,18 @@ class WorkerPool(Executor):
         with self._lock:
             return [slot.child.process.pid for slot in self._slots if slot.child is not None]
 
+    def cpu_s(self, future: Future[Any]) -> float | None:
+        """Processor time that the child of a running job has used in its life, in seconds.
+
+        Returns:
+            None when the job does not run, or where the system does not tell (only Linux does).
+        """
+        with self._lock:
+            for slot in self._slots:
+                if slot.job is not None and slot.job.future is future and slot.child is not None:
+                    return process_cpu_s(slot.child.process.pid)
+        return None
+
     def rss_bytes(self) -> int:
         """Resident memory of all children together; 0 where the system does not tell (only Linux does)."""
         total = 0
@@ -167,7 +172,7 @@ class WorkerPool(Executor):
             return  # a busy slot takes the job when it is done with its own
         slot = max(idle, key=lambda slot: slot.child is not None)
         thread = threading.Thread(target=self._serve, args=(slot,), name=slot.name, daemon=False)
-        thread.start()
+        start_thread(thread)
         slot.thread = slot.last_thread = thread
 
     def _serve(self, slot: _Slot) -> None:
@@ -220,12 +225,22 @@ class WorkerPool(Executor):
             child = self._ensure_child(slot)
         except OSError as error:
             raise EncodeError(f"Could not start a worker process: {error}", camera=job.camera) from error
-        answer = child.call(job.message)
+        try:
+            answer = child.call(job.message)
+        except EncodeError:
+            slot.spoilt = True
+            raise
         if slot.aborted:
             raise EncodeError("The encoding was stopped.", camera=job.camera)
         if answer is None:
             raise WorkerDiedError(f"The encoder's process {child.last_words()}", camera=job.camera)
-        succeeded, value = pickle.loads(answer)  # noqa: S301 - from our own child
+        try:
+            succeeded, value = pickle.loads(answer)  # noqa: S301 - from our own child
+        except Exception as error:
+            slot.spoilt = True
+            raise EncodeError(
+                f"The worker process sent something that is no result: {error!r:.200}", camera=job.camera
+            ) from error
         if succeeded:
             return value
         # Whatever made it fail (memory that ran out, a codec's state) must not meet the next job.
@@ -236,18 +251,24 @@ class WorkerPool(Executor):
             raise failure
         raise value
 
-    def _ensure_child(self, slot: _Slot) -> _Child:
+    def _ensure_child(self, slot: _Slot) -> Child:
         child = slot.child
         if child is not None and child.process.poll() is not None:
             child.close()  # it died between jobs
             child = None
         if child is None:
-            child = _take_ahead() or _Child()
+            child = _take_ahead() or Child()
             with self._lock:
                 slot.child = child
                 if slot.aborted:
                     child.process.kill()
         return child
+
+
+def give_up(executor: Executor, future: Future[Any]) -> None:
+    """Cancel a job that waits; of one that runs, kill the process if it is a `WorkerPool`'s."""
+    if not future.cancel() and isinstance(executor, WorkerPool):
+        executor.abort(future)
 
 
 @contextlib.contextmanager
@@ -258,7 +279,7 @@ def worker_ahead() -> Iterator[None]:
     one that cannot be started is left to the pool, which says why.
     """
     with contextlib.suppress(OSError):
-        _ahead.append(_Child())
+        _ahead.append(Child())
     try:
         yield
     finally:
@@ -267,10 +288,10 @@ def worker_ahead() -> Iterator[None]:
             child.close()
 
 
-_ahead: collections.deque[_Child] = collections.deque()
+_ahead: collections.deque[Child] = collections.deque()
 
 
-def _take_ahead() -> _Child | None:
+def _take_ahead() -> Child | None:
     try:
         return _ahead.popleft()
     except IndexError:
@@ -294,101 +315,9 @@ class _Slot:
     """
 
     name: str
-    child: _Child | None = None
+    child: Child | None = None
     thread: threading.Thread | None = None
     last_thread: threading.Thread | None = None
     job: _Job | None = None
     aborted: bool = False
     spoilt: bool = False
-
-
-class _Child:
-    """One child process and the end of what it wrote to stderr."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            # -P: a queue.py or av.py in the current folder must not replace the real one.
-            [sys.executable, "-P", "-m", "aiorecord.dataset.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if _CAN_WAIT_FOR_PIPES else subprocess.DEVNULL,
-            bufsize=0,
-            env=_environment(),
-            # A group of its own: a terminal's Ctrl-C does not reach it. Not a session of its own: Linux
-            # schedules sessions as equals (sched(7), autogroup), which makes nice mean nothing between them.
-            process_group=0,
-            creationflags=_creation_flags(),
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._jobs_fd, self._results_fd = self.process.stdin.fileno(), self.process.stdout.fileno()
-        self._stderr = bytearray()
-
-    def call(self, message: bytes) -> bytes | None:
-        """Send a job and wait for the answer; None if the child died."""
-        try:
-            write_message(self._jobs_fd, message)
-        except BrokenPipeError:
-            return None
-        self._keep_stderr_until_answer()
-        return read_message(self._results_fd)
-
-    def last_words(self) -> str:
-        """How a dead child ended and what it said, as the end of a sentence. Waits for the end."""
-        code = self.process.wait()
-        if self.process.stderr is not None:
-            while self._keep(self.process.stderr):
-                pass
-        if code < 0:
-            try:
-                how = f"was killed by {signal.Signals(-code).name}"
-            except ValueError:
-                how = f"was killed by signal {-code}"
-            if -code == getattr(signal, "SIGKILL", None):
-                how += " (perhaps the system ran out of memory)"
-        else:
-            how = f"exited with code {code}"
-        said = self._stderr.decode(errors="replace").strip()
-        return f"{how}. Its last words:\n{said}" if said else f"{how}."
-
-    def close(self) -> None:
-        """End the child, which has no job, and collect what is left of it."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-    def _keep_stderr_until_answer(self) -> None:
-        """Empty stderr, so that the child never blocks on it, until there is something on stdout."""
-        stderr = self.process.stderr
-        if stderr is None:
-            return
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._results_fd, selectors.EVENT_READ)
-            selector.register(stderr, selectors.EVENT_READ)
-            while True:
-                ready = [key.fileobj for key, _ in selector.select()]
-                if stderr in ready and not self._keep(stderr):
-                    selector.unregister(stderr)
-                if self._results_fd in ready:
-                    return
-
-    def _keep(self, stderr: IO[bytes]) -> bool:
-        """Read some of stderr, keep the last of it; False at its end."""
-        part = os.read(stderr.fileno(), STDERR_KEPT)
-        self._stderr = (self._stderr + part)[-STDERR_KEPT:]
-        return bool(part)
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment, such that the child imports the same modules from the same places."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    # A child needs no threads of numpy's, which would be one per core, each with its memory.
-    return {"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
-
-
-def _creation_flags() -> int:
-    if sys.platform == "win32":
-        return subprocess.IDLE_PRIORITY_CLASS | subprocess.CREATE_NO_WINDOW
-    return 0

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol, Self
 
 from ..errors import AiorecordError, ConfigError, StateError
+from ..threads import start_thread
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class Viewer:
             AiorecordError: what the sink raised.
             StateError: it took more than a minute.
         """
-        self._thread.start()
+        start_thread(self._thread)
         if not self._ready.wait(START_S):
             self._closing.set()
             self._sink.abandon()

@@ -6,6 +6,7 @@ import logging
 from concurrent.futures import Executor
 from pathlib import Path
 
+from ..dataset.workers import give_up
 from ..errors import AiorecordError, EncodeError, StorageError
 from .choice import LiveSpeed
 from .measure import MEASURE_S, measure_live
@@ -48,7 +49,7 @@ def calibrate(
     try:
         speed = future.result(PATIENCE_S)
     except TimeoutError as error:
-        future.cancel()
+        give_up(executor, future)  # closing the executor must not wait for it
         raise EncodeError(
             f"{question.encoder.vcodec} could not be measured in {PATIENCE_S:g} s.",
             codec=question.encoder.vcodec,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import av
 import numpy as np
@@ -18,6 +16,7 @@ from ..capture.live import LiveWriter
 from ..capture.lossless import new_rgb_frame
 from ..capture.staging import Camera
 from ..encoders import VideoEncoderConfig
+from ..storage import temporary_folder
 from .choice import LiveSpeed
 
 MEASURE_S = 0.6
@@ -52,8 +51,7 @@ def measure_live(
         EncodeError: it failed.
         StorageError: the temporary folder cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="aiorecord-measure-") as name:
-        folder = Path(name)
+    with temporary_folder("measure") as folder:
         pictures = {size: _moving_pictures(*size) for size in set(sizes)}
         opened_s: list[float] = []
         writers: list[LiveWriter] = []

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Executor
 from dataclasses import replace
 
 from ..dataset.encode import fallback_encoder
-from ..dataset.videos import check_encoder
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..features import Schema
 from ..options import RecorderOptions
@@ -15,6 +13,7 @@ from ..threads import Threads
 from .calibration import speed_or_reason
 from .choice import EncodePlan, LiveSpeed, choose_plans, live_candidates
 from .speeds import SpeedQuestion
+from .trial import try_encoder
 
 
 async def settle_encoders(
@@ -38,8 +37,7 @@ async def settle_encoders(
         cameras = [f for f in schema.videos.values() if f.is_depth == is_depth]
         for height, width in sorted({f.size_hwc[:2] for f in cameras}):
             encoder = options.depth_encoder if is_depth else options.rgb_encoder
-            future = executor.submit(check_encoder, encoder, width, height, fps, options.encoder_threads)
-            vcodec = await asyncio.wrap_future(future)
+            vcodec = await try_encoder(executor, encoder, width, height, fps, options.encoder_threads)
             if vcodec != encoder.vcodec:  # "auto" was resolved
                 if isinstance(encoder, DepthEncoderConfig):
                     options.depth_encoder = replace(encoder, vcodec=vcodec)
@@ -59,8 +57,7 @@ async def _check_fallback(schema: Schema, options: RecorderOptions, fps: int, ex
         return
     for height, width in {f.size_hwc[:2] for f in schema.videos.values() if not f.is_depth}:
         fallback = fallback_encoder(encoder, vcodec)
-        future = executor.submit(check_encoder, fallback, width, height, fps, options.encoder_threads)
-        await asyncio.wrap_future(future)
+        await try_encoder(executor, fallback, width, height, fps, options.encoder_threads)
 
 
 async def settle_plans(

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
+from ..threads import start_thread
+
 EXIT_WAIT_S = 10.0
 """Seconds that the end of the process waits for devices that are being released."""
 
@@ -31,7 +33,7 @@ class DeviceThread:
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     @property
     def waiting(self) -> int:

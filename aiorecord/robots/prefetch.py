@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Generator
 
 from ..errors import SourceError, StateError
+from ..threads import start_thread
 
 _CHECK_S = 0.5
 
@@ -39,7 +40,7 @@ class Prefetch[T]:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        start_thread(self._thread)
 
     @property
     def ready(self) -> int:

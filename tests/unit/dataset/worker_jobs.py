@@ -93,3 +93,29 @@ def unpicklable() -> Any:
 def interrupt_me() -> int:
     os.kill(os.getpid(), signal.SIGINT)
     return os.getpgrp() if os.getsid(0) == os.getsid(os.getppid()) else -1
+
+
+def print_and_echo(value):
+    for fd in (1, 2):
+        os.write(fd, b"x" * 300_000)
+    print("from Python", flush=True)
+    return value
+
+
+def fork_and_die():
+    """Leave a process behind that holds every descriptor, and be killed."""
+    read, write = os.pipe()
+    if not os.fork():
+        os.write(write, b"1")
+        os.setpgid(0, 0)
+        signal.alarm(30)
+        signal.pause()
+        os._exit(0)
+    os.read(read, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def send_and_die(data):
+    """Write to the pipe of the results what is no result."""
+    os.write(int(sys.argv[2]), data)
+    os._exit(0)
