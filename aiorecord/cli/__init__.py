@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from ..dataset.workers import worker_ahead
 from ..memory import settle_allocator
+from ..threads import no_threads
 from .output import lasting_output
 
 COMMANDS = {
@@ -35,6 +36,21 @@ example:
   aiorecord record --robot.type=sim --teleop.type=sim --dataset.repo_id=demo/pick-cube \\
       --dataset.root=data/pick-cube --dataset.single_task="Pick up the cube" \\
       --dataset.num_episodes=2 --dataset.episode_time_s=5 --dataset.reset_time_s=2"""
+
+
+OUT_OF_MEMORY = (
+    "This process may not use as much memory as it needs; raise its limit (`ulimit -v`, MemoryMax of the "
+    "service). Episodes that had ended are in staging: `aiorecord recover` finishes them."
+)
+
+
+def _scarcity(error: Exception) -> str | None:
+    """What the machine does not give any more, where that is what an error means."""
+    if isinstance(error, MemoryError) or "failed to map segment" in str(error):  # the loader's words
+        return OUT_OF_MEMORY
+    if type(error) is RuntimeError and "can't start new thread" in str(error):  # CPython's words
+        return str(no_threads(error))
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The longest wait before the first frame is for libraries to load: here and in the encoder's
             # process at the same time.
             stack.enter_context(worker_ahead())
-        module = import_module(home, "aiorecord")
-        stack.enter_context(lasting_output())
-        code: int = module.run(arguments[1:])
+        try:
+            module = import_module(home, "aiorecord")
+            stack.enter_context(lasting_output())
+            code: int = module.run(arguments[1:])
+        except (MemoryError, ImportError, RuntimeError) as error:
+            if (reason := _scarcity(error)) is None:
+                raise
+            print(f"aiorecord: {reason}", file=sys.stderr)
+            code = 1
     return code

@@ -216,3 +216,19 @@ def test_an_executor_that_is_shut_down_while_a_codec_is_tried_is_told():
         pool.shutdown()
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit does not hold")
+@pytest.mark.parametrize("megabytes", [300])
+def test_a_limit_of_memory_ends_the_command_with_one_line(tmp_path, megabytes):
+    import resource
+
+    size = megabytes << 20
+    done = subprocess.run(
+        [sys.executable, "-m", "aiorecord", "info", str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
