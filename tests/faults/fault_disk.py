@@ -10,7 +10,12 @@ kind of loss is one choice:
 - ``names``: every name, but no content that was not fsynced: a rename in front of its fsync shows itself;
 - ``scattered``: each folder up to a moment of its own;
 - ``torn``: every name, and files that were being written end somewhere between what was fsynced and what was
-  written, with zeros or half a write at the end.
+  written, with zeros or half a write at the end;
+- ``zeros``: every name, and the size of what was written, but zeros where it was not fsynced;
+- ``independent``: each name by itself, as a file system without a journal has it, and files as in ``torn``.
+
+After an fsync that failed, what it should have written counts as lost, also if a later fsync of the same file
+succeeds: the kernel has marked those pages as written (see fsync(2) and https://lwn.net/Articles/752063/).
 
 A move between two folders is one step on every file system that has a journal: it is there in both or in
 neither.
@@ -24,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LOSSES = ("strict", "ordered", "names", "scattered", "torn")
+LOSSES = ("strict", "ordered", "names", "scattered", "torn", "zeros", "independent")
 
 
 @dataclass(eq=False)
@@ -33,6 +38,22 @@ class File:
 
     versions: list[tuple[int, Path | None]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    lost: list[tuple[int, int]] = field(default_factory=list)
+
+    def failed(self, time: int) -> None:
+        """An fsync failed: what was written since the last one that did not is gone for good."""
+        kept = self.durable(time)
+        self.lost.append((0 if kept is None else kept.stat().st_size, self.size(time)))
+
+    def synced(self, time: int, content: Path) -> None:
+        """An fsync succeeded."""
+        if self.lost:
+            data = bytearray(content.read_bytes())
+            for start, end in self.lost:
+                end = min(end, len(data))
+                data[start:end] = bytes(max(0, end - start))
+            content.write_bytes(data)
+        self.versions.append((time, content))
 
     def durable(self, time: int) -> Path | None:
         """The content that an fsync made durable last, None for an empty file."""
@@ -65,12 +86,14 @@ class Folder:
         else:
             self.names[name] = node
 
-    def at(self, time: int) -> dict[str, File | Folder]:
-        """The names at a time."""
+    def at(self, time: int, undone: frozenset[int] | set[int] = frozenset()) -> dict[str, File | Folder]:
+        """The names at a time, without the steps that were undone."""
         names: dict[str, File | Folder] = {}
         for at, name, node in self.edits:
             if at > time:
                 break
+            if at in undone:
+                continue
             if node is None:
                 names.pop(name, None)
             else:
@@ -148,9 +171,10 @@ class DiskLog:
                 if at <= time and (until[a] >= at) != (until[b] >= at):
                     until[a], until[b] = max(until[a], at), max(until[b], at)
                     changed = True
+        undone = self._undone(time, rng) if loss == "independent" else set()
         made: dict[File, Path] = {}
         content: list[object] = []
-        self._write(self.root, target, time, loss, rng, until, made, content)
+        self._write(self.root, target, time, loss, rng, until, undone, made, content)
         return tuple(content)
 
     def live(self) -> dict[str, File | Folder]:
@@ -159,19 +183,28 @@ class DiskLog:
 
     def _until(self, folder: Folder, time: int, loss: str, rng: random.Random) -> int:
         last = max((t for t in folder.fsyncs if t <= time), default=0)
-        if loss in ("names", "torn"):
+        if loss in ("names", "torn", "zeros", "independent"):
             return time
         if loss == "scattered":
             return rng.choice([last, time, rng.randint(last, time)])
         return last
 
-    def _write(self, folder, target, time, loss, rng, until, made, content) -> None:
+    def _undone(self, time: int, rng: random.Random) -> set[int]:
+        """Steps in names that no fsync of a folder made durable, each of them done or not."""
+        kept: dict[int, bool] = {}
+        for folder in self._folders:
+            last = max((t for t in folder.fsyncs if t <= time), default=0)
+            for at, _, _ in folder.edits:
+                kept[at] = kept.get(at, False) or at <= last
+        return {at for at, durable in kept.items() if not durable and rng.random() < 0.5}
+
+    def _write(self, folder, target, time, loss, rng, until, undone, made, content) -> None:
         target.mkdir()
-        for name, node in sorted(folder.at(until[folder]).items()):
+        for name, node in sorted(folder.at(until[folder], undone).items()):
             path = target / name
             if isinstance(node, Folder):
                 content.append(name)
-                self._write(node, path, time, loss, rng, until, made, content)
+                self._write(node, path, time, loss, rng, until, undone, made, content)
                 content.append(None)
             elif node in made:
                 os.link(made[node], path)
@@ -186,10 +219,10 @@ class DiskLog:
         version = file.durable(time)
         durable = version.read_bytes() if version is not None else b""
         size = file.size(time)
-        if loss not in ("torn", "names") or size <= len(durable):
+        if loss not in ("torn", "zeros", "independent") or size <= len(durable):
             return durable
-        if loss == "names":
-            return durable
+        if loss == "zeros":
+            return durable + bytes(size - len(durable))
         later = file.next(time)
         more = (later.read_bytes() if later is not None else b"")[len(durable) : size]
         written = more + bytes(size - len(durable) - len(more))
@@ -238,7 +271,11 @@ class DiskLog:
             if isinstance(node, Folder):
                 node.fsyncs.append(time)
             else:
-                node.versions.append((time, self._snapshots / rest[1]))
+                node.synced(time, self._snapshots / rest[1])
+        elif kind == "F":
+            node = self._inodes[int(rest[0])]
+            if isinstance(node, File):
+                node.failed(time)
         elif kind in ("U", "D"):
             folder, name = self._find(rest[0])
             folder.set(time, name, None)

@@ -1,5 +1,5 @@
 /* Loaded before libc (LD_PRELOAD): sees every change that a process makes to the files below FAULT_ROOT,
- * whoever makes it: Python, libav, pyarrow. Three uses, chosen by the environment at each call:
+ * whoever makes it: Python, libav, pyarrow. Its uses, chosen by the environment at each call:
  *
  * FAULT_KILL=<pid>:<n>   that process is killed (SIGKILL) in front of its n-th change, counted from 1. A change
  *                        is a name that is made, moved or removed, and an fsync; with FAULT_WRITES=1 a write too.
@@ -10,10 +10,17 @@
  *                        or broken does. They are counted in FAULT_COUNTER, over all processes of a program, and
  *                        only while the file FAULT_SWITCH is there, if one is named.
  *
+ * FAULT_POINTS=<file>    every call on a file below the root is appended to the file, one line each: what is called
+ *                        and the path, relative, without what differs from run to run (process ids, random names).
+ * FAULT_POINT=<call>:<n>:<how>:<path>  the n-th such call on that path meets a fault, once: `how` is an errno,
+ *                        `short` (a read or write takes half) or `kill`. Counted in FAULT_COUNTER, over all
+ *                        processes and threads: other files' calls do not move the number.
+ *
  * An fsync is noted and not passed on: a killed process loses nothing that the kernel has, and what a power
  * loss would take is worked out from the log (fault_disk.py).
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +33,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -164,6 +172,64 @@ static long counted(void) {
     return __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST);
 }
 
+/* A path as it is in every run: `*` for a process id in front of the suffix of temporary files, and for eight hex
+ * digits that stand alone. */
+static void normal(const char *path, char *out) {
+    size_t size = 0, n;
+    while (*path && size < PATH_MAX - 2) {
+        for (n = 0; strchr("0123456789abcdef", path[n]) && path[n]; n++) {}
+        int alone = n == 8 && (size == 0 || strchr("-./_", out[size - 1])) && (!path[n] || strchr("-./_", path[n]));
+        size_t digits = strspn(path, "0123456789");
+        if (digits && !strncmp(path + digits, ".aiorecord-tmp", 14)) out[size++] = '*', path += digits;
+        else if (alone) out[size++] = '*', path += 8;
+        else if (n) while (n-- && size < PATH_MAX - 2) out[size++] = *path++;
+        else out[size++] = *path++;
+    }
+    out[size] = 0;
+}
+
+/* Whether a call meets its fault: 0, an errno, or -1 for half of what was asked for. */
+static int struck(const char *call, int dirfd, const char *path) {
+    const char *list = setting("FAULT_POINTS"), *point = setting("FAULT_POINT");
+    char full[PATH_MAX], name[PATH_MAX], wanted[32], how[32];
+    int saved = errno, offset = 0, result = 0;
+    long number = 0;
+    if ((!list && !point) || !watched(dirfd, path, full)) return 0;
+    size_t root = strlen(setting("FAULT_ROOT"));
+    normal(full[root] ? full + root + 1 : ".", name);
+    if (list) {
+        char line[PATH_MAX + 64];
+        int fd = (int)syscall(SYS_openat, AT_FDCWD, list, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+        int size = snprintf(line, sizeof line, "%s\t%s\n", call, name);
+        if (fd < 0 || syscall(SYS_write, fd, line, (size_t)size) != size) abort();
+        syscall(SYS_close, fd);
+    }
+    if (point && sscanf(point, "%31[^:]:%ld:%31[^:]:%n", wanted, &number, how, &offset) == 3 && offset &&
+        !strcmp(wanted, call) && !strcmp(point + offset, name) && counted() == number) {
+        if (!strcmp(how, "kill")) {
+            kill(getpid(), SIGKILL);
+            for (;;) pause();
+        }
+        result = strcmp(how, "short") ? atoi(how) : -1;
+    }
+    errno = saved;
+    return result;
+}
+
+#define STRIKE(call, dirfd, path, failed) \
+    { \
+        int error = struck(call, dirfd, path); \
+        if (error > 0) { errno = error; return failed; } \
+    }
+
+/* A file that is read or written, in part if it must be: `n` is what is asked for. */
+#define STRIKE_PART(call, fd) \
+    { \
+        int error = setting("FAULT_POINTS") || setting("FAULT_POINT") ? struck(call, fd, "") : 0; \
+        if (error > 0) { errno = error; return -1; } \
+        if (error < 0 && n > 1) n /= 2; \
+    }
+
 /* Whether the disk refuses this call: then errno says why. `frees`: a removal, which a full disk does not refuse.
  * -1: the first refusal, of which a full disk still takes a part. */
 static int refused(int frees) {
@@ -191,6 +257,7 @@ static int opened(const char *name, int dirfd, const char *path, int flags, mode
     NEXT("openat", int, int, const char *, int, ...);
     char full[PATH_MAX];
     (void)name;
+    if (!(flags & O_DIRECTORY)) STRIKE(flags & O_CREAT ? "create" : "open", dirfd, path, -1);
     int changes_it = flags & (O_CREAT | O_TRUNC) || (setting("FAULT_REFUSE") && (flags & O_ACCMODE) != O_RDONLY);
     if (!changes_it || (flags & O_TMPFILE) == O_TMPFILE || !watched(dirfd, path, full))
         return real(dirfd, path, flags, mode);
@@ -254,24 +321,36 @@ static ssize_t part(ssize_t written) {
     return -1;
 }
 
-ssize_t write(int fd, const void *b, size_t n) { WRITES(ssize_t, "write", (fd, b, n), part(real(fd, b, n / 2)), int, const void *, size_t) }
+ssize_t write(int fd, const void *b, size_t n) { STRIKE_PART("write", fd); WRITES(ssize_t, "write", (fd, b, n), part(real(fd, b, n / 2)), int, const void *, size_t) }
 ssize_t pwrite(int fd, const void *b, size_t n, off_t o) {
+    STRIKE_PART("write", fd);
     WRITES(ssize_t, "pwrite", (fd, b, n, o), part(real(fd, b, n / 2, o)), int, const void *, size_t, off_t)
 }
 ssize_t pwrite64(int fd, const void *b, size_t n, off64_t o) {
+    STRIKE_PART("write", fd);
     WRITES(ssize_t, "pwrite64", (fd, b, n, o), part(real(fd, b, n / 2, o)), int, const void *, size_t, off64_t)
 }
 ssize_t writev(int fd, const struct iovec *v, int n) {
+    STRIKE_PART("write", fd);
     WRITES(ssize_t, "writev", (fd, v, n), -1, int, const struct iovec *, int)
 }
-int ftruncate(int fd, off_t n) { WRITES(int, "ftruncate", (fd, n), -1, int, off_t) }
-int ftruncate64(int fd, off64_t n) { WRITES(int, "ftruncate64", (fd, n), -1, int, off64_t) }
+int ftruncate(int fd, off_t n) { STRIKE("truncate", fd, "", -1); WRITES(int, "ftruncate", (fd, n), -1, int, off_t) }
+int ftruncate64(int fd, off64_t n) { STRIKE("truncate", fd, "", -1); WRITES(int, "ftruncate64", (fd, n), -1, int, off64_t) }
 
 static int synced(int fd) {
     char path[PATH_MAX];
     struct stat status;
     static long number;
     if (!watched(fd, "", path) || fstat(fd, &status)) return -2;
+    int error = struck("fsync", fd, "");
+    if (error > 0) {
+        /* What was not written is marked as if it were: a second fsync would say that all is well. */
+        enter(0);
+        note("F\t%lu", (unsigned long)status.st_ino);
+        leave();
+        errno = error;
+        return -1;
+    }
     enter(1);
     if (setting("FAULT_LOG")) {
         long own = (long)getpid() * 1000000 + ++number;
@@ -298,6 +377,7 @@ static int moved(int from, const char *old, int to, const char *new, unsigned in
     NEXT("renameat2", int, int, const char *, int, const char *, unsigned int);
     char a[PATH_MAX], b[PATH_MAX];
     if (!watched(from, old, a) || !watched(to, new, b)) return real(from, old, to, new, flags);
+    STRIKE("rename", to, new, -1);
     enter(1);
     int result = refused(0) ? -1 : real(from, old, to, new, flags);
     if (!result) note("%s\t%s\t%s", flags & RENAME_EXCHANGE ? "X" : "R", a, b);
@@ -314,6 +394,7 @@ static int linked(int from, const char *old, int to, const char *new, int flags)
     NEXT("linkat", int, int, const char *, int, const char *, int);
     char a[PATH_MAX], b[PATH_MAX];
     if (!watched(from, old, a) || !watched(to, new, b)) return real(from, old, to, new, flags);
+    STRIKE("link", to, new, -1);
     enter(1);
     int result = refused(0) ? -1 : real(from, old, to, new, flags);
     if (!result) note("L\t%s\t%s", a, b);
@@ -327,6 +408,7 @@ static int removed(int dirfd, const char *path, int flags) {
     NEXT("unlinkat", int, int, const char *, int);
     char full[PATH_MAX];
     if (!watched(dirfd, path, full)) return real(dirfd, path, flags);
+    STRIKE(flags & AT_REMOVEDIR ? "rmdir" : "unlink", dirfd, path, -1);
     enter(1);
     int result = refused(1) ? -1 : real(dirfd, path, flags);
     if (!result) note("%s\t%s", flags & AT_REMOVEDIR ? "D" : "U", full);
@@ -341,6 +423,7 @@ static int made(int dirfd, const char *path, mode_t mode) {
     NEXT("mkdirat", int, int, const char *, mode_t);
     char full[PATH_MAX];
     if (!watched(dirfd, path, full)) return real(dirfd, path, mode);
+    STRIKE("mkdir", dirfd, path, -1);
     enter(1);
     int result = refused(0) ? -1 : real(dirfd, path, mode);
     if (!result) note("M\t%s\t%lu", full, inode(AT_FDCWD, full));
@@ -349,3 +432,67 @@ static int made(int dirfd, const char *path, mode_t mode) {
 }
 int mkdir(const char *path, mode_t mode) { return made(AT_FDCWD, path, mode); }
 int mkdirat(int dirfd, const char *path, mode_t mode) { return made(dirfd, path, mode); }
+
+/* What only reads, for FAULT_POINT. */
+
+ssize_t read(int fd, void *b, size_t n) {
+    NEXT("read", ssize_t, int, void *, size_t);
+    STRIKE_PART("read", fd);
+    return real(fd, b, n);
+}
+ssize_t pread(int fd, void *b, size_t n, off_t o) {
+    NEXT("pread", ssize_t, int, void *, size_t, off_t);
+    STRIKE_PART("read", fd);
+    return real(fd, b, n, o);
+}
+ssize_t pread64(int fd, void *b, size_t n, off64_t o) {
+    NEXT("pread64", ssize_t, int, void *, size_t, off64_t);
+    STRIKE_PART("read", fd);
+    return real(fd, b, n, o);
+}
+ssize_t sendfile(int to, int from, off_t *o, size_t n) {
+    NEXT("sendfile", ssize_t, int, int, off_t *, size_t);
+    STRIKE_PART("write", to);
+    return real(to, from, o, n);
+}
+ssize_t sendfile64(int to, int from, off64_t *o, size_t n) {
+    NEXT("sendfile64", ssize_t, int, int, off64_t *, size_t);
+    STRIKE_PART("write", to);
+    return real(to, from, o, n);
+}
+DIR *opendir(const char *path) {
+    NEXT("opendir", DIR *, const char *);
+    STRIKE("list", AT_FDCWD, path, NULL);
+    return real(path);
+}
+
+/* An error of close(2) is that of an earlier write; the descriptor is gone all the same. */
+int close(int fd) {
+    NEXT("close", int, int);
+    int error = 0;
+    if (setting("FAULT_POINTS") || setting("FAULT_POINT")) {
+        int saved = errno, flags = fcntl(fd, F_GETFL);
+        errno = saved;
+        if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY) error = struck("close", fd, "");
+    }
+    int result = real(fd);
+    if (error > 0 && !result) errno = error, result = -1;
+    return result;
+}
+
+/* Each under the names that glibc gave it over time. */
+#define LOOKS(name, place, path, type, arguments, ...) \
+    int name(__VA_ARGS__) { \
+        NEXT(#name, int, type); \
+        STRIKE("stat", place, path, -1); \
+        return real arguments; \
+    }
+#define T(...) __VA_ARGS__
+LOOKS(stat, AT_FDCWD, p, T(const char *, struct stat *), (p, s), const char *p, struct stat *s)
+LOOKS(stat64, AT_FDCWD, p, T(const char *, struct stat64 *), (p, s), const char *p, struct stat64 *s)
+LOOKS(lstat, AT_FDCWD, p, T(const char *, struct stat *), (p, s), const char *p, struct stat *s)
+LOOKS(lstat64, AT_FDCWD, p, T(const char *, struct stat64 *), (p, s), const char *p, struct stat64 *s)
+LOOKS(__xstat, AT_FDCWD, p, T(int, const char *, struct stat *), (v, p, s), int v, const char *p, struct stat *s)
+LOOKS(__xstat64, AT_FDCWD, p, T(int, const char *, struct stat64 *), (v, p, s), int v, const char *p, struct stat64 *s)
+LOOKS(__lxstat, AT_FDCWD, p, T(int, const char *, struct stat *), (v, p, s), int v, const char *p, struct stat *s)
+LOOKS(__lxstat64, AT_FDCWD, p, T(int, const char *, struct stat64 *), (v, p, s), int v, const char *p, struct stat64 *s)
