@@ -59,6 +59,8 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ["tests/unit"]))
     if not session.posargs:
         session.run("pytest", "tests/faults", "-m", "smoke")
+        if session.python == DEFAULT_PYTHON:
+            session.run("pytest", "tests/sweep")
 
 
 @nox.session(python=DEFAULT_PYTHON)
@@ -76,6 +78,15 @@ def faults(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ["tests/faults"]), env={"FAULTS_REPORT": str(report)})
     if not session.posargs:
         session.run("python", "tests/faults/fault_report.py", str(report), "docs/reliability.md")
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def sweep(session: nox.Session) -> None:
+    """Every I/O call fails once, the power fails at every change; 15 minutes, or `-- --part=2/60`."""
+    sync(session, "test")
+    results = Path(session.create_tmp()) / "sweep"
+    arguments = ["--results", str(results), "--seconds", "900", *session.posargs]
+    session.run("python", "tests/sweep/sweep.py", *arguments)
 
 
 @nox.session(python=DEFAULT_PYTHON)

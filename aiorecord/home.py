@@ -12,6 +12,7 @@ from .dataset.writer import DatasetWriter
 from .errors import StateError
 from .features import Schema
 from .options import RecorderOptions
+from .storage import storage_errors
 
 
 class DatasetHome:
@@ -62,6 +63,10 @@ class DatasetHome:
             DatasetError: the folder holds something else, or a dataset that does not match.
             StorageError: the disk refused.
         """
+        with storage_errors(self.root, "open"):
+            self._open(schema, fps, options)
+
+    def _open(self, schema: Schema, fps: int, options: RecorderOptions) -> None:
         exists = (self.root / "meta" / "info.json").exists()
         lost = options.resume and not exists and bool(Staging(self.root).episode_paths())
         if lost:

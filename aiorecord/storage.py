@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -35,15 +36,30 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
-        raise StorageError(f"Could not {doing} {path}: {error.strerror or error}", path=path) from error
+        path = _published(path)
+        # The name that the machine refused may be another one: a folder's file, the target of a rename.
+        given = [error.filename, error.filename2]
+        names = [_published(Path(os.fsdecode(name))) for name in given if isinstance(name, str | bytes)]
+        others = ", ".join(dict.fromkeys(str(name) for name in names if name != path))
+        where = f" ({others})" if others else ""
+        raise StorageError(
+            f"Could not {doing} {path}: {error.strerror or error}{where}", path=path
+        ) from error
 
 
 def fsync_file(path: Path) -> None:
-    """Make the file's content durable. Works on a file that another descriptor is writing."""
+    """Make the file's content durable. Works on a file that another descriptor is writing.
+
+    Raises:
+        OSError: the disk refused; it names the file. What was to be written counts as lost then: the kernel
+            may have marked it as written, so that a second fsync says nothing. Write it again.
+    """
     # Windows flushes only through a writable descriptor; elsewhere any descriptor of the file will do.
     fd = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(fd)
 
@@ -58,6 +74,12 @@ def fsync_folder(path: Path) -> None:
 def temporary_name(path: Path) -> Path:
     """The name under which `path` is written before it is published."""
     return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def _published(path: Path) -> Path:
+    """The name that a temporary one stands for; any other is given back."""
+    match = re.fullmatch(rf"\.(.+)\.\d+{re.escape(TEMPORARY_SUFFIX)}", path.name)
+    return path.with_name(match[1]) if match else path
 
 
 def publish(temporary: Path, final: Path) -> None:
@@ -138,10 +160,10 @@ def remove_tree(path: Path) -> None:
     Raises:
         StorageError: the disk refused.
     """
-    if not path.exists() and not path.is_symlink():
-        return
     aside = temporary_name(path)
     with storage_errors(path, "remove"):
+        if not path.exists() and not path.is_symlink():
+            return
         os.replace(path, aside)
         # Its new name first: a power loss in the removal must not leave half of it under the old one.
         fsync_folder(path.parent)

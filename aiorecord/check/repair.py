@@ -96,7 +96,7 @@ def repair_dataset(
     width = default_workers() if workers is None else workers
     pool = WorkerPool(width, name="aiorecord-check")
     try:
-        with DatasetLock(root):
+        with storage.storage_errors(root, "repair"), DatasetLock(root):
             return _Repair(root, pool, width, progress).run()
     finally:
         pool.shutdown(cancel_futures=True)

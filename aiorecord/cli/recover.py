@@ -30,6 +30,7 @@ from ..errors import AiorecordError, DatasetError, DatasetLockedError, StorageEr
 from ..options import Partial
 from ..saving.saver import AsyncEpisodeSaver
 from ..saving.saves import EpisodeSave
+from ..storage import storage_errors
 from .consoles import output_console
 from .recovered import table_of
 
@@ -122,14 +123,14 @@ def run(argv: Sequence[str]) -> int:
         return end.code if isinstance(end.code, int) else 2
     root = given.root.expanduser().absolute()
     try:
-        if given.dry_run:
-            done = survey(root, given.partial)
-        else:
-            done = asyncio.run(
-                recover(
-                    root, partial=given.partial, pack_files=not given.no_pack, workers=given.encode_workers
+        with storage_errors(root, "recover"):
+            if given.dry_run:
+                done = survey(root, given.partial)
+            else:
+                pack_files, workers = not given.no_pack, given.encode_workers
+                done = asyncio.run(
+                    recover(root, partial=given.partial, pack_files=pack_files, workers=workers)
                 )
-            )
     except AiorecordError as error:
         print(f"aiorecord: {error}", file=sys.stderr)
         return 1

@@ -28,9 +28,11 @@ def damage_errors(root: Path) -> Iterator[None]:
 
     Raises:
         DatasetError: the block raised anything of that kind, kept as its cause.
+        StorageError: the disk refused, in a look at a file that nothing else guards.
     """
     try:
-        yield
+        with storage.storage_errors(root, "read"):
+            yield
     except AiorecordError:
         raise
     except _TRIPPED as error:

@@ -56,9 +56,9 @@ class DatasetLock:
         """
         if self._fd is not None:
             raise StateError(f"{self.path} is already locked by this object.")
-        if self.path.parent.is_symlink() or self.path.is_symlink():
-            raise StorageError(f"{self.path} is behind a symbolic link, not written.", path=self.path)
         with storage.storage_errors(self.path, "lock"):
+            if self.path.parent.is_symlink() or self.path.is_symlink():
+                raise StorageError(f"{self.path} is behind a symbolic link, not written.", path=self.path)
             for _ in range(_ATTEMPTS):
                 fd = self._try()
                 if fd is not None:

@@ -103,7 +103,9 @@ def append(root: Path, record: EpisodeQuality) -> None:
         StorageError: the disk refused.
     """
     path = root / PATH
-    if not _is_ours(path):
+    with storage.storage_errors(path, "read"):
+        ours = _is_ours(path)
+    if not ours:
         logger.warning(
             "%s is not a file; the quality of episode %d is not noted.", path, record.episode_index
         )
@@ -133,8 +135,9 @@ def roll_back(root: Path, total_episodes: int) -> list[Path]:
         StorageError: the disk refused.
     """
     path = root / PATH
-    if not _is_ours(path) or not path.is_file():
-        return []
+    with storage.storage_errors(path, "read"):
+        if not _is_ours(path) or not path.is_file():
+            return []
     with storage.storage_errors(path, "read"), path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
         keep = end
@@ -166,10 +169,11 @@ def read(root: Path, total_episodes: int | None = None) -> tuple[dict[int, Episo
     path = root / PATH
     records: dict[int, EpisodeQuality] = {}
     problems: list[str] = []
-    if not _is_ours(path):
-        return {}, [f"{path} is not a file."]
-    if not path.exists():
-        return {}, []
+    with storage.storage_errors(path, "read"):
+        if not _is_ours(path):
+            return {}, [f"{path} is not a file."]
+        if not path.exists():
+            return {}, []
     with storage.storage_errors(path, "read"), path.open("rb") as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES):

@@ -144,14 +144,33 @@ def write_table(path: Path, table: pa.Table) -> None:
         write_row_group(writer, table)
 
 
-def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A Parquet writer with lerobot's settings."""
-    return pq.ParquetWriter(str(path), schema, compression="snappy", use_dictionary=True)
+@contextlib.contextmanager
+def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet writer with lerobot's settings; write with `write_row_group`.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    with storage.storage_errors(path, "write"):
+        writer = pq.ParquetWriter(str(path), schema, compression="snappy", use_dictionary=True)
+    try:
+        yield writer
+    except BaseException:
+        with contextlib.suppress(OSError):  # the file is not whole as it is
+            writer.close()
+        raise
+    with storage.storage_errors(path, "write"):
+        writer.close()
 
 
 def write_row_group(writer: pq.ParquetWriter, table: pa.Table) -> None:
-    """Write a table as one row group, however long it is."""
-    writer.write_table(table, row_group_size=max(1, table.num_rows))
+    """Write a table as one row group, however long it is.
+
+    Raises:
+        StorageError: the disk refused; Arrow does not say which file it was.
+    """
+    with storage.storage_errors(Path(str(writer.where)), "write"):
+        writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 
 def default_columns(

@@ -198,7 +198,7 @@ class DatasetWriter:
             DatasetError: the dataset is damaged.
             StorageError: the disk refused.
         """
-        with self._mutex:
+        with self._mutex, storage.storage_errors(self.root, "roll back"):
             self._stale = True
             roll_forward(self.root)
             self._info = read_info(self.root)
@@ -218,7 +218,7 @@ class DatasetWriter:
         """
         with self._mutex:
             self.rollback()
-            with self._cleaning_up():
+            with self._cleaning_up(), storage.storage_errors(self.root, "rearrange"):
                 yield
             self._load()
 
@@ -277,7 +277,7 @@ class DatasetWriter:
             EncodeError: a camera is missing or does not have a frame for every row.
             StorageError: the disk refused.
         """
-        with self._mutex:
+        with self._mutex, storage.storage_errors(self.root, "commit an episode to"):
             self._refresh()
             index = self.is_committed(folder)
             if index is not None:

@@ -1,7 +1,7 @@
 """Every I/O call of record, resume, recover, pack and repair fails once, and the power fails at every change.
 
-``python tests/sweep/sweep.py --results build/sweep --part 1/4 --seconds 900`` tries a quarter of all points, and
-goes on where an earlier run with the same results stopped; ``--sample 200 --seed 7`` tries some of them only.
+``python tests/sweep/sweep.py --results build/sweep --part 1/4 --seconds 900`` tries a quarter of all points,
+and goes on where an earlier run with the same results stopped; ``--sample 200 --seed 7`` tries some of them.
 A point is the n-th call of one kind on one file (threads interleave, but those that share a file take turns),
 counted in a run without a fault. Exit code 1 when a fault was found.
 """
@@ -9,6 +9,7 @@ counted in a run without a fault. Exit code 1 when a fault was found.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import queue
@@ -28,7 +29,7 @@ HERE = Path(__file__).parent
 FAULTS = HERE.parent / "faults"
 sys.path.insert(0, str(FAULTS))
 
-from fault_disk import LOSSES
+from fault_disk import LOSSES  # noqa: E402 - a module of the folder beside this one
 
 SCENES = ("record", "resume", "recover", "pack", "repair")
 EINTR, EIO, ENOSPC = "4", "5", "28"
@@ -49,6 +50,10 @@ HOW = {
     "stat": [EIO],
     "list": [EIO],
 }
+MEMORY = Path("/dev/shm")
+"""Where files cost no disk: what an fsync would do is worked out, none is needed."""
+
+COLUMNS = ("rounds", "hit", "durable", "lost", "mispaired", "undetermined", "faults")
 FSYNC_LOSSES = ("strict", "zeros")
 
 
@@ -72,7 +77,7 @@ class Workers:
         ]
 
     def run(self, tasks: list[dict[str, Any]], deadline_s: float | None) -> Iterator[tuple[Any, Any]]:
-        """Tasks and their verdicts as they come; tasks that are not begun before the deadline are left out."""
+        """Tasks and their verdicts as they come; what is not begun before the deadline is left out."""
         waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         done: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
         for task in tasks:
@@ -137,6 +142,21 @@ def tasks_of(scene: str, prepared: dict[str, Any], seed: int) -> Iterator[dict[s
             yield {"kind": "cut", "scene": scene, "time": moment, "loss": loss, "seed": seed}
 
 
+def in_turn(tasks: list[dict[str, Any]], end: int, rng: random.Random) -> list[dict[str, Any]]:
+    """In random order, but one of each kind before the second of any: of each call, file and fault."""
+    rng.shuffle(tasks)
+    seen: Counter[str] = Counter()
+    ranked = []
+    for task in tasks:
+        kind = {name: value for name, value in task.items() if name != "number"}
+        if "time" in kind:
+            kind["time"] = kind["time"] * 20 // end
+        key = json.dumps(kind, sort_keys=True)
+        ranked.append((seen[key], len(ranked), task))
+        seen[key] += 1
+    return [task for _, _, task in sorted(ranked, key=lambda item: item[:2])]
+
+
 def fault_of(task: dict[str, Any]) -> str:
     """What a task does, for the table."""
     if task["kind"] == "cut":
@@ -163,7 +183,9 @@ def table(results: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (scene, fault), row in sorted(rows.items()):
-        figures = [row[n] for n in ("rounds", "hit", "durable", "lost", "mispaired", "undetermined", "faults")]
+        figures = [
+            row[n] for n in ("rounds", "hit", "durable", "lost", "mispaired", "undetermined", "faults")
+        ]
         lines.append(f"| {scene} | {fault} | {' | '.join(map(str, figures))} |")
     return "\n".join(lines)
 
@@ -185,7 +207,7 @@ def sweep(
         results: a folder that keeps what was found, one file for each part.
         part: which part of how many.
         seconds: no task begins later than this.
-        sample: try so many points of each scene only.
+        sample: try so many points of each scene only, of as many kinds as possible.
         seed: chooses the sample, and what a disk keeps.
         workers: processes.
         scenes: which scenes.
@@ -197,21 +219,22 @@ def sweep(
     found = [(task, verdict) for task, verdict in known]
     have = {json.dumps(task, sort_keys=True) for task, _ in found}
     deadline_s = None if seconds is None else time.monotonic() + seconds
-    with tempfile.TemporaryDirectory(prefix="sweep") as folder:
+    with tempfile.TemporaryDirectory(prefix="sweep", dir=MEMORY if MEMORY.is_dir() else None) as folder:
         pool = Workers(Path(folder), workers)
         try:
-            wanted: list[dict[str, Any]] = []
+            lists: list[list[dict[str, Any]]] = []
             for task, prepared in pool.run([{"kind": "prepare", "scene": name} for name in scenes], None):
                 assert "points" in prepared, prepared
                 name = task["scene"]
                 tasks = [task for task in tasks_of(name, prepared, seed) if only in json.dumps(task)]
                 calls = len(prepared["points"])
                 print(f"{name}: {calls} calls, {prepared['end']} changes, {len(tasks)} faults", flush=True)
-                random.Random(f"{seed} {name}").shuffle(tasks)
-                wanted += tasks if sample is None else tasks[:sample]
+                tasks = in_turn(tasks, prepared["end"], random.Random(f"{seed} {name}"))
+                lists.append(tasks[:sample])
+            rounds = itertools.zip_longest(*lists)  # a run that is cut short has tried some of each scene
+            wanted: list[dict[str, Any]] = [task for tasks in rounds for task in tasks if task is not None]
             wanted = wanted[part[0] - 1 :: part[1]]
             wanted = [task for task in wanted if json.dumps(task, sort_keys=True) not in have]
-            random.Random(seed).shuffle(wanted)
             with kept.open("a") as file:
                 for task, verdict in pool.run(wanted, deadline_s):
                     found.append((task, verdict))
@@ -227,7 +250,9 @@ def sweep(
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--results", type=Path, default=None, help="keeps what was found, to go on from")
     parser.add_argument("--part", default="1/1", help="which part of how many, such as 2/4")
     parser.add_argument("--seconds", type=float, default=None, help="begin nothing after so long")

@@ -1,6 +1,6 @@
 """What the sweep runs: a small dataset of two cameras, and the programs that change it.
 
-A scene is a dataset as it is before, and what is done to it. Each program tells, in a file outside the dataset,
+A scene is a dataset as it is before, and what is done to it. Each program tells, in a file outside of it,
 what it has announced: ``F <episode> <session> <step>`` after `add_frame`, ``D <episode>`` once the episode is
 durable, ``G <episode>`` for one that the scene itself has damaged.
 """
@@ -34,7 +34,7 @@ from aiorecord.saving import saver as saver_module
 FPS = 60
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"
 WRIST_STEPS = 5000
-"""The wrist's picture of a step is the front's of this many steps later: each camera can be told by its pictures."""
+"""The wrist shows at a step what the front shows so many steps later: its pictures tell a camera."""
 
 FINAL = RGBEncoderConfig(vcodec="h264", crf=0, preset="ultrafast")
 REFUSED = 1
