@@ -78,6 +78,7 @@ def faults(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ["tests/faults"]), env={"FAULTS_REPORT": str(report)})
     if not session.posargs:
         session.run("python", "tests/faults/fault_report.py", str(report), "docs/reliability.md")
+        session.run("python", "tests/faults/fault_report.py", str(report), "--summary")
 
 
 @nox.session(python=DEFAULT_PYTHON)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fault_report import Report, tables
+from fault_report import Report, summary, tables
 from fault_runs import Zygote
 
 if sys.platform != "linux":
@@ -35,8 +35,14 @@ def pytest_runtest_logfinish() -> None:
 def pytest_terminal_summary(terminalreporter) -> None:
     if not REPORT.rows:
         return
+    rows = {name: vars(row) for name, row in REPORT.rows.items()}
     terminalreporter.section("faults")
-    terminalreporter.write_line(tables({name: vars(row) for name, row in REPORT.rows.items()}))
+    terminalreporter.write_line(tables(rows))
+    terminalreporter.section("faults in short")
+    terminalreporter.write_line(summary(rows))
+    failed = [report.nodeid for report in terminalreporter.getreports("failed")]
+    if failed:
+        terminalreporter.write_line(f"A round that failed is not in it; see {', '.join(failed)}")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """What the suite measured, as a table: nothing in it is typed by hand.
 
 Each test adds what it saw; the figures are written to ``FAULTS_REPORT`` (a JSON file) at the end of the run.
-``python tests/faults/fault_report.py report.json`` prints the table, and with ``docs/reliability.md`` as a
-second argument puts it there, between the two marks.
+``python tests/faults/fault_report.py report.json`` prints the table (``--summary``: a short one), and with
+``docs/reliability.md`` as a second argument puts it there, between the two marks.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Row:
         running_lost: of them, lost.
         most_lost: of them, the most lost at once.
         recover_s: seconds that each recovery took.
+        mispaired: episodes that came back with other frames than were recorded. A suite that passes has none.
+        undetermined: episodes that recovery could neither keep nor give up, left as they are with a word.
         recorder: ``aiorecord`` or ``lerobot``.
         note: anything else worth saying.
     """
@@ -42,6 +44,8 @@ class Row:
     running_lost: int = 0
     most_lost: int = 0
     recover_s: list[float] = field(default_factory=list)
+    mispaired: int = 0
+    undetermined: int = 0
     recorder: str = "aiorecord"
     note: str = ""
 
@@ -80,6 +84,18 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def summary(data: dict) -> str:
+    """One line for each fault: what was tried and what became of it. Episodes that had ended are durable."""
+    rows = [Row(**values) for values in data.values()]
+    names = [row.fault if row.recorder == "aiorecord" else f"{row.recorder}: {row.fault}" for row in rows]
+    width = max(map(len, ["fault", *names]))
+    lines = [f"{'fault':{width}}  rounds  durable  lost  mispaired  undetermined"]
+    for name, row in zip(names, rows, strict=True):
+        figures = f"{row.times:6}  {row.episodes:7}  {row.lost:4}  {row.mispaired:9}  {row.undetermined:12}"
+        lines.append(f"{name:{width}}  {figures}")
+    return "\n".join(lines)
+
+
 def tables(data: dict) -> str:
     """Both tables: aiorecord's, and lerobot's under the same faults."""
     rows = [Row(**values) for values in data.values()]
@@ -93,7 +109,11 @@ def tables(data: dict) -> str:
 
 def main(argv: list[str]) -> None:
     """Print the tables, or put them into a page."""
-    text = tables(json.loads(Path(argv[0]).read_text()))
+    data = json.loads(Path(argv[0]).read_text())
+    text = tables(data)
+    if argv[1:] == ["--summary"]:
+        print(summary(data))
+        return
     if len(argv) == 1:
         print(text)
         return
