@@ -30,6 +30,7 @@ from ..storage import TEMPORARY_SUFFIX, replacing, storage_errors
 from .codec import libav_errors
 from .depth import DepthQuantizer
 from .encoded import EncodedCamera, EncodedEpisode
+from .evidence import Evidence, Named, read_dataset_id
 from .images import PngEncoder, tiff_bytes
 from .live_video import copy_live, join_tail
 from .progress import Progress, progress_path, read_progress
@@ -266,15 +267,16 @@ def _encode_video(
     else:
         encoder = fallback_encoder(configured, fallback_vcodec)
     threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
+    evidence = _evidence(folder, feature.key)
     if camera.capture == "live" and fallback_vcodec is None:
         final = folder.path / f"{feature.key}.mp4"
         with _publishing(final) as temporary:
-            _finish_live(folder, camera, frames, temporary, encoder, threads)
+            _finish_live(folder, camera, frames, temporary, encoder, threads, evidence)
             verify_video(temporary, manifest.length or 0, fps)
             return final, probe_video(temporary, encoder)
     quantizer = DepthQuantizer(manifest.depth_encoder)
     with _publishing(folder.path / f"{feature.key}.mp4") as temporary:
-        with open_output(temporary, encoder, width, height, fps, threads) as output:
+        with open_output(temporary, encoder, width, height, fps, threads, evidence=evidence) as output:
             for frame in frames:
                 if feature.is_depth:
                     assert isinstance(frame, np.ndarray)
@@ -314,25 +316,42 @@ def _finish_live(
     output: Path,
     encoder: VideoEncoderConfig,
     threads: int | None,
+    evidence: Evidence,
 ) -> None:
     """Copy what was captured in the final codec, and encode only what was spilled."""
     fps, length = folder.manifest.fps, folder.manifest.length or 0
     head = output.with_name(output.name.removesuffix(TEMPORARY_SUFFIX) + f".head{TEMPORARY_SUFFIX}")
     try:
-        copied = copy_live(folder.path / camera.file, head, fps, length)
+        copied = copy_live(folder.path / camera.file, head, fps, length, evidence)
         rest = (
             frame if isinstance(frame, av.VideoFrame) else av.VideoFrame.from_ndarray(frame, format="rgb24")
             for frame in frames.after(copied)
         )
         if copied < length:
             size = camera.width, camera.height
-            join_tail(head, copied, rest, output, encoder=encoder, size=size, fps=fps, threads=threads)
+            join_tail(
+                head,
+                copied,
+                rest,
+                output,
+                encoder=encoder,
+                size=size,
+                fps=fps,
+                threads=threads,
+                evidence=evidence,
+            )
             return
         for _ in rest:  # for the statistics, where the capture could not take them
             pass
         head.replace(output)
     finally:
         head.unlink(missing_ok=True)
+
+
+def _evidence(folder: EpisodeFolder, key: str) -> Evidence:
+    """What the video says of itself; its place in the dataset is not known yet, and not needed."""
+    dataset = read_dataset_id(folder.path.parents[2])  # <root>/.aiorecord/episodes/<id>
+    return Evidence((Named(folder.id, folder.manifest.length or 0, dataset),), key)
 
 
 def resolved_codec(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> str:

@@ -15,10 +15,11 @@ from ..encoders import VideoEncoderConfig
 from ..errors import EncodeError
 from ..storage import TEMPORARY_SUFFIX
 from .codec import libav_errors
-from .videos import concat_videos, open_output
+from .evidence import Evidence
+from .videos import concat_videos, open_output, set_evidence
 
 
-def copy_live(source: Path, output: Path, fps: int, limit: int) -> int:
+def copy_live(source: Path, output: Path, fps: int, limit: int, evidence: Evidence | None = None) -> int:
     """Copy the packets of a live capture's first frames into an MP4, decoding and encoding nothing.
 
     Where frames are reordered, the copy ends at the last packet up to which no frame is missing, so it may
@@ -29,6 +30,7 @@ def copy_live(source: Path, output: Path, fps: int, limit: int) -> int:
         output: the MP4, replaced if it exists; not written when there is no frame.
         fps: frames per second.
         limit: frames at most.
+        evidence: what the MP4 says of itself.
 
     Returns:
         The number of frames copied.
@@ -52,6 +54,7 @@ def copy_live(source: Path, output: Path, fps: int, limit: int) -> int:
             libav_errors(f"copy {source.name} to", output, codec=stream.codec.canonical_name),
             av.open(str(output), "w", format="mp4") as copied,
         ):
+            set_evidence(copied, evidence)
             target = copied.add_stream_from_template(stream, opaque=True)
             target.time_base = tick
             for place, packet in enumerate(itertools.islice(packets_of(container, stream), count)):
@@ -74,6 +77,7 @@ def join_tail(
     size: tuple[int, int],
     fps: int,
     threads: int | None,
+    evidence: Evidence | None = None,
 ) -> int:
     """Encode the frames that follow a live capture with its settings, and join the two by stream copy.
 
@@ -86,6 +90,7 @@ def join_tail(
         size: width and height in pixels.
         fps: frames per second.
         threads: threads of the encoder.
+        evidence: what the output says of itself.
 
     Returns:
         The number of frames in the output.
@@ -95,11 +100,11 @@ def join_tail(
         StorageError: the disk refused.
     """
     if not copied:
-        return _encode(output, tail, encoder, size, fps, threads)
+        return _encode(output, tail, encoder, size, fps, threads, evidence)
     part = output.with_name(output.name.removesuffix(TEMPORARY_SUFFIX) + f".tail{TEMPORARY_SUFFIX}")
     try:
         _encode(part, tail, encoder, size, fps, threads)
-        return concat_videos([head, part], output, fps)
+        return concat_videos([head, part], output, fps, evidence)
     finally:
         part.unlink(missing_ok=True)
 
@@ -111,8 +116,9 @@ def _encode(
     size: tuple[int, int],
     fps: int,
     threads: int | None,
+    evidence: Evidence | None = None,
 ) -> int:
-    with open_output(path, encoder, *size, fps, threads) as output:
+    with open_output(path, encoder, *size, fps, threads, evidence=evidence) as output:
         for frame in frames:
             output.add(frame)
     if not output.frames:

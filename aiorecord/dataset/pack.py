@@ -24,13 +24,23 @@ from ..capture.staging import Staging
 from ..errors import DatasetError, EncodeError, StorageError
 from . import layout
 from .episodes import EpisodesFile, episode_files, read_file, read_ids, read_schema, with_ids
+from .evidence import joined
 from .files import link_or_copy, supports_links
 from .layout import FileIndex
 from .pack_journal import Journal, begin, decide, roll_forward
 from .pack_plan import Group, Unit, plan_groups
 from .places import Places, file_size
-from .tables import as_schema, data_schema, parquet_writer, table_errors, write_row_group
+from .tables import (
+    as_schema,
+    data_schema,
+    parquet_writer,
+    read_evidence,
+    table_errors,
+    with_evidence,
+    write_row_group,
+)
 from .videos import concat_videos, same_stream
+from .videos import read_evidence as read_video_evidence
 from .writer import DatasetWriter
 
 _SPARE_BYTES = 16 * layout.MEGABYTE
@@ -198,10 +208,11 @@ class _Round:
         output.parent.mkdir(exist_ok=True)
         if len(group.units) > 1:
             lengths = self._places.lengths(group.units)
+            paths = [self._video(key, unit.index) for unit in group.units]
             try:
-                frames = concat_videos(
-                    [self._video(key, unit.index) for unit in group.units], output, self._info.fps
-                )
+                counts = [int(self._places.lengths([unit]).sum()) for unit in group.units]
+                parts = [(read_video_evidence(path), n) for path, n in zip(paths, counts, strict=True)]
+                frames = concat_videos(paths, output, self._info.fps, joined(parts, key))
             except EncodeError:
                 frames = -1
             if frames == lengths.sum():
@@ -234,7 +245,9 @@ class _Round:
             if len(paths) == 1:
                 link_or_copy(paths[0], target)
             else:
-                with parquet_writer(target, schema) as out:
+                counts = [int(self._places.lengths([unit]).sum()) for unit in group.units]
+                evidence = joined((read_evidence(p), n) for p, n in zip(paths, counts, strict=True))
+                with parquet_writer(target, with_evidence(schema, evidence)) as out:
                     for path, unit in zip(paths, group.units, strict=True):
                         for table in _episode_tables(path, self._places.lengths([unit])):
                             write_row_group(out, as_schema(table, schema))

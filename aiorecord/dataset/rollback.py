@@ -16,15 +16,18 @@ from .. import storage
 from ..errors import DatasetError
 from . import layout, quality_log
 from .episodes import EpisodesFile, episode_files, episode_stats, read_episodes, read_file, read_ids, with_ids
+from .evidence import first_rows
 from .files import numbered_files, remove_files, remove_temporaries
 from .info import DatasetInfo
 from .layout import FileIndex
 from .stats import FeatureStats, aggregate, from_json, to_json
 from .tables import (
+    evidence_of,
     parquet_writer,
     read_table,
     read_tasks,
     table_errors,
+    with_evidence,
     write_row_group,
     write_table,
     write_tasks,
@@ -152,16 +155,15 @@ def _keep_episode_rows(path: Path, end: int) -> None:
 
 
 def _keep_data_rows(path: Path, end: int) -> None:
-    with (
-        table_errors(path),
-        storage.replacing(path) as temporary,
-        pq.ParquetFile(path) as file,
-        parquet_writer(temporary, file.schema_arrow) as writer,
-    ):
-        for number in range(file.num_row_groups):
-            table = file.read_row_group(number).filter(pc.field("episode_index") < end)
-            if table.num_rows:
-                write_row_group(writer, table)
+    with table_errors(path), storage.replacing(path) as temporary, pq.ParquetFile(path) as file:
+        column = file.read(columns=["episode_index"], use_threads=False)["episode_index"]
+        left = int((column.to_numpy() < end).sum())
+        schema = with_evidence(file.schema_arrow, first_rows(evidence_of(file.schema_arrow), left))
+        with parquet_writer(temporary, schema) as writer:
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number).filter(pc.field("episode_index") < end)
+                if table.num_rows:
+                    write_row_group(writer, table.cast(schema))
 
 
 def _roll_back_tasks(root: Path, info: DatasetInfo, files: list[EpisodesFile]) -> list[Path]:

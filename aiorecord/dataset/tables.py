@@ -21,6 +21,7 @@ from .. import storage
 from ..errors import AiorecordError, DatasetError, StorageError
 from ..features import Feature, Schema
 from . import layout
+from .evidence import PARQUET_KEY, Evidence, parse
 
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 """How `datasets` stores its `Image()`."""
@@ -101,6 +102,32 @@ def data_schema(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
             }
         fields.append(pa.field(key, type_, metadata=metadata))
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
+
+
+def with_evidence(schema: pa.Schema, evidence: Evidence | None) -> pa.Schema:
+    """A schema that says what its file holds, instead of what it said before."""
+    metadata: dict[Any, Any] = {
+        key: value for key, value in (schema.metadata or {}).items() if key != PARQUET_KEY
+    }
+    if evidence is not None:
+        metadata[PARQUET_KEY] = evidence.to_text()
+    return schema.with_metadata(metadata)
+
+
+def evidence_of(schema: pa.Schema) -> Evidence | None:
+    """What a data file says of itself. Not checked against its rows, see `Evidence.fits`."""
+    return parse((schema.metadata or {}).get(PARQUET_KEY))
+
+
+def read_evidence(path: Path) -> Evidence | None:
+    """What a data file says of itself, see `evidence_of`.
+
+    Raises:
+        DatasetError: it cannot be read.
+        StorageError: the disk refused.
+    """
+    with table_errors(path):
+        return evidence_of(pq.read_schema(path))
 
 
 def column_array(column: pa.ChunkedArray[Any], feature: Feature) -> NDArray[Any]:

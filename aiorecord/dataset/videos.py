@@ -16,22 +16,26 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
 from ..capture.final import FinalEncoder
 from ..encoders import DepthEncoderConfig, VideoEncoderConfig
 from ..errors import EncodeError
 from .codec import check_encoder, libav_errors, unavailable
+from .evidence import MP4_TAG, Evidence, parse
 
 __all__ = [
     "VideoOutput",
     "check_encoder",
     "concat_videos",
     "count_packets",
+    "evidence_of",
     "open_output",
     "probe_video",
+    "read_evidence",
     "same_stream",
+    "set_evidence",
     "verify_video",
 ]
 
@@ -51,7 +55,14 @@ class VideoOutput:
     """
 
     def __init__(
-        self, path: Path, encoder: VideoEncoderConfig, width: int, height: int, fps: int, threads: int | None
+        self,
+        path: Path,
+        encoder: VideoEncoderConfig,
+        width: int,
+        height: int,
+        fps: int,
+        threads: int | None,
+        evidence: Evidence | None = None,
     ) -> None:
         self.path = path
         self._codec = encoder.vcodec
@@ -61,6 +72,7 @@ class VideoOutput:
             # The index stays at the end: packing writes it to the front, and twice would be once too often.
             self._container = av.open(str(path), "w", format="mp4")
         try:
+            set_evidence(self._container, evidence)
             with unavailable(doing, encoder), libav_errors(doing, codec=self._codec):
                 self._encoder = FinalEncoder(self._container, encoder, width, height, fps, threads)
             with libav_errors(f"write {path}", path, codec=self._codec):
@@ -127,7 +139,14 @@ class VideoOutput:
 
 
 def open_output(
-    path: Path, encoder: VideoEncoderConfig, width: int, height: int, fps: int, threads: int | None = None
+    path: Path,
+    encoder: VideoEncoderConfig,
+    width: int,
+    height: int,
+    fps: int,
+    threads: int | None = None,
+    *,
+    evidence: Evidence | None = None,
 ) -> VideoOutput:
     """Open an MP4 for encoding.
 
@@ -138,12 +157,35 @@ def open_output(
         height: pixels.
         fps: frames per second; frame k gets the timestamp k/fps exactly.
         threads: threads of the encoder, None leaves it to the codec.
+        evidence: what the file says of itself.
 
     Raises:
         CodecUnavailableError: the encoder is missing or cannot be opened with these settings.
         StorageError: the file cannot be created.
     """
-    return VideoOutput(path, encoder, width, height, fps, threads)
+    return VideoOutput(path, encoder, width, height, fps, threads, evidence)
+
+
+def set_evidence(container: OutputContainer, evidence: Evidence | None) -> None:
+    """Have a new file say what is in it; call before its first packet."""
+    if evidence is not None:
+        container.metadata[MP4_TAG] = evidence.to_text()
+
+
+def evidence_of(container: InputContainer) -> Evidence | None:
+    """What an open file says of itself. Not checked against its frames, see `Evidence.fits`."""
+    return parse(container.metadata.get(MP4_TAG))
+
+
+def read_evidence(path: Path) -> Evidence | None:
+    """What a video file says of itself, see `evidence_of`.
+
+    Raises:
+        EncodeError: the file is not a video.
+        StorageError: it cannot be read.
+    """
+    with _open_video(path) as (container, _):
+        return evidence_of(container)
 
 
 def probe_video(path: Path, encoder: VideoEncoderConfig | None = None) -> dict[str, Any]:
@@ -222,7 +264,7 @@ def same_stream(a: Path, b: Path) -> bool:
     return keys[0] == keys[1]
 
 
-def concat_videos(parts: Sequence[Path], output: Path, fps: int) -> int:
+def concat_videos(parts: Sequence[Path], output: Path, fps: int, evidence: Evidence | None = None) -> int:
     """Join videos by stream copy, the parts back to back on the k/fps grid, the index at the front.
 
     Each part must itself be on the grid from 0 with a keyframe first. Decoding timestamps are laid on the
@@ -233,6 +275,7 @@ def concat_videos(parts: Sequence[Path], output: Path, fps: int) -> int:
         parts: at least one file; nothing is decoded, so the cost is that of copying them.
         output: the file to write, replaced if it exists; must not be one of the parts.
         fps: frames per second of all parts.
+        evidence: what the output says of itself; nothing of what the parts say is taken over.
 
     Returns:
         The number of frames in the output.
@@ -246,10 +289,11 @@ def concat_videos(parts: Sequence[Path], output: Path, fps: int) -> int:
         raise EncodeError("There is no video to join.")
     shape = _joined_shape(parts, fps)
     try:
-        return _join(parts, output, fps, shape, {"moov_size": str(_index_size(parts, shape.frames))})
+        size = _index_size(parts, shape.frames) + (len(evidence.to_text()) if evidence else 0)
+        return _join(parts, output, fps, shape, {"moov_size": str(size)}, evidence)
     except EncodeError:
         # Room for an index of unusual size: libav then writes the file twice. Other errors come again.
-        return _join(parts, output, fps, shape, {"movflags": "faststart"})
+        return _join(parts, output, fps, shape, {"movflags": "faststart"}, evidence)
 
 
 def _index_size(parts: Sequence[Path], frames: int) -> int:
@@ -262,7 +306,14 @@ def _index_size(parts: Sequence[Path], frames: int) -> int:
     return 16 * frames + 20 * (size // 2**20 + len(parts)) + 2048
 
 
-def _join(parts: Sequence[Path], output: Path, fps: int, shape: _JoinedShape, options: dict[str, str]) -> int:
+def _join(
+    parts: Sequence[Path],
+    output: Path,
+    fps: int,
+    shape: _JoinedShape,
+    options: dict[str, str],
+    evidence: Evidence | None,
+) -> int:
     tick, delay = Fraction(1, fps), shape.delay
     total = 0
     with (
@@ -270,6 +321,7 @@ def _join(parts: Sequence[Path], output: Path, fps: int, shape: _JoinedShape, op
         libav_errors(f"join videos into {output.name}", output, codec=shape.key.codec),
         av.open(str(output), "w", format="mp4", options=options) as container,
     ):
+        set_evidence(container, evidence)
         stream = container.add_stream_from_template(template, opaque=True)
         stream.time_base = tick
         for part in parts:

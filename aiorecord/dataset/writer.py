@@ -27,6 +27,7 @@ from .assemble import Assembled, assemble, check_episode
 from .committed import committed_index, span_of
 from .damage import check_links, damage_errors
 from .episodes import EpisodeLog, episodes_schema, location, read_schema, stats_columns
+from .evidence import Evidence, Named, describing, ensure_dataset_id, read_dataset_id
 from .files import link_or_copy
 from .free import check_free
 from .info import DatasetInfo, check_continues, new_info, read_info, write_info
@@ -34,7 +35,7 @@ from .layout import FileIndex
 from .pack_journal import roll_forward
 from .rollback import counted_files, last_locations, read_stats, rollback
 from .stats import FeatureStats, aggregate, to_json
-from .tables import read_tasks, write_table, write_tasks
+from .tables import read_evidence, read_tasks, with_evidence, write_table, write_tasks
 
 if TYPE_CHECKING:
     from .encoded import EncodedEpisode
@@ -118,6 +119,7 @@ class DatasetWriter:
         info = new_info(schema, fps=fps, robot_type=robot_type, **given)
         cls.check_new(root)
         write_info(root, info)
+        ensure_dataset_id(root)
         return cls(root, info)
 
     @classmethod
@@ -149,7 +151,10 @@ class DatasetWriter:
             check_links(root)
             roll_forward(root)
             rollback(root, info)
-            return cls(root, info)
+            writer = cls(root, info)
+            if schema is not None:  # videos are encoded before the commit, and name the dataset too
+                ensure_dataset_id(root, writer._known_id())
+            return writer
 
     @property
     def info(self) -> DatasetInfo:
@@ -341,7 +346,8 @@ class DatasetWriter:
 
         intent = {"episode_index": index, "from_index": from_index, "length": length}
         storage.write_json(folder.path / EpisodeFolder.COMMIT, intent)
-        size = self._write_data(places["data"], parts.table)
+        table = parts.table.cast(with_evidence(parts.table.schema, self._evidence(folder, parts)))
+        size = self._write_data(places["data"], table)
         for key in self._schema.videos:
             target = self.root / layout.video_path(key, places[f"videos/{key}"])
             size += self._add_video(folder.path / encoded.cameras[key].file, target)
@@ -363,6 +369,21 @@ class DatasetWriter:
         self._log.accept()
         self._info, self._tasks, self._stats, self._last = info, parts.tasks, stats, places
         return CommittedEpisode(index, length, from_index, to_index, size)
+
+    def _evidence(self, folder: EpisodeFolder, parts: Assembled) -> Evidence:
+        """What the data file says of itself: with it, rows find their videos again if `meta` is lost."""
+        numbers = {number: task for task, number in parts.tasks.items()}
+        used = [int(n) for n in parts.table["task_index"].to_numpy()]
+        dataset = ensure_dataset_id(self.root, self._known_id())
+        named = Named(folder.id, parts.length, dataset)
+        return Evidence((named,), None, {n: numbers[n] for n in used}, describing(parts.info.as_dict()))
+
+    def _known_id(self) -> str | None:
+        """The dataset's id as its newest data file has it."""
+        if read_dataset_id(self.root) is not None or "data" not in self._last:
+            return None
+        evidence = read_evidence(self.root / layout.data_path(self._last["data"]))
+        return evidence.episodes[-1].dataset if evidence is not None and evidence.episodes else None
 
     def _write_data(self, index: FileIndex, table: pa.Table) -> int:
         path = self.root / layout.data_path(index)
