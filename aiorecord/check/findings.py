@@ -67,6 +67,10 @@ CODES: dict[str, tuple[str, str]] = {
     "video-grid": (ERROR, _REPAIR_CUTS),
     "video-frames-missing": (ERROR, _REPAIR_CUTS),
     "video-overlap": (ERROR, _REPAIR_CUTS),
+    "video-frames-refused": (
+        WARNING,
+        "The frames are whole, but lerobot refuses them; give it a larger tolerance_s, or a file with fewer episodes.",
+    ),
     "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
     "video-orphan": (WARNING, _REPAIR),
     "camera-frozen": (WARNING, "Look at these frames; leave the episode out if the camera hung."),

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..dataset.progress import Progress
+from ..dataset.reader_limits import TOLERANCE_S
 from ..dataset.stats import FeatureStats, column_stats
 from ..dataset.tables import column_array, data_schema, table_errors
 from ..errors import AiorecordError
@@ -23,9 +24,6 @@ from .findings import Finding
 from .footer import is_footerless
 from .images import ImageCheck
 from .metadata import EpisodeRow, stored_stats
-
-TOLERANCE_S = 1e-4
-"""How far a timestamp may be from k/fps: lerobot's `tolerance_s`."""
 
 _BATCH_ROWS = 2048
 _IMAGE_ROWS = 16

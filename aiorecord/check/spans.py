@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dataset.reader_limits import TOLERANCE_S, refused_frames
 from .metadata import Place
 from .rows import timestamp_tolerance
 
@@ -58,6 +59,8 @@ def locate(
                 covered[span.first : span.first + length] = True
         before = max(before, place.end_s)
         spans.append(span)
+        if span.first >= 0:
+            _refused(span, times[span.first : span.first + length], fps, report)
     unused = int((~covered).sum())
     if unused and all(span.first >= 0 for span in spans):
         at = int(np.argmax(~covered))
@@ -66,6 +69,21 @@ def locate(
             f"{unused} of {len(times)} frames belong to no episode, from {times[at]:.3f} s on.",
         )
     return spans
+
+
+def _refused(span: Span, shown_s: NDArray[np.float64], fps: int, report: Report) -> None:
+    """Predict which frames lerobot does not find near enough to the times it asks for."""
+    timestamps = (np.arange(span.length) / fps).astype(np.float32)
+    refused = np.flatnonzero(refused_frames(span.start_s, shown_s, timestamps))
+    if len(refused):
+        report(
+            "video-frames-refused",
+            f"lerobot cannot read {len(refused)} of its {span.length} frames: it compares times as 32-bit "
+            f"numbers, within {TOLERANCE_S:g} s, and these are {shown_s[refused[0]]:.3f} s or more into the file.",
+            episode=span.episode,
+            first_frame=int(refused[0]),
+            last_frame=int(refused[-1]),
+        )
 
 
 def _span(

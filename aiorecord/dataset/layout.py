@@ -43,7 +43,7 @@ MEGABYTE = 1024 * 1024
 
 FIRST_LOOSE_CHUNK = 900
 MAX_NUMBERS = 1000
-"""Numbers have three digits; a fourth would break the order of the names."""
+"""Numbers have three digits; a fourth would break the order of the names, in which lerobot reads."""
 
 _FILE = re.compile(r"chunk-(\d{3,})/file-(\d{3,})\.(?:parquet|mp4)")
 

@@ -30,6 +30,7 @@ from .layout import FileIndex
 from .pack_journal import Journal, begin, decide, roll_forward
 from .pack_plan import Group, Unit, plan_groups
 from .places import Places, file_size
+from .reader_limits import is_readable_at
 from .tables import (
     as_schema,
     data_schema,
@@ -169,8 +170,22 @@ class _Round:
             exact = all(self._places.on_grid(key, unit, self._info.fps) for unit in (a, b))
             return exact and same_stream(self._video(key, a.index), self._video(key, b.index))
 
+        def readable(before: Sequence[Unit], unit: Unit) -> bool:
+            start = int(self._places.lengths(before).sum()) if before else 0
+            for length in map(int, self._places.lengths([unit])):
+                if not is_readable_at(start, length, self._info.fps):
+                    return False
+                start += length
+            return True
+
         limit = round(self._info.video_files_size_in_mb * layout.MEGABYTE)
-        return plan_groups(self._videos[key], limit=limit, chunks_size=self._chunks_size, joinable=joinable)
+        return plan_groups(
+            self._videos[key],
+            limit=limit,
+            chunks_size=self._chunks_size,
+            joinable=joinable,
+            fits_after=readable,
+        )
 
     def _plan_data(self) -> Iterator[Group]:
         schema = data_schema(self._info.features)

@@ -62,8 +62,18 @@ class Group:
         return Group(layout.next_packed(last, chunks_size), (unit,))
 
 
+def any_place(before: Sequence[Unit], unit: Unit) -> bool:
+    """Units that may come after any others in a file."""
+    return True
+
+
 def plan_groups(
-    units: Sequence[Unit], *, limit: int, chunks_size: int, joinable: Callable[[Unit, Unit], bool]
+    units: Sequence[Unit],
+    *,
+    limit: int,
+    chunks_size: int,
+    joinable: Callable[[Unit, Unit], bool],
+    fits_after: Callable[[Sequence[Unit], Unit], bool] = any_place,
 ) -> Iterator[Group]:
     """The groups that make every loose file a packed one, lazily.
 
@@ -72,6 +82,7 @@ def plan_groups(
         limit: bytes that a file stays below, unless one unit alone is larger.
         chunks_size: files per folder.
         joinable: whether two neighbours can be in one file.
+        fits_after: whether a unit can be read where it comes after these others in one file.
 
     Raises:
         DatasetError: there is no number left.
@@ -79,21 +90,25 @@ def plan_groups(
     packed = [unit for unit in units if not unit.index.is_loose]
     loose = [unit for unit in units if unit.index.is_loose]
     last = packed[-1].index if packed else None
-    group = _take_back(packed, loose, limit, joinable)
+    group = _take_back(packed, loose, limit, joinable, fits_after)
     if group is not None:
         yield group
         if len(group.units) and group.target != last:
             return  # names of files that were taken back are free only once this group is done
         loose = loose[sum(unit.index.is_loose for unit in group.units) :]
     while loose:
-        members = _fill(loose, limit, joinable) or loose[:1]
+        members = _fill(loose, limit, joinable, fits_after) or loose[:1]
         last = layout.next_packed(last, chunks_size)
         yield Group(last, tuple(members))
         loose = loose[len(members) :]
 
 
 def _take_back(
-    packed: list[Unit], loose: list[Unit], limit: int, joinable: Callable[[Unit, Unit], bool]
+    packed: list[Unit],
+    loose: list[Unit],
+    limit: int,
+    joinable: Callable[[Unit, Unit], bool],
+    fits_after: Callable[[Sequence[Unit], Unit], bool],
 ) -> Group | None:
     """The group that takes back the most packed files, None if it would take none."""
     tail: list[Unit] = []
@@ -104,9 +119,9 @@ def _take_back(
             break
         tail.insert(0, unit)
         room = limit - sum(unit.size for unit in tail)
-        if room <= 0:
+        if room <= 0 or not all(fits_after(tail[:place], tail[place]) for place in range(len(tail))):
             break
-        members = _fill(loose, room, joinable)
+        members = _fill(loose, room, joinable, fits_after, tail)
         if members and _is_balanced(tail, sum(unit.size for unit in members)):
             best = Group(tail[0].index, (*tail, *members))
     return best
@@ -120,10 +135,18 @@ def _is_balanced(tail: list[Unit], following: int) -> bool:
     return True
 
 
-def _fill(loose: list[Unit], room: int, joinable: Callable[[Unit, Unit], bool]) -> list[Unit]:
+def _fill(
+    loose: list[Unit],
+    room: int,
+    joinable: Callable[[Unit, Unit], bool],
+    fits_after: Callable[[Sequence[Unit], Unit], bool],
+    before: Sequence[Unit] = (),
+) -> list[Unit]:
     members: list[Unit] = []
     for unit in loose:
         if unit.size >= room or (members and not joinable(members[-1], unit)):
+            break
+        if not fits_after([*before, *members], unit):
             break
         members.append(unit)
         room -= unit.size
