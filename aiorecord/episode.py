@@ -36,6 +36,7 @@ class Episode:
         self.limits = limits or QualityLimits()
         self.save: EpisodeSave | None = None
         self._recorder = recorder
+        self._owner = recorder._owner
         self._hold = hold
         self._capture: EpisodeCapture | None = None
         self._state: Literal["new", "open", "ended"] = "new"
@@ -54,6 +55,7 @@ class Episode:
         return self._capture.id if self._capture is not None else None
 
     async def __aenter__(self) -> Self:
+        self._owner.check_awaited("Entering an episode")
         if self._state != "new":
             raise StateError("An episode is recorded once; call recorder.episode() for each.")
         self._capture = await self._recorder._begin(self)
@@ -101,11 +103,13 @@ class Episode:
         Raises:
             FrameError: the frame does not fit the features, or holds NaN where they are refused. Nothing of
                 it was recorded; the episode goes on.
-            StateError: the episode is not open.
+            StateError: the episode is not open; or the call comes from another thread than the event loop's,
+                or from a forked child. Nothing of the frame was recorded.
             StorageError: the disk took no more, and `end_reason` is set: leave the block, and what was
                 recorded before is kept. Tickers end before that wherever it can be foreseen.
             EncodeError: a capture encoder failed; likewise.
         """
+        self._owner.check("Episode.add_frame()")
         if self._state != "open" or self._capture is None:
             raise StateError("The episode is not open: add frames inside `async with recorder.episode(...)`.")
         if self._discarded:
@@ -147,6 +151,7 @@ class Episode:
         Raises:
             StateError: the episode has not begun.
         """
+        self._owner.check("Episode.request_end()")
         if self._state == "new":
             raise StateError("The episode has not begun; enter its block first.")
         if self._state == "ended" or self._end_reason is not None:
@@ -173,6 +178,7 @@ class Episode:
             ConfigError: a value is not JSON-ready, or the name is one of aiorecord's own (`MEASURED`).
             StateError: the episode is not open.
         """
+        self._owner.check("Episode.annotate()")
         if taken := sorted(MEASURED & facts.keys()):
             raise ConfigError(f"{taken[0]!r} in the quality record is aiorecord's own; take another name.")
         if self._state != "open" or self._capture is None:
@@ -185,6 +191,7 @@ class Episode:
         Raises:
             StateError: the episode is not open.
         """
+        self._owner.check("Episode.note_calls()")
         if self._state != "open" or self._capture is None:
             raise StateError("The episode is not open.")
         self._capture.annotate({"calls": calls})
@@ -195,6 +202,7 @@ class Episode:
         Raises:
             StateError: the episode has ended.
         """
+        self._owner.check("Episode.discard()")
         if self._state != "open":
             raise StateError("Only an open episode can be discarded; take an ended one back with its save.")
         self._discarded = True
@@ -212,4 +220,6 @@ class Episode:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._recorder._end(self, error)
+        if error is None or not self._owner.is_forked:  # in a forked child the error that ends it says more
+            self._owner.check_awaited("Leaving an episode")
+            await self._recorder._end(self, error)

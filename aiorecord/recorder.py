@@ -31,6 +31,7 @@ from .errors import (
 )
 from .features import Schema
 from .home import DatasetHome
+from .loop_owner import LoopOwner
 from .options import check_repo_id, parse_options, resolve_root
 from .plans import EncodePlan
 from .plans.settle import settle_encoders, settle_plans
@@ -102,6 +103,7 @@ class Recorder:
         self.packed: PackResult | None = None
         self.recovered: list[StagedEpisode] = []
         self._owns_clock = clock is None
+        self._owner = LoopOwner("recorder")
         self._budget = ByteBudget(int(self.options.buffer_mb * 2**20))
         self._threads = Threads(3, "aiorecord")
         self._tasks = TaskOwner("aiorecord-recorder")
@@ -124,6 +126,8 @@ class Recorder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._owner.is_forked:
+            return  # what ends a forked child says more; the dataset is its parent's
         await self.aclose()
         if error is None:
             self._failed.raise_unobserved()
@@ -164,6 +168,8 @@ class Recorder:
         """
         if self._opened:
             raise StateError("A recorder is opened once; make a new one.")
+        self._owner.check_process("Recorder.open()")
+        self._owner.bind()
         self._opened = True
         try:
             await self._open()
@@ -180,6 +186,7 @@ class Recorder:
                 episode and `aclose` do that too), so that it can be taken back until then.
             limits: what the quality record flags the episode for.
         """
+        self._owner.check("Recorder.episode()")
         return Episode(self, task, hold, limits)
 
     def ticks(self, seconds: float | None = None, *, fps: float | None = None) -> Ticker:
@@ -191,6 +198,7 @@ class Recorder:
             seconds: stop after this time; None goes on until `Ticker.end` or a break.
             fps: another rate.
         """
+        self._owner.check("Recorder.ticks()")
         ticker = Ticker(self.clock, self.fps if fps is None else fps, seconds)
         if self._episode is not None:
             self._episode._count_ticks_of(ticker)
@@ -210,6 +218,7 @@ class Recorder:
         Raises:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
         """
+        self._owner.check_awaited("Recorder.record()")
         async with self.episode(task) as episode:
             held = HeldFrames.of(robot, teleop)
             frames = DeviceFrames(episode, robot, teleop, held, schema=self.schema, fps=self.fps)
@@ -230,6 +239,7 @@ class Recorder:
         Returns:
             False when it is too late.
         """
+        self._owner.check_awaited("Recorder.take_back()")
         return await self.saver.discard(save)
 
     @property
@@ -247,6 +257,7 @@ class Recorder:
         Raises:
             DiskFullError: the disk is full, and no save is pending that could make room.
         """
+        self._owner.check_awaited("Recorder.wait_for_room()")
         if self._backlog_limit is not None:
             await self.saver.wait_for_backlog(self._backlog_limit)
         if self._disk is not None:
@@ -268,6 +279,7 @@ class Recorder:
         Returns:
             False when `timeout` seconds passed first.
         """
+        self._owner.check_awaited("Recorder.drain()")
         for save in self.saver.pending:
             save.release()
         return await self.saver.wait_for_completion(timeout)
@@ -280,6 +292,7 @@ class Recorder:
         Args:
             progress: called from a thread with bytes done and bytes in all.
         """
+        self._owner.check_awaited("Recorder.pack()")
         self.packed = await self._threads.run(pack, self.writer, progress)
         return self.packed
 
@@ -310,6 +323,7 @@ class Recorder:
         Args:
             drain: False leaves what is not committed in staging at once.
         """
+        self._owner.check_awaited("Recorder.aclose()")
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(drain), name="aiorecord-recorder-close")
         elif not drain:

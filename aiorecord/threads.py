@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .errors import StateError
+from .loop_owner import ProcessOwner
 
 
 class Threads:
@@ -33,6 +34,7 @@ class Threads:
         self._started = self._lacking = False
         self._running: set[asyncio.Future[Any]] = set()
         self._closed = False
+        self._owner = ProcessOwner("thread pool")
 
     async def run[T](self, function: Callable[..., T], *args: Any) -> T:
         """Call `function(*args)` in a thread.
@@ -41,18 +43,20 @@ class Threads:
         then lost to the caller, who was cancelled anyway.
 
         Raises:
-            StateError: the pool is closed, or no threads can be started.
+            StateError: the pool is closed, or no threads can be started; this is a forked child, which has none
+                of its threads; or the call was cancelled by others than the caller (a future in it was).
         """
         if self._closed:
             raise StateError("This recorder is closed.")
+        self._owner.check_process("Work in a thread")
         if self._lacking:
             return function(*args)
         if not self._started:
             self._start()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, _uncancelled, function, args)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
-        return await uninterrupted(future)
+        return await uninterrupted(future, self._owner)
 
     def _start(self) -> None:
         together = threading.Barrier(self._size)
@@ -97,13 +101,28 @@ def no_threads(error: RuntimeError) -> StateError:
     )
 
 
-async def uninterrupted[T](future: asyncio.Future[T]) -> T:
-    """Wait for a future to its end even when cancelled meanwhile; the cancellation is raised afterwards."""
+def _uncancelled[T](function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    """Call a function; its `asyncio.CancelledError` would look like that of whoever waits for it."""
+    try:
+        return function(*args)
+    except asyncio.CancelledError as error:
+        raise StateError("What was waited for in a thread was cancelled by somebody else.") from error
+
+
+async def uninterrupted[T](future: asyncio.Future[T], owner: ProcessOwner | None = None) -> T:
+    """Wait for a future to its end even when cancelled meanwhile; the cancellation is raised afterwards.
+
+    Args:
+        future: what to wait for.
+        owner: of what completes it; a child forked from its process does not wait: nobody does it there.
+    """
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait((future,))
         except asyncio.CancelledError as error:
+            if owner is not None and owner.is_forked:
+                raise
             cancelled = error
     if cancelled is not None:
         with contextlib.suppress(asyncio.CancelledError):

@@ -11,6 +11,7 @@ import heapq
 import time
 from collections.abc import Callable
 
+from ..errors import StateError
 from .base import NS_PER_S, Alarm
 from .timerfd import TimerFd
 
@@ -58,6 +59,8 @@ class SystemClock:
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> TimerFd | None:
         if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise StateError("This clock belongs to another event loop; make one for each.")
             self.close()
             timer = TimerFd.create()
             if timer is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..errors import ConfigError, StateError
+from ..loop_owner import LoopOwner
 from .base import NS_PER_S, Clock
 from .lateness import Lateness, Tick
 
@@ -37,6 +38,7 @@ class Ticker:
         self._index = 0
         self._start_ns: int | None = None
         self._ended = False
+        self._owner = LoopOwner("ticker")
         self._waiter: asyncio.Future[None] | None = None
         self.lateness = Lateness()
 
@@ -62,6 +64,7 @@ class Ticker:
 
     def end(self) -> None:
         """Stop: a wait under way returns now, and no further tick is delivered. Idempotent."""
+        self._owner.check("Ticker.end()")
         self._ended = True
         self._wake()
 
@@ -69,6 +72,8 @@ class Ticker:
         return self
 
     async def __anext__(self) -> Tick:
+        self._owner.bind()
+        self._owner.check_awaited("Waiting for a tick")
         if self._waiter is not None:
             raise StateError("This ticker is already being waited for; use one ticker per loop.")
         if self._start_ns is None:

@@ -105,6 +105,7 @@ class EpisodeEncoding:
 
         Raises:
             EncodeError: a camera failed as often as it was tried, or `abort` was called.
+            StateError: the executor was shut down, its jobs were cancelled by others, or it is broken.
             SaveTimeoutError: likewise, and it was a hang that ended the last attempt.
             StorageError: the disk refused.
         """
@@ -155,18 +156,24 @@ class EpisodeEncoding:
         with self._lock:
             if self._aborted:
                 raise EncodeError("The encoding was stopped.", camera=key)
-            self._running[self._executor.submit(encode_camera, job)] = attempt
+            try:
+                self._running[self._executor.submit(encode_camera, job)] = attempt
+            except StateError:
+                raise
+            except RuntimeError as error:  # shut down or broken, says every executor in this way
+                raise self._executor_error(str(error)) from error
 
     def _watch(self) -> None:
         while self._running:
-            finished, _ = concurrent.futures.wait(
-                list(self._running), self._poll_s, concurrent.futures.FIRST_COMPLETED
-            )
-            for future in finished:
+            concurrent.futures.wait(list(self._running), self._poll_s, concurrent.futures.FIRST_COMPLETED)
+            # Asked one by one: `wait` does not see futures that an executor's shutdown cancelled.
+            for future in [future for future in self._running if future.done()]:
                 with self._lock:
                     attempt = self._running.pop(future)
-                if self._aborted or future.cancelled():
+                if self._aborted:
                     raise EncodeError("The encoding was stopped.", camera=attempt.key)
+                if future.cancelled():
+                    raise self._executor_error("the job was cancelled")
                 error = future.exception()
                 if error is None:
                     known = self._stats[attempt.key]
@@ -179,8 +186,11 @@ class EpisodeEncoding:
 
     def _try_again(self, attempt: _Attempt, error: BaseException) -> None:
         """Begin the next attempt, or raise the error when there is none left."""
-        if isinstance(error, NOT_RETRIED) or not isinstance(error, Exception):
+        if isinstance(error, NOT_RETRIED):
             raise error
+        if not isinstance(error, Exception) or isinstance(error, concurrent.futures.CancelledError):
+            # Raised as itself, it would end whoever waits for this thread.
+            raise self._executor_error(f"the job ended with {type(error).__name__}") from error
         key = attempt.key
         what = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         if attempt.number < ATTEMPTS:
@@ -219,6 +229,12 @@ class EpisodeEncoding:
                 attempt.stalled = True
                 self._executor.abort(future)
 
+    def _executor_error(self, problem: str) -> StateError:
+        return StateError(
+            f"The executor does not encode any more ({problem.rstrip('.')}): the program shut it down or "
+            "cancelled its jobs, or it broke."
+        )
+
     def _stall_error(self, attempt: _Attempt) -> SaveTimeoutError:
         return SaveTimeoutError(
             f"The encoding made no progress for {self._stall_timeout_s:g} s. "
@@ -239,7 +255,8 @@ class EpisodeEncoding:
             self._stop(future)
         # A job that hangs in an executor that kills nothing would be waited for in vain.
         limit_s = None if isinstance(self._executor, WorkerPool) else self._stall_timeout_s
-        concurrent.futures.wait(list(left), limit_s)
+        # Those that never began are done already; `wait` would not see that.
+        concurrent.futures.wait([future for future in left if not future.done()], limit_s)
 
     def _stop(self, future: Future[EncodedCamera]) -> None:
         give_up(self._executor, future)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from pathlib import Path
 
 from ..dataset.workers import give_up
@@ -65,5 +65,6 @@ def speed_or_reason(question: SpeedQuestion, executor: Executor) -> LiveSpeed | 
     """`calibrate`, or why it was not possible: recording must not fail for want of a measurement."""
     try:
         return calibrate(question, executor)
-    except AiorecordError as error:
-        return f"its speed could not be measured: {error}"
+    # What an executor raises that was shut down or broke, or whose job was cancelled.
+    except (AiorecordError, RuntimeError, CancelledError) as error:
+        return f"its speed could not be measured: {error or 'the job was cancelled'}"

@@ -32,6 +32,7 @@ async def settle_encoders(
 
     Raises:
         CodecUnavailableError: one cannot be opened as configured.
+        StateError: the executor does not work.
     """
     for is_depth in (False, True):
         cameras = [f for f in schema.videos.values() if f.is_depth == is_depth]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any
 
 from ..dataset.videos import check_encoder
@@ -56,9 +56,14 @@ async def try_encoder(
     Raises:
         CodecUnavailableError: it does not open, or it crashes or hangs the process that tries it.
         EncodeError: no worker could be started.
-        StateError: the executor was shut down.
+        StateError: the executor was shut down, cancelled the job, or is broken.
     """
-    future = executor.submit(check, encoder, width, height, fps, threads)
+    try:
+        future = executor.submit(check, encoder, width, height, fps, threads)
+    except StateError:
+        raise
+    except RuntimeError as error:  # it was shut down, or is broken
+        raise _no_executor(str(error)) from error
     answer = asyncio.wrap_future(future)
     what = f"{encoder.vcodec} at {width}x{height}, {encoder.pix_fmt}"
     begun_s = time.monotonic()
@@ -76,14 +81,20 @@ async def try_encoder(
                     codec=encoder.vcodec,
                 )
         if answer.cancelled():
-            raise StateError("The encode executor was shut down while the recorder was being opened.")
+            raise _no_executor("it was shut down, or the job was cancelled")
         return answer.result()
+    except BrokenExecutor as error:
+        raise _no_executor(str(error)) from error
     except WorkerDiedError as error:
         raise CodecUnavailableError(f"Trying {what} failed: {error}", codec=encoder.vcodec) from error
     finally:
         if not future.done():
             answer.cancel()
             give_up(executor, future)
+
+
+def _no_executor(problem: str) -> StateError:
+    return StateError(f"The encode executor takes no jobs: {problem.rstrip('.')}. Nothing was recorded.")
 
 
 def _used_s(executor: Executor, future: Future[Any]) -> float | None:

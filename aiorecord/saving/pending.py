@@ -83,7 +83,8 @@ class PendingSaves:
     def backlog(self) -> Backlog:
         """What the saves still need. Cheap."""
         left = running = 0.0
-        for save in self.order:
+        order = list(self.order)  # in one step: another thread may ask
+        for save in order:
             if not save.done() and save.encoded is None:
                 frames, done = save.frames_to_encode, save.progress
                 left += frames * (1 - done)
@@ -91,7 +92,7 @@ class PendingSaves:
         speed = self.speed.per_second(time.monotonic(), running)
         frames_left = round(left)
         seconds = 0.0 if not frames_left else None if speed is None else frames_left / speed
-        return Backlog(frames_left, seconds, sum(s.staged_bytes for s in self.order if not s.done()))
+        return Backlog(frames_left, seconds, sum(s.staged_bytes for s in order if not s.done()))
 
     def settle(self) -> None:
         """Wake those in `wait_settled`: a save or its encode came to its end, or its size is known."""

@@ -20,6 +20,7 @@ from ..clock import Clock, SystemClock
 from ..dataset.workers import WorkerPool
 from ..dataset.writer import DatasetWriter
 from ..errors import ConfigError, SaveError, StateError
+from ..loop_owner import LoopOwner
 from ..options import SaveOrder
 from ..tasks import TaskOwner
 from ..threads import Threads
@@ -101,6 +102,7 @@ class AsyncEpisodeSaver:
         )
         self._committer = Committer(writer, self._pending, self._threads, clock)
         self._accepting = False
+        self._owner = LoopOwner("saver")
         self._stopping: asyncio.Task[bool] | None = None
 
     async def __aenter__(self) -> AsyncEpisodeSaver:
@@ -118,6 +120,7 @@ class AsyncEpisodeSaver:
         """
         if self._accepting or self._stopping is not None:
             raise StateError("This saver was started before; make a new one.")
+        self._owner.bind()
         await self._tasks.start()
         for n in range(self._workers):
             self._tasks.create(self._work(), f"aiorecord-save-worker-{n}")
@@ -133,6 +136,7 @@ class AsyncEpisodeSaver:
         Raises:
             StateError: the saver does not run.
         """
+        self._owner.check("AsyncEpisodeSaver.submit_episode()")
         self._check_accepting()
         if self._queue.full():
             return False
@@ -148,6 +152,7 @@ class AsyncEpisodeSaver:
         Raises:
             StateError: the saver does not run.
         """
+        self._owner.check("AsyncEpisodeSaver.submit_recovered()")
         self._check_accepting()
         for save in saves:
             self._accept(save)
@@ -163,6 +168,7 @@ class AsyncEpisodeSaver:
             SaveError: the save failed.
             StateError: the saver does not run.
         """
+        self._owner.check_awaited("AsyncEpisodeSaver.save_now()")
         self._check_accepting()
         self._accept(save)
         self._tasks.create(self._encoder.encode(save), f"aiorecord-save-now-{save.episode_id}")
@@ -175,6 +181,7 @@ class AsyncEpisodeSaver:
         Args:
             timeout: when there is none yet, wait up to this many seconds for one.
         """
+        self._owner.check_awaited("AsyncEpisodeSaver.get_results()")
         if not self._pending.results and timeout is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -190,6 +197,7 @@ class AsyncEpisodeSaver:
         Returns:
             True when all are done, False when `timeout` seconds passed first.
         """
+        self._owner.check_awaited("AsyncEpisodeSaver.wait_for_completion()")
         try:
             async with asyncio.timeout(timeout):
                 while self._pending.order and self._tasks.alive:
@@ -232,6 +240,7 @@ class AsyncEpisodeSaver:
 
         Returns at once when that is so; also when the saver stops.
         """
+        self._owner.check_awaited("AsyncEpisodeSaver.wait_for_backlog()")
         while self._accepting and self._tasks.alive and self.backlog().bytes > limit_bytes:
             for save in self.pending:
                 save.release()
@@ -239,6 +248,7 @@ class AsyncEpisodeSaver:
 
     async def wait_for_next(self) -> None:
         """Wait until one of the pending saves has come to its end, or its encode has."""
+        self._owner.check_awaited("AsyncEpisodeSaver.wait_for_next()")
         if self._pending.order and self._tasks.alive:
             await self._pending.wait_settled()
 
@@ -253,6 +263,7 @@ class AsyncEpisodeSaver:
         Returns:
             False when it is too late: the commit has begun or is done. A failed save can be discarded.
         """
+        self._owner.check_awaited("AsyncEpisodeSaver.discard()")
         if save.committing or save.stage in (Stage.COMMITTED, Stage.DISCARDED):
             return False
         save.hold()
@@ -273,6 +284,7 @@ class AsyncEpisodeSaver:
         Returns:
             True when every submitted save came to its end, False when some stay in staging.
         """
+        self._owner.check_awaited("AsyncEpisodeSaver.stop()")
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._stop(wait, timeout), name="aiorecord-saver-stop")
         elif not wait:
@@ -281,6 +293,7 @@ class AsyncEpisodeSaver:
 
     def abandon(self) -> None:
         """Stop the encodes under way and leave what is pending in staging. `stop` then returns soon."""
+        self._owner.check("AsyncEpisodeSaver.abandon()")
         self._accepting = False
         for save in self.pending:
             if not save.committing and not save.done():
@@ -294,6 +307,8 @@ class AsyncEpisodeSaver:
 
     def _tasks_ended(self) -> None:
         """Let nobody wait for saves that nobody works on any more: a task failed, which is a bug."""
+        if self._owner.is_forked:
+            return
         self.abandon()
         self._pending.settle()
 
@@ -330,6 +345,9 @@ class AsyncEpisodeSaver:
             await self._encoder.encode(save)
             self._queue.task_done()
 
+    def _end_executor(self) -> None:
+        self.executor.shutdown(wait=True, cancel_futures=True)
+
     @staticmethod
     def _delete(save: EpisodeSave) -> None:
         if save.folder is not None:
@@ -353,7 +371,9 @@ class AsyncEpisodeSaver:
             try:
                 await self._tasks.aclose()
             finally:
-                await self._threads.aclose()
-                if self._own_executor:
-                    await asyncio.to_thread(self.executor.shutdown, wait=True, cancel_futures=True)
+                try:
+                    if self._own_executor:
+                        await self._threads.run(self._end_executor)
+                finally:
+                    await self._threads.aclose()
         return complete

@@ -14,6 +14,7 @@ from ..capture.episode import EpisodeCapture
 from ..capture.staging import EpisodeFolder
 from ..clock import NS_PER_S
 from ..errors import SaveError, StateError
+from ..loop_owner import LoopOwner
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self.on_failure: Callable[[EpisodeSave], None] = lambda save: None
         self._now_ns = now_ns
         self._held = hold
+        self._owner = LoopOwner("save")
         self._durable = asyncio.Event()
         self._finished = asyncio.Event()
         self._changed: Callable[[], None] = lambda: None
@@ -204,16 +206,19 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         Raises:
             SaveError: it could not be written.
         """
+        self._owner.check_awaited("EpisodeSave.durable()")
         await self._durable.wait()
         if self.stage is Stage.FAILED:
             await self._wait()
 
     def hold(self) -> None:
         """Do not commit before `release`. Too late once the commit has begun."""
+        self._owner.check("EpisodeSave.hold()")
         self._held = True
 
     def release(self) -> None:
         """Let a held save be committed. Idempotent."""
+        self._owner.check("EpisodeSave.release()")
         self._held = False
         self._changed()
 
@@ -225,6 +230,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         Raises:
             StateError: it has not failed, or its saver is stopped.
         """
+        self._owner.check("EpisodeSave.retry()")
         if self.stage is not Stage.FAILED or self._resubmit is None:
             raise StateError(f"Only a failed save can be retried; {self.episode_id} is {self.stage}.")
         resubmit = self._resubmit
@@ -293,6 +299,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
 
     def attach(self, changed: Callable[[], None], resubmit: Callable[[EpisodeSave], None]) -> None:
         """Connect to the saver that owns it (for the saver)."""
+        self._owner.bind()
         self._changed = changed
         self._resubmit = resubmit
 
@@ -301,6 +308,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         await self._durable.wait()
 
     async def _wait(self) -> EpisodeSaveResult:
+        self._owner.check_awaited("Awaiting an EpisodeSave")
         await self._finished.wait()
         result = self.result()
         if result.success:
@@ -309,9 +317,10 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
             raise self.error
         if self.stage is Stage.DISCARDED:
             raise SaveError(f"Episode {self.episode_id} was discarded.", episode_id=self.episode_id)
+        root = self.source.path.parents[2]  # above .aiorecord/episodes/<id>
         raise SaveError(
-            f"Episode {self.episode_id} was not saved: {self.error}. It stays in staging; "
-            "call retry() on the save, or run `aiorecord recover`.",
+            f"Episode {self.episode_id} was not saved: {str(self.error).rstrip('.')}. It stays in staging; "
+            f"call retry() on the save, or run `aiorecord recover {root}`.",
             episode_id=self.episode_id,
             staging=self.folder.path if self.folder else None,
         ) from self.error
