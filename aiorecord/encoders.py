@@ -7,9 +7,12 @@ same values are written to `info.json` and read back from it by lerobot.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .encoder_options import PIXEL_FORMATS, check_option, option_text
 from .errors import ConfigError
 
 HARDWARE_CODECS = (
@@ -42,7 +45,8 @@ class VideoEncoderConfig:
         preset: the codec's speed preset. None: 12 for `libsvtav1`, else the codec's own.
         fast_decode: tuning for fast decoding, 0 is off.
         video_backend: only ``pyav``.
-        extra_options: more codec options; they never override the fields above.
+        extra_options: more codec options, of those that `encoder_options` allows; they never override the
+            fields above.
     """
 
     vcodec: str = "libsvtav1"
@@ -56,9 +60,10 @@ class VideoEncoderConfig:
 
     def __post_init__(self) -> None:
         """Normalise names; raise ConfigError for what no codec could do."""
-        self.vcodec = ALIASES.get(self.vcodec, self.vcodec)
         known = {"auto", *SOFTWARE_CODECS, *HARDWARE_CODECS}
-        if self.vcodec not in known:
+        if isinstance(self.vcodec, str):
+            self.vcodec = ALIASES.get(self.vcodec, self.vcodec)
+        if not isinstance(self.vcodec, str) or self.vcodec not in known:
             raise ConfigError(
                 f"Unknown video codec {self.vcodec!r}. Choose one of: {', '.join(sorted(known))}.",
                 option="vcodec",
@@ -67,12 +72,43 @@ class VideoEncoderConfig:
             raise ConfigError(
                 f"video_backend {self.video_backend!r} is not supported, only 'pyav'.", option="video_backend"
             )
-        if self.g is not None and (isinstance(self.g, bool) or int(self.g) != self.g or self.g < 1):
+        if not isinstance(self.pix_fmt, str) or self.pix_fmt not in PIXEL_FORMATS:
+            raise ConfigError(
+                f"Unknown pixel format {self.pix_fmt!r:.40}. Choose one of: "
+                f"{', '.join(sorted(PIXEL_FORMATS))}.",
+                option="pix_fmt",
+            )
+        if self.g is not None and (not is_number(self.g) or int(self.g) != self.g or self.g < 1):
             raise ConfigError(
                 f"g is the distance of keyframes in frames, at least 1, not {self.g!r}.", option="g"
             )
         if self.preset is None and self.vcodec == "libsvtav1":
             self.preset = 12
+        self._check_options()
+
+    def _check_options(self) -> dict[str, Any]:
+        """Check what the codec is to be given.
+
+        Returns:
+            The extra options that are this codec's.
+
+        Raises:
+            ConfigError: an option, or a value, that is not allowed.
+        """
+        if not is_number(self.fast_decode):
+            raise ConfigError(f"fast_decode is a number, not {self.fast_decode!r:.40}.", option="fast_decode")
+        for name in ("crf", "preset"):
+            value = getattr(self, name)
+            if value is not None:
+                try:
+                    check_option(self.vcodec, name, value)
+                except ConfigError as error:
+                    raise ConfigError(str(error), option=name) from None
+        if not isinstance(self.extra_options, Mapping):
+            raise ConfigError("extra_options maps option names to values.", option="extra_options")
+        return {
+            k: v for k, v in self.extra_options.items() if v is not None and check_option(self.vcodec, k, v)
+        }
 
     @property
     def is_depth(self) -> bool:
@@ -84,7 +120,11 @@ class VideoEncoderConfig:
 
         Args:
             threads: threads per encoder, None leaves it to the codec (lerobot's `encoder_threads`).
+
+        Raises:
+            ConfigError: the settings were changed to something that is not allowed.
         """
+        extra = self._check_options()
         options: dict[str, Any] = {"g": self.g}
         match self.vcodec:
             case "libsvtav1":
@@ -107,10 +147,11 @@ class VideoEncoderConfig:
                 options["qp"] = self.crf
             case "h264_qsv":
                 options |= {"global_quality": self.crf, "preset": self.preset}
-        for key, value in self.extra_options.items():
+        for key, value in extra.items():
             if options.get(key) is None:
                 options[key] = value
-        return {key: str(value) for key, value in options.items() if value is not None}
+        texts = {key: option_text(value) for key, value in options.items() if value is not None}
+        return {key: text for key, text in texts.items() if text is not None}
 
     def info(self) -> dict[str, Any]:
         """What lerobot stores of these settings as ``video.*`` (the codec itself is read off the file)."""
@@ -144,6 +185,13 @@ class DepthEncoderConfig(VideoEncoderConfig):
     def __post_init__(self) -> None:
         """Also check the quantiser's range."""
         super().__post_init__()
+        for name in ("depth_min", "depth_max", "shift"):
+            if not is_number(getattr(self, name)):
+                raise ConfigError(
+                    f"{name} is a number of metres, not {getattr(self, name)!r:.40}.", option=name
+                )
+        if not isinstance(self.use_log, bool):
+            raise ConfigError(f"use_log is true or false, not {self.use_log!r:.40}.", option="use_log")
         if not self.depth_min < self.depth_max:
             raise ConfigError(
                 f"depth_min ({self.depth_min} m) must be below depth_max ({self.depth_max} m).",
@@ -159,3 +207,8 @@ class DepthEncoderConfig(VideoEncoderConfig):
     def is_depth(self) -> bool:
         """Whether frames are 12-bit depth codes rather than RGB."""
         return True
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

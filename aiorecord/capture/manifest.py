@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..encoder_options import PIXEL_FORMATS
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..features import Schema
 from ..quality import stored_facts
@@ -30,11 +31,6 @@ MAX_LENGTH = 2**31 - 1
 
 _FILE_NAME = re.compile(r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]{0,254}")
 _OWN_FILES = {"manifest.json", "rows.arrows", "encoded.json", "commit.json"}
-_WRITING_OPTIONS = {
-    *("stats", "passlogfile", "dump-yuv", "csv", "recon", "recon-file", "log-file"),
-    *("analysis-save", "analysis-reuse-file", "fpf", "ivf-file"),
-}
-"""Options of x264, x265, SVT-AV1 and libaom that make an encoder write files of its own."""
 
 
 @dataclass
@@ -117,7 +113,7 @@ class Manifest:
 
 
 def parse_manifest(data: Any) -> Manifest:
-    """Read what `EpisodeFolder.save` wrote.
+    """Read what `EpisodeFolder.save` wrote. Encoder settings check themselves when they are made.
 
     Args:
         data: parsed JSON, of any kind.
@@ -142,8 +138,6 @@ def parse_manifest(data: Any) -> Manifest:
         }
     )
     manifest.quality = stored_facts(manifest.quality)
-    for encoder in (manifest.rgb_encoder, manifest.depth_encoder):
-        _check_encoder(encoder)
     _check_values(manifest)
     schema = manifest.schema()
     if schema.cameras.keys() != cameras.keys():
@@ -181,7 +175,8 @@ def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
     counts = (camera.frames is None or _is_count(camera.frames)) and _is_count(camera.spilled)
     if not counts:
         raise ValueError(f"the counts of {key!r} are {camera.frames!r:.40} and {camera.spilled!r:.40}")
-    if not isinstance(camera.pix_fmt, str) or camera.depth_unit not in (None, "mm", "m"):
+    known_format = isinstance(camera.pix_fmt, str) and camera.pix_fmt in PIXEL_FORMATS | {""}
+    if not known_format or camera.depth_unit not in (None, "mm", "m"):
         raise ValueError(f"{key!r} has an unknown pixel format or unit")
 
 
@@ -199,19 +194,6 @@ def _check_file_names(cameras: Mapping[str, Camera]) -> None:
             if name in taken:
                 raise ValueError(f"the file {name!r:.80} is used twice")
             taken.add(name)
-
-
-def _check_encoder(encoder: VideoEncoderConfig) -> None:
-    """An encoder's options must not make it write files."""
-    if not isinstance(encoder.extra_options, dict):
-        raise ValueError("extra_options is not an object")
-    for name, value in encoder.extra_options.items():
-        given = [name, *(part.partition("=")[0] for part in str(value).split(":"))]
-        for option in given:
-            if option.strip().lower().replace("_", "-").lstrip("-") in _WRITING_OPTIONS:
-                raise ValueError(f"the encoder option {option!r:.40} names a file")
-    if not isinstance(encoder.pix_fmt, str):
-        raise ValueError("pix_fmt is no text")
 
 
 def _is_count(value: object, least: int = 0, most: int = 2**53) -> bool:

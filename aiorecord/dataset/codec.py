@@ -14,7 +14,7 @@ import av
 from ..capture.final import quiet_options
 from ..capture.ordinary import ordinary_threads
 from ..encoders import HARDWARE_CODECS, SOFTWARE_CODECS, VideoEncoderConfig
-from ..errors import CodecUnavailableError, EncodeError, StorageError
+from ..errors import CodecUnavailableError, ConfigError, EncodeError, StorageError
 from .depth import DEPTH_PIX_FMT
 
 _DISK_ERRNOS = {
@@ -89,7 +89,8 @@ def check_encoder(
         _encode_grey(encoder, width, height, fps, threads)
         return encoder.vcodec
     for vcodec in HARDWARE_CODECS:
-        with contextlib.suppress(CodecUnavailableError):
+        # Settings that one encoder does not take may fit the next.
+        with contextlib.suppress(CodecUnavailableError, ConfigError):
             _encode_grey(replace(encoder, vcodec=vcodec), width, height, fps, threads)
             return vcodec
     _encode_grey(replace(encoder, vcodec="libsvtav1"), width, height, fps, threads)

@@ -178,6 +178,13 @@ def test_a_camera_with_a_wrong_value(dataset, change):
         {"x264-params": "--dump-yuv=x"},
         {"passlogfile": "x"},
         [["stats", "x"]],
+        {"x264-params": "pass=1:'stats'=evil"},
+        {"x264-params": "st\\ats=evil:pass=1"},
+        {"x264opts": "dump_yuv=evil"},
+        {"flags": "+pass1"},
+        {"x265-params": "pass=1"},
+        {"svtav1-params": "stats=evil"},
+        {"x264-params": {"stats": "evil"}},
     ],
     ids=str,
 )
