@@ -12,10 +12,13 @@ import draccus
 import yaml
 
 from ..errors import AiorecordError
+from ..flag_values import letter_by_letter
 
 
 def parse_flags[T](kind: type[T], argv: Sequence[str], *, prog: str, examples: str) -> T | int:
     """Parse a command line into a dataclass, as `lerobot-record` does (``--config_path`` YAML too).
+
+    Text is taken letter by letter, see `aiorecord.flag_values`.
 
     Args:
         kind: the dataclass of flags.
@@ -31,7 +34,11 @@ def parse_flags[T](kind: type[T], argv: Sequence[str], *, prog: str, examples: s
     out, err = io.StringIO(), io.StringIO()
     error: object = None
     try:
-        with contextlib.redirect_stdout(out if help_wanted else sys.stdout), contextlib.redirect_stderr(err):
+        with (
+            contextlib.redirect_stdout(out if help_wanted else sys.stdout),
+            contextlib.redirect_stderr(err),
+            letter_by_letter(),
+        ):
             flags: T = draccus.parse(kind, args=list(argv), prog=prog)
         return flags
     except SystemExit:

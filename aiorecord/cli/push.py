@@ -15,6 +15,7 @@ from ..capture.staging import Staging
 from ..dataset.info import read_info
 from ..dataset.lock import DatasetLock
 from ..errors import AiorecordError, ConfigError
+from ..flag_values import read_yaml
 from .hub import LICENSE, check_hub, push
 
 EXAMPLES = """examples:
@@ -107,18 +108,19 @@ async def push_dataset(
 
 
 def _flag(text: str) -> bool:
-    value = yaml.safe_load(text)
-    if not isinstance(value, bool):
+    value = {"true": True, "false": False, "yes": True, "no": False}.get(text.lower())
+    if value is None:
         raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
     return value
 
 
 def _names(text: str) -> list[str]:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = None
-    value = [value] if isinstance(value, str) else value
+    value: object = [text]
+    if text.startswith("["):
+        try:
+            value = read_yaml(text, list[str])
+        except (yaml.YAMLError, RecursionError):
+            value = None
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise argparse.ArgumentTypeError(f"a list of words like '[a, b]', not {text!r}")
     return value

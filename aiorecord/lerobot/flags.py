@@ -13,13 +13,13 @@ import importlib.util
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import draccus
 import yaml
 
 from ..errors import ConfigError
+from ..flag_values import read_file, read_yaml
 
 INSTALL = "pip install 'aiorecord[lerobot]'"
 CONFIG_FLAG = "config_path"
@@ -209,15 +209,14 @@ def _parse_group(text: str) -> Any:
     if text.startswith("include "):
         return _load_file(text.removeprefix("include ").strip())
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return read_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
         return None
 
 
 def _load_file(path: str) -> Any:
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            loaded = draccus.cfgparsing.load_config(file, file=path)
+        loaded = read_file(path)
     except (OSError, ValueError, draccus.utils.DraccusException):
         return {}
     return loaded if isinstance(loaded, Mapping) else {}

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from ..flag_values import RepeatedKeyError, letter_by_letter
 from .flags import INSTALL, is_installed
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def run(argv: Sequence[str]) -> int:
         argv: arguments without the program's name.
 
     Returns:
-        The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot.
+        The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot, or when
+        a flag is given twice.
 
     Raises:
         SystemExit: the flags are wrong, or help was asked for.
@@ -95,8 +97,16 @@ def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> i
     if not is_installed():
         sys.stderr.write(f"aiorecord: lerobot is not installed. Install it: {INSTALL}\n")
         return 2
-    with recording_with(import_module(opener), flags) as opened, _arguments(program, rest):
-        import_module(script).main()
+    with (
+        recording_with(import_module(opener), flags) as opened,
+        _arguments(program, rest),
+        letter_by_letter(),
+    ):
+        try:
+            import_module(script).main()
+        except RepeatedKeyError as error:
+            sys.stderr.write(f"aiorecord {program}: {error}\n")
+            return 2
     failed = [failure for dataset in opened for failure in _failures(dataset)]
     for failure in failed:
         sys.stderr.write(f"Episode {failure.episode_id} was not saved: {failure.error}\n")

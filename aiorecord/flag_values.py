@@ -1,0 +1,343 @@
+"""What flags and config files say, read by the type of the field that they are for.
+
+draccus reads every argument as YAML before it knows the field: `#` begins a comment, `:` makes a mapping and
+`yes` is True. Here the field decides: text is taken letter by letter, everything else is YAML. In dicts,
+lists and files, which are YAML, a bare word for a text field is the word as it is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import draccus
+import yaml
+from draccus import argparsing
+from draccus.parsers.yaml_loader import SafeLoaderWithInclusion
+
+_TEXT: tuple[Any, ...] = (str, Path)
+_BARE = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "timestamp"))
+_INCLUDE = "include "
+
+
+class RepeatedKeyError(ValueError):
+    """A flag, or a key in one, that is given twice: one of the two would be lost."""
+
+
+class _Bare:
+    """A word without quotes that YAML takes for more than text; which it is, the field's type says."""
+
+    def __init__(self, text: str, tag: str, value: Any) -> None:
+        self.text, self.tag, self.value = text, tag, value
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return self.text == (other.text if isinstance(other, _Bare) else other)
+
+
+class _Loader(SafeLoaderWithInclusion):
+    """YAML whose keys are each there once, and whose bare words remember how they were written."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            seen = set[str]()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                    if key.value in seen:
+                        raise RepeatedKeyError(f"{key.value!r} is named twice.")
+                    seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _bare(loader: Any, node: yaml.ScalarNode) -> Any:
+    kind = node.tag.rpartition(":")[2]
+    value = getattr(loader, f"construct_yaml_{kind}")(node)
+    return _Bare(node.value, node.tag, value) if node.style is None else value
+
+
+for _tag in _BARE:
+    _Loader.add_constructor(_tag, _bare)
+_Loader.add_representer(_Bare, lambda dumper, bare: dumper.represent_scalar(bare.tag, bare.text))
+
+
+def read_yaml(text: str, kind: Any = Any) -> Any:
+    """Read one value of YAML for a field.
+
+    Args:
+        text: such as ``[a, b]``.
+        kind: the field's type.
+
+    Raises:
+        RepeatedKeyError: a key is named twice in one mapping.
+        yaml.YAMLError: it is no YAML.
+    """
+    return _settle(yaml.load(text, _Loader), kind)  # a SafeLoader
+
+
+def read_file(path: str | Path, kind: Any = Any) -> Any:
+    """Read a config file: YAML, JSON or TOML by its name, as draccus does.
+
+    Args:
+        path: the file.
+        kind: the dataclass it is for.
+
+    Raises:
+        RepeatedKeyError: a key is named twice.
+        OSError: the file cannot be read.
+        ValueError: it is not what its name says, or not UTF-8.
+        draccus.utils.DraccusException: likewise.
+    """
+    with Path(path).open(encoding="utf-8") as file:
+        try:
+            match Path(path).suffix:
+                case ".json":
+                    return json.load(file, object_pairs_hook=_pairs)
+                case ".toml":
+                    return draccus.cfgparsing.load_config(file, file=path)
+            return _settle(yaml.load(file, _Loader), kind)  # a SafeLoader
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ValueError(f"{path} cannot be read as YAML: {_one_line(error)}") from error
+        except RepeatedKeyError as error:
+            raise RepeatedKeyError(f"{path}: {error}") from error
+
+
+def read_flag(text: str, kind: Any) -> Any:
+    """Read the argument of a flag: letter by letter for text, YAML or ``include FILE`` for the rest.
+
+    Raises:
+        RepeatedKeyError: a key is named twice in one mapping.
+        OSError: an included file cannot be read.
+        ValueError: it is no YAML, or the included file is not.
+    """
+    arms = _arms(kind)
+    if arms and all(_is_text(arm) for arm in arms):
+        return text
+    if text == "":
+        return text
+    if text.startswith(_INCLUDE) and not any(_is_text(arm) for arm in arms):
+        return read_file(text.removeprefix(_INCLUDE).strip(), kind)
+    also_text = any(_is_text(arm) for arm in arms)
+    try:
+        value = read_yaml(text, kind)
+    except (yaml.YAMLError, RecursionError) as error:
+        if also_text:
+            return text
+        raise ValueError(f"{text!r} cannot be read as YAML: {_one_line(error)}") from error
+    return text if also_text and not any(_takes(arm, value) for arm in arms) else value
+
+
+class FlagParser(argparsing.ArgumentParser):
+    """draccus's parser, with `read_flag` in the place of its YAML, and no flag given twice."""
+
+    def parse_known_args(
+        self, args: Any = None, namespace: Any = None, *, is_parse_args: bool = False
+    ) -> Any:
+        """As draccus's.
+
+        Raises:
+            RepeatedKeyError: a flag is given twice.
+        """
+        if args is not None:
+            reject_repeated(args, self.parser._option_string_actions)
+        return super().parse_known_args(args, namespace, is_parse_args=is_parse_args)
+
+    def _postprocessing(self, parsed_args: Any) -> Any:
+        texts: dict[str, str] = vars(parsed_args)
+        path = texts.pop(draccus.utils.CONFIG_ARG, self.config_path)
+        kind = self.config_class
+        file = {} if path is None else read_file(path, kind)
+        if file is None:
+            file = {}
+        if not isinstance(file, dict):
+            raise ValueError(f"{path} holds no flags by name.")
+        values: dict[str, Any] = {}
+        # Groups before what is in them, so that the type of a group is known.
+        for name in sorted(texts, key=lambda name: (name.count("."), not name.endswith(".type"))):
+            field = field_type(kind, name.split("."), [values, file])
+            try:
+                _put(values, name, read_flag(texts[name], field))
+            except RepeatedKeyError as error:
+                raise RepeatedKeyError(f"--{name}: {error}") from error
+        return draccus.parsers.decoding.decode(kind, _merged(file, values))
+
+
+def reject_repeated(args: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Refuse a command line that gives a flag twice.
+
+    Raises:
+        RepeatedKeyError: it does.
+    """
+    seen = set[str]()
+    for argument in args:
+        name = argument.partition("=")[0]
+        if argument == "--":
+            return
+        if name.startswith("--") and name in known:
+            if name in seen:
+                raise RepeatedKeyError(f"{name} is given twice; only one of the two could count.")
+            seen.add(name)
+
+
+@contextlib.contextmanager
+def letter_by_letter() -> Iterator[None]:
+    """Within the block, `draccus.parse` reads flags as here, also for scripts that call it themselves."""
+    original = argparsing.ArgumentParser
+    argparsing.ArgumentParser = FlagParser
+    try:
+        yield
+    finally:
+        argparsing.ArgumentParser = original
+
+
+def field_type(kind: Any, parts: Sequence[str], known: Sequence[Any]) -> Any:
+    """The type of the field that a flag such as ``robot.cameras`` is for; Any where that cannot be said.
+
+    Args:
+        kind: the dataclass of flags.
+        parts: the flag's name, split.
+        known: what was given so far, the most important first: the types of choices are looked up there.
+    """
+    if not parts:
+        return kind
+    found: list[Any] = []
+    inner = [each[parts[0]] for each in known if isinstance(each, Mapping) and parts[0] in each]
+    for arm in _arms(kind):
+        for each in _choices(arm, known):
+            if parts == [draccus.CHOICE_TYPE_KEY] and draccus.utils.is_choice_type(arm):
+                return str
+            if (hint := _hints(each).get(parts[0])) is not None:
+                found.append(field_type(hint, parts[1:], inner))
+    found = [each for n, each in enumerate(found) if each not in found[:n]]
+    if not found:
+        return Any
+    # Two classes that call different things by one name: only where both are text it is text.
+    return found[0] if len(found) == 1 else typing.Union[tuple(found)]  # noqa: UP007 - made at run time
+
+
+def _put(values: dict[str, Any], name: str, value: Any) -> None:
+    *groups, last = name.split(".")
+    at = values
+    for group in groups:
+        at = at.setdefault(group, {})
+        if not isinstance(at, dict):
+            raise ValueError(f"--{name} does not go together with --{group}.")
+    if last in at:
+        raise RepeatedKeyError("it is given a second time, in the flag of its group.")
+    at[last] = value
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested dicts as one; where both have a value, that of `over`."""
+    merged = {**under, **over}
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], Mapping) and isinstance(over[key], Mapping):
+            merged[key] = _merged(under[key], over[key])
+    return merged
+
+
+def _choices(arm: Any, known: Sequence[Any]) -> list[Any]:
+    """The dataclasses that a field's type may stand for: of a choice, the one that is chosen."""
+    if not draccus.utils.is_choice_type(arm):
+        return [arm]
+    for each in known:
+        name = each.get(draccus.CHOICE_TYPE_KEY) if isinstance(each, Mapping) else None
+        if name is not None:
+            return [arm.get_known_choices()[name]] if name in arm.get_known_choices() else []
+    default = arm.default_choice_name()
+    choices = arm.get_known_choices()
+    return [choices[default]] if default in choices else list(choices.values())
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    origin = typing.get_origin(kind) or kind
+    if not dataclasses.is_dataclass(origin):
+        return {}
+    hints = typing.get_type_hints(origin)
+    return {field.name: hints.get(field.name, field.type) for field in dataclasses.fields(origin)}
+
+
+def _arms(kind: Any) -> list[Any]:
+    """The types that a field may have, without None."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return [each for arm in typing.get_args(kind) for each in _arms(arm)]
+    return [] if kind is type(None) else [kind]
+
+
+def _is_text(arm: Any) -> bool:
+    if typing.get_origin(arm) is typing.Literal:
+        return all(isinstance(value, str) for value in typing.get_args(arm))
+    return arm in _TEXT
+
+
+def _takes(arm: Any, value: Any) -> bool:
+    """Whether a type other than text takes a value as YAML made it."""
+    origin = typing.get_origin(arm) or arm
+    if isinstance(value, Mapping):
+        return dataclasses.is_dataclass(origin) or bool(draccus.utils.is_dict(origin))
+    if isinstance(value, list):
+        return origin in (list, tuple, set)
+    return origin in (bool, int, float) and (
+        type(value) is origin or (origin is float and type(value) is int)
+    )
+
+
+def _settle(value: Any, kind: Any) -> Any:
+    """A loaded value, each bare word as its field's type wants it: the text, or what YAML makes of it."""
+    arms = _arms(kind)
+    if isinstance(value, _Bare):
+        optional = type(None) in typing.get_args(kind)
+        if arms and all(_is_text(arm) for arm in arms) and not (optional and value.value is None):
+            return value.text
+        return value.value
+    if isinstance(value, list):
+        items = [_item(arm) for arm in arms]
+        item = next((each for each in items if each is not Any), Any)
+        return [_settle(each, item) for each in value]
+    if isinstance(value, Mapping):
+        return {_settle(key, _key(arms)): _settle(each, _of(key, arms, value)) for key, each in value.items()}
+    return value
+
+
+def _item(arm: Any) -> Any:
+    arguments = typing.get_args(arm)
+    return arguments[0] if typing.get_origin(arm) in (list, tuple, set) and arguments else Any
+
+
+def _key(arms: Sequence[Any]) -> Any:
+    for arm in arms:
+        if dataclasses.is_dataclass(typing.get_origin(arm) or arm) or draccus.utils.is_choice_type(arm):
+            return str
+        if draccus.utils.is_dict(typing.get_origin(arm) or arm) and typing.get_args(arm):
+            return typing.get_args(arm)[0]
+    return Any
+
+
+def _of(key: Any, arms: Sequence[Any], siblings: Mapping[Any, Any]) -> Any:
+    """The type of one key's value in a mapping."""
+    name = key.text if isinstance(key, _Bare) else str(key)
+    for arm in arms:
+        if draccus.utils.is_dict(typing.get_origin(arm) or arm) and len(typing.get_args(arm)) == 2:
+            return typing.get_args(arm)[1]
+    kind = arms[0] if len(arms) == 1 else typing.Union[tuple(arms)] if arms else Any  # noqa: UP007
+    return field_type(kind, [name], [siblings])
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise RepeatedKeyError(f"{key!r} is named twice.")
+        found[key] = value
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
