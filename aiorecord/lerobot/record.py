@@ -64,8 +64,8 @@ def run(argv: Sequence[str]) -> int:
         argv: arguments without the program's name.
 
     Returns:
-        The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot, or when
-        a flag is given twice.
+        The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot,
+        or when a flag is given twice.
 
     Raises:
         SystemExit: the flags are wrong, or help was asked for.
