@@ -42,6 +42,12 @@ MAX_ELEMENTS = 2**31 - 1
 _UINT8 = "B"
 """numpy's character of that dtype. A dtype made here would load numpy wherever this file is imported."""
 
+_UINT64 = "LQ"
+"""numpy's characters of 64-bit unsigned numbers, one of them on each platform."""
+
+_INT64_MAX = 2**63 - 1
+"""PyTorch, which lerobot's readers turn every value into, has no arithmetic of larger ones."""
+
 _MANY_VALUES = 64
 """Fewer are looked at one by one faster than numpy begins."""
 
@@ -271,6 +277,12 @@ def _check_camera(feature: Feature) -> Feature:
         raise FeatureError(
             f"Camera {feature.key!r}: a depth map has one channel, not three.", key=feature.key
         )
+    if channels == 1 and False in (feature.info.get("is_depth_map"), feature.info.get("video.is_depth_map")):
+        raise FeatureError(
+            f"Camera {feature.key!r}: one channel is stored as depth only. Give a grey image as three equal "
+            "channels (height, width, 3), or say that it is depth: info={'is_depth_map': True}.",
+            key=feature.key,
+        )
     if channels == 1 and not feature.is_depth:
         # lerobot flags every single-channel camera as depth when it derives features from a robot.
         info = {**feature.info, "is_depth_map": True}
@@ -323,6 +335,11 @@ def _check_value(feature: Feature, value: Any) -> Any:
         if not untyped or not np.can_cast(array.dtype, expected, "same_kind"):
             raise FrameError(f"{key!r} has dtype {array.dtype}, expected {expected}.", key=key)
         array = array.astype(expected)
+    if expected.char in _UINT64 and array.size and array.max() > _INT64_MAX:
+        raise FrameError(
+            f"{key!r} holds {array.max()}; lerobot reads whole numbers up to {_INT64_MAX} (2**63 - 1).",
+            key=key,
+        )
     if array.shape != feature.shape:
         if array.shape == () and feature.shape == (1,):
             return array.reshape(1)
@@ -348,7 +365,9 @@ def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
     if feature.is_depth:
         if array.dtype not in (np.uint16, np.float32):
             raise FrameError(
-                f"{key!r} has dtype {array.dtype}; depth is uint16 millimetres or float32 metres.", key=key
+                f"{key!r} has dtype {array.dtype}; depth is uint16 millimetres or float32 metres. A grey "
+                "image is stored as three equal channels.",
+                key=key,
             )
         return array[..., 0]
     if array.dtype.char == _UINT8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from concurrent.futures import Executor
@@ -20,6 +21,9 @@ from .errors import ConfigError
 
 NonFinite = Literal["accept", "refuse"]
 EncodeChoice = Literal["auto", "live", "deferred"]
+MAX_NAME_BYTES = 255
+"""Of a file's name, on the filesystems that are in use."""
+
 SaveOrder = Literal["fifo", "shortest"]
 Partial = Literal["keep", "drop", "stage"]
 
@@ -105,10 +109,66 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
+def check_number(option: str, value: float, *, above: float | None = None, least: float = 0) -> None:
+    """Check a time, a rate or a size: a finite number.
+
+    Args:
+        option: its name, for the message.
+        value: the number.
+        above: it must be larger than this; None: `least` counts.
+        least: it must be this or more.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or (value < least if above is None else value <= above):
+        wanted = f"{least:g} or more" if above is None else f"above {above:g}"
+        raise ConfigError(f"{option} must be a finite number, {wanted}, not {value!r}.", option=option)
+
+
+def check_root(root: str | Path | None) -> None:
+    """Check the folder of a dataset that is to be recorded.
+
+    Raises:
+        ConfigError: its name is empty or cannot be one, or lerobot could not load the dataset: it looks for
+            files with patterns in which ``*``, ``?`` and ``[`` mean something.
+    """
+    if root is None:
+        return
+    text = str(root)
+    if not text or "\0" in text:
+        raise ConfigError("root must name a folder.", option="root")
+    try:
+        path = resolve_root("", root)
+        text = str(path)
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"root {text!r} is not UTF-8: neither info.json nor Parquet could name it.", option="root"
+        ) from None
+    if bad := sorted(set(text) & set("*?[")):
+        raise ConfigError(
+            f"root {text!r} holds {', '.join(bad)}: lerobot takes that for a pattern of names and does not "
+            "find the dataset. Choose another folder.",
+            option="root",
+        )
+    for part in path.parts:
+        if len(part.encode()) > MAX_NAME_BYTES:
+            raise ConfigError(
+                f"root: a name of {len(part.encode())} bytes is too long for a folder; "
+                f"{MAX_NAME_BYTES} is the most.",
+                option="root",
+            )
+
+
 def resolve_root(repo_id: str, root: str | Path | None) -> Path:
     """The dataset's folder, absolute."""
     if root is not None:
-        return Path(root).expanduser().absolute()
+        try:
+            return Path(root).expanduser().absolute()
+        except RuntimeError:  # "~nobody": no such user, so it is a name like any other
+            return Path(root).absolute()
     hf_home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface"))
     home = Path(os.environ.get("HF_LEROBOT_HOME", hf_home / "lerobot"))
     return home.expanduser().absolute() / repo_id
@@ -121,9 +181,15 @@ def parse_options(given: dict[str, Any]) -> RecorderOptions:
     # None stands for the default, so that callers can pass options through.
     optional = {"root", "robot_type", "encoder_threads", "save_timeout", "encode_workers", "encode_executor"}
     optional |= {"fallback_vcodec"}
+    check_root(given.get("root"))
     options = RecorderOptions(**{k: v for k, v in given.items() if v is not None or k in optional})
-    if not options.buffer_mb > 0:
-        raise ConfigError(f"buffer_mb must be above 0, not {options.buffer_mb}.", option="buffer_mb")
+    check_number("buffer_mb", options.buffer_mb, above=0)
+    if options.save_timeout is not None:
+        check_number("save_timeout", options.save_timeout, above=0)
+    for option in ("save_queue_size", "chunks_size", "data_files_size_in_mb", "video_files_size_in_mb"):
+        check_number(option, getattr(options, option), above=0)
+    if options.encoder_threads is not None:
+        check_number("encoder_threads", options.encoder_threads, above=0)
     if options.nonfinite not in ("accept", "refuse"):
         raise ConfigError(
             f"nonfinite is 'accept' or 'refuse', not {options.nonfinite!r}.", option="nonfinite"

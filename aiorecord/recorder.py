@@ -15,12 +15,14 @@ from .capture.staging import EpisodeFolder
 from .capture.unsaved import drop, keep_partial
 from .checked_frames import CheckedFrames
 from .clock import Clock, SystemClock, Ticker
+from .dataset.encode import fallback_encoder
 from .dataset.pack import PackResult, pack
 from .dataset.recover import StagedEpisode, ready, salvage
 from .dataset.workers import WorkerPool
 from .dataset.writer import DatasetWriter
 from .device_frames import DeviceFrames
 from .disk_guard import DiskGuard
+from .encoder_limits import MAX_FPS, check_video_limits
 from .encoders import VideoEncoderConfig
 from .episode import Episode
 from .errors import (
@@ -93,8 +95,18 @@ class Recorder:
             raise ConfigError(
                 f"fps must be a whole number of frames per second, 1 or more, not {fps!r}.", option="fps"
             )
+        if fps > MAX_FPS:
+            raise ConfigError(f"fps must be {MAX_FPS} or less, not {fps}.", option="fps")
         self.fps = fps
         self.schema = Schema(features)
+        for camera in self.schema.videos.values():
+            height, width, _ = camera.size_hwc
+            encoder = self.options.depth_encoder if camera.is_depth else self.options.rgb_encoder
+            check_video_limits(encoder, width, height, fps)
+            if self.options.fallback_vcodec is not None and not camera.is_depth:
+                check_video_limits(
+                    fallback_encoder(encoder, self.options.fallback_vcodec), width, height, fps
+                )
         self.features = self.schema.as_dict(defaults=False)
         self.root = resolve_root(self.repo_id, self.options.root)
         self.clock: Clock = clock or SystemClock()
@@ -219,6 +231,12 @@ class Recorder:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
         """
         self._owner.check_awaited("Recorder.record()")
+        if round(seconds * self.fps) < 1:
+            raise ConfigError(
+                f"An episode of {seconds:g} s has no frame at {self.fps} fps; record {1 / self.fps:.3g} s "
+                "or more.",
+                option="seconds",
+            )
         async with self.episode(task) as episode:
             held = HeldFrames.of(robot, teleop)
             frames = DeviceFrames(episode, robot, teleop, held, schema=self.schema, fps=self.fps)

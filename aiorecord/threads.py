@@ -43,8 +43,8 @@ class Threads:
         then lost to the caller, who was cancelled anyway.
 
         Raises:
-            StateError: the pool is closed, or no threads can be started; this is a forked child, which has none
-                of its threads; or the call was cancelled by others than the caller (a future in it was).
+            StateError: the pool is closed, or no threads can be started; this is a forked child, which has
+                none of its threads; or the call was cancelled by others than the caller (a future in it was).
         """
         if self._closed:
             raise StateError("This recorder is closed.")

@@ -69,7 +69,8 @@ CODES: dict[str, tuple[str, str]] = {
     "video-overlap": (ERROR, _REPAIR_CUTS),
     "video-frames-refused": (
         WARNING,
-        "The frames are whole, but lerobot refuses them; give it a larger tolerance_s, or a file with fewer episodes.",
+        "The frames are whole, but lerobot refuses them; give it a larger tolerance_s, or a file with fewer "
+        "episodes.",
     ),
     "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
     "video-orphan": (WARNING, _REPAIR),

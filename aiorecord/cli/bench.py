@@ -24,8 +24,11 @@ from ..dataset.workers import WorkerPool
 from ..encoders import RGBEncoderConfig
 from ..errors import AiorecordError, ConfigError, EncodeError
 from ..features import Feature
+from ..options import check_number
 from ..plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
+from ..storage import storage_errors
 from .consoles import output_console
+from .outputs import check_output
 
 EXAMPLES = """examples:
   aiorecord bench                                    # one to three cameras, 480p and 720p, AV1 and h264
@@ -88,7 +91,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    numbers = [int(part) for part in text.split(",")]
+    if min(numbers) < 1:
+        raise ValueError("1 or more")
+    return numbers
 
 
 def _words(text: str) -> list[str]:
@@ -104,6 +110,12 @@ def _sizes(text: str) -> list[tuple[int, int]]:
 
 
 def _bench(flags: argparse.Namespace, console: Console) -> None:
+    check_number("fps", flags.fps, least=1)
+    check_number("episodes", flags.episodes, least=1)
+    check_number("repeat", flags.repeat, least=1)
+    check_number("seconds", flags.seconds, above=0)
+    if round(flags.seconds * flags.fps) < 1:
+        raise ConfigError(f"--seconds={flags.seconds:g} has no frame at {flags.fps} fps.", option="seconds")
     base = Cell(
         fps=flags.fps,
         episodes=flags.episodes,
@@ -119,8 +131,10 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
     against = SYSTEMS_AGAINST[flags.against]
     check_systems(against)
     for path in (flags.json, flags.plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ConfigError(f"There is no folder {path.absolute().parent}.")
+        if path is not None:
+            check_output(path, "json" if path is flags.json else "plot")
+    if flags.folder is not None and not flags.folder.is_dir():
+        raise ConfigError(f"There is no folder {flags.folder}.", option="folder")
     if flags.plot is not None:
         check_plot(flags.plot)
     console.print(f"{machine()}, {_versions()}")
@@ -150,10 +164,12 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
     for line in recommendations(results):
         console.print(f"  {line}")
     if flags.json is not None:
-        flags.json.write_text(json.dumps(report(results), indent=2) + "\n")
+        with storage_errors(flags.json, "write"):
+            flags.json.write_text(json.dumps(report(results), indent=2) + "\n")
         console.print(f"all figures: {flags.json}")
     if flags.plot is not None:
-        draw(results, flags.plot)
+        with storage_errors(flags.plot, "draw"):
+            draw(results, flags.plot)
         console.print(f"plot: {flags.plot}")
 
 

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiofiles
@@ -24,13 +25,14 @@ from ..monitor.snapshot import Observer
 from ..monitor.viewer import Viewer, check_viewer
 from ..recorder import Recorder
 from ..scheduling import realtime
-from ..session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
+from ..session import Command, EpisodeRecord, Phase, Session, SessionEvents
+from ..storage import storage_errors
 from ..tasks import beside
 from .consoles import output_console
 from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
 from .keys import KEYS_LINE, has_keyboard, reading_keys
-from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, source_policy
+from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, session_plan, source_policy
 from .recovered import table_of
 from .signals import watch_signals
 from .sounds import Speaker
@@ -138,14 +140,7 @@ class RecordCommand:
         )
         robot, teleop = devices.robot, devices.teleop
         assert teleop is not None  # check_flags
-        plan = SessionPlan(
-            task=flags.dataset.single_task,
-            num_episodes=flags.dataset.num_episodes,
-            episode_time_s=flags.dataset.episode_time_s,
-            reset_time_s=flags.dataset.reset_time_s,
-            max_late_ms=flags.max_late_ms,
-            max_repeats=flags.max_repeats,
-        )
+        plan = session_plan(flags)
         recorder = self._recorder = Recorder(
             flags.dataset.repo_id,
             features=devices.features,
@@ -191,7 +186,13 @@ class RecordCommand:
             error = self._upload_error
         elif self._upload_error is not None:
             error.add_note(str(self._upload_error))
-        await self._write_report(session, error)
+        try:
+            await self._write_report(session, error)
+        except StorageError as problem:  # the summary follows all the same
+            if error is None:
+                error = problem
+            else:
+                error.add_note(str(problem))
         if flags.display != "none":
             print("\n".join(summary_lines(session, self.left_early)))
         if (
@@ -401,5 +402,7 @@ class RecordCommand:
             interrupted=self.interrupted or error is not None,
             error=None if error is None else str(error),
         )
-        async with aiofiles.open(self.flags.report, "w", encoding="utf-8") as file:
-            await file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(report, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
+        with storage_errors(Path(self.flags.report), "write the report"):
+            async with aiofiles.open(self.flags.report, "wb") as file:
+                await file.write(text + b"\n")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import draccus
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import ConfigError
+from ..options import check_number
 from ..robots import ReplayRobotConfig, ReplayTeleopConfig, SimRobotConfig, SimTeleopConfig
 from ..robots.faults import Fault
 from ..robots.policy import SourcePolicy
+from ..session import SessionPlan
+from .outputs import check_output
 
 
 @dataclass
@@ -233,9 +237,39 @@ def check_flags(flags: RecordFlags, *, terminal: bool) -> RecordFlags:
         if isinstance(device, RobotChoice | TeleopChoice) and hasattr(device, "fps"):
             device.fps = dataset.fps
     source_policy(flags)
+    check_number("slow_call_s", flags.slow_call_s, above=0)
+    session_plan(flags).check_rate(check_fps(dataset.fps))
+    if flags.report is not None:
+        check_output(Path(flags.report), "report")
     if not dataset.no_stamp and not flags.resume:
         dataset.repo_id += datetime.now().astimezone().strftime("_%Y%m%d_%H%M%S")
     return flags
+
+
+def check_fps(fps: int) -> int:
+    """Check the dataset's rate.
+
+    Raises:
+        ConfigError: it is not 1 or more.
+    """
+    check_number("dataset.fps", fps, least=1)
+    return fps
+
+
+def session_plan(flags: RecordFlags) -> SessionPlan:
+    """What the flags say is to be recorded.
+
+    Raises:
+        ConfigError: it cannot be.
+    """
+    return SessionPlan(
+        task=flags.dataset.single_task,
+        num_episodes=flags.dataset.num_episodes,
+        episode_time_s=flags.dataset.episode_time_s,
+        reset_time_s=flags.dataset.reset_time_s,
+        max_late_ms=flags.max_late_ms,
+        max_repeats=flags.max_repeats,
+    )
 
 
 def source_policy(flags: RecordFlags) -> SourcePolicy:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ..clock import SystemClock, Ticker
 from ..errors import AiorecordError, ConfigError
+from ..options import check_number
 from .devices import CommandDevices, parse_device_flags, print_error
 from .record_config import RobotChoice, TeleopChoice
 from .signals import StoppableRun
@@ -86,12 +87,10 @@ def check_flags(flags: TeleoperateFlags, *, terminal: bool) -> None:
     Raises:
         ConfigError: a flag that cannot work.
     """
-    if flags.fps < 1:
-        raise ConfigError(f"fps must be 1 or more, not {flags.fps}.", option="fps")
-    if flags.teleop_time_s is not None and not flags.teleop_time_s > 0:
-        raise ConfigError(
-            f"teleop_time_s must be above 0, not {flags.teleop_time_s}.", option="teleop_time_s"
-        )
+    check_number("fps", flags.fps, least=1)
+    check_number("slow_call_s", flags.slow_call_s, above=0)
+    if flags.teleop_time_s is not None:
+        check_number("teleop_time_s", flags.teleop_time_s, above=0)
     flags.display = flags.display or ("live" if terminal else "plain")
     if flags.display not in ("live", "plain", "none"):
         raise ConfigError(f"--display is live, plain or none, not {flags.display!r}.", option="display")

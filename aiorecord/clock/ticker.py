@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from ..errors import ConfigError, StateError
 from ..loop_owner import LoopOwner
@@ -27,10 +28,12 @@ class Ticker:
     """
 
     def __init__(self, clock: Clock, fps: float, seconds: float | None = None) -> None:
-        if not fps > 0:
-            raise ConfigError(f"fps must be above 0, not {fps!r}.", option="fps")
-        if seconds is not None and not seconds >= 0:
-            raise ConfigError(f"The time must be 0 seconds or more, not {seconds!r}.", option="seconds")
+        if not 0 < fps < math.inf:
+            raise ConfigError(f"fps must be a finite number above 0, not {fps!r}.", option="fps")
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise ConfigError(
+                f"The time must be a finite number of seconds, 0 or more, not {seconds!r}.", option="seconds"
+            )
         self._clock = clock
         self._period_ns = NS_PER_S / fps
         self._total = None if seconds is None else round(seconds * fps)

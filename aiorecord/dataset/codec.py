@@ -13,6 +13,7 @@ import av
 
 from ..capture.final import quiet_options
 from ..capture.ordinary import ordinary_threads
+from ..encoder_limits import check_video_limits
 from ..encoders import HARDWARE_CODECS, SOFTWARE_CODECS, VideoEncoderConfig
 from ..errors import CodecUnavailableError, ConfigError, EncodeError, StorageError
 from .depth import DEPTH_PIX_FMT
@@ -86,6 +87,7 @@ def check_encoder(
             codec=encoder.vcodec,
         )
     if encoder.vcodec != "auto":
+        _check_limits(encoder, width, height, fps)
         _encode_grey(encoder, width, height, fps, threads)
         return encoder.vcodec
     for vcodec in HARDWARE_CODECS:
@@ -93,8 +95,18 @@ def check_encoder(
         with contextlib.suppress(CodecUnavailableError, ConfigError):
             _encode_grey(replace(encoder, vcodec=vcodec), width, height, fps, threads)
             return vcodec
-    _encode_grey(replace(encoder, vcodec="libsvtav1"), width, height, fps, threads)
+    software = replace(encoder, vcodec="libsvtav1")
+    _check_limits(software, width, height, fps)
+    _encode_grey(software, width, height, fps, threads)
     return "libsvtav1"
+
+
+def _check_limits(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> None:
+    """Before it is opened: a library may crash instead of refusing."""
+    try:
+        check_video_limits(encoder, width, height, fps)
+    except ConfigError as error:
+        raise CodecUnavailableError(str(error), codec=encoder.vcodec) from error
 
 
 def _advice(encoder: VideoEncoderConfig) -> str:

@@ -27,6 +27,8 @@ STAT_NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
 
 _BINS = 5000
 _PADDING = 1e-10
+_SQUARES_FIT = 1e150
+"""Squares of magnitudes up to this, and sums of them, are far below what 64-bit floats hold."""
 
 
 def sample_indices(n: int) -> list[int]:
@@ -226,6 +228,27 @@ def _as_image(stats: FeatureStats) -> FeatureStats:
 
 def _aggregate_feature(parts: list[FeatureStats]) -> FeatureStats:
     parts = _same_shapes(parts)
+    largest = max(
+        (
+            float(np.abs(value[np.isfinite(value)]).max(initial=0))
+            for part in parts
+            for value in part.values()
+        ),
+        default=0.0,
+    )
+    if largest > _SQUARES_FIT:
+        # Squares and sums of such magnitudes overflow: every statistic but the count scales with the values.
+        scale = np.ldexp(1.0, int(np.frexp(largest)[1]) - 1)
+        most = np.finfo(np.float64).max
+        small = [
+            {name: value if name == "count" else value / scale for name, value in part.items()}
+            for part in parts
+        ]
+        with np.errstate(over="ignore"):
+            return {
+                name: value if name == "count" else np.clip(value * scale, -most, most)
+                for name, value in _aggregate_feature(small).items()
+            }
     means = np.stack([part["mean"] for part in parts]).astype(np.float64)
     deviations = np.stack([part["std"] for part in parts]).astype(np.float64)
     counts = np.stack([part["count"] for part in parts]).astype(np.int64)

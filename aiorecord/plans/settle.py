@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
 from ..dataset.encode import fallback_encoder
+from ..dataset.workers import WorkerPool
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..features import Schema
 from ..options import RecorderOptions
@@ -13,7 +14,7 @@ from ..threads import Threads
 from .calibration import speed_or_reason
 from .choice import EncodePlan, LiveSpeed, choose_plans, live_candidates
 from .speeds import SpeedQuestion
-from .trial import try_encoder
+from .trial import check_executor, try_encoder
 
 
 async def settle_encoders(
@@ -34,6 +35,14 @@ async def settle_encoders(
         CodecUnavailableError: one cannot be opened as configured.
         StateError: the executor does not work.
     """
+    if isinstance(executor, ThreadPoolExecutor):
+        check_executor(executor)
+        # A codec that crashes instead of refusing would take the whole program along.
+        pool = WorkerPool(1)
+        try:
+            return await settle_encoders(schema, options, fps, pool)
+        finally:
+            pool.shutdown(wait=False)
     for is_depth in (False, True):
         cameras = [f for f in schema.videos.values() if f.is_depth == is_depth]
         for height, width in sorted({f.size_hwc[:2] for f in cameras}):

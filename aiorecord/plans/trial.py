@@ -93,6 +93,20 @@ async def try_encoder(
             give_up(executor, future)
 
 
+def check_executor(executor: Executor) -> None:
+    """Check that an executor takes jobs.
+
+    Raises:
+        StateError: it does not.
+    """
+    try:
+        executor.submit(int)
+    except StateError:
+        raise
+    except RuntimeError as error:
+        raise _no_executor(str(error)) from error
+
+
 def _no_executor(problem: str) -> StateError:
     return StateError(f"The encode executor takes no jobs: {problem.rstrip('.')}. Nothing was recorded.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -60,11 +61,13 @@ class SourcePolicy:
         for option in ("max_hold_s", "backoff_s", "reconnect_s"):
             limits[option] = getattr(self, option)
         for option, value in limits.items():
-            if not value >= 0:
-                raise ConfigError(f"{option} must be 0 seconds or more, not {value!r}.", option=option)
-        if not self.call_timeout_s > 0:
+            if not 0 <= value < math.inf:
+                raise ConfigError(
+                    f"{option} must be a finite number of seconds, 0 or more, not {value!r}.", option=option
+                )
+        if not 0 < self.call_timeout_s < math.inf:
             raise ConfigError(
-                f"call_timeout_s must be above 0 seconds, not {self.call_timeout_s!r}.",
+                f"call_timeout_s must be a finite number of seconds above 0, not {self.call_timeout_s!r}.",
                 option="call_timeout_s",
             )
 

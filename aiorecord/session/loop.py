@@ -50,6 +50,7 @@ class Session:
     policy: SourcePolicy = field(default_factory=SourcePolicy)
 
     def __post_init__(self) -> None:
+        self.plan.check_rate(self.recorder.fps)
         self.machine = SessionMachine(self.plan)
         self._guards = guarded(
             self.robot,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+from ..options import check_number
 from ..quality import QualityLimits
 
 
@@ -39,12 +40,19 @@ class SessionPlan:
             raise ConfigError(
                 f"num_episodes must be 1 or more, not {self.num_episodes}.", option="num_episodes"
             )
-        if not self.episode_time_s > 0:
-            raise ConfigError(
-                f"episode_time_s must be above 0, not {self.episode_time_s}.", option="episode_time_s"
-            )
-        if not self.reset_time_s >= 0:
-            raise ConfigError(
-                f"reset_time_s must be 0 or more, not {self.reset_time_s}.", option="reset_time_s"
-            )
+        check_number("episode_time_s", self.episode_time_s, above=0)
+        check_number("reset_time_s", self.reset_time_s)
         _ = self.limits  # checked by making them
+
+    def check_rate(self, fps: float) -> None:
+        """Check that an episode has at least one frame.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        if round(self.episode_time_s * fps) < 1:
+            raise ConfigError(
+                f"An episode of {self.episode_time_s:g} s has no frame at {fps:g} fps; "
+                f"episode_time_s must be {1 / fps:.3g} s or more.",
+                option="episode_time_s",
+            )
