@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from .capture.staging import Staging
+from .dataset.camera_info import continued_depth
 from .dataset.lock import DatasetLock
 from .dataset.rebuild import lost_info, rebuild_info
 from .dataset.writer import DatasetWriter
@@ -56,7 +57,8 @@ class DatasetHome:
         Args:
             schema: the features.
             fps: frames per second.
-            options: whether to continue, and what a new dataset is made with.
+            options: whether to continue, and what a new dataset is made with. A dataset that is continued
+                puts its own depth settings in the place of those that were not given.
 
         Raises:
             DatasetLockedError: another process records into it.
@@ -77,6 +79,10 @@ class DatasetHome:
             self._writer = DatasetWriter.open(
                 self.root, schema=schema, fps=fps, robot_type=options.robot_type
             )
+            if self._writer.total_episodes:
+                options.depth_encoder = continued_depth(
+                    self.root, self._writer.info.features, schema, options.depth_encoder
+                )
             return
         if not exists:
             # Refuse a foreign folder before the lock makes files in it.

@@ -366,6 +366,9 @@ class Recorder:
         self.encoders = await settle_encoders(self.schema, self.options, self.fps, executor)
         self.plans = await settle_plans(self.schema, self.options, self.fps, executor, self._threads)
         await self._threads.run(self._home.open, self.schema, self.fps, self.options)
+        for key, feature in self.schema.videos.items():
+            if feature.is_depth and key in self.encoders:
+                self.encoders[key] = self.options.depth_encoder  # which may now be the dataset's
         self._saver = AsyncEpisodeSaver(
             self.writer,
             max_queue_size=self.options.save_queue_size,

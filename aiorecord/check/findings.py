@@ -65,6 +65,15 @@ CODES: dict[str, tuple[str, str]] = {
     "video-undecodable": (ERROR, _REPAIR_CUTS),
     "video-size": (ERROR, _REPAIR_CUTS),
     "video-grid": (ERROR, _REPAIR_CUTS),
+    "video-info": (
+        WARNING,
+        "Readers decode a file as it is; programs that trust the camera's `info` in meta/info.json do not.",
+    ),
+    "depth-settings": (
+        WARNING,
+        "Depth is read right only with the settings it was recorded with: put these into the camera's "
+        "`info` in meta/info.json, or leave the camera out.",
+    ),
     "video-frames-missing": (ERROR, _REPAIR_CUTS),
     "video-overlap": (ERROR, _REPAIR_CUTS),
     "video-frames-refused": (

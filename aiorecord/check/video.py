@@ -26,6 +26,7 @@ from .images import frozen
 from .metadata import EpisodeRow, Place, stored_stats
 from .rows import timestamp_tolerance
 from .spans import Span, locate
+from .video_info import info_findings
 
 _MAX_PIXELS = 1 << 27
 _MAX_FRAMES = 100_000_000
@@ -129,6 +130,8 @@ class _Reader:
             stream = container.streams.video[0]
             if not self._has_size(stream):
                 return None
+            for code, message in info_findings(self._feature, stream):
+                self._add(code, message)
             base = stream.time_base or Fraction(1, self._fps)
             keyframe: bool | None = None
             lost = 0

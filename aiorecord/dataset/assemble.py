@@ -18,6 +18,7 @@ from ..capture.rows import read_rows
 from ..capture.staging import EpisodeFolder
 from ..errors import DatasetError, EncodeError, StateError
 from ..features import Schema
+from .camera_info import DEPTH_SETTINGS, depth_differences, undescribed
 from .info import DatasetInfo, feature_differences
 from .stats import FeatureStats, column_stats
 from .tables import data_schema, data_table, default_columns, numeric_columns, table_errors
@@ -69,11 +70,15 @@ def check_episode(root: Path, info: DatasetInfo, folder: EpisodeFolder, encoded:
     found = feature_differences(info.schema(), schema)
     if manifest.fps != info.fps:
         found.insert(0, f"fps: {info.fps} in the dataset, {manifest.fps} in the episode")
-    for key in schema.images:
+    # The first episode says what the videos are; whatever the features came with is another dataset's.
+    begun = info.total_episodes > 0
+    for key in schema.images if begun else ():
         ours = _depth_unit(info, key)
         theirs = manifest.cameras[key].depth_unit
         if None not in (ours, theirs) and ours != theirs:
             found.append(f"{key}: depth in {ours} in the dataset, in {theirs} in the episode")
+    for key in (key for key, feature in schema.videos.items() if begun and feature.is_depth):
+        found += depth_differences(key, info.features[key].get("info"), manifest.depth_encoder)
     if found:
         lines = "".join(f"\n  - {line}" for line in found)
         raise DatasetError(f"Episode {folder.id} does not fit {root}:{lines}", path=folder.path)
@@ -152,13 +157,20 @@ def _number_tasks(
 
 
 def _describe_cameras(info: DatasetInfo, folder: EpisodeFolder, encoded: EncodedEpisode) -> None:
-    """Describe cameras by the first episode that has them, as lerobot does."""
-    for key, camera in folder.manifest.cameras.items():
+    """Describe cameras by the first episode, as lerobot does; `info` counts the episode already."""
+    manifest = folder.manifest
+    schema = manifest.schema()
+    for key, camera in manifest.cameras.items():
+        if info.total_episodes == 1:
+            info.features[key] = undescribed(info.features[key])
         described = dict(info.features[key].get("info") or {})
         if camera.depth_unit is not None and described.get("depth_unit") is None:
             described["depth_unit"] = camera.depth_unit
         if not any(name.startswith("video.") and name != "video.is_depth_map" for name in described):
             described |= encoded.cameras[key].info
+            if schema[key].is_depth and schema[key].is_video:
+                settings = manifest.depth_encoder
+                described |= {f"video.{name}": getattr(settings, name) for name in DEPTH_SETTINGS}
         if described:
             info.features[key]["info"] = described
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..capture.staging import EpisodeFolder
 from ..storage import read_json, storage_errors, write_json
+from .camera_info import depth_differences
 from .stats import STAT_NAMES, FeatureStats
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ class EncodedEpisode:
             return None
         if cameras.keys() != folder.manifest.cameras.keys():
             return None
+        depth = folder.manifest.depth_encoder
+        for key, feature in folder.manifest.schema().videos.items():
+            # Made before the episode took the dataset's settings.
+            if feature.is_depth and depth_differences(key, cameras[key].info, depth):
+                return None
         return cls(cameras)
 
 

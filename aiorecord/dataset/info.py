@@ -17,6 +17,7 @@ from .. import storage
 from ..errors import ConfigError, DatasetError, FeatureError
 from ..features import DEFAULT_FEATURES, Schema
 from . import layout
+from .camera_info import undescribed
 
 CODEBASE_VERSION = "v3.0"
 
@@ -93,7 +94,7 @@ def new_info(
     data_files_size_in_mb: int | float = layout.DATA_FILES_SIZE_IN_MB,
     video_files_size_in_mb: int | float = layout.VIDEO_FILES_SIZE_IN_MB,
 ) -> DatasetInfo:
-    """The info of a dataset without episodes.
+    """The info of a dataset without episodes: of its cameras nothing that only their files can tell.
 
     Raises:
         ConfigError: `fps` is not a positive integer, `chunks_size` not 1 to 1000, or a size not positive.
@@ -117,7 +118,7 @@ def new_info(
         raise ConfigError(f"robot_type must be a string, not {robot_type!r}.", option="robot_type")
     return DatasetInfo(
         fps=fps,
-        features=schema.as_dict(),
+        features={key: undescribed(feature) for key, feature in schema.as_dict().items()},
         chunks_size=chunks_size,
         data_files_size_in_mb=data_files_size_in_mb,
         video_files_size_in_mb=video_files_size_in_mb,

@@ -10,15 +10,17 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..capture.reader import count_frames
 from ..capture.rows import read_rows
 from ..capture.staging import EpisodeFolder, Manifest, Staging
-from ..errors import AiorecordError
+from ..errors import AiorecordError, ConfigError
 from ..options import Partial
+from ..storage import storage_errors
+from .camera_info import depth_differences, depth_settings
 from .remains import describe
 from .writer import DatasetWriter
 
@@ -166,7 +168,8 @@ def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") 
     """`examine` and `settle`: what is to be saved is complete then. Blocking.
 
     An episode that was being recorded is kept as far as its rows and the frames of every camera reach, and
-    marked as interrupted.
+    marked as interrupted. Depth is in staging as the sensor gave it, so that an episode that was recorded
+    with other depth settings than the dataset's is encoded with these.
 
     Raises:
         DatasetError: the dataset is damaged.
@@ -174,7 +177,28 @@ def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") 
     """
     found = examine(staging, writer.is_committed, partial)
     settle(staging, found)
+    if writer.total_episodes:
+        for folder in ready(found):
+            _take_depth_settings(writer, folder)
     return found
+
+
+def _take_depth_settings(writer: DatasetWriter, folder: EpisodeFolder) -> None:
+    manifest, features = folder.manifest, writer.info.features
+    for key, feature in manifest.schema().videos.items():
+        if not feature.is_depth or key not in features:
+            continue
+        info = features[key].get("info")
+        if not depth_differences(key, info, manifest.depth_encoder):
+            continue
+        try:
+            changed = replace(manifest.depth_encoder, **depth_settings(info))
+        except ConfigError:
+            continue  # the commit says what is wrong with the dataset's
+        with storage_errors(folder.path, "encode again"):
+            (folder.path / EpisodeFolder.ENCODED).unlink(missing_ok=True)
+        manifest.depth_encoder = changed
+        folder.save()
 
 
 def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], partial: Partial) -> StagedEpisode:

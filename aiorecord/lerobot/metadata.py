@@ -122,6 +122,8 @@ class TrackedMetadata(LeRobotDatasetMetadata):  # type: ignore[misc]  # lerobot 
         for key, feature in new.features.items():
             if feature.get("info"):
                 info.features[key]["info"] = feature["info"]
+            elif committed:
+                info.features[key].pop("info", None)
 
     def __getstate__(self) -> dict[str, Any]:
         raise StateError("A dataset that is being recorded cannot be pickled; finalize it first.")

@@ -325,7 +325,9 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             feature = self._meta.features[key]
             info = feature.get("info") or {}
             dtype = np.asarray(values[key]).dtype
-            if info.get("depth_unit") is None and dtype in (np.uint16, np.float32):
+            # Before the first episode, a unit is that of the dataset that the features were taken from.
+            unknown = info.get("depth_unit") is None or not self._meta.total_episodes
+            if unknown and dtype in (np.uint16, np.float32):
                 feature["info"] = {**info, "depth_unit": infer_depth_unit(dtype)}
 
     def _foreground(self, episode_data: Mapping[str, Any] | None) -> tuple[Any, ...]:

@@ -135,7 +135,7 @@ def test_threads_do_not_change_av1(tmp_path: Path, threads: int | None) -> None:
     [
         (RGBEncoderConfig(vcodec="libsvtav1", pix_fmt="yuv444p"), (64, 48)),
         (RGBEncoderConfig(vcodec="h264", pix_fmt="gray12le"), (64, 48)),
-        (RGBEncoderConfig(vcodec="h264", preset="no such preset"), (64, 48)),
+        (RGBEncoderConfig(vcodec="hevc", extra_options={"x265-params": "bframes=100"}), (64, 48)),
         (RGBEncoderConfig(vcodec="hevc"), (2, 2)),
         (RGBEncoderConfig(vcodec="hevc_nvenc"), (64, 48)),
         (RGBEncoderConfig(vcodec="h264_vaapi"), (64, 48)),

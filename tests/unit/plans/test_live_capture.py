@@ -276,7 +276,7 @@ def test_lost_packets_are_an_error(tmp_path):
 def test_an_encoder_that_does_not_open_is_said_and_leaves_nothing(tmp_path):
     before = threading.enumerate()
     with pytest.raises(CodecUnavailableError, match="live capture"):
-        prepare(tmp_path, RGBEncoderConfig(vcodec="h264", preset="nonsense"))
+        prepare(tmp_path, RGBEncoderConfig(vcodec="h264", pix_fmt="gray12le"))
     assert Staging(tmp_path).episode_paths() == []
     assert not [t for t in threading.enumerate() if t not in before and t.name.startswith("aiorecord")]
 

@@ -1,0 +1,113 @@
+"""What a camera feature's ``info`` says of its videos, and which settings readers compute with.
+
+lerobot's reader turns depth codes back into depth with the settings in ``info.json``, its own defaults where
+one is missing (`DepthEncoderConfig.from_video_info` in lerobot 0.6.1). So the settings there must be those
+that the videos were made with: those of the first episode, for every episode.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..encoders import DepthEncoderConfig
+from ..errors import ConfigError, DatasetError
+from ..features import VISUAL_DTYPES, Schema
+
+logger = logging.getLogger(__name__)
+
+DEPTH_SETTINGS = ("depth_min", "depth_max", "shift", "use_log")
+"""The settings of the depth quantiser, which readers need to undo it."""
+
+_OF_THE_FILES = ("video.", "audio.", "has_audio", "depth_unit")
+
+
+def undescribed(feature: Mapping[str, Any]) -> dict[str, Any]:
+    """A feature without what its ``info`` says of files; of a camera, what it *is* remains.
+
+    Args:
+        feature: as in ``info.json``; such as another dataset's, whose videos are others.
+    """
+    info = feature.get("info")
+    if feature.get("dtype") not in VISUAL_DTYPES or not info:
+        return dict(feature)
+    kept = {name: value for name, value in info.items() if not name.startswith(_OF_THE_FILES)}
+    if info.get("video.is_depth_map"):
+        kept["is_depth_map"] = True
+    rest = {name: value for name, value in feature.items() if name != "info"}
+    return rest | ({"info": kept} if kept else {})
+
+
+def depth_settings(info: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The quantiser's settings that readers take from a feature's ``info``.
+
+    Raises:
+        ConfigError: settings with which nothing can be read.
+    """
+    said = {name: (info or {}).get(f"video.{name}") for name in DEPTH_SETTINGS}
+    encoder = DepthEncoderConfig(**{name: value for name, value in said.items() if value is not None})
+    return {name: getattr(encoder, name) for name in DEPTH_SETTINGS}
+
+
+def depth_differences(key: str, info: Mapping[str, Any] | None, encoder: DepthEncoderConfig) -> list[str]:
+    """Where an encoder would make videos that a dataset's readers take for another depth.
+
+    Args:
+        key: the camera.
+        info: of its feature in the dataset.
+        encoder: the settings.
+    """
+    try:
+        settings = depth_settings(info)
+    except ConfigError as error:
+        return [f"{key}: the dataset's depth settings cannot be used: {error}"]
+    return [
+        f"{key}: {name} is {value} in the dataset, {getattr(encoder, name)} in these settings"
+        for name, value in settings.items()
+        if getattr(encoder, name) != value
+    ]
+
+
+def continued_depth(
+    root: Path, features: Mapping[str, Mapping[str, Any]], schema: Schema, encoder: DepthEncoderConfig
+) -> DepthEncoderConfig:
+    """The settings to continue a dataset's depth videos with: those that it was begun with.
+
+    A setting that has its default value counts as not given. (Callers hand over whole settings, lerobot's
+    too, so that one cannot be told from the other.)
+
+    Args:
+        root: the dataset's folder.
+        features: of a dataset that has episodes.
+        schema: what is about to be recorded.
+        encoder: the settings that were given.
+
+    Raises:
+        DatasetError: a setting was given that is not the dataset's, or the dataset's cannot be used.
+    """
+    default, given, found = DepthEncoderConfig(), encoder, list[str]()
+    for key in (key for key, feature in schema.videos.items() if feature.is_depth):
+        info = features[key].get("info")
+        try:
+            own = depth_settings(info)
+            if encoder is given:  # cameras share their settings: those of the first
+                taken = {n: v for n, v in own.items() if getattr(given, n) == getattr(default, n)}
+                encoder = replace(given, **taken)
+        except ConfigError as error:
+            raise DatasetError(
+                f"The depth videos {key!r} of the dataset in {root} cannot be continued: {error}", path=root
+            ) from error
+        if encoder != given:
+            logger.info("%s: depth is recorded with the dataset's settings: %s.", key, own)
+        found += depth_differences(key, info, encoder)
+    if found:
+        lines = "".join(f"\n  - {line}" for line in found)
+        raise DatasetError(
+            f"The dataset in {root} cannot be continued with this depth_encoder:{lines}\n"
+            "Leave these settings out to take the dataset's.",
+            path=root,
+        )
+    return encoder
