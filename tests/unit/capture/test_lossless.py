@@ -107,7 +107,7 @@ def test_the_plan_follows_the_feature_and_its_final_encoder():
     assert plans["still"] == Camera("rgb", "still.frames", "rgb24", 31, 37, "still.spill", "still.hist")
     assert plans["depth"] == Camera("raw", "depth.raw", "", 30, 40, "depth.spill", None)
     assert plans["still.depth"].capture == "raw"
-    for pix_fmt in ("gray", "gbrp", "yuv440p", "yuv420p10le", "yuvj420p", "nv12", "unheard-of"):
+    for pix_fmt in ("gray", "gbrp", "yuv440p", "yuv420p10le", "yuvj420p", "nv12"):
         plan = plan_camera(schema["rgb"], RGBEncoderConfig(pix_fmt=pix_fmt))
         assert (plan.capture, plan.pix_fmt) == ("rgb", "rgb24")
 

@@ -223,7 +223,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], set[str]]] = {
     "video broken": ("good", lambda r: video_file(r).write_bytes(b"no video"), {"video-unreadable"}),
     "video packets": ("good", break_packets, {"video-undecodable"}),
     "video size": ("good", lambda r: reencode(r, size=(32, 48)), {"video-size"}),
-    "video rate": ("good", lambda r: reencode(r, fps=29), {"video-grid", "video-frames-missing"}),
+    "video rate": (
+        "good",
+        lambda r: reencode(r, fps=29),
+        {"video-grid", "video-frames-missing", "video-info"},
+    ),
     "video short": ("good", lambda r: reencode(r, drop=3), {"video-frames-missing"}),
     "video place": (
         "good",
@@ -309,6 +313,7 @@ def test_every_code_is_tested() -> None:
         "reader-stalled",  # test_jobs
         "episodes-columns",  # above
         "video-frames-refused",  # tests/unit/dataset/test_pack_times
+        "depth-settings",  # test_camera_info
     }
     seen = set().union(*(expected for _, _, expected in DAMAGES.values()))
     assert seen | elsewhere == set(findings.CODES)

@@ -333,6 +333,7 @@ def test_depth_images_of_two_units_cannot_be_mixed(root):
     features = {**DEPTH, "observation.images.depth": {**DEPTH["observation.images.depth"], "dtype": "image"}}
     writer = create(root, features)
     writer._info.features["observation.images.depth"]["info"]["depth_unit"] = "mm"
+    writer._info.total_episodes = 1  # the first one says which unit it is
     folder, encoded = stage(root, 0, 4, features=features, depth_unit="m")
     with pytest.raises(DatasetError, match="depth in mm"):
         writer.commit(folder, encoded)
