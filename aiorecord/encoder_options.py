@@ -37,6 +37,7 @@ PIXEL_FORMATS = frozenset(
         ),
         *("yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le", "yuv422p12le", "yuv444p12le"),
         *("p010le", "p012le", "p016le", "p210le", "yuv444p16le", "yuyv422", "uyvy422", "yuva420p"),
+        *("yuv440p", "yuv411p", "yuv410p"),
         *("gray", "gray10le", "gray12le", "gray16le"),
         *("gbrp", "gbrp10le", "gbrp12le", "rgb24", "bgr24", "rgb0", "bgr0", "0rgb", "0bgr", "rgba", "bgra"),
     }
