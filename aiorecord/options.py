@@ -132,7 +132,7 @@ def check_root(root: str | Path | None) -> None:
 
     Raises:
         ConfigError: its name is empty or cannot be one, or lerobot could not load the dataset: it looks for
-            files with patterns in which ``*``, ``?`` and ``[`` mean something.
+            files with patterns in which ``*``, ``?``, ``[`` and ``::`` mean something.
     """
     if root is None:
         return
@@ -147,10 +147,10 @@ def check_root(root: str | Path | None) -> None:
         raise ConfigError(
             f"root {text!r} is not UTF-8: neither info.json nor Parquet could name it.", option="root"
         ) from None
-    if bad := sorted(set(text) & set("*?[")):
+    if bad := [mark for mark in ("*", "?", "[", "::") if mark in text]:
         raise ConfigError(
-            f"root {text!r} holds {', '.join(bad)}: lerobot takes that for a pattern of names and does not "
-            "find the dataset. Choose another folder.",
+            f"root {text!r} holds {', '.join(bad)}: lerobot takes that for a pattern and finds other "
+            "files, or none. Choose another folder.",
             option="root",
         )
     for part in path.parts:

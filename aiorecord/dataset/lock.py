@@ -6,9 +6,13 @@ import contextlib
 import errno
 import json
 import os
+import random
 import socket
 import sys
+import threading
 import time
+import uuid
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,13 +20,17 @@ from typing import Any, Self
 from .. import storage
 from ..capture.staging import STAGING_FOLDER
 from ..errors import DatasetLockedError, StateError, StorageError
+from .lock_holder import is_dead, read_holder, same_process, this_process, write_holder
 
 LOCK_FILE = "lock"
 
 _ATTEMPTS = 100
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor wait for a pipe
-_HOLDER_BYTES = 4096
+_CLAIM_SUFFIX = ".claim"
+_CLAIMS = 20
+_CLAIM_WAIT_S = 0.005
+"""Those who try at the same moment wait up to this long, and longer each time, before they try again."""
 _LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte that nobody reads
 
 
@@ -30,8 +38,13 @@ class DatasetLock:
     """The right to write into a dataset. Also a context manager.
 
     The lock is an flock(2) (Windows: a byte range lock) on ``.aiorecord/lock``, so a crashed holder leaves
-    nothing to clean up. On filesystems without locks the file itself is the lock: it is taken over when the
-    process it names is dead on this host.
+    nothing to clean up. A forked child does not inherit it.
+
+    Where flock is refused, or grants everything, a lock is a claim: a file of one's own beside ``lock`` that
+    names its process. Who takes the lock writes the claim first and looks at the others' then, and takes
+    the claim back if one of them may live. Of two at once, at least one sees the other, so never both hold.
+    A claim of a process that is known to be dead does not count; what cannot be known, such as a process on
+    another host, does. No clock is asked.
 
     Args:
         root: the dataset's root folder.
@@ -40,6 +53,8 @@ class DatasetLock:
     def __init__(self, root: Path) -> None:
         self.path = root / STAGING_FOLDER / LOCK_FILE
         self._fd: int | None = None
+        self._claim: Path | None = None
+        _LOCKS.add(self)
 
     @property
     def held(self) -> bool:
@@ -60,7 +75,10 @@ class DatasetLock:
             if self.path.parent.is_symlink() or self.path.is_symlink():
                 raise StorageError(f"{self.path} is behind a symbolic link, not written.", path=self.path)
             for _ in range(_ATTEMPTS):
-                fd = self._try()
+                try:
+                    fd = self._try()
+                except FileNotFoundError:  # another holder removes the folder just now
+                    continue
                 if fd is not None:
                     self._fd = fd
                     return
@@ -73,13 +91,17 @@ class DatasetLock:
             return
         with contextlib.suppress(OSError):  # not there, or not empty
             (self.path.parent / "episodes").rmdir()
+        claim, self._claim = self._claim, None
         try:
             # Removed while it is still locked: whoever opened the old file sees that the name is gone.
             if sys.platform != "win32" and _is_named(fd, self.path):
                 with contextlib.suppress(OSError):  # a disk that failed keeps the name, which holds nothing
                     self.path.unlink(missing_ok=True)
         finally:
-            os.close(fd)
+            _close(fd)
+            if claim is not None:  # the last: until now nobody else could hold it
+                with contextlib.suppress(OSError):
+                    claim.unlink(missing_ok=True)
         if sys.platform == "win32":
             with contextlib.suppress(PermissionError):  # another process has it open, and will own it
                 self.path.unlink(missing_ok=True)
@@ -99,55 +121,100 @@ class DatasetLock:
         """One attempt: the locked descriptor, or None when the file was replaced meanwhile."""
         try:
             storage.make_folder(self.path.parent)
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+            fd = _open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK)
         except (FileNotFoundError, FileExistsError):  # another holder removes the folder just now
             return None
         try:
-            if not _lock(fd):
-                raise self._locked()
+            locks = True
+            try:
+                if not _lock(fd):
+                    raise self._locked()
+            except OSError as error:
+                if error.errno not in _NO_LOCKS or isinstance(error, StorageError):
+                    raise
+                locks = False
             if not _is_named(fd, self.path):
-                os.close(fd)
+                _close(fd)
                 return None
-            _write_holder(fd)
-        except OSError as error:
-            os.close(fd)
-            if error.errno in _NO_LOCKS and not isinstance(error, StorageError):
-                return self._try_without_locks()
-            raise
+            if locks and _excludes(self.path):
+                write_holder(fd, this_process())
+                # Somebody whose view of this filesystem has no locks may be here too.
+                if living := _living_claims(self.path, own=None):
+                    raise self._locked(living[0])
+                return fd
         except BaseException:
-            os.close(fd)
+            _close(fd)
             raise
-        return fd
+        _close(fd)
+        return self._try_without_locks()
 
     def _try_without_locks(self) -> int | None:
-        # The file was created, empty, by the attempt to lock it; who puts a name in first has it.
-        holder = _read_holder(self.path)
-        if holder is not None and not _is_dead(holder):
-            raise self._locked()
-        own = storage.temporary_name(self.path)
-        fd = os.open(own, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            _write_holder(fd)
-            os.replace(own, self.path)
-            now = _read_holder(self.path)
-        except BaseException:
-            os.close(fd)
-            raise
-        if now is None or now.get("pid") != os.getpid():
-            os.close(fd)
-            raise self._locked()
-        return fd
+        for attempt in range(_CLAIMS):
+            claim, fd = self._write_claim()
+            try:
+                others = _living_claims(self.path, own=claim)
+                if not others:
+                    # Replaced, not written: nobody reads half of it.
+                    own = storage.temporary_name(claim)
+                    own.write_bytes(json.dumps(this_process()).encode())
+                    os.replace(own, self.path)
+                    os.dup2(held := _open(self.path, os.O_RDWR | _NO_LINK), fd, inheritable=False)
+                    _close(held)
+                    self._claim = claim
+                    return fd
+            except BaseException:
+                _close(fd)
+                claim.unlink(missing_ok=True)
+                raise
+            _close(fd)
+            claim.unlink(missing_ok=True)
+            holder = read_holder(self.path)
+            if attempt + 1 == _CLAIMS or any(not each or same_process(each, holder) for each in others):
+                raise self._locked(others[0])  # not of one who only tries, as we do
+            time.sleep(random.uniform(0, _CLAIM_WAIT_S * (attempt + 1)))
+        return None
 
-    def _locked(self) -> DatasetLockedError:
-        holder = _read_holder(self.path) or {}
+    def _write_claim(self) -> tuple[Path, int]:
+        """Say that one wants the lock: a file of one's own, whole from the moment it has its name."""
+        claim = self.path.with_name(f"{LOCK_FILE}.{uuid.uuid4().hex}{_CLAIM_SUFFIX}")
+        storage.make_folder(claim.parent)
+        own = storage.temporary_name(claim)
+        fd = _open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            write_holder(fd, {**this_process(), "claim": claim.name})
+            os.replace(own, claim)
+            storage.fsync_folder(claim.parent)
+        except BaseException:
+            _close(fd)
+            own.unlink(missing_ok=True)
+            raise
+        return claim, fd
+
+    def _locked(self, holder: dict[str, Any] | None = None) -> DatasetLockedError:
+        holder = holder or read_holder(self.path) or {}
         pid, host = holder.get("pid"), holder.get("host")
-        who = f"process {pid} on {host}" if pid else "another process"
+        root = self.path.parent.parent
+        if pid == os.getpid() and host == socket.gethostname():
+            message = f"{root} is open in another recorder of this process ({pid}). Close that one first."
+        elif pid and host != socket.gethostname():
+            message = (
+                f"{root} is being written by process {pid} on {host}, as far as can be determined from this "
+                f"host. Wait for it, or stop it there; if it does not run any more, delete "
+                f"{self.path.parent / (holder.get('claim') or LOCK_FILE)}."
+            )
+        else:
+            who = f"process {pid} on {host}" if pid else "another process"
+            message = f"{root} is being written by {who}. Wait for it, or stop it."
         return DatasetLockedError(
-            f"{self.path.parent.parent} is being written by {who}. Wait for it, or stop it.",
+            message,
             path=self.path,
             pid=pid if isinstance(pid, int) else None,
             host=host if isinstance(host, str) else None,
         )
+
+    def _forked(self) -> None:
+        """In a forked child: the lock is its parent's alone."""
+        self._fd, self._claim = None, None
 
 
 def is_locked(root: Path) -> bool:
@@ -161,9 +228,9 @@ def is_locked(root: Path) -> bool:
     import fcntl
 
     try:
-        fd = os.open(path, os.O_RDONLY | _NO_LINK)
+        fd = _open(path, os.O_RDONLY | _NO_LINK)
     except OSError:
-        return False
+        return bool(_living_claims(path, own=None))
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -171,8 +238,8 @@ def is_locked(root: Path) -> bool:
     except OSError:
         return live_holder(root) is not None
     finally:
-        os.close(fd)
-    return False
+        _close(fd)
+    return bool(_living_claims(path, own=None))
 
 
 def live_holder(root: Path) -> str | None:
@@ -180,8 +247,8 @@ def live_holder(root: Path) -> str | None:
 
     The file names its holder; a holder on this host that is known to be dead does not count.
     """
-    holder = _read_holder(root / STAGING_FOLDER / LOCK_FILE)
-    if holder is None or _is_dead(holder) or not isinstance(holder.get("pid"), int):
+    holder = read_holder(root / STAGING_FOLDER / LOCK_FILE)
+    if holder is None or is_dead(holder) or not isinstance(holder.get("pid"), int):
         return None
     return f"process {holder['pid']} on {holder.get('host')}"
 
@@ -216,37 +283,88 @@ def _is_named(fd: int, path: Path) -> bool:
         return False
 
 
-def _write_holder(fd: int) -> None:
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.time()}
-    os.lseek(fd, 0, os.SEEK_SET)
-    os.truncate(fd, 0)
-    os.write(fd, json.dumps(holder).encode())
-    os.fsync(fd)
-
-
-def _read_holder(path: Path) -> dict[str, Any] | None:
-    """What the lock file says, None when it is missing, empty or not readable."""
-    try:
-        if not path.is_file():
-            return None  # a pipe would not answer
-        with path.open("rb") as file:
-            holder = json.loads(file.read(_HOLDER_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return holder if isinstance(holder, dict) else None
-
-
-def _is_dead(holder: dict[str, Any]) -> bool:
-    """Whether the named process is known not to run any more."""
-    pid = holder.get("pid")
-    if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or pid < 1:
-        return False
+def _excludes(path: Path) -> bool:
+    """Whether a lock that was just taken keeps a second descriptor out: some filesystems grant them all."""
     if sys.platform == "win32":
-        return False  # there, os.kill would end the process
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # the latter: no process can have that number
         return True
-    except PermissionError:
-        return False
-    return False
+    fd = _open(path, os.O_RDWR | _NO_LINK)
+    try:
+        return not _lock(fd)
+    finally:
+        _close(fd)
+
+
+def _living_claims(path: Path, *, own: Path | None) -> list[dict[str, Any]]:
+    """Who else may hold or want the lock, by the files beside it; claims of the dead are removed.
+
+    Args:
+        path: the lock file.
+        own: the claim of the caller, who then asks the lock file too; None asks the claims only.
+    """
+    living: list[dict[str, Any]] = []
+    try:
+        names = os.listdir(path.parent)
+    except FileNotFoundError:
+        return []
+    for name in sorted(names):
+        claim = path.with_name(name)
+        if not (name.startswith(f"{LOCK_FILE}.") and name.endswith(_CLAIM_SUFFIX)) or claim == own:
+            continue
+        holder = read_holder(claim)
+        if holder is None:
+            # Taken back just now, for a claim has its content before its name; or it cannot be read.
+            if os.path.lexists(claim):
+                living.append({})
+            continue
+        if not is_dead(holder):
+            living.append(holder)
+        elif own is not None:
+            claim.unlink(missing_ok=True)
+    if own is not None and not living:
+        holder = read_holder(path)
+        if holder is not None and not is_dead(holder) and not _is_given_up(holder, path):
+            living.append(holder)
+    return living
+
+
+def _is_given_up(holder: dict[str, Any], path: Path) -> bool:
+    """Whether the named process is this one, and none of its lock objects holds that lock."""
+    mine = this_process()
+    is_own = all(holder.get(name) == mine[name] for name in ("pid", "host", "boot", "start_ticks", "pid_ns"))
+    return is_own and not any(lock.held and lock.path == path for lock in list(_LOCKS))
+
+
+_GUARD = threading.Lock()
+"""Held while a descriptor is opened and noted, and while this process forks."""
+
+_TAKEN: set[int] = set()
+"""Descriptors of lock files. A forked child closes them: it would hold the lock beyond its parent's death."""
+
+_LOCKS: weakref.WeakSet[DatasetLock] = weakref.WeakSet()
+
+
+def _open(path: Path, flags: int) -> int:
+    with _GUARD:
+        fd = os.open(path, flags, 0o666)
+        _TAKEN.add(fd)
+    return fd
+
+
+def _close(fd: int) -> None:
+    with _GUARD:
+        _TAKEN.discard(fd)
+        os.close(fd)
+
+
+def _after_fork() -> None:
+    for fd in _TAKEN:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    _TAKEN.clear()
+    for lock in list(_LOCKS):
+        lock._forked()
+    _GUARD.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_GUARD.acquire, after_in_parent=_GUARD.release, after_in_child=_after_fork)

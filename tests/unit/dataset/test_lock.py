@@ -14,6 +14,7 @@ import pytest
 
 from aiorecord.dataset import lock as lock_module
 from aiorecord.dataset.lock import DatasetLock
+from aiorecord.dataset.lock_holder import this_process
 from aiorecord.errors import DatasetLockedError, StateError, StorageError
 
 HOLD = """
@@ -179,3 +180,105 @@ class TestWithoutLocks:
         (tmp_path / ".aiorecord/lock").write_text(json.dumps({"pid": dead_pid(), "host": host}))
         with pytest.raises(DatasetLockedError):
             DatasetLock(tmp_path).acquire()
+
+    def test_another_process_of_the_same_number_is_not_the_holder(self, tmp_path, no_locks):
+        other = {**this_process(), "start_ticks": 1}
+        before_the_boot = {**this_process(), "pid": 1, "boot": "another"}
+        for content in (other, before_the_boot):
+            (tmp_path / ".aiorecord").mkdir()
+            (tmp_path / ".aiorecord/lock").write_text(json.dumps(content))
+            (tmp_path / ".aiorecord/lock.0.claim").write_text(
+                json.dumps({**content, "claim": "lock.0.claim"})
+            )
+            with DatasetLock(tmp_path):
+                pass
+            assert not (tmp_path / ".aiorecord").exists()
+
+    def test_another_hosts_claim_is_undetermined(self, tmp_path, no_locks):
+        (tmp_path / ".aiorecord").mkdir()
+        content = {"pid": 1, "host": "elsewhere", "claim": "lock.0.claim"}
+        (tmp_path / ".aiorecord/lock.0.claim").write_text(json.dumps(content))
+        (tmp_path / ".aiorecord/lock").write_text(json.dumps(content))
+        with pytest.raises(DatasetLockedError, match=r"determined(.|\n)*delete .*lock\.0\.claim"):
+            DatasetLock(tmp_path).acquire()
+        assert (tmp_path / ".aiorecord/lock.0.claim").exists()
+
+    def test_a_claim_that_cannot_be_read_counts(self, tmp_path, no_locks):
+        (tmp_path / ".aiorecord/lock.0.claim").mkdir(parents=True)
+        with pytest.raises(DatasetLockedError):
+            DatasetLock(tmp_path).acquire()
+
+
+COMPETE = """
+import errno, os, sys
+from pathlib import Path
+from aiorecord.dataset import lock as module
+from aiorecord.errors import DatasetLockedError
+
+def refuse(fd):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+module._lock = refuse if sys.argv[2] == "refused" else (lambda fd: True)
+root, taken, clashes = Path(sys.argv[1]), 0, 0
+while taken < 4:
+    lock = module.DatasetLock(root / "data")
+    try:
+        lock.acquire()
+    except DatasetLockedError:
+        continue
+    try:
+        os.close(os.open(root / "inside", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        clashes += 1
+    else:
+        os.unlink(root / "inside")
+    taken += 1
+    lock.release()
+print(clashes)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has locks everywhere")
+@pytest.mark.parametrize("how", ["refused", "granted to all"])
+def test_never_two_processes_without_locks(tmp_path, how):
+    """With the lock file replaced by each of those who look at the same time, most rounds had two holders."""
+    command = [sys.executable, "-c", COMPETE, str(tmp_path), how]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate()[0].strip() for process in processes] == ["0"] * 3
+    assert not list((tmp_path / "data").rglob("*.claim"))
+
+
+FORK = """
+import os, sys
+from pathlib import Path
+from aiorecord.dataset.lock import DatasetLock
+lock = DatasetLock(Path(sys.argv[1]))
+lock.acquire()
+if not os.fork():
+    lock.release()
+    print("child", lock.held, lock.path.exists(), flush=True)
+    sys.stdin.read()
+    os._exit(0)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_neither_keeps_nor_gives_back_the_lock(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORK, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout.readline() == "child False True\n"
+        with pytest.raises(DatasetLockedError):
+            DatasetLock(tmp_path).acquire()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with DatasetLock(tmp_path):
+            pass
+
+
+def test_the_lock_of_ones_own_process_asks_to_close_the_other_recorder(tmp_path):
+    with DatasetLock(tmp_path), pytest.raises(DatasetLockedError, match="Close that one") as caught:
+        DatasetLock(tmp_path).acquire()
+    assert "stop it" not in str(caught.value)
