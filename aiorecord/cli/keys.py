@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ..session import Command
 
@@ -26,6 +28,9 @@ _SEQUENCES = {
     **dict.fromkeys((b"\x1b", b"q", b"Q"), Command.STOP),
 }
 _TOKEN = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|\x1b|.", re.DOTALL)
+FOREGROUND_LOOK_S = 0.5
+"""How often it is looked whether this process has the terminal: a shell does not tell a running one."""
+
 ESCAPE_WAIT_S = 0.05
 """A lone Esc is told from the start of an arrow key by nothing following it for this long."""
 
@@ -64,47 +69,134 @@ def has_keyboard() -> bool:
 def reading_keys(on_command: Callable[[Command], None]) -> Iterator[None]:
     """Call `on_command` for each key while the block runs. Without a terminal, does nothing.
 
-    The terminal gets its settings back on the way out. Ctrl-C stays a signal.
+    In the background (``record &``, or Ctrl-Z and ``bg``) the terminal is another's: it is left alone, and
+    nothing that touches it stops this process. The keys come with ``fg``. The terminal gets its settings back
+    on the way out. Ctrl-C stays a signal.
     """
     if not has_keyboard():
         yield
         return
-    import termios  # not on Windows
-    import tty
-
-    fd = sys.stdin.fileno()
-    loop = asyncio.get_running_loop()
-    decoder = KeyDecoder()
-    before = termios.tcgetattr(fd)
-    alarm: asyncio.TimerHandle | None = None
-
-    def flush() -> None:
-        for command in decoder.flush():
-            on_command(command)
-
-    def read() -> None:
-        nonlocal alarm
-        if alarm is not None:
-            alarm.cancel()
-            alarm = None
-        try:
-            data = os.read(fd, 1024)
-        except OSError:
-            data = b""
-        if not data:  # the terminal was closed
-            loop.remove_reader(fd)
-        for command in decoder.feed(data):
-            on_command(command)
-        if decoder.waiting:
-            alarm = loop.call_later(ESCAPE_WAIT_S, flush)
-
+    keys = _TerminalKeys(sys.stdin.fileno(), on_command)
+    # The kernel stops a background process that reads from the terminal or sets it; ignored, the calls fail
+    # or succeed instead, also in the moment between a look at who is in the foreground and the call.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTTIN, signal.SIGTTOU)}
     try:
-        tty.setcbreak(fd)
-        loop.add_reader(fd, read)
+        keys.begin()
         yield
     finally:
-        loop.remove_reader(fd)
-        if alarm is not None:
-            alarm.cancel()
+        keys.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _TerminalKeys:
+    """The keys of a terminal, as long as this process is in its foreground.
+
+    Args:
+        fd: the terminal.
+        on_command: called on the event loop for each key.
+    """
+
+    def __init__(self, fd: int, on_command: Callable[[Command], None]) -> None:
+        self._fd = fd
+        self._on_command = on_command
+        self._decoder = KeyDecoder()
+        self._loop = asyncio.get_running_loop()
+        self._before: list[Any] | None = None  # the terminal's settings, once they were changed
+        self._reading = False
+        self._ended = False
+        self._escape: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Read from now on, and whenever this process is in the foreground."""
+        # `fg` continues a process that was stopped; of one that ran in the background no signal tells.
+        self._loop.add_signal_handler(signal.SIGCONT, self._continued)
+        self._look()
+
+    def end(self) -> None:
+        """Read no more; a terminal in whose foreground this process is gets its settings back."""
+        self._ended = True
+        self._loop.remove_signal_handler(signal.SIGCONT)
+        for timer in (self._escape, self._next_look):
+            if timer is not None:
+                timer.cancel()
+        self._stop_reading()
+        if self._before is not None and self._in_foreground():
+            self._set(self._before)
+
+    def _continued(self) -> None:
+        self._stop_reading()  # the shell may have set the terminal meanwhile
+        self._look()
+
+    def _look(self) -> None:
+        if self._ended:  # a signal that came before the end is handled after it
+            return
+        if self._next_look is not None:
+            self._next_look.cancel()
+        if not self._in_foreground():
+            self._stop_reading()
+        elif not self._reading:
+            self._start_reading()
+        self._next_look = self._loop.call_later(FOREGROUND_LOOK_S, self._look)
+
+    def _in_foreground(self) -> bool:
+        try:
+            return os.tcgetpgrp(self._fd) == os.getpgrp()
+        except OSError:  # it was closed, or is not this session's: then nobody can put us in the background
+            return _has_no_job_control(self._fd)
+
+    def _start_reading(self) -> None:
+        import termios  # not on Windows
+        import tty
+
+        try:
+            if self._before is None:
+                self._before = termios.tcgetattr(self._fd)
+            tty.setcbreak(self._fd, termios.TCSANOW)  # what was typed already counts
+        except (termios.error, OSError):  # closed, or in the background since we looked
+            return
+        self._loop.add_reader(self._fd, self._read)
+        self._reading = True
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._loop.remove_reader(self._fd)
+            self._reading = False
+
+    def _set(self, settings: list[Any]) -> None:
+        import termios
+
         with contextlib.suppress(termios.error):  # the terminal was closed
-            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, settings)
+
+    def _read(self) -> None:
+        if not self._in_foreground():
+            self._stop_reading()
+            return
+        if self._escape is not None:
+            self._escape.cancel()
+            self._escape = None
+        try:
+            data = os.read(self._fd, 1024)
+        except OSError:
+            data = b""
+        if not data:  # the terminal was closed, or is another's since we looked
+            self._stop_reading()
+        for command in self._decoder.feed(data):
+            self._on_command(command)
+        if self._decoder.waiting:
+            self._escape = self._loop.call_later(ESCAPE_WAIT_S, self._flush)
+
+    def _flush(self) -> None:
+        for command in self._decoder.flush():
+            self._on_command(command)
+
+
+def _has_no_job_control(fd: int) -> bool:
+    """Whether a terminal is open but not the one that controls this session."""
+    try:
+        os.ttyname(fd)
+    except OSError:
+        return False
+    return True
