@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import draccus
@@ -135,7 +136,13 @@ def read_flag(text: str, kind: Any) -> Any:
 
 
 class FlagParser(argparsing.ArgumentParser):
-    """draccus's parser, with `read_flag` in the place of its YAML, and no flag given twice."""
+    """draccus's parser, with `read_flag` in the place of its YAML.
+
+    Of a plain value that is given twice the last one counts, as everywhere. A dict, a list or a group that is
+    given twice is refused: what the first one names would be lost.
+    """
+
+    _repeated: Mapping[str, str] = MappingProxyType({})
 
     def parse_known_args(
         self, args: Any = None, namespace: Any = None, *, is_parse_args: bool = False
@@ -143,10 +150,10 @@ class FlagParser(argparsing.ArgumentParser):
         """As draccus's.
 
         Raises:
-            RepeatedKeyError: a flag is given twice.
+            RepeatedKeyError: a flag that holds several things is given twice, or a key in one.
         """
         if args is not None:
-            reject_repeated(args, self.parser._option_string_actions)
+            self._repeated = repeated_flags(args, self.parser._option_string_actions)
         return super().parse_known_args(args, namespace, is_parse_args=is_parse_args)
 
     def _postprocessing(self, parsed_args: Any) -> Any:
@@ -162,6 +169,8 @@ class FlagParser(argparsing.ArgumentParser):
         # Groups before what is in them, so that the type of a group is known.
         for name in sorted(texts, key=lambda name: (name.count("."), not name.endswith(".type"))):
             field = field_type(kind, name.split("."), [values, file])
+            if name in self._repeated and not all(_replaces(arm) for arm in _arms(field)):
+                raise RepeatedKeyError(f"--{name} is given twice, the last time as {self._repeated[name]}.")
             try:
                 _put(values, name, read_flag(texts[name], field))
             except RepeatedKeyError as error:
@@ -169,21 +178,24 @@ class FlagParser(argparsing.ArgumentParser):
         return draccus.parsers.decoding.decode(kind, _merged(file, values))
 
 
-def reject_repeated(args: Sequence[str], known: Mapping[str, Any]) -> None:
-    """Refuse a command line that gives a flag twice.
-
-    Raises:
-        RepeatedKeyError: it does.
-    """
+def repeated_flags(args: Sequence[str], known: Mapping[str, Any]) -> dict[str, str]:
+    """The flags that a command line gives more than once, by name, each as it is given last."""
     seen = set[str]()
+    found: dict[str, str] = {}
     for argument in args:
         name = argument.partition("=")[0]
         if argument == "--":
-            return
+            break
         if name.startswith("--") and name in known:
             if name in seen:
-                raise RepeatedKeyError(f"{name} is given twice; only one of the two could count.")
+                found[name.removeprefix("--")] = argument
             seen.add(name)
+    return found
+
+
+def _replaces(arm: Any) -> bool:
+    """Whether a value of this type that is given again replaces the first one as a whole."""
+    return _is_text(arm) or arm in (bool, int, float) or typing.get_origin(arm) is typing.Literal
 
 
 @contextlib.contextmanager

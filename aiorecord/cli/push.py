@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,10 +117,11 @@ def _flag(text: str) -> bool:
 
 def _names(text: str) -> list[str]:
     value: object = [text]
-    if text.startswith("["):
-        try:
-            value = read_yaml(text, list[str])
-        except (yaml.YAMLError, RecursionError):
+    with contextlib.suppress(yaml.YAMLError, RecursionError):
+        read = read_yaml(text, list[str])
+        if text.startswith("["):
+            value = read
+        elif isinstance(read, int | float) and not isinstance(read, bool):
             value = None
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise argparse.ArgumentTypeError(f"a list of words like '[a, b]', not {text!r}")

@@ -195,7 +195,9 @@ class DatasetLock:
         pid, host = holder.get("pid"), holder.get("host")
         root = self.path.parent.parent
         if pid == os.getpid() and host == socket.gethostname():
-            message = f"{root} is open in another recorder of this process ({pid}). Close that one first."
+            message = (
+                f"{root} is being written by another recorder of this process ({pid}). Close that one first."
+            )
         elif pid and host != socket.gethostname():
             message = (
                 f"{root} is being written by process {pid} on {host}, as far as can be determined from this "

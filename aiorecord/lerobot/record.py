@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot,
-        or when a flag is given twice.
+        or when a dict or a list is given twice.
 
     Raises:
         SystemExit: the flags are wrong, or help was asked for.

@@ -101,12 +101,19 @@ FRONT = "{width: 64, height: 48}"
         ([f"--robot.cameras={{front: {FRONT}}}", f"--robot.cameras={{back: {FRONT}}}"], "robot.cameras"),
         ([f"--robot={{cameras: {{front: {FRONT}}}}}", f"--robot.cameras={{back: {FRONT}}}"], "robot.cameras"),
         (["--robot.cameras={front: {width: 64, width: 32, height: 48}}"], "width"),
-        (["--dataset.single_task=a", "--dataset.single_task", "b"], "single_task"),
+        (["--dataset.tags=[a]", "--dataset.tags", "[b]"], "tags"),
     ],
 )
 def test_what_is_named_twice_is_refused(flags, named, capsys):
     assert record(*flags) == 2
     assert named in capsys.readouterr().err
+
+
+def test_of_a_plain_value_the_last_one_counts():
+    flags = record(
+        "--dataset.single_task=a", "--dataset.fps=15", "--dataset.single_task=b", "--dataset.fps=20"
+    )
+    assert (flags.dataset.single_task, flags.dataset.fps) == ("b", 20)
 
 
 def test_config_files(tmp_path, capsys):
