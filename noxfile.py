@@ -91,6 +91,14 @@ def sweep(session: nox.Session) -> None:
 
 
 @nox.session(python=DEFAULT_PYTHON)
+def fuzz(session: nox.Session) -> None:
+    """Datasets and staging damaged by structure, 2,000 of them, recovered or repaired, and read again."""
+    sync(session, "test")
+    arguments = session.posargs or ["--cases", "2000"]
+    session.run("python", "tests/unit/fuzz/structure_driver.py", *arguments)
+
+
+@nox.session(python=DEFAULT_PYTHON)
 def minimums(session: nox.Session) -> None:
     """The tests on the lowest versions that pyproject.toml allows."""
     session.install(

@@ -98,7 +98,8 @@ class DatasetLock:
                 with contextlib.suppress(OSError):  # a disk that failed keeps the name, which holds nothing
                     self.path.unlink(missing_ok=True)
         finally:
-            _close(fd)
+            with contextlib.suppress(OSError):  # closed all the same, and what it says does not matter now
+                _close(fd)
             if claim is not None:  # the last: until now nobody else could hold it
                 with contextlib.suppress(OSError):
                     claim.unlink(missing_ok=True)

@@ -25,11 +25,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+from fault_disk import LOSSES
+
 HERE = Path(__file__).parent
 FAULTS = HERE.parent / "faults"
-sys.path.insert(0, str(FAULTS))
-
-from fault_disk import LOSSES  # noqa: E402 - a module of the folder beside this one
 
 SCENES = ("record", "resume", "recover", "pack", "repair")
 EINTR, EIO, ENOSPC = "4", "5", "28"
