@@ -3,8 +3,8 @@
 Each case is a fork with bounded memory and time: `recover` or `check --repair` of a damaged copy. It must end
 by itself, without a traceback, touch nothing outside, and **no episode that a strict reader could read before
 is gone or paired anew**. Where `recover` says that all is well, every staged episode is whole in the dataset
-or still in staging. Every row and every picture says which one it is, so that the reader knows. A case is made
-from its kind, the seed and its number alone; exit code 1 when anything was found.
+or still in staging. Every row and every picture says which one it is, so that the reader knows. A case is
+made from its kind, the seed and its number alone; exit code 1 when anything was found.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class Fuzz:
         }
 
     def _unsaid(self, kind: str, root: Path, after: Readable) -> list[str]:
-        """Staged episodes that are neither whole in the dataset nor in staging, and all is said to be well."""
+        """Staged episodes that are neither whole in the dataset nor in staging, without a word."""
         staged: dict[str, list[tuple[int, int]]] = {}
         for line in (self._folder / f"{kind}.journal").read_text().splitlines():
             letter, id_, *code = line.split()
