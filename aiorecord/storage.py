@@ -99,6 +99,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = temporary_name(path)
     with storage_errors(path, "write"):
         make_folder(path.parent)
+        temporary.unlink(missing_ok=True)  # whatever has this name: it may be a link to another file
         try:
             yield temporary
             publish(temporary, path)

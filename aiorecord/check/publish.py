@@ -81,7 +81,7 @@ def publish(
         if path.is_dir():
             storage.fsync_folder(path)
     decide(root, journal)
-    roll_forward(root)
+    roll_forward(root, journal)
 
 
 def _write_files(

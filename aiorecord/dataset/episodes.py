@@ -96,15 +96,19 @@ def stats_columns(stats: Mapping[str, FeatureStats]) -> dict[str, Any]:
     }
 
 
-def episode_files(root: Path) -> list[EpisodesFile]:
+def episode_files(root: Path, folder: Path | None = None) -> list[EpisodesFile]:
     """The files of `meta/episodes` in order, from their footers.
+
+    Args:
+        root: the dataset's root folder.
+        folder: a copy of `meta/episodes` to read instead.
 
     Raises:
         DatasetError: a file cannot be read, is empty, or does not follow the one before it.
         StorageError: the disk refused.
     """
     found: list[EpisodesFile] = []
-    for index, path in numbered_files(root / layout.EPISODES_FOLDER).items():
+    for index, path in numbered_files(folder or root / layout.EPISODES_FOLDER).items():
         episodes = read_table(path, ["episode_index"])["episode_index"].to_numpy()
         first = int(episodes[0]) if len(episodes) else -1
         if not np.array_equal(episodes, np.arange(first, first + len(episodes))) or first < 0:

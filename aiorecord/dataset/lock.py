@@ -137,6 +137,10 @@ class DatasetLock:
             if not _is_named(fd, self.path):
                 _close(fd)
                 return None
+            if os.fstat(fd).st_nlink > 1:
+                self._renew()  # its other names may be a backup, or a file of somebody's
+                _close(fd)
+                return None
             if locks and _excludes(self.path):
                 write_holder(fd, this_process())
                 # Somebody whose view of this filesystem has no locks may be here too.
@@ -149,6 +153,16 @@ class DatasetLock:
         _close(fd)
         return self._try_without_locks()
 
+    def _renew(self) -> None:
+        """Put a new, empty file in the place of the locked one, which is not written to."""
+        own = storage.temporary_name(self.path)
+        own.unlink(missing_ok=True)
+        try:
+            os.close(os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+            os.replace(own, self.path)
+        finally:
+            own.unlink(missing_ok=True)
+
     def _try_without_locks(self) -> int | None:
         for attempt in range(_CLAIMS):
             claim, fd = self._write_claim()
@@ -157,6 +171,7 @@ class DatasetLock:
                 if not others:
                     # Replaced, not written: nobody reads half of it.
                     own = storage.temporary_name(claim)
+                    own.unlink(missing_ok=True)  # never written through another name
                     own.write_bytes(json.dumps(this_process()).encode())
                     os.replace(own, self.path)
                     os.dup2(held := _open(self.path, os.O_RDWR | _NO_LINK), fd, inheritable=False)

@@ -152,7 +152,7 @@ class _Round:
                 storage.fsync_folder(path)
             storage.fsync_folder(self._folder)
         decide(self._root, self._journal)
-        roll_forward(self._root)
+        roll_forward(self._root, self._journal)
 
     def _all_units(self) -> Iterator[Unit]:
         yield from self._data

@@ -15,46 +15,30 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from .. import storage
 from ..capture.staging import STAGING_FOLDER
 from ..errors import DatasetError
-from . import layout, quality_log
+from . import layout
 from .exchange import exchange_folders
 from .files import remove_files
+from .pack_evidence import ASIDE, ASIDE_SUFFIX, REPAIRED_FILES, Journal, check_evidence
+
+__all__ = [
+    "ASIDE",
+    "PACK_FOLDER",
+    "REPAIRED_FILES",
+    "Journal",
+    "begin",
+    "decide",
+    "is_decided",
+    "roll_forward",
+]
 
 PACK_FOLDER = f"{STAGING_FOLDER}/pack"
-ASIDE = ".aiorecord-aside-"
-"""Begins the name of each folder that a repair moved things into. No reader's pattern finds it."""
-REPAIRED_FILES = {layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH, quality_log.PATH}
-"""What a repair replaces as well."""
 _JOURNAL = "journal.json"
-_ASIDE = ".aside"
-
-
-@dataclass
-class Journal:
-    """What a packing decided. All paths are relative, with ``/``.
-
-    Attributes:
-        token: names this packing.
-        moves: files in the pack folder and where in the dataset they go.
-        folders: folders in the pack folder and which of the dataset they replace. Each holds a file named
-            by `marker`, which tells it from the one it replaces.
-        removed: files of the dataset to delete.
-    """
-
-    token: str
-    moves: dict[str, str] = field(default_factory=dict)
-    folders: dict[str, str] = field(default_factory=dict)
-    removed: list[str] = field(default_factory=list)
-
-    @property
-    def marker(self) -> str:
-        """Name of the file that marks the new folders."""
-        return f".pack-{self.token}{storage.TEMPORARY_SUFFIX}"
 
 
 def begin(root: Path) -> Path:
@@ -100,14 +84,20 @@ def is_decided(root: Path) -> bool:
     return (root / PACK_FOLDER / _JOURNAL).exists()
 
 
-def roll_forward(root: Path) -> bool:
+def roll_forward(root: Path, decided: Journal | None = None) -> bool:
     """Carry out what was decided, or delete what was not. Does nothing when no packing was under way.
+
+    Args:
+        root: the dataset's root folder.
+        decided: the journal that this process has just written. A journal that is found instead is compared
+            with the dataset first, see `pack_evidence`.
 
     Returns:
         Whether a decided packing was carried out.
 
     Raises:
-        DatasetError: the journal cannot be read.
+        DatasetError: the journal cannot be read, or no packing or repair of this dataset wrote it; it is
+            left where it is, and nothing is changed.
         StorageError: the disk refused; call again.
     """
     folder = root / PACK_FOLDER
@@ -117,6 +107,8 @@ def roll_forward(root: Path) -> bool:
         return False
     journal = _read(path)
     _check_places(root, journal)
+    if journal != decided:
+        check_evidence(root, folder, journal)
     for source, target in journal.moves.items():
         _move(folder / source, root / target)
     for source, target in journal.folders.items():
@@ -144,7 +136,7 @@ def _replace_folder(source: Path, target: Path, marker: str) -> None:
     with storage.storage_errors(target, "replace"):
         if (target / marker).exists():
             return  # done before the crash
-        exchange_folders(source, target, source.with_name(source.name + _ASIDE))
+        exchange_folders(source, target, source.with_name(source.name + ASIDE_SUFFIX))
         storage.fsync_folder(target.parent)
         storage.fsync_folder(source.parent)
 
@@ -190,6 +182,8 @@ def _check(journal: Journal) -> None:
     for source in packed:
         if not _is_plain(source, "videos", 2):
             raise ValueError(f"{source!r:.80} is no packed file")
+    if layout.INFO_PATH in journal.removed:
+        raise ValueError("it deletes meta/info.json")
     for target in [*packed.values(), *(set(journal.removed) - REPAIRED_FILES)]:
         folder, _, name = target.partition("/")
         camera, _, number = name.partition("/")

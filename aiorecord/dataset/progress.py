@@ -62,6 +62,7 @@ class Progress:
         self._path = path
         self._total = total
         with storage_errors(path, "create"):
+            path.unlink(missing_ok=True)  # it may have further names
             self._file = path.open("wb", buffering=0)
         self.update(0)
 

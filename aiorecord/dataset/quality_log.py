@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -112,6 +113,7 @@ def append(root: Path, record: EpisodeQuality) -> None:
         return
     with storage.storage_errors(path, "write"):
         storage.make_folder(path.parent)
+        _own(path)
         new = not path.exists()
         descriptor = os.open(path, _FLAGS, 0o666)
         with open(descriptor, "r+b", buffering=0) as file:
@@ -138,7 +140,7 @@ def roll_back(root: Path, total_episodes: int) -> list[Path]:
     with storage.storage_errors(path, "read"):
         if not _is_ours(path) or not path.is_file():
             return []
-    with storage.storage_errors(path, "read"), path.open("r+b") as file:
+    with storage.storage_errors(path, "read"), path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         keep = end
         for start, line in _lines_from_end(file):
@@ -146,7 +148,9 @@ def roll_back(root: Path, total_episodes: int) -> list[Path]:
             if (index is None and line.endswith(b"\n")) or (index is not None and index < total_episodes):
                 break
             keep = start
-        if 0 < keep < end:
+    if 0 < keep < end:
+        _own(path)
+        with storage.storage_errors(path, "write"), path.open("r+b") as file:
             file.truncate(keep)
             os.fsync(file.fileno())
     if keep == end:
@@ -280,6 +284,13 @@ def _is_ours(path: Path) -> bool:
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             return False
     return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
+def _own(path: Path) -> None:
+    """Make a record that has further names a file of its own: a backup by hard links is not changed."""
+    if path.exists() and path.stat().st_nlink > 1:
+        with storage.replacing(path) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def _write_all(file: Any, data: bytes) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "VideoOutput",
     "check_encoder",
     "concat_videos",
+    "continues_video",
     "count_packets",
     "evidence_of",
     "open_output",
@@ -36,6 +37,7 @@ __all__ = [
     "read_evidence",
     "same_stream",
     "set_evidence",
+    "stated_frames",
     "verify_video",
 ]
 
@@ -225,6 +227,34 @@ def count_packets(path: Path) -> int:
     """
     with _open_video(path) as (container, stream):
         return sum(1 for packet in container.demux(stream) if packet.size)
+
+
+def stated_frames(path: Path) -> int:
+    """The number of coded frames that the file's index states.
+
+    Raises:
+        EncodeError: the file is not a video.
+        StorageError: it cannot be read.
+    """
+    with _open_video(path) as (_, stream):
+        return stream.frames
+
+
+def continues_video(longer: Path, shorter: Path) -> bool:
+    """Whether a video begins with all coded frames of another one. Reads both, decodes nothing.
+
+    Raises:
+        EncodeError: one of them is not a video.
+        StorageError: one of them cannot be read.
+    """
+    with _open_video(longer) as (a, stream_a), _open_video(shorter) as (b, stream_b):
+        packets = (packet for packet in a.demux(stream_a) if packet.size)
+        for packet in b.demux(stream_b):
+            if packet.size:
+                found = next(packets, None)
+                if found is None or bytes(found) != bytes(packet):
+                    return False
+    return True
 
 
 def verify_video(path: Path, frames: int, fps: int) -> None:

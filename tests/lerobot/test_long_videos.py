@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.video_utils import FrameTimestampError
 from staged import VIDEO, commit
@@ -14,6 +15,8 @@ from aiorecord.dataset import pack as packing
 from aiorecord.dataset.pack import pack
 from aiorecord.dataset.writer import DatasetWriter
 from aiorecord.features import Schema
+
+pytestmark = pytest.mark.lerobot
 
 FPS = 3
 LENGTHS = [1560, 1600]

@@ -311,12 +311,14 @@ class TestThePackJournal:
             roll_forward(dataset)
         assert tree(dataset) == before
 
-    def test_as_packing_writes_it_is_carried_out(self, dataset):
+    def test_that_no_packing_of_the_dataset_wrote_is_left(self, dataset):
         target = f"videos/{FRONT}/chunk-000/file-000.mp4"
         journal = {"token": "ab12", "moves": {f"videos/{FRONT}-0.mp4": target}, "folders": {}, "removed": []}
         (dataset / ".aiorecord/pack/journal.json").write_text(json.dumps(journal))
-        assert roll_forward(dataset)
-        assert (dataset / target).exists()
+        before = tree(dataset)
+        with pytest.raises(DatasetError, match="packing of this dataset"):
+            roll_forward(dataset)
+        assert tree(dataset) == before
 
 
 class TestEncodedJson:
