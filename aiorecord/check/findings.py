@@ -78,8 +78,7 @@ CODES: dict[str, tuple[str, str]] = {
     "video-overlap": (ERROR, _REPAIR_CUTS),
     "video-frames-refused": (
         WARNING,
-        "The frames are whole, but lerobot refuses them; give it a larger tolerance_s, or a file with fewer "
-        "episodes.",
+        "The frames are whole, but lerobot refuses them unless it is given a larger tolerance_s.",
     ),
     "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
     "video-orphan": (WARNING, _REPAIR),

@@ -8,7 +8,6 @@ import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.video_utils import FrameTimestampError
 from staged import VIDEO, commit
-from test_dataset_format import pytestmark  # noqa: F401
 
 from aiorecord.check.dataset import check_dataset
 from aiorecord.dataset import pack as packing
