@@ -79,7 +79,7 @@ def _refused(span: Span, shown_s: NDArray[np.float64], fps: int, report: Report)
         report(
             "video-frames-refused",
             f"lerobot cannot read {len(refused)} of its {span.length} frames: it compares times as 32-bit "
-            f"numbers, within {TOLERANCE_S:g} s, and these are from {shown_s[refused[0]]:.3f} s on in the file.",
+            f"numbers, within {TOLERANCE_S:g} s, the first is at {shown_s[refused[0]]:.3f} s.",
             episode=span.episode,
             first_frame=int(refused[0]),
             last_frame=int(refused[-1]),
