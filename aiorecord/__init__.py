@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from .monitor.notebook import StatusView
+    from .quality import OFFLINE, QualityLimits
     from .recorder import Recorder
     from .recorder import open_recorder as open
     from .robots import Robot, Teleoperator, dataset_features
@@ -72,6 +73,7 @@ _HOMES = {
     "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
     "SourceLostError StateError StorageError",
     "monitor.notebook": "StatusView",
+    "quality": "OFFLINE QualityLimits",
     "recorder": "Recorder",
     "robots": "Robot Teleoperator dataset_features",
     "robots.guards": "guarded",
@@ -87,6 +89,7 @@ _WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names
 _WHERE["open"] = ("recorder", "open_recorder")
 
 __all__ = [
+    "OFFLINE",
     "AiorecordError",
     "AsyncEpisodeSaver",
     "CaptureStatus",
@@ -108,6 +111,7 @@ __all__ = [
     "FrameError",
     "PackResult",
     "Phase",
+    "QualityLimits",
     "RGBEncoderConfig",
     "Recorder",
     "RecorderStatus",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from .capture.episode import CameraStatus, EpisodeCapture
 from .clock import Lateness, Ticker
 from .errors import ConfigError, EncodeError, StateError, StorageError
-from .quality import MEASURED, QualityLimits
+from .quality import MEASURED, Pace, QualityLimits
 from .saving.saves import EpisodeSave
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Episode:
         self, recorder: Recorder, task: str, hold: bool, limits: QualityLimits | None = None
     ) -> None:
         self.task = task
-        self.limits = limits or QualityLimits()
+        self.limits = limits or recorder.options.limits
         self.save: EpisodeSave | None = None
         self._recorder = recorder
         self._owner = recorder._owner
@@ -60,6 +60,8 @@ class Episode:
             raise StateError("An episode is recorded once; call recorder.episode() for each.")
         self._capture = await self._recorder._begin(self)
         self._state = "open"
+        # At once: an episode that is killed is judged by them too.
+        self._capture.annotate({"limits": asdict(self.limits)})
         return self
 
     @property
@@ -76,6 +78,19 @@ class Episode:
     def lateness(self) -> Lateness:
         """Of the ticks of this episode, from every ticker that `Recorder.ticks` made while it was open."""
         return Lateness.merged(ticker.lateness for ticker in self._tickers)
+
+    @property
+    def flags(self) -> list[str]:
+        """What exceeds `limits` so far, in words; the quality record holds what does in the end. Cheap."""
+        if self._capture is None:
+            return []
+        pace, fps = self._capture.pace, self._recorder.fps
+        return self.limits.flags(self.lateness.counts(), self.cameras, pace=pace, fps=fps)
+
+    @property
+    def pace(self) -> Pace | None:
+        """How fast its frames came; None before it began. Cheap."""
+        return self._capture.pace if self._capture is not None else None
 
     def add_frame(
         self,
@@ -213,8 +228,6 @@ class Episode:
         lateness = self.lateness
         if len(lateness):
             facts["lateness"] = {**lateness.summary(), "source": "ticks"}
-        if self.limits != QualityLimits():
-            facts["limits"] = asdict(self.limits)
         return facts
 
     async def __aexit__(

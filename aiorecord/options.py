@@ -18,6 +18,7 @@ from .encoders import (
     RGBEncoderConfig,
 )
 from .errors import ConfigError
+from .quality import QualityLimits
 
 NonFinite = Literal["accept", "refuse"]
 EncodeChoice = Literal["auto", "live", "deferred"]
@@ -62,6 +63,7 @@ class RecorderOptions:
         buffer_mb: memory for frames that wait for the capture encoders, over all cameras. What goes beyond
             is spilled to disk.
         nonfinite: ``refuse`` rejects frames with NaN or infinity; ``accept`` counts them and warns once.
+        limits: from when on an episode is flagged, unless it has limits of its own; see `QualityLimits`.
         pack: merge the files of single episodes when the recorder closes.
         chunks_size: lerobot's files per chunk folder.
         data_files_size_in_mb: lerobot's size of data files.
@@ -87,6 +89,7 @@ class RecorderOptions:
     max_backlog_gb: float = 0
     buffer_mb: float = 256
     nonfinite: NonFinite = "accept"
+    limits: QualityLimits = field(default_factory=QualityLimits)
     pack: bool = True
     chunks_size: int = 1000
     data_files_size_in_mb: int = 100

@@ -65,12 +65,78 @@ class CameraQuality:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How fast the frames of an episode came, by the clock at which each was added.
+
+    Attributes:
+        frames: how many.
+        span_s: seconds from the first to the last.
+        longest_gap_s: the longest time between two of them.
+        missed: frames that are missing where two came further apart than the dataset's grid has them.
+    """
+
+    frames: int
+    span_s: float
+    longest_gap_s: float
+    missed: int
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second, ``(frames - 1) / span_s``; None for less than two, or times that stand."""
+        return (self.frames - 1) / self.span_s if self.frames > 1 and self.span_s > 0 else None
+
+
+class PaceCounter:
+    """Counts the pace of frames as they come; a few sums of integers for each.
+
+    Args:
+        fps: of the dataset's grid.
+    """
+
+    def __init__(self, fps: float) -> None:
+        self._period_ns = 1e9 / fps
+        self._frames = self._first_ns = self._last_ns = self._gap_ns = self._missed = 0
+
+    def add(self, time_ns: int) -> None:
+        """Count a frame that was added at this time."""
+        if not self._frames:
+            self._first_ns = time_ns
+        else:
+            gap_ns = time_ns - self._last_ns
+            self._gap_ns = max(self._gap_ns, gap_ns)
+            self._missed += max(0, round(gap_ns / self._period_ns) - 1)
+        self._last_ns = time_ns
+        self._frames += 1
+
+    def pace(self) -> Pace:
+        """All frames so far. Cheap."""
+        span_ns = self._last_ns - self._first_ns
+        return Pace(self._frames, span_ns / 1e9, self._gap_ns / 1e9, self._missed)
+
+
+UNPACED = 3.0
+"""An episode without ticks whose frames come more than so many times as fast as the grid is no recording in
+real time: frames that exist already are converted, as fast as it goes."""
+
+MIN_FAST_S = 1.0
+"""An episode without ticks that is shorter is not called too fast: its few frames may have waited before."""
+
+
+@dataclass(frozen=True)
 class QualityLimits:
     """From when on an episode is flagged for being recorded again. None sets no limit.
+
+    The four limits of the pace are set by default. `OFFLINE` has none, for what is not recorded in real time.
 
     Attributes:
         max_late_ms: milliseconds that a deadline may wait, those that were skipped included.
         max_repeats: repeated frames per camera.
+        min_rate: frames per second, as a share of the dataset's. One missing frame is none too few.
+        max_missed: share of the deadlines that may be missed; where nothing ticks, of the frames that the
+            dataset's grid has in the time. One alone is not too many.
+        max_gap_s: seconds between two frames.
+        max_rate: as `min_rate`, upwards. Without ticks, frames that come `UNPACED` times as fast are
+            taken for a conversion, and its pace is not judged.
 
     Raises:
         ConfigError: a limit below 0.
@@ -78,28 +144,77 @@ class QualityLimits:
 
     max_late_ms: float | None = None
     max_repeats: int | None = None
+    min_rate: float | None = 0.95
+    max_missed: float | None = 0.01
+    max_gap_s: float | None = 0.25
+    max_rate: float | None = 1.05
 
     def __post_init__(self) -> None:
         for option, limit in dataclasses.asdict(self).items():
             if limit is not None and not limit >= 0:
                 raise ConfigError(f"{option} must be 0 or more, not {limit}.", option=option)
 
-    def flags(self, lateness: Mapping[str, Any], cameras: Mapping[str, Any]) -> list[str]:
+    def flags(
+        self,
+        lateness: Mapping[str, Any],
+        cameras: Mapping[str, Any],
+        *,
+        pace: Pace | None = None,
+        fps: float = 0,
+    ) -> list[str]:
         """What exceeds the limits, in words, one sentence each.
 
         Args:
-            lateness: `Lateness.summary`.
+            lateness: `Lateness.summary`, or `Lateness.counts`; with ``source: "rows"``, or empty, where
+                nothing ticked.
             cameras: by feature key, anything with ``repeated``: `CameraQuality` or `CameraStatus`.
+            pace: of the frames; None where their times are not known.
+            fps: of the dataset.
         """
         found = []
         late_ms = lateness.get("worst_ms", 0)
         if self.max_late_ms is not None and late_ms > self.max_late_ms:
             found.append(f"a tick was {late_ms:.1f} ms late, the limit is {self.max_late_ms:g} ms")
+        if pace is not None and pace.fps is not None and fps > 0:
+            ticked = bool(lateness.get("ticks")) and lateness.get("source") != "rows"
+            found += self._pace_flags(pace, pace.fps, fps, lateness if ticked else None)
         for key, camera in cameras.items():
             if self.max_repeats is not None and (camera.repeated or 0) > self.max_repeats:
                 name = key.removeprefix("observation.images.")
                 found.append(f"{name} repeated {camera.repeated} frames, the limit is {self.max_repeats}")
         return found
+
+    def _pace_flags(self, pace: Pace, rate: float, fps: float, ticks: Mapping[str, Any] | None) -> list[str]:
+        if ticks is None and rate > UNPACED * fps:
+            return []
+        found = []
+        late_s = pace.span_s - (pace.frames - 1) / fps
+        if self.min_rate is not None and rate < self.min_rate * fps and late_s * fps >= 1:
+            found.append(
+                f"it was recorded at {rate:.2f} fps, less than {self.min_rate:g} x {fps:g} fps: "
+                f"{pace.frames} frames in {pace.span_s:.2f} s"
+            )
+        missed, taken = pace.missed, pace.frames
+        if ticks is not None:
+            missed, taken = int(ticks.get("missed", 0)), int(ticks["ticks"])
+        if self.max_missed is not None and missed > 1 and missed > self.max_missed * (missed + taken):
+            found.append(
+                f"{missed} of {missed + taken} deadlines were missed, "
+                f"the limit is {100 * self.max_missed:.3g} %"
+            )
+        if self.max_gap_s is not None and pace.longest_gap_s > max(self.max_gap_s, 1.5 / fps):
+            found.append(f"no frame came for {pace.longest_gap_s:.2f} s, the limit is {self.max_gap_s:g} s")
+        fast = self.max_rate is not None and rate > self.max_rate * fps and late_s * fps <= -1
+        if fast and (ticks is not None or pace.span_s >= MIN_FAST_S):
+            found.append(
+                f"it was recorded at {rate:.2f} fps, more than {self.max_rate:g} x {fps:g} fps: "
+                f"{pace.frames} frames in {pace.span_s:.2f} s"
+            )
+        return found
+
+
+OFFLINE = QualityLimits(min_rate=None, max_missed=None, max_gap_s=None, max_rate=None)
+"""No limit: for frames that are not recorded as they happen, such as those of another dataset."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -196,7 +196,7 @@ class Recorder:
             task: what is being done, in words.
             hold: encode the episode when it ends, but commit it only when its save is released (the next
                 episode and `aclose` do that too), so that it can be taken back until then.
-            limits: what the quality record flags the episode for.
+            limits: what the quality record flags the episode for; default the recorder's.
         """
         self._owner.check("Recorder.episode()")
         return Episode(self, task, hold, limits)
@@ -330,6 +330,7 @@ class Recorder:
             plans=dict(self.plans),
             backlog=self._saver.backlog() if self._saver else Backlog(0, 0.0, 0),
             disk=self._disk.status if self._disk else None,
+            flags=self._episode.flags if self._episode is not None else [],
         )
 
     async def aclose(self, *, drain: bool = True) -> None:
@@ -472,7 +473,9 @@ class Recorder:
             await self._threads.run(capture.discard)
             raise StateError("The episode has no frames: nothing was saved. Call add_frame, or discard().")
         else:
-            save = self._save_of(capture, episode.task, capture.length, hold=episode._hold)
+            save = self._save_of(
+                capture, episode.task, capture.length, hold=episode._hold, flags=episode.flags
+            )
             episode.save = self._last = save
             if not self.options.async_saving:
                 await self.saver.save_now(save)
@@ -486,12 +489,20 @@ class Recorder:
                 await self.saver.save_now(save)
 
     def _save_of(
-        self, source: EpisodeCapture | EpisodeFolder, task: str, length: int, *, hold: bool, size: int = 0
+        self,
+        source: EpisodeCapture | EpisodeFolder,
+        task: str,
+        length: int,
+        *,
+        hold: bool,
+        size: int = 0,
+        flags: Sequence[str] = (),
     ) -> EpisodeSave:
         save = EpisodeSave(
             source, task=task, length=length, now_ns=self.clock.now_ns, hold=hold, bytes_on_disk=size
         )
         save.on_failure = self._take_failed
+        save.flag(flags)
         return save
 
     def _take_failed(self, save: EpisodeSave) -> None:

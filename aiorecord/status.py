@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class RecorderStatus:
         plans: how each camera's frames become its final file, and why.
         backlog: what ended episodes still need: frames, seconds, bytes.
         disk: free space and how long it will last; None before the recorder is open.
+        flags: what exceeds the limits of the running episode so far.
     """
 
     root: Path
@@ -42,3 +43,4 @@ class RecorderStatus:
     plans: dict[str, EncodePlan]
     backlog: Backlog
     disk: DiskStatus | None = None
+    flags: list[str] = field(default_factory=list)

@@ -13,7 +13,7 @@ from typing import Any, Self
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import AiorecordError, EncodeError, StateError
 from ..features import CheckedFrame, Schema
-from ..quality import json_facts, versions
+from ..quality import Pace, PaceCounter, json_facts, versions
 from ..storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
 from .camera import CameraCapture, CameraStatus, FrameWriter
@@ -61,6 +61,7 @@ class EpisodeCapture:
             )
             for key, camera in folder.manifest.cameras.items()
         }
+        self._pace = PaceCounter(folder.manifest.fps)
         self._ended = False
         self._settled = False  # finished or discarded
         self._described = False
@@ -149,6 +150,11 @@ class EpisodeCapture:
         """Frames recorded."""
         return self._rows.rows
 
+    @property
+    def pace(self) -> Pace | None:
+        """How fast its frames came; None when their times are not those of a recording."""
+        return None if self.manifest.quality.get("timed") is False else self._pace.pace()
+
     def add_frame(
         self,
         checked: CheckedFrame,
@@ -188,6 +194,7 @@ class EpisodeCapture:
             (camera, camera.take(checked.images[key], copy=copy)) for key, camera in self._cameras.items()
         ]
         self._rows.append(checked.values, task, time_ns)
+        self._pace.add(time_ns)
         for camera, frame in taken:
             camera.enqueue(frame, taken_ns=times.get(camera.key), late=bool(late))
         self._ticked = self._ticked or late is not None

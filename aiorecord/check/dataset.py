@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ..dataset import layout
+from ..dataset import layout, quality_log
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import FileIndex, parse_index
 from ..dataset.lock import live_holder
 from ..dataset.stats import FeatureStats
 from ..dataset.workers import WorkerPool
-from ..errors import DatasetError
+from ..errors import DatasetError, StorageError
 from .agreement import Agreement
 from .checked import Checked
 from .compare import total_difference
@@ -121,6 +121,7 @@ class Check:
             self._look_at_data(checked.info)
             self._look_at_videos(checked.info)
             self._look_at_totals(checked.info)
+            self._found += flagged_episodes(self.root, checked)
         checked.report.add(self._found)
         checked.report.episodes = len(checked.episodes)
         checked.report.seconds = time.monotonic() - started
@@ -324,6 +325,24 @@ class Check:
                 layout.STATS_PATH,
                 f"It is not what the statistics of the episodes add up to: {difference}.",
             )
+
+
+def flagged_episodes(root: Path, checked: Checked) -> list[Finding]:
+    """What the quality record says of episodes that exceeded their limits when they were recorded."""
+    try:
+        records, _ = quality_log.read(root, len(checked.episodes))
+    except StorageError:
+        return []  # nothing but this depends on it
+    return [
+        Finding(
+            "episode-flagged",
+            quality_log.PATH,
+            f"When it was recorded, {'; '.join(record.flags)}.",
+            episode=index,
+        )
+        for index, record in sorted(records.items())
+        if record.flags and (row := checked.episodes.get(index)) is not None and row.length == record.length
+    ]
 
 
 def _episodes(numbers: Iterable[int]) -> str:

@@ -56,6 +56,10 @@ CODES: dict[str, tuple[str, str]] = {
     "rows-count": (ERROR, _REPAIR_CUTS),
     "rows-index": (ERROR, _REPAIR),
     "rows-timestamp": (ERROR, _REPAIR_CUTS),
+    "episode-flagged": (
+        WARNING,
+        "It was not recorded as it should be, see `aiorecord info ROOT`. Record it again or leave it out.",
+    ),
     "values-not-finite": (WARNING, "Look at the sensor that gave NaN or infinity, or leave the episode out."),
     # Cameras.
     "image-undecodable": (ERROR, _REPAIR_CUTS),

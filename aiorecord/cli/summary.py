@@ -36,6 +36,13 @@ def summary_lines(session: Session, left_early: bool) -> list[str]:
     if not writer.total_episodes:
         lines = ["Nothing was recorded."]
     recover = f"aiorecord recover {shlex.quote(str(recorder.root))}"
+    flagged = [record for record in session.records if record.flags]
+    for record in flagged:
+        lines.append(f"episode {record.number} is FLAGGED: {'; '.join(record.flags)}")
+    if flagged:
+        lines.append(
+            f"{len(flagged)} of {len(session.records)} episodes are flagged: look at them, or drop them."
+        )
     for record in session.records:
         lines += [f"episode {record.number}: {problem}" for problem in record.save.problems]
         if record.save.done() and not record.save.result().success and not left_early:

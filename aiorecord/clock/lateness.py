@@ -85,6 +85,14 @@ class Lateness:
         self._counted = len(self._late_ns)
         return max(self._late_ns[-ticks:], default=0) / 1e6, self._late
 
+    def counts(self) -> dict[str, float | int]:
+        """``ticks, worst_ms, missed`` of `summary`, which cost the same however long the loop runs."""
+        return {
+            "ticks": len(self._late_ns),
+            "worst_ms": round(self._worst_ns / 1e6, 3),
+            "missed": self.missed,
+        }
+
     def summary(self, late_after_s: float = LATE_AFTER_S) -> dict[str, float | int]:
         """Percentiles in milliseconds and counts.
 

@@ -24,7 +24,15 @@ from .. import storage
 from ..capture.staging import EpisodeFolder
 from ..clock import LATE_AFTER_S, NS_PER_S
 from ..errors import ConfigError
-from ..quality import MEASURED, CameraQuality, EpisodeQuality, QualityLimits, stored_facts
+from ..quality import (
+    MEASURED,
+    CameraQuality,
+    EpisodeQuality,
+    Pace,
+    PaceCounter,
+    QualityLimits,
+    stored_facts,
+)
 from .files import remove_files
 
 if TYPE_CHECKING:
@@ -83,7 +91,7 @@ def describe(
         lateness=lateness,
         cameras=cameras,
         calls=_objects(noted.get("calls")),
-        flags=_flags(noted.get("limits"), lateness, cameras),
+        flags=_flags(noted.get("limits"), lateness, cameras, pace_of(times_ns, fps) if timed else None, fps),
         encode={key: _encode(folder, encoded, key) for key in manifest.cameras},
         save={name: None if s is None else round(s, 6) for name, s in (saving or {}).items()},
         versions={name: str(text) for name, text in _object(noted.get("versions")).items()},
@@ -199,6 +207,14 @@ def read(root: Path, total_episodes: int | None = None) -> tuple[dict[int, Episo
     return records, problems
 
 
+def pace_of(times_ns: NDArray[np.int64], fps: float) -> Pace:
+    """The pace of rows, from their times."""
+    counter = PaceCounter(fps)
+    for time_ns in times_ns.tolist():
+        counter.add(time_ns)
+    return counter.pace()
+
+
 def effective_fps(times_ns: NDArray[np.int64]) -> float | None:
     """Frames per second between the first and the last row; None for less than two, or times that stand."""
     if len(times_ns) < 2 or times_ns[-1] <= times_ns[0]:
@@ -256,11 +272,17 @@ def _encode(folder: EpisodeFolder, encoded: EncodedEpisode, key: str) -> dict[st
     return facts | {"bytes": made.bytes, "worker_s": round(made.seconds, 3)}
 
 
-def _flags(limits: Any, lateness: Mapping[str, Any], cameras: Mapping[str, CameraQuality]) -> list[str]:
+def _flags(
+    limits: Any,
+    lateness: Mapping[str, Any],
+    cameras: Mapping[str, CameraQuality],
+    pace: Pace | None,
+    fps: float,
+) -> list[str]:
     try:
-        return QualityLimits(**_object(limits)).flags(lateness, cameras)
-    except (TypeError, ConfigError):
-        return []
+        return QualityLimits(**_object(limits)).flags(lateness, cameras, pace=pace, fps=fps)
+    except (TypeError, ValueError, OverflowError, ConfigError):
+        return []  # a manifest that says anything at all
 
 
 def _wall_time(unix_ns: Any) -> str | None:

@@ -51,6 +51,7 @@ class CommittedEpisode:
         from_index: dataset-wide index of its first frame.
         to_index: one more than that of its last frame.
         bytes: size of its data and video files.
+        flags: what exceeds its limits, as in the quality record; None when it had been committed before.
     """
 
     episode_index: int
@@ -58,6 +59,7 @@ class CommittedEpisode:
     from_index: int
     to_index: int
     bytes: int
+    flags: list[str] | None = None
 
 
 class DatasetWriter:
@@ -368,7 +370,7 @@ class DatasetWriter:
 
         self._log.accept()
         self._info, self._tasks, self._stats, self._last = info, parts.tasks, stats, places
-        return CommittedEpisode(index, length, from_index, to_index, size)
+        return CommittedEpisode(index, length, from_index, to_index, size, quality.flags)
 
     def _evidence(self, folder: EpisodeFolder, parts: Assembled) -> Evidence:
         """What the data file says of itself: with it, rows find their videos again if `meta` is lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..capture.unsaved import drop, keep_partial
 from ..errors import StateError
 from ..recorder import Recorder
 from ..saving.saver import AsyncEpisodeSaver
-from ..saving.saves import EpisodeSaveResult, Stage
+from ..saving.saves import EpisodeSave, EpisodeSaveResult, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +89,12 @@ class PortalRecorder(Recorder):
         capture = await self._standby.take()
         assert isinstance(capture, FedCapture)
         self._live.add(capture)
+        capture.annotate({"limits": asdict(self.options.limits)})
         return capture
 
     async def submit(self, capture: EpisodeCapture, task: str, length: int) -> bool:
         """Save an ended episode behind; False when the queue is full and nothing was done."""
-        if not self.saver.submit_episode(self._save_of(capture, task, length, hold=False)):
+        if not self.saver.submit_episode(self._ended_save(capture, task, length)):
             return False
         self._accepted(capture)
         return True
@@ -115,7 +117,7 @@ class PortalRecorder(Recorder):
         Raises:
             SaveError: it was not.
         """
-        save = self._save_of(capture, task, length, hold=False)
+        save = self._ended_save(capture, task, length)
         self._accepted(capture)
         return await self.saver.save_now(save)
 
@@ -171,6 +173,11 @@ class PortalRecorder(Recorder):
         if self._pool is not None:
             self._pool.shutdown()
         self._home.close()
+
+    def _ended_save(self, capture: EpisodeCapture, task: str, length: int) -> EpisodeSave:
+        cameras, limits = capture.status().cameras, self.options.limits
+        flags = limits.flags({}, cameras, pace=capture.pace, fps=self.fps) if capture.length else []
+        return self._save_of(capture, task, length, hold=False, flags=flags)
 
     def _accepted(self, capture: EpisodeCapture) -> None:
         self._live.discard(capture)

@@ -82,6 +82,7 @@ def render(snapshot: Snapshot, keys: str = "") -> RenderableType:
     """The whole view of one snapshot."""
     parts: list[RenderableType] = [_head(snapshot)]
     parts += [Text(f"the last episode is flagged: {flag}", style="bold red") for flag in snapshot.flags]
+    parts += [Text(f"this episode is flagged: {flag}", style="bold red") for flag in snapshot.running_flags]
     if snapshot.flags and keys:
         parts.append(Text("← records it again", style="red"))
     if snapshot.phase in (Phase.RECORDING, Phase.RESETTING, Phase.CONNECTING):

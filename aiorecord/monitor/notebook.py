@@ -47,7 +47,8 @@ class StatusView:
         live = ""
         if status.episode is not None:
             rows = "".join(_camera_row(key, c) for key, c in status.episode.cameras.items())
-            live = f"<p>recording: {status.episode.frames} frames</p>{_table(CAMERA_COLUMNS, rows)}"
+            flags = "".join(f"<p style='color:#b00'>flagged: {escape(flag)}</p>" for flag in status.flags)
+            live = f"<p>recording: {status.episode.frames} frames</p>{flags}{_table(CAMERA_COLUMNS, rows)}"
         sources = "" if self._held is None else _sources(self._held.statuses())
         saves = "".join(_save_row(save) for save in status.pending)
         pending = _table(("saving", "stage", ""), saves) if saves else ""

@@ -86,6 +86,7 @@ def describe(s: Snapshot) -> str:
             parts.append(f"{s.rate:.1f} fps, {s.late_ms:.1f} ms late at worst")
     elif s.phase is Phase.WAITING:
         parts.append(waiting_text(s.number, s.backlog_bytes, s.wait_s))
+    parts += [f"FLAGGED: {flag}" for flag in s.running_flags]
     parts += [f"{c.name}: {counts}" for c in s.cameras if (counts := _counts(c))]
     parts += [
         f"{short(source.source)}: {source.errors} failures, {source.held} times held"

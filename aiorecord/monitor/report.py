@@ -78,6 +78,7 @@ def _episode(record: EpisodeRecord, cameras: Any) -> dict[str, Any]:
         "stage": save.stage.value,
         "frames": record.frames,
         "duration_s": round(record.duration_s, 6),
+        "effective_fps": None if record.effective_fps is None else round(record.effective_fps, 3),
         "lateness": record.lateness,
         "cameras": {key: _camera(captured[key]) for key in cameras if key in captured},
         "calls": folder.manifest.quality.get("calls", {}) if folder is not None else {},

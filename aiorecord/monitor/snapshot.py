@@ -57,6 +57,7 @@ class Snapshot:
         disk_warning: what the operator has to know about the disk, None while it has room.
         sources: the robot, the teleoperator and each feature that has failed so far.
         flags: during a reset, what the episode before exceeds of the plan's limits.
+        running_flags: what the running episode exceeds of them so far.
     """
 
     phase: Phase
@@ -78,6 +79,7 @@ class Snapshot:
     minutes_left: float | None
     messages: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
+    running_flags: list[str] = field(default_factory=list)
     sources: list[SourceStatus] = field(default_factory=list)
     backlog_bytes: int = 0
     wait_s: float | None = None
@@ -142,6 +144,7 @@ class Observer:
             flags=list(session.records[-1].flags)
             if session.records and session.phase is Phase.RESETTING
             else [],
+            running_flags=list(status.flags),
         )
 
     def _label(self, save: EpisodeSave) -> str:

@@ -7,6 +7,7 @@ upon which a `Session` ends the episode, keeps it and connects the device again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..errors import SourceError
 from ..features import Schema
 from .base import Features, Robot, Teleoperator, Values
 from .line import BUSY, Line, bounded
-from .measured import gives_new_images
+from .measured import gives_new_images, layers
 from .parts import Parts
 from .policy import SourcePolicy, SourceStatus, short
 from .source_health import SourceHealth
@@ -39,6 +40,8 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         self.held: frozenset[str] = frozenset()
         """Sources for which the last good value stood in at the latest call of each method."""
         self.reconnects = 0
+        self.patient = False
+        """While nothing is recorded: a device in trouble has a call's whole time to answer."""
         self._name = name
         self._clock = clock or SystemClock()
         self._owns_clock = clock is None
@@ -85,6 +88,34 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
                 source=self._name,
                 call="disconnect",
             )
+
+    async def came_back(self, within_s: float) -> bool | None:
+        """Wait for a call that is late, in the driver's thread too: a device that answers late is not lost.
+
+        Returns:
+            None when no call was under way. True when it has returned: ask the device again. False when it
+            has not within `within_s` seconds of real time: connecting again would have to wait for it too.
+        """
+        late: bool | None = None
+        waits = [self._line.returned]
+        waits += [layer.returned for layer in layers(self.inner) if hasattr(layer, "returned")]
+        end_ns = self._real_ns() + round(within_s * NS_PER_S)
+        for wait in waits:
+            returned = await wait(max(0.0, (end_ns - self._real_ns()) / NS_PER_S))
+            if returned is False:
+                return False
+            late = late or returned
+        return late
+
+    @property
+    def late_call(self) -> str | None:
+        """The call that has not returned, in the driver's thread too; None when there is none."""
+        found = (getattr(layer, "call_under_way", None) for layer in layers(self.inner))
+        return self._line.stuck_in or next((call for call in found if call is not None), None)
+
+    @staticmethod
+    def _real_ns() -> int:
+        return time.monotonic_ns()
 
     async def reconnect(self, within_s: float) -> None:
         """Disconnect the device and connect it again, once.
@@ -137,7 +168,8 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         while True:
             # A device that is in trouble may not cost the others their rate.
             in_trouble = not source.is_well or self._line.is_busy
-            wait_s = self._budget_s if in_trouble else self.policy.call_timeout_s
+            hurried = in_trouble and not self.patient
+            wait_s = self._budget_s if hurried else self.policy.call_timeout_s
             try:
                 value = await self._line.call(call, function, *args, wait_s=wait_s, fresh=fresh)
                 if value is not BUSY and not isinstance(value, Mapping) and not args:

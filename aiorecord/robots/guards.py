@@ -107,11 +107,29 @@ async def regain(
 ) -> None:
     """Bring lost sources back: step until everything is well, and connect again what is lost in between.
 
-    The step is a real one, with the operator's present action; an old one is never sent.
+    The step is a real one, with the operator's present action; an old one is never sent. A device that is
+    slow is not connected again: a call that is late is waited for, as long as the policy lets it, and the
+    device is asked once more.
 
     Raises:
         SourceLostError: they did not come back within the policy's time.
     """
+    for guard in guards.all:
+        guard.patient = True
+    try:
+        await _regain(guards, features, policy, clock, say)
+    finally:
+        for guard in guards.all:
+            guard.patient = False
+
+
+async def _regain(
+    guards: Guards,
+    features: Mapping[str, Mapping[str, Any]],
+    policy: SourcePolicy,
+    clock: Clock,
+    say: Callable[[str], None],
+) -> None:
     end_ns = clock.now_ns() + round(policy.reconnect_s * NS_PER_S)
     wait_s = FIRST_WAIT_S
     problem: Exception | None = None
@@ -138,6 +156,16 @@ async def regain(
         attempt += 1
         for guard in reversed(guards.all):
             if guard.is_lost:
+                came_back = await guard.came_back(min(left_s, wait_s))
+                if came_back:
+                    wait_s = FIRST_WAIT_S  # it answers: it is asked again
+                elif came_back is False and (call := guard.late_call) is not None:
+                    say(
+                        f"attempt {attempt}: {guard.name!r} does not return from {call}(); it is waited for "
+                        f"({left_s:.0f} s left)"
+                    )
+                if came_back is not None:
+                    continue
                 try:
                     await guard.reconnect(left_s)
                 except Exception as error:  # noqa: BLE001 - a driver's; the next attempt may succeed

@@ -18,6 +18,10 @@ class Busy(enum.Enum):
 
 
 BUSY = Busy.BUSY
+
+_TURNS = 5
+"""Turns of the loop from a result in a device's thread to the end of the call that waits for it."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -128,6 +132,26 @@ class Line:
     def _note_return(self, task: asyncio.Task[Any]) -> None:
         self._returned_s = task.get_loop().time()
 
+    @staticmethod
+    async def _turn(task: asyncio.Task[Any]) -> None:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def returned(self, within_s: float) -> bool | None:
+        """Wait for the call under way; nothing is cancelled.
+
+        Returns:
+            None when no call is under way, else whether it returned within `within_s` seconds.
+        """
+        task = self._task
+        if task is None or task.done():
+            return None
+        await asyncio.wait((task,), timeout=within_s)
+        return task.done()
+
     async def _returned(self, task: asyncio.Task[Any], wait_s: float) -> bool:
         """Wait for a call; cancel it, once, when it exceeds its limit.
 
@@ -143,8 +167,11 @@ class Line:
         except asyncio.CancelledError:
             task.cancel()
             raise
-        if task.done():
-            return True
+        # A loop that got no processor finds the limit passed and the result there at the same time.
+        for _ in range(_TURNS):
+            if task.done():
+                return True
+            await self._turn(task)
         if task.get_loop().time() >= end_s and not task.cancelling():
             task.cancel()
             raise SourceError(

@@ -142,6 +142,29 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             raise self._stuck_error("disconnect")
         closing.result()
 
+    @property
+    def call_under_way(self) -> str | None:
+        """The driver call that the thread is in, also one whose await was given up; else None."""
+        running = self._running
+        return self._running_call if running is not None and not running.done() else None
+
+    async def returned(self, within_s: float) -> bool | None:
+        """Wait for the driver call under way in the thread, also one whose await was given up.
+
+        Cancelling gives up the waiting.
+
+        Args:
+            within_s: seconds to wait at most.
+
+        Returns:
+            None when no call was under way, else whether it came back, well or not.
+        """
+        running = self._running
+        if running is None or running.done():
+            return None
+        await asyncio.wait((_uncancellable(running, quietly=True),), timeout=within_s)
+        return running.done()
+
     async def __aenter__(self) -> Self:
         """Connect; disconnect again if that fails."""
         try:

@@ -55,6 +55,8 @@ class PendingSaves:
 
     def committed(self, save: EpisodeSave, episode: CommittedEpisode) -> None:
         """End a save that is in the dataset."""
+        if episode.flags is not None:
+            save.flag(episode.flags)
         result = save.finish(Stage.COMMITTED, episode_index=episode.episode_index, size=episode.bytes)
         self.counts.completed += 1
         self.results.append(result)

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import enum
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,8 @@ class EpisodeSaveResult:
         encoded_s: likewise, until every video was encoded and verified.
         committed_s: likewise, until a reader sees it.
         bytes: size of what the commit added to the dataset.
+        flags: what exceeds the episode's limits (`QualityLimits`), a sentence each: it was recorded too
+            slowly, with gaps, or with repeated frames. As in the quality record.
     """
 
     episode_id: str
@@ -87,6 +89,7 @@ class EpisodeSaveResult:
     encoded_s: float | None
     committed_s: float | None
     bytes: int = 0
+    flags: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, JSON-ready."""
@@ -112,6 +115,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         times: when it reached each stage.
         attempts: how often it was tried: submitted, and encodes begun again.
         problems: what went wrong on the way, a sentence each; also of a save that succeeded.
+        flags: what exceeds the episode's limits, as far as it is known.
         on_failure: called when it fails.
     """
 
@@ -133,6 +137,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self.times = StageTimes(now_ns())
         self.attempts = 1
         self.problems: list[str] = []
+        self.flags: list[str] = []
         self.folder: EpisodeFolder | None = source if isinstance(source, EpisodeFolder) else None
         self.encoding: EpisodeEncoding | None = None
         self.encoded: EncodedEpisode | None = None
@@ -254,6 +259,12 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def flag(self, flags: Sequence[str]) -> None:
+        """Note what exceeds the episode's limits (for the recorder and the saver). News is logged."""
+        if news := [flag for flag in flags if flag not in self.flags]:
+            logger.warning("Episode %s is flagged: %s.", self.episode_id, "; ".join(news))
+        self.flags = list(flags)
+
     def cut_to(self, length: int, failure: BaseException | None) -> None:
         """Note that the episode could only be kept in part (for the saver)."""
         problem = f"{self.length - length} of {self.length} frames are lost: {failure}"
@@ -293,6 +304,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
             encoded_s=times.seconds_to("encoded"),
             committed_s=times.seconds_to("committed"),
             bytes=size,
+            flags=list(self.flags),
         )
         self._finished.set()
         return self._result

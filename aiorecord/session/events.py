@@ -28,6 +28,7 @@ class EpisodeRecord:
         end_reason: what ended it, if it was neither the plan nor the operator.
         flags: what exceeds the plan's limits, in words. Frames that still waited for a camera's thread when
             the episode ended may add to it, see `SessionEvents.on_flagged`.
+        effective_fps: frames per second from the first to the last; None for a single frame.
     """
 
     number: int
@@ -40,6 +41,7 @@ class EpisodeRecord:
     flags: list[str] = field(default_factory=list)
     sources: dict[str, Any] = field(default_factory=dict)
     end_reason: str | None = None
+    effective_fps: float | None = None
 
 
 @dataclass

@@ -163,7 +163,7 @@ class Session:
             ready_ns = self.recorder.clock.now_ns()
             dead_ns = None if self._last_frame_ns is None else ready_ns - self._last_frame_ns - self._reset_ns
             ticker = await self._run_ticks(self.plan.episode_time_s, frames)
-            flags = self.plan.limits.flags(ticker.lateness.summary(), episode.cameras)
+            flags, pace = episode.flags, episode.pace
             lost = self._lost is not None
             keep = self.machine.recorded(episode.frames, flagged=bool(flags), lost=lost)
             self._ending = False
@@ -180,7 +180,8 @@ class Session:
             number=number,
             save=episode.save,
             frames=episode.frames,
-            duration_s=episode.frames / self.recorder.fps,
+            duration_s=(pace.span_s if pace else 0.0) + 1 / self.recorder.fps,
+            effective_fps=pace.fps if pace else None,
             lateness=ticker.lateness.summary(),
             dead_time_s=None if dead_ns is None else dead_ns / NS_PER_S,
             repeats=self._repeats,
@@ -203,7 +204,8 @@ class Session:
         if record.save.stage is not Stage.RECORDING:
             self._judged = None  # every frame is counted
         known, cameras = len(record.flags), record.save.source.status().cameras
-        record.flags = self.plan.limits.flags(record.lateness, cameras)
+        pace, fps = record.save.source.pace, self.recorder.fps
+        record.flags = self.plan.limits.flags(record.lateness, cameras, pace=pace, fps=fps)
         if len(record.flags) > known:
             self.events.on_flagged(record)
 

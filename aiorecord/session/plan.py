@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigError
 from ..options import check_number
@@ -20,6 +20,7 @@ class SessionPlan:
         reset_time_s: seconds between episodes to put things back, 0 for none.
         max_late_ms: flag an episode in which a deadline waited longer than this; None never does.
         max_repeats: flag an episode in which a camera repeated more frames than this; None never does.
+        pace: limits of the rate, of missed deadlines and of gaps; `aiorecord.quality.OFFLINE` has none.
     """
 
     task: str = ""
@@ -28,11 +29,12 @@ class SessionPlan:
     reset_time_s: float = 60
     max_late_ms: float | None = None
     max_repeats: int | None = None
+    pace: QualityLimits = field(default_factory=QualityLimits)
 
     @property
     def limits(self) -> QualityLimits:
-        """The two limits together."""
-        return QualityLimits(self.max_late_ms, self.max_repeats)
+        """The limits that are given here, those of `pace` included."""
+        return replace(self.pace, max_late_ms=self.max_late_ms, max_repeats=self.max_repeats)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot be recorded."""

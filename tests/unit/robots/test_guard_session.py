@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -376,7 +377,9 @@ def test_the_operator_is_in_charge_while_a_driver_is_stuck_in_its_thread(
     assert driver.calls == ["connect", "disconnect"]
 
 
-def test_a_stuck_driver_that_returns_is_connected_again(tmp_path: Any, monkeypatch: Any) -> None:
+def test_a_stuck_driver_that_returns_is_asked_again_and_not_connected_again(
+    tmp_path: Any, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(threaded, "STUCK_S", 0.05)
     driver = Driver(stick_at=10)
     policy = SourcePolicy(retries=0, max_hold_s=0.1, call_timeout_s=0.5, reconnect_s=100)
@@ -400,7 +403,43 @@ def test_a_stuck_driver_that_returns_is_connected_again(tmp_path: Any, monkeypat
     assert done.error is None
     assert len(done.frames) == 2
     assert "robot was lost" in done.session.records[0].end_reason
-    assert driver.calls == ["connect", "disconnect", "connect", "disconnect"]
+    assert driver.calls == ["connect", "disconnect"]
+
+
+class SlowDriver(Driver):
+    """Needs more than half a period for each observation, and at times blocks for longer than it is held."""
+
+    def __init__(self, blocks: set[int]) -> None:
+        super().__init__(stick_at=-1)
+        self.blocks, self.asked = blocks, 0
+
+    def get_observation(self) -> dict[str, Any]:
+        self.asked += 1
+        time.sleep(0.6 if self.asked in self.blocks else 0.022)
+        return super().get_observation()
+
+
+def test_a_slow_driver_that_blocks_is_had_back_each_time_without_a_connection(tmp_path: Any) -> None:
+    driver = SlowDriver({8, 20})
+    policy = SourcePolicy(retries=0, max_hold_s=0.1, call_timeout_s=0.2, reconnect_s=60)
+
+    def on_tick(session: Session) -> None:
+        if driver.asked >= 40:
+            session.command(Command.STOP)
+
+    done = run(
+        tmp_path,
+        ThreadedRobot(driver),
+        Device(),
+        policy=policy,
+        features=STATES,
+        plan=SessionPlan("T", 50, 100, 0.1),
+        clock=aiorecord.SystemClock(),
+        on_tick=on_tick,
+    )
+    assert done.error is None
+    assert len(done.frames) >= 3  # two were ended by the blocks, and kept
+    assert driver.calls == ["connect", "disconnect"]
 
 
 def test_recording_the_sent_action_while_the_teleoperator_fails(tmp_path: Any) -> None:
