@@ -141,6 +141,7 @@ async def _regain(
             problem = problem or error
         if guards.is_well:
             return
+        late = [guard for guard in guards.all if guard.late_call is not None]
         left_s = (end_ns - clock.now_ns()) / NS_PER_S
         if left_s <= 0:
             source = getattr(problem, "source", "robot")
@@ -157,6 +158,8 @@ async def _regain(
         for guard in reversed(guards.all):
             if guard.is_lost:
                 came_back = await guard.came_back(min(left_s, wait_s))
+                if came_back is None and guard in late:
+                    came_back = True  # it returned since
                 if came_back:
                     wait_s = FIRST_WAIT_S  # it answers: it is asked again
                 elif came_back is False and (call := guard.late_call) is not None:
