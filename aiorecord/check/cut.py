@@ -15,14 +15,20 @@ import av
 from av.container import InputContainer
 
 from .. import storage
+from ..dataset.evidence import Evidence
 from ..dataset.progress import Progress
-from ..dataset.videos import verify_video
+from ..dataset.videos import set_evidence, verify_video
 
 _FASTSTART = {"movflags": "faststart"}
 
 
 def cut_out_job(
-    path: Path, target: Path, spans: Sequence[tuple[float, int]], fps: int, progress: Progress
+    path: Path,
+    target: Path,
+    spans: Sequence[tuple[float, int]],
+    fps: int,
+    evidence: Evidence | None,
+    progress: Progress,
 ) -> int:
     """Copy the packets of some episodes into a new video, back to back on the grid. A job. Durable.
 
@@ -34,6 +40,7 @@ def cut_out_job(
         target: the new file.
         spans: where each episode begins, in seconds, and its frames; in the order of the file.
         fps: frames per second of both.
+        evidence: what the new file says of itself.
 
     Returns:
         The frames of the new file.
@@ -49,6 +56,7 @@ def cut_out_job(
     total = 0
     tick = Fraction(1, fps)
     with _open(path) as source, av.open(str(target), "w", format="mp4", options=_FASTSTART) as container:
+        set_evidence(container, evidence)
         stream = container.add_stream_from_template(source.streams.video[0], opaque=True)
         stream.time_base = tick
         todo = list(found)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset import layout, quality_log
+from ..dataset.evidence import read_dataset_id
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import FileIndex, parse_index
 from ..dataset.lock import live_holder
@@ -30,6 +31,7 @@ from .metadata import (
     tasks_job,
     total_stats_job,
 )
+from .pairing import Pairing
 from .rows import RowsFile, RowsPart, rows_job
 from .tree import leftovers, parquet_files
 from .video import VideoFile, default_threads, video_job
@@ -270,6 +272,7 @@ class Check:
                 self._found += outcome.value.findings
                 checked.report.video_frames += outcome.value.frames
             checked.report.files += 1
+        self._found += Pairing(checked, info, read_dataset_id(self.root)).findings()
         self._look_for_orphans(set(found))
 
     def video_job(

@@ -60,6 +60,7 @@ CODES: dict[str, tuple[str, str]] = {
         WARNING,
         "It was not recorded as it should be, see `aiorecord info ROOT`. Record it again or leave it out.",
     ),
+    "rows-other-episode": (ERROR, "A data file was exchanged. Put the right one back. " + _REPAIR_CUTS),
     "values-not-finite": (WARNING, "Look at the sensor that gave NaN or infinity, or leave the episode out."),
     # Cameras.
     "image-undecodable": (ERROR, _REPAIR_CUTS),
@@ -84,6 +85,12 @@ CODES: dict[str, tuple[str, str]] = {
         WARNING,
         "The frames are whole, but lerobot refuses them unless it is given a larger tolerance_s.",
     ),
+    "video-other-episode": (
+        ERROR,
+        "A video was exchanged. Put the right one back, or run `aiorecord check ROOT --repair`: it pairs "
+        "rows and videos by what the files say of themselves.",
+    ),
+    "evidence-stale": (NOTE, "Nothing is concluded from what such a file says of itself."),
     "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
     "video-orphan": (WARNING, _REPAIR),
     "camera-frozen": (WARNING, "Look at these frames; leave the episode out if the camera hung."),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..dataset import layout
-from ..dataset.episodes import episode_stats
+from ..dataset.episodes import episode_stats, ids_of
 from ..dataset.info import DatasetInfo, read_info
 from ..dataset.layout import FileIndex
 from ..dataset.progress import Progress
@@ -61,6 +61,7 @@ class EpisodeRow:
         videos: places by camera; cameras of which the row says nothing are left out.
         file: the file that the row is in, relative to the root.
         row: its place in that file.
+        id: the name of the staging folder that it was recorded in, None if the file does not say.
     """
 
     episode: int
@@ -72,6 +73,7 @@ class EpisodeRow:
     videos: dict[str, Place]
     file: str
     row: int
+    id: str | None = None
 
 
 @dataclass
@@ -162,15 +164,18 @@ def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Prog
             if missing:
                 return EpisodesPart([], "episodes-columns", f"It lacks the columns {', '.join(missing)}.")
             wanted = [n for n in file.schema_arrow.names if not n.startswith(("stats/", "meta/"))]
+            ids = ids_of(file.schema_arrow)
             rows: list[EpisodeRow] = []
             for batch in file.iter_batches(batch_size=4096, columns=wanted, use_threads=False):
-                rows += _rows(batch, videos, name, len(rows))
+                rows += _rows(batch, videos, name, len(rows), ids)
     except (DatasetError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return EpisodesPart([], "episodes-unreadable", f"It cannot be read: {error}")
     return EpisodesPart(rows)
 
 
-def _rows(batch: pa.RecordBatch, videos: tuple[str, ...], name: str, at: int) -> Iterator[EpisodeRow]:
+def _rows(
+    batch: pa.RecordBatch, videos: tuple[str, ...], name: str, at: int, ids: Mapping[int, str]
+) -> Iterator[EpisodeRow]:
     for number, row in enumerate(batch.to_pylist(), at):
         places = {}
         for key in videos:
@@ -189,6 +194,7 @@ def _rows(batch: pa.RecordBatch, videos: tuple[str, ...], name: str, at: int) ->
             places,
             name,
             number,
+            ids.get(int(row["episode_index"])),
         )
 
 

@@ -1,11 +1,13 @@
-"""Which episodes of a damaged dataset are whole, and where their videos must be. Pure."""
+"""Which episodes of a damaged dataset are kept, which are lost, and what needs consent. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from ..dataset.evidence import Named
 from ..dataset.layout import FileIndex
 from ..dataset.stats import FeatureStats
 from .metadata import EpisodeRow, Place
@@ -29,6 +31,8 @@ class Candidate:
         trusted: the row comes from a file that is as it was written, statistics included.
         problem: why it cannot be kept, None if it can.
         videos: where its videos are.
+        paired: `row` is of these rows: it names their file, and no id says otherwise.
+        named: the episode that the rows are, by what their file says of itself or by `row`.
     """
 
     run: Run
@@ -39,55 +43,60 @@ class Candidate:
     trusted: bool = False
     problem: str | None = None
     videos: dict[str, Place] = field(default_factory=dict)
+    paired: bool = False
+    named: Named | None = None
 
 
-def infer_places(
-    lengths: Sequence[int], frames: Mapping[FileIndex, int], used: tuple[FileIndex, int] | None, fps: int
-) -> list[Place | None]:
-    """Where the videos of episodes are whose metadata is lost.
+@dataclass
+class RepairPlan:
+    """What a repair is about to do.
 
-    Episodes follow each other in a file and never cross into the next one. So the frames that a file holds
-    behind its last known episode must be exactly those of the next few episodes; if they are not, frames are
-    missing, nothing says of which, and no place is given from there on.
-
-    Args:
-        lengths: frames of the episodes, in order.
-        frames: coded frames of each video file.
-        used: the file that the last known episode is in, and how many of its frames are taken; None if no
-            episode is known.
-        fps: frames per second.
-
-    Returns:
-        A place for each episode, None where it cannot be told.
+    Attributes:
+        steps: what comes before the dataset is put together again, one sentence each.
+        episodes: episodes that are kept; None where nothing has to be put together again.
+        frames: their frames.
+        lost: episodes that are not kept, and why.
+        not_paired: what is moved aside because nothing says what it belongs to.
+        readable: losses with rows or frames that may be readable, one sentence each. Only with consent.
     """
-    places: list[Place | None] = []
-    for index in sorted(frames):
-        if used is not None and index < used[0]:
-            continue
-        begin = used[1] if used is not None and index == used[0] else 0
-        at, todo = begin, len(places)
-        while todo < len(lengths) and at < frames[index]:
-            at += lengths[todo]
-            todo += 1
-        if at != frames[index]:
-            break
-        at = begin
-        for length in lengths[len(places) : todo]:
-            places.append(Place(index, at / fps, (at + length) / fps))
-            at += length
-    return [*places, *[None] * (len(lengths) - len(places))]
+
+    steps: list[str] = field(default_factory=list)
+    episodes: int | None = None
+    frames: int = 0
+    lost: dict[int, str] = field(default_factory=dict)
+    not_paired: list[str] = field(default_factory=list)
+    readable: list[str] = field(default_factory=list)
+
+    @property
+    def loses(self) -> bool:
+        """Whether frames that may be readable would no longer be in the dataset."""
+        return bool(self.readable)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "steps": self.steps,
+            "kept_episodes": self.episodes,
+            "kept_frames": self.frames,
+            "lost_episodes": {str(episode): why for episode, why in self.lost.items()},
+            "not_paired": self.not_paired,
+            "readable_losses": self.readable,
+            "needs_accept_loss": self.loses,
+        }
 
 
 def judge_rows(candidates: Sequence[Candidate]) -> None:
     """Note what keeps the rows of a candidate from being kept."""
     seen: set[int] = set()
-    for candidate in candidates:
+    for candidate in sorted(candidates, key=lambda c: not c.paired):
         run, row = candidate.run, candidate.row
+        if candidate.problem is not None:
+            continue
         if run.episode in seen:
             candidate.problem = "its rows are there a second time"
         elif not run.timed:
             candidate.problem = "its timestamps are off the grid"
-        elif row is not None and row.length != run.length:
+        elif row is not None and candidate.paired and row.length != run.length:
             candidate.problem = f"{run.length} of its {row.length} rows are there"
         elif any(not 0 <= task < MAX_TASKS for task in run.tasks):
             candidate.problem = "its task numbers are impossible"
@@ -116,6 +125,7 @@ def kept_episodes(candidates: Sequence[Candidate], tasks: Mapping[int, str]) -> 
                 candidate.videos,
                 candidate.stats,
                 candidate.row if candidate.trusted else None,
+                candidate.named,
             )
         )
         first += run.length
@@ -123,18 +133,28 @@ def kept_episodes(candidates: Sequence[Candidate], tasks: Mapping[int, str]) -> 
 
 
 def name_tasks(
-    candidates: Sequence[Candidate], known: Mapping[str, int] | None
+    candidates: Sequence[Candidate], known: Mapping[str, int] | None, said: Mapping[int, str]
 ) -> tuple[dict[str, int], list[int]]:
     """All tasks and their numbers, and the numbers whose names are lost.
 
-    A name that tasks.parquet does not give is taken from an episode with a single task; numbers of which
-    nothing is known get a name that says so, because rows refer to them.
+    A name that tasks.parquet does not give is taken from what the data files say of themselves, then from an
+    episode with a single task; numbers of which nothing is known get a name that says so, because rows refer
+    to them.
+
+    Args:
+        candidates: the episodes.
+        known: tasks.parquet, None if it cannot be read.
+        said: names of task numbers, by the data files.
     """
     names = {number: name for name, number in (known or {}).items()}
     taken = set(known or ())
+    for number, name in said.items():
+        if number not in names and name not in taken and 0 <= number < MAX_TASKS:
+            names[number] = name
+            taken.add(name)
     for candidate in candidates:
         row = candidate.row
-        if row is None or len(row.tasks) != 1 or len(candidate.run.tasks) != 1:
+        if row is None or not candidate.paired or len(row.tasks) != 1 or len(candidate.run.tasks) != 1:
             continue
         name, number = row.tasks[0], candidate.run.tasks[0]
         if number not in names and name not in taken:

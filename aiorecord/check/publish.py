@@ -109,7 +109,9 @@ def _write_files(
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(path, target)
         else:
-            jobs.append(Job(target, write_data_job, (target, info.features, episodes), len(kept)))
+            names = {number: name for name, number in tasks.items()}
+            rows = (target, info.features, episodes, names, info.as_dict())
+            jobs.append(Job(target, write_data_job, rows, len(kept)))
     arguments = (root, folder, info.features, info.fps, list(kept), dict(tasks))
     jobs.append(Job(folder, write_metadata_job, arguments, len(kept) or 1))
     for outcome in run_jobs(pool, jobs, width=width):

@@ -10,7 +10,7 @@ into ``.aiorecord-aside-<n>`` first.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from .. import storage
 from ..capture.staging import STAGING_FOLDER, Staging
 from ..dataset import layout
 from ..dataset.episodes import episodes_schema
+from ..dataset.evidence import ensure_dataset_id, read_dataset_id
 from ..dataset.files import remove_temporaries
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import FileIndex, parse_index
 from ..dataset.lock import DatasetLock
-from ..dataset.pack_journal import ASIDE, PACK_FOLDER, begin, roll_forward
+from ..dataset.pack_journal import ASIDE, PACK_FOLDER, begin, is_decided, roll_forward
 from ..dataset.rollback import rollback
 from ..dataset.tables import data_schema
 from ..dataset.workers import WorkerPool
@@ -33,11 +34,13 @@ from .dataset import Check, ProgressCallback, default_workers
 from .findings import Report
 from .footer import is_footerless
 from .jobs import Job, run_jobs
+from .losses import note_losses
 from .metadata import EpisodeRow, episodes_job
-from .plan import Candidate, judge_rows, kept_episodes, name_tasks
+from .pairing import Pairing, by_metadata
+from .plan import Candidate, RepairPlan, judge_rows, kept_episodes, name_tasks
 from .publish import publish
 from .repair_videos import VideoRepair
-from .rewrite import recover_job
+from .rewrite import Kept, recover_job
 from .rows import RowsFile, RowsPart, rows_job
 from .tree import IMAGES_FOLDER, asides, lerobot_temporaries
 
@@ -52,6 +55,8 @@ class RepairResult:
         actions: what was done, one sentence each; empty when there was nothing to do.
         lost: episodes that could not be kept, and why.
         aside: where the files are that are not part of the dataset any more, None if there are none.
+        plan: what was said beforehand.
+        refused: nothing was changed, because the plan loses what may be readable and that was not accepted.
     """
 
     before: Report
@@ -59,10 +64,14 @@ class RepairResult:
     actions: list[str] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)
     aside: Path | None = None
+    plan: RepairPlan = field(default_factory=RepairPlan)
+    refused: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
+            "plan": self.plan.as_dict(),
+            "refused": self.refused,
             "actions": self.actions,
             "lost_episodes": {str(episode): why for episode, why in self.lost.items()},
             "aside": None if self.aside is None else str(self.aside),
@@ -72,16 +81,26 @@ class RepairResult:
 
 
 def repair_dataset(
-    root: Path, *, workers: int | None = None, progress: ProgressCallback | None = None
+    root: Path,
+    *,
+    workers: int | None = None,
+    progress: ProgressCallback | None = None,
+    accept_loss: bool = False,
+    dry_run: bool = False,
+    on_plan: Callable[[RepairPlan], None] | None = None,
 ) -> RepairResult:
     """Check a dataset, repair what is safe to repair, and check it again. Blocking.
 
-    Can be killed at any point and run again. Run on a dataset without errors it changes nothing.
+    Can be killed at any point and run again. Run on a dataset without errors it changes nothing. What would
+    lose a frame that may be readable is done only with `accept_loss`.
 
     Args:
         root: the dataset's root folder.
         workers: processes, default one for each processor.
         progress: see `check_dataset`.
+        accept_loss: repair also where episodes drop out that have rows or frames which may be readable.
+        dry_run: only say what would be done; nothing is changed.
+        on_plan: called with what is about to be done, before anything is changed.
 
     Raises:
         ConfigError: `workers` is not positive.
@@ -97,7 +116,7 @@ def repair_dataset(
     pool = WorkerPool(width, name="aiorecord-check")
     try:
         with storage.storage_errors(root, "repair"), DatasetLock(root):
-            return _Repair(root, pool, width, progress).run()
+            return _Repair(root, pool, width, progress).run(accept_loss, dry_run, on_plan)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -112,6 +131,19 @@ def _refuse_links(root: Path) -> None:
             )
 
 
+@dataclass
+class _Rebuilding:
+    """What a repair has prepared, and `_Repair._rebuild` publishes."""
+
+    checked: Checked
+    info: DatasetInfo
+    folder: Path
+    kept: list[Kept]
+    tasks: dict[str, int]
+    nameless: list[int]
+    videos: dict[str, str]
+
+
 class _Repair:
     def __init__(self, root: Path, pool: WorkerPool, width: int, progress: ProgressCallback | None) -> None:
         self._root, self._pool, self._width, self._progress = root, pool, width, progress
@@ -121,22 +153,40 @@ class _Repair:
         self._aside = root / f"{ASIDE}{number}"
         self._actions: list[str] = []
         self._lost: dict[int, str] = {}
+        self._plan = RepairPlan()
 
-    def run(self) -> RepairResult:
-        if roll_forward(self._root):
+    def run(
+        self, accept_loss: bool, dry_run: bool, on_plan: Callable[[RepairPlan], None] | None
+    ) -> RepairResult:
+        if dry_run and is_decided(self._root):
+            self._plan.steps.append("Finish a packing or repair that had been interrupted, then look again.")
+        elif roll_forward(self._root):
             self._actions.append("Finished a packing or repair that had been interrupted.")
         checked = self._check()
         before = checked.report
-        if self._roll_back(checked):
-            checked = self._check()
-        if checked.info is not None and not checked.report.ok:
-            self._rebuild(checked, checked.info)
+        if self._may_roll_back(checked):
+            if dry_run:
+                self._plan.steps.append("Roll back an interrupted commit, whose episode is in staging.")
+            elif self._roll_back(checked):
+                checked = self._check()
+        rebuilding: _Rebuilding | None = None
+        if checked.info is not None and not checked.report.ok and not is_decided(self._root):
+            rebuilding = self._prepare(checked, checked.info)
+        if on_plan is not None:
+            on_plan(self._plan)
+        refused = self._plan.loses and not accept_loss
+        if refused or dry_run:
+            if not is_decided(self._root):
+                roll_forward(self._root)  # deletes what was prepared
+            return RepairResult(before, checked.report, self._actions, plan=self._plan, refused=refused)
+        self._lost = self._plan.lost
+        if rebuilding is not None:
+            self._rebuild(rebuilding)
             checked = self._check()
         if checked.info is not None and self._clear_away(checked):
             checked = self._check()
-        return RepairResult(
-            before, checked.report, self._actions, self._lost, self._aside if self._aside.exists() else None
-        )
+        aside = self._aside if self._aside.exists() else None
+        return RepairResult(before, checked.report, self._actions, self._lost, aside, self._plan)
 
     def _check(self) -> Checked:
         return Check(self._root, self._pool, self._width, progress=self._progress, holding_lock=True).run()
@@ -150,11 +200,16 @@ class _Repair:
 
         return {o.job.path: o.value for o in run_jobs(self._pool, jobs, tell, width=self._width)}
 
-    def _roll_back(self, checked: Checked) -> bool:
-        """Undo what an interrupted commit of aiorecord left; staging still has those episodes."""
+    def _may_roll_back(self, checked: Checked) -> bool:
+        """Whether staging may hold what an interrupted commit of aiorecord left half done."""
         crashes = {"reader-crashed", "reader-stalled", "not-a-file"}
         if checked.info is None or not Staging(self._root).episode_paths() or checked.report.codes & crashes:
             return False
+        return not checked.report.ok
+
+    def _roll_back(self, checked: Checked) -> bool:
+        """Undo what an interrupted commit of aiorecord left; staging still has those episodes."""
+        assert checked.info is not None
         try:
             changed = rollback(self._root, checked.info)
         except DatasetError:
@@ -168,35 +223,54 @@ class _Repair:
 
     # What is whole
 
-    def _rebuild(self, checked: Checked, info: DatasetInfo) -> None:
+    def _prepare(self, checked: Checked, info: DatasetInfo) -> _Rebuilding:
+        """Find out what can be kept, and write into the pack folder what it takes to know it."""
         folder = begin(self._root)
         rows = {row.episode: row for part in checked.parts.values() for row in part.rows}
         trusted = set(rows)
         for episode, row in self._recovered_rows(checked, info, folder).items():
             rows.setdefault(episode, row)
-        candidates = self._candidates(checked, info, folder, rows, trusted)
+        pairing = Pairing(checked, info, read_dataset_id(self._root))
+        candidates = self._candidates(checked, info, folder, rows, trusted, pairing)
         judge_rows(candidates)
-        videos = VideoRepair(checked, info, Check(self._root, self._pool, self._width), self._run)
+        check = Check(self._root, self._pool, self._width)
+        videos = VideoRepair(checked, info, check, pairing, self._run)
         for key in checked.video_keys:
             videos.place(key, candidates)
         new_videos = videos.straighten(folder, candidates)
         if new_videos:
-            self._actions.append(f"Copied {len(new_videos)} videos without their frames off the grid.")
-        tasks, nameless = name_tasks(candidates, checked.tasks)
-        kept = kept_episodes(candidates, {number: name for name, number in tasks.items()})
-        for candidate in candidates:
-            if candidate.problem is not None:
-                self._lost.setdefault(candidate.run.episode, candidate.problem)
-        present = {candidate.run.episode for candidate in candidates}
-        for episode in rows:
-            if episode not in present:
-                self._lost[episode] = "its rows cannot be read, or are not there"
-        for candidate in candidates:
-            if candidate.problem is None:
-                self._lost.pop(candidate.run.episode, None)
+            self._plan.steps.append(f"Copy {len(new_videos)} videos without their frames off the grid.")
+        tasks, nameless = name_tasks(candidates, checked.tasks, self._said_tasks(checked))
         if nameless:
-            self._actions.append(f"The names of {len(nameless)} tasks are lost; they got names that say so.")
-        publish(checked, info, folder, kept, tasks, new_videos, self._aside, self._pool, self._width)
+            self._plan.steps.append(f"Name {len(nameless)} tasks, whose names are lost, so that it is seen.")
+        kept = kept_episodes(candidates, {number: name for name, number in tasks.items()})
+        note_losses(self._plan, checked, candidates, rows, videos.unreferenced, pairing)
+        self._plan.episodes, self._plan.frames = len(kept), sum(k.length for k in kept)
+        return _Rebuilding(checked, info, folder, kept, tasks, nameless, new_videos)
+
+    def _said_tasks(self, checked: Checked) -> dict[int, str]:
+        """Names of tasks, as data files say them of themselves."""
+        said: dict[int, str] = {}
+        for part in checked.data.values():
+            if part is not None and part.evidence is not None and part.evidence.fits(part.rows):
+                said = {**part.evidence.tasks, **said}
+        return said
+
+    def _rebuild(self, new: _Rebuilding) -> None:
+        """Publish what was prepared."""
+        if new.videos:
+            self._actions.append(f"Copied {len(new.videos)} videos without their frames off the grid.")
+        if new.nameless:
+            self._actions.append(
+                f"The names of {len(new.nameless)} tasks are lost; they got names that say so."
+            )
+        checked, kept = new.checked, new.kept
+        publish(
+            checked, new.info, new.folder, kept, new.tasks, new.videos, self._aside, self._pool, self._width
+        )
+        known = {k.named.dataset for k in kept if k.named is not None and k.named.dataset is not None}
+        if len(known) == 1:
+            ensure_dataset_id(self._root, known.pop())
         self._actions.append(
             f"Put the dataset together again: {len(kept)} episodes, {sum(k.length for k in kept)} frames"
             + (f"; {len(self._lost)} episodes could not be kept." if self._lost else ".")
@@ -225,6 +299,7 @@ class _Repair:
         folder: Path,
         rows: dict[int, EpisodeRow],
         trusted: set[int],
+        pairing: Pairing,
     ) -> list[Candidate]:
         """Every run of rows that can be read, in the order of the files."""
         schema = data_schema(info.features)
@@ -254,6 +329,7 @@ class _Repair:
                 continue
             for number, run in enumerate(seen.runs):
                 row = rows.get(run.episode)
+                named = pairing.of_rows(source, run)
                 candidate = Candidate(
                     run,
                     source,
@@ -262,10 +338,16 @@ class _Repair:
                     row,
                     run.episode in trusted and row is not None,
                 )
+                if row is not None and row.data == index and (named is None or row.id in (None, named.id)):
+                    candidate.paired = True
+                    named = named or by_metadata(row, run)
+                candidate.named = named
                 if number in seen.bad_images:
                     candidate.problem = "an image of it cannot be used"
                 elif row is not None and row.data != index and row.data in _numbers(checked.data):
                     candidate.problem = "its rows are in another file than meta/episodes says"
+                elif named is not None and not candidate.paired and pairing.is_foreign(named):
+                    candidate.problem = "its rows were recorded into another dataset"
                 found.append(candidate)
         return found
 

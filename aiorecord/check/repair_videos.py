@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset import layout
+from ..dataset.evidence import Evidence, Named
 from ..dataset.files import numbered_files
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import FileIndex
@@ -16,7 +17,8 @@ from .cut import cut_out_job
 from .dataset import Check
 from .jobs import Job, is_regular
 from .metadata import Place
-from .plan import Candidate, infer_places
+from .pairing import Pairing
+from .plan import Candidate
 from .video import VideoFile, VideoPart, video_job
 
 
@@ -27,7 +29,11 @@ class VideoRepair:
         checked: what the check learned.
         info: the dataset's info.json.
         check: makes the jobs that look through a video.
+        pairing: what the files say of themselves.
         run: runs jobs; gives their results by path, None for a job that did not end well.
+
+    Attributes:
+        unreferenced: the videos that `meta/episodes` does not name; None where the reader died.
     """
 
     def __init__(
@@ -35,37 +41,34 @@ class VideoRepair:
         checked: Checked,
         info: DatasetInfo,
         check: Check,
+        pairing: Pairing,
         run: Callable[[str, list[Job]], dict[Path, Any]],
     ) -> None:
         self._checked, self._info, self._check, self._run = checked, info, check, run
-        self._root = check.root
+        self._root, self._pairing = check.root, pairing
+        self.unreferenced: dict[tuple[str, FileIndex], VideoPart | None] = {}
         self._parts: dict[tuple[str, FileIndex], VideoPart | None] = {}
 
     def place(self, key: str, candidates: list[Candidate]) -> None:
-        """Find each candidate's video of a camera, and note a problem of those without a whole one."""
+        """Find each candidate's video of a camera, and note a problem of those without a whole one.
+
+        A place comes from a row of `meta/episodes` that is of the candidate's rows, unless the video says
+        that it holds something else; or from a video that says it holds the candidate's episode.
+        """
         files = numbered_files(self._root / layout.VIDEOS_FOLDER / key)
         files = {index: path for index, path in files.items() if is_regular(path)}
-        unplaced: list[Candidate] = []
+        self._read_unseen(key, files)
         for candidate in candidates:
-            row = candidate.row
-            if row is not None and key in row.videos:
-                candidate.videos[key] = row.videos[key]
-            elif candidate.problem is None or not candidate.problem.startswith("its rows are"):
-                unplaced.append(candidate)
-        if unplaced:
-            known = [c.videos[key] for c in candidates if key in c.videos]
-            last = max(known, key=lambda place: (place.index, place.end_s), default=None)
-            used = None if last is None else (last.index, round(last.end_s * self._info.fps))
-            counts = self._count_frames(key, files)
-            lengths = [candidate.run.length for candidate in unplaced]
-            for candidate, place in zip(
-                unplaced, infer_places(lengths, counts, used, self._info.fps), strict=True
-            ):
-                if place is not None:
-                    candidate.videos[key] = place
+            row, named = candidate.row, candidate.named
+            place = row.videos.get(key) if row is not None and candidate.paired else None
+            if place is not None and (named is None or not self._pairing.contradicts(key, place, named)):
+                candidate.videos[key] = place
+            elif named is not None and (found := self._pairing.find(key, named)) is not None:
+                candidate.videos[key] = found
         self._verify(key, candidates, files)
 
-    def _count_frames(self, key: str, files: dict[FileIndex, Path]) -> dict[FileIndex, int]:
+    def _read_unseen(self, key: str, files: dict[FileIndex, Path]) -> None:
+        """Learn what the videos say of themselves that `meta/episodes` does not name."""
         info, checked = self._info, self._checked
         spec = info.features[key]
         jobs = [
@@ -73,31 +76,36 @@ class VideoRepair:
             for index, path in files.items()
             if (key, index) not in checked.videos
         ]
-        counted = self._run("videos", jobs)
-        parts = {index: checked.videos.get((key, index), counted.get(path)) for index, path in files.items()}
-        return {index: part.frames for index, part in parts.items() if part is not None and part.readable}
+        looked = self._run("videos", jobs)
+        for index, path in files.items():
+            if (key, index) not in checked.videos:
+                self.unreferenced[key, index] = looked.get(path)
+                self._pairing.add_video(key, index, looked.get(path))
 
     def _verify(self, key: str, candidates: list[Candidate], files: dict[FileIndex, Path]) -> None:
-        """Use what the check saw; decode what it did not know of."""
+        """Use what the check saw; decode where an episode is elsewhere than it looked."""
         checked = self._checked
         parts: dict[FileIndex, VideoPart | None] = {
             index: part for (camera, index), part in checked.videos.items() if camera == key
         }
-        unseen: dict[FileIndex, list[Candidate]] = defaultdict(list)
+        there: dict[FileIndex, list[Candidate]] = defaultdict(list)
+        unseen: set[FileIndex] = set()
         for candidate in candidates:
-            seen_row = checked.episodes.get(candidate.run.episode)
-            if key in candidate.videos and (seen_row is None or seen_row is not candidate.row):
-                unseen[candidate.videos[key].index].append(candidate)
+            place = candidate.videos.get(key)
+            if place is None or candidate.problem is not None:
+                continue
+            there[place.index].append(candidate)
+            if not self._was_seen(key, candidate):
+                unseen.add(place.index)
         jobs = []
-        for index, missing in unseen.items():
-            if index in files:
-                seen = [
-                    row
-                    for row in checked.episodes.values()
-                    if key in row.videos and row.videos[key].index == index
-                ]
-                inferred = [(c.run.episode, c.run.length, c.videos[key].start_s) for c in missing]
-                jobs.append(self._check.video_job(self._info, key, index, seen, inferred))
+        for index in unseen & files.keys():
+            seen = [c.row for c in there[index] if c.row is not None and self._was_seen(key, c)]
+            inferred = [
+                (c.run.episode, c.run.length, c.videos[key].start_s)
+                for c in there[index]
+                if not self._was_seen(key, c)
+            ]
+            jobs.append(self._check.video_job(self._info, key, index, seen, inferred))
         looked = self._run("videos", jobs)
         for index in unseen:
             parts[index] = looked.get(files[index]) if index in files else None
@@ -106,11 +114,18 @@ class VideoRepair:
             place = candidate.videos.get(key)
             part = parts.get(place.index) if place is not None else None
             if place is None:
-                candidate.problem = candidate.problem or f"nothing tells where its video of {key} is"
+                candidate.problem = (
+                    candidate.problem or f"not paired: nothing says which video of {key} is its"
+                )
             elif part is None or candidate.run.episode not in part.whole:
                 candidate.problem = candidate.problem or f"its video of {key} is not whole"
             elif candidate.run.episode in part.stats:
                 candidate.stats = {**candidate.stats, key: part.stats[candidate.run.episode]}
+
+    def _was_seen(self, key: str, candidate: Candidate) -> bool:
+        """Whether the check has looked for its frames where they are."""
+        row = self._checked.episodes.get(candidate.run.episode)
+        return row is not None and row is candidate.row and row.videos.get(key) == candidate.videos[key]
 
     def straighten(self, folder: Path, candidates: list[Candidate]) -> dict[str, str]:
         """Copy the good episodes of videos with frames off the grid; call after `place`, for all cameras.
@@ -135,7 +150,9 @@ class VideoRepair:
             spans = [(c.videos[key].start_s, c.run.length) for c in episodes]
             total = sum(length for _, length in spans)
             old = layout.video_path(key, index)
-            arguments = (self._root / old, folder / source, spans, self._info.fps)
+            named = tuple(c.named or Named(None, c.run.length) for c in episodes)
+            evidence = Evidence(named, key) if any(name.id for name in named) else None
+            arguments = (self._root / old, folder / source, spans, self._info.fps, evidence)
             job = Job(folder / source, cut_out_job, arguments, total)
             copied = self._run("videos off the grid", [job])[job.path] == total
             at = 0

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from .. import storage
 from ..dataset import layout
-from ..dataset.episodes import episodes_schema, location, stats_columns
+from ..dataset.episodes import episodes_schema, location, stats_columns, with_ids
+from ..dataset.evidence import Evidence, Named, describing
 from ..dataset.layout import FileIndex
 from ..dataset.progress import Progress
 from ..dataset.stats import FeatureStats, aggregate, column_stats, to_json
@@ -22,6 +23,7 @@ from ..dataset.tables import (
     data_schema,
     default_columns,
     parquet_writer,
+    with_evidence,
     write_row_group,
     write_tasks,
 )
@@ -48,6 +50,7 @@ class Kept:
         videos: where its videos are.
         stats: statistics computed anew, by feature.
         old: its row in `meta/episodes`, which has the other statistics; None if there is none.
+        named: which episode it is, for its files to say; None if that is not known.
     """
 
     episode: int
@@ -61,6 +64,7 @@ class Kept:
     videos: dict[str, Place]
     stats: dict[str, FeatureStats] = field(default_factory=dict)
     old: EpisodeRow | None = None
+    named: Named | None = None
 
 
 def recover_job(path: Path, target: Path, schema: pa.Schema, progress: Progress) -> int:
@@ -77,7 +81,12 @@ def recover_job(path: Path, target: Path, schema: pa.Schema, progress: Progress)
 
 
 def write_data_job(
-    target: Path, features: dict[str, dict[str, Any]], episodes: list[Kept], progress: Progress
+    target: Path,
+    features: dict[str, dict[str, Any]],
+    episodes: list[Kept],
+    tasks: dict[int, str],
+    info: dict[str, Any],
+    progress: Progress,
 ) -> None:
     """Write a data file of some episodes, numbered anew, a row group each. A job. Durable, but for the name.
 
@@ -85,8 +94,15 @@ def write_data_job(
         target: the file.
         features: LeRobot's feature dict.
         episodes: in order; all of one source.
+        tasks: all tasks by number.
+        info: info.json, for the file to say.
     """
     schema = data_schema(features)
+    named = tuple(kept.named or Named(None, kept.length) for kept in episodes)
+    used = {name for kept in episodes for name in kept.tasks}
+    evidence = Evidence(named, None, {n: name for n, name in tasks.items() if name in used}, describing(info))
+    if any(episode.id for episode in named):
+        schema = with_evidence(schema, evidence)
     target.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetFile(episodes[0].source) as file, parquet_writer(target, schema) as writer:
         for kept, table in _tables(file, episodes, schema):
@@ -155,7 +171,8 @@ def write_metadata_job(
         episodes: all of them, in order.
         tasks: all tasks and their numbers.
     """
-    schema = episodes_schema(features)
+    ids = {kept.episode: kept.named.id for kept in episodes if kept.named is not None and kept.named.id}
+    schema = with_ids(episodes_schema(features), ids)
     index = FileIndex(0, 0)
     target = folder / Path(layout.episodes_path(index)).relative_to("meta")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..dataset.evidence import Evidence
 from ..dataset.progress import Progress
 from ..dataset.reader_limits import TOLERANCE_S
 from ..dataset.stats import FeatureStats, column_stats
-from ..dataset.tables import column_array, data_schema, table_errors
+from ..dataset.tables import column_array, data_schema, evidence_of, table_errors
 from ..errors import AiorecordError
 from ..features import Feature
 from .compare import numeric_difference
@@ -63,6 +64,7 @@ class RowsPart:
         stats: recomputed statistics of the runs, by place in `runs`, where none are stored or they differ.
         bad_images: places in `runs` of episodes with an image that cannot be used.
         findings: what is wrong inside the file.
+        evidence: what the file says of itself, whether that fits its rows or not.
     """
 
     readable: bool = False
@@ -71,6 +73,7 @@ class RowsPart:
     stats: dict[int, dict[str, FeatureStats]] = field(default_factory=dict)
     bad_images: set[int] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
+    evidence: Evidence | None = None
 
 
 def timestamp_tolerance(times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -133,6 +136,7 @@ class _Reader:
                 if not self._has_columns(file.schema_arrow):
                     return part
                 part.rows = file.metadata.num_rows
+                part.evidence = evidence_of(file.schema_arrow)
                 stored = stored_stats(self._root, self._episodes) if self._episodes else {}
                 for columns in self._runs(file):
                     self._check_run(columns, stored)

@@ -15,8 +15,10 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from ..dataset.evidence import Evidence
 from ..dataset.progress import Progress
 from ..dataset.stats import FeatureStats
+from ..dataset.videos import evidence_of
 from ..errors import AiorecordError
 from ..features import Feature
 from .compare import depth_difference, image_difference
@@ -43,6 +45,7 @@ class VideoPart:
         whole: episodes of which every frame is there, and could be decoded (unless nothing was).
         stats: recomputed statistics by episode, where none are stored or they differ.
         findings: what is wrong.
+        evidence: what the file says of itself, whether that fits its frames or not.
     """
 
     readable: bool = False
@@ -51,6 +54,7 @@ class VideoPart:
     whole: set[int] = field(default_factory=set)
     stats: dict[int, FeatureStats] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ class _Reader:
             if not container.streams.video:
                 self._add("video-unreadable", "It holds no video.")
                 return None
+            part.evidence = evidence_of(container)
             stream = container.streams.video[0]
             if not self._has_size(stream):
                 return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from ..check.dataset import ProgressCallback, check_dataset
 from ..check.findings import ERROR, NOTE, WARNING, Finding, Report
+from ..check.plan import RepairPlan
 from ..check.repair import RepairResult, repair_dataset
 from ..errors import AiorecordError
 
 EXAMPLES = """examples:
   aiorecord check data/pick-cube              # every row, every frame, every statistic
   aiorecord check data/pick-cube --fast       # without decoding
+  aiorecord check data/pick-cube --repair --dry-run   # say what a repair would keep and lose
   aiorecord check data/pick-cube --repair     # keep what is whole, move the rest aside
   aiorecord check data/pick-cube --json | jq '.findings[].code'
 
@@ -40,7 +43,15 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("root", type=Path, help="the dataset's folder")
     parser.add_argument("--fast", action="store_true", help="do not decode videos and images")
     parser.add_argument(
-        "--repair", action="store_true", help="repair what is safe; nothing is lost, see above"
+        "--repair", action="store_true", help="repair what is safe; what is dropped goes aside, see above"
+    )
+    parser.add_argument(
+        "--accept-loss",
+        action="store_true",
+        help="repair also where episodes drop out of which rows or frames may be readable",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what --repair would keep and lose; change nothing"
     )
     parser.add_argument(
         "--workers", type=_positive, default=None, help="processes, default one per processor"
@@ -49,14 +60,32 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.fast and arguments.repair:
         parser.error("--repair has to decode, it cannot be --fast")
+    if (arguments.accept_loss or arguments.dry_run) and not arguments.repair:
+        parser.error("--accept-loss and --dry-run belong to --repair")
     root = arguments.root.expanduser().absolute()
     if not root.is_dir():
         parser.error(f"{root} is not a folder")
     try:
         with _progress() as progress:
             if arguments.repair:
-                result = repair_dataset(root, workers=arguments.workers, progress=progress)
+
+                def tell(plan: RepairPlan) -> None:
+                    if not arguments.json:
+                        print(_plan_text(plan, root), flush=True)
+
+                result = repair_dataset(
+                    root,
+                    workers=arguments.workers,
+                    progress=progress,
+                    accept_loss=arguments.accept_loss,
+                    dry_run=arguments.dry_run,
+                    on_plan=tell,
+                )
                 report, text, data = result.after, _repair_text(result), result.as_dict()
+                if result.refused or arguments.dry_run:
+                    text = _unchanged_text(result, root)
+                    print(json.dumps(data, indent=2, ensure_ascii=False) if arguments.json else text)
+                    return 1 if result.refused else 0
             else:
                 report = check_dataset(
                     root, fast=arguments.fast, workers=arguments.workers, progress=progress
@@ -91,6 +120,40 @@ def report_text(report: Report) -> str:
     how = "read, not decoded" if report.fast else "decoded"
     lines.append(f"{report.root}: {verdict}, {warnings} warnings ({looked} {how}, {report.seconds:.1f} s)")
     return "\n".join(lines)
+
+
+def _plan_text(plan: RepairPlan, root: Path) -> str:
+    """What a repair is about to do, before it does it."""
+    lines = [f"Plan for {root}:", *(f"  {step}" for step in plan.steps)]
+    if plan.episodes is not None:
+        lines.append(f"  keep {plan.episodes} episodes, {plan.frames} frames")
+    shown = {
+        "lose": [f"episode {episode}: {why}" for episode, why in plan.lost.items()],
+        "not paired": plan.not_paired,
+        "may be readable and would drop out": plan.readable,
+    }
+    for what, found in shown.items():
+        lines += [f"  {what}: {line}" for line in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            lines.append(f"  {what}: ... and {len(found) - _SHOWN} more (--json lists all)")
+    return "\n".join(
+        lines if len(lines) > 1 else [*lines, "  nothing is put together again, nothing is lost"]
+    )
+
+
+def _unchanged_text(result: RepairResult, root: Path) -> str:
+    lines = [f"Done already: {action}" for action in result.actions]
+    if result.refused:
+        command = f"aiorecord check {shlex.quote(str(root))} --repair --accept-loss"
+        return "\n".join(
+            [
+                *lines,
+                "Nothing was changed: the repair would drop what may still be readable (it would go aside, "
+                "not be deleted). Put files back from a copy if you can. To repair all the same, run:",
+                f"  {command}",
+            ]
+        )
+    return "\n".join([*lines, "Nothing was changed (--dry-run)."])
 
 
 def _repair_text(result: RepairResult) -> str:

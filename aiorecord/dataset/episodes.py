@@ -162,16 +162,25 @@ def read_ids(path: Path) -> dict[int, str]:
         StorageError: the disk refused.
     """
     with table_errors(path):
-        metadata = pq.read_schema(path).metadata or {}
-    if _IDS not in metadata:
-        return {}
+        schema = pq.read_schema(path)
     try:
-        ids = json.loads(metadata[_IDS])["episodes"]
-        return {int(index): str(id_) for index, id_ in ids.items()}
+        return ids_of(schema)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DatasetError(
             f"{path} names its staging folders in an unknown way: {error}", path=path
         ) from error
+
+
+def ids_of(schema: pa.Schema) -> dict[int, str]:
+    """The staging ids in the schema of a file, see `read_ids`.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: they are not as `with_ids` writes them.
+    """
+    metadata = schema.metadata or {}
+    if _IDS not in metadata:
+        return {}
+    return {int(index): str(id_) for index, id_ in json.loads(metadata[_IDS])["episodes"].items()}
 
 
 def with_ids(table_schema: pa.Schema, ids: Mapping[int, str]) -> pa.Schema:

@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .. import storage
-from ..capture.staging import Staging
 from ..errors import DatasetError, EncodeError, StorageError
 from . import layout
 from .episodes import EpisodesFile, episode_files, read_file, read_ids, read_schema, with_ids
@@ -276,8 +275,6 @@ class _Round:
         target_of = {unit.first: group for group in groups for unit in group.units}
         new, current = self._folder / "episodes", self._root / layout.EPISODES_FOLDER
         _link_tree(current, new, {file.path for file in self._files})
-        # An episode whose staging folder is still there may be asked for by `is_committed`.
-        staged = {path.name for path in Staging(self._root).episode_paths()}
         for unit in self._episodes:
             group = target_of.get(unit.first, Group(unit.index, (unit,)))
             if group.units[0] is not unit:
@@ -288,15 +285,13 @@ class _Round:
             if unit.index == group.target and len(files) == 1 and not self._places.changed(unit):
                 link_or_copy(files[0].path, target)
             else:
-                self._rewrite_episodes(files, target, group.target, staged)
+                self._rewrite_episodes(files, target, group.target)
                 storage.fsync_file(target)
                 self._result.bytes += file_size(target)
         self._journal.folders["episodes"] = layout.EPISODES_FOLDER
 
-    def _rewrite_episodes(
-        self, files: list[EpisodesFile], target: Path, index: FileIndex, staged: set[str]
-    ) -> None:
-        ids = {n: id_ for file in files for n, id_ in read_ids(file.path).items() if id_ in staged}
+    def _rewrite_episodes(self, files: list[EpisodesFile], target: Path, index: FileIndex) -> None:
+        ids = {n: id_ for file in files for n, id_ in read_ids(file.path).items()}
         schema = with_ids(read_schema(files[0].path), ids)
         pending: list[pa.Table] = []
         with parquet_writer(target, schema) as out:

@@ -51,8 +51,8 @@ def _shared_pool(monkeypatch):
     monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
 
 
-def repair(root: Path):
-    return repair_dataset(root, workers=1)
+def repair(root: Path, **options):
+    return repair_dataset(root, workers=1, **{"accept_loss": True, **options})
 
 
 def everything_is_somewhere(before: dict[str, bytes], root: Path) -> None:

@@ -241,6 +241,7 @@ def test_the_files_of_a_dataset_without_video(hub, tmp_path):
     asyncio.run(main())
     assert committed_files(tmp_path / "s", read_info(tmp_path / "s")) == [
         "data/chunk-000/file-000.parquet",
+        "meta/aiorecord/dataset.json",
         "meta/aiorecord/episodes.jsonl",
         "meta/episodes/chunk-000/file-000.parquet",
         "meta/info.json",

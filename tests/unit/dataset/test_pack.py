@@ -61,7 +61,8 @@ def test_everything_becomes_one_file_of_each_kind(root, features):
         [
             "data/chunk-000/file-000.parquet",
             "meta/episodes/chunk-000/file-000.parquet",
-            *("meta/aiorecord/episodes.jsonl", "meta/info.json", "meta/stats.json", "meta/tasks.parquet"),
+            *("meta/aiorecord/dataset.json", "meta/aiorecord/episodes.jsonl"),
+            *("meta/info.json", "meta/stats.json", "meta/tasks.parquet"),
             *(f"videos/{key}/chunk-000/file-000.mp4" for key in videos),
         ]
     )
@@ -227,7 +228,8 @@ def test_an_episode_in_staging_is_still_known_to_be_committed(root):
     failed, _ = stage(root, 5)
     (failed.path / "commit.json").write_bytes((kept.path / "commit.json").read_bytes())
     pack(writer)
-    assert read_ids(root / "meta/episodes/chunk-000/file-000.parquet") == {0: kept.id}
+    ids = read_ids(root / "meta/episodes/chunk-000/file-000.parquet")
+    assert (ids[0], list(ids)) == (kept.id, [0, 1])
     for reader in (writer, DatasetWriter.open(root)):
         assert reader.is_committed(kept) == 0
         assert reader.is_committed(failed) is None

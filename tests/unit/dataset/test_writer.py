@@ -49,7 +49,7 @@ def info_of(root):
 
 def test_a_new_dataset(root):
     writer = create(root, robot_type="so101", chunks_size=7)
-    assert tree(root) == ["meta/info.json"]
+    assert tree(root) == ["meta/aiorecord/dataset.json", "meta/info.json"]
     info = info_of(root)
     assert (info["total_episodes"], info["splits"], info["fps"]) == (0, {}, 30)
     assert (info["robot_type"], info["chunks_size"]) == ("so101", 7)
@@ -89,6 +89,7 @@ def test_files_are_loose_and_one_per_episode(root):
     assert tree(root) == [
         "data/chunk-900/file-000.parquet",
         "data/chunk-900/file-001.parquet",
+        "meta/aiorecord/dataset.json",
         "meta/aiorecord/episodes.jsonl",
         "meta/episodes/chunk-900/file-000.parquet",
         "meta/info.json",
@@ -431,7 +432,7 @@ class TestOpen:
         commit(writer, 0)
         (root / "meta/info.json").write_bytes(empty)
         DatasetWriter.open(root)
-        assert tree(root) == ["meta/info.json"]
+        assert tree(root) == ["meta/aiorecord/dataset.json", "meta/info.json"]
 
     def test_statistics_are_computed_anew(self, root):
         writer = create(root)

@@ -1,0 +1,186 @@
+"""Which rows and which pictures are of the same episode, by what their files say of themselves. Pure.
+
+A row is paired with a video only by something that names both: a row of `meta/episodes`, or the id of an
+episode that the data file and the video both say they hold. Numbers of frames pair nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..dataset import layout
+from ..dataset.evidence import Evidence, Named
+from ..dataset.info import DatasetInfo
+from ..dataset.layout import FileIndex
+from .checked import Checked
+from .findings import Finding
+from .metadata import EpisodeRow, Place
+from .rows import RowsPart, Run
+from .video import VideoPart
+
+type _Spans = dict[tuple[int, int], Named]
+"""Episodes of a file by their first frame (or row) and length."""
+
+
+class Pairing:
+    """What the files that were read say of themselves.
+
+    Args:
+        checked: what the check learned.
+        info: its info.json.
+        dataset: the dataset's id, None if unknown.
+    """
+
+    def __init__(self, checked: Checked, info: DatasetInfo, dataset: str | None) -> None:
+        self._root, self._fps, self._dataset = checked.report.root, info.fps, dataset
+        self._cameras = set(checked.video_keys)
+        self._episodes = checked.episodes
+        self._data = {path: part for path, part in checked.data.items() if part is not None}
+        self._rows = {path: _spans(part.evidence) for path, part in self._data.items() if _is_its(part)}
+        self._parts: dict[tuple[str, FileIndex], VideoPart] = {}
+        self._videos: dict[tuple[str, FileIndex], _Spans] = {}
+        self._holders: dict[tuple[str, str], list[tuple[FileIndex, int, Named]]] = defaultdict(list)
+        for (key, index), part in checked.videos.items():
+            self.add_video(key, index, part)
+
+    def add_video(self, key: str, index: FileIndex, part: VideoPart | None) -> None:
+        """Take in a video file of which the check did not know."""
+        if part is None or not part.readable or (key, index) in self._parts:
+            return
+        self._parts[key, index] = part
+        found = part.evidence
+        if found is None or not found.fits(part.frames, found.camera):
+            return
+        self._videos[key, index] = {} if self._is_of_another(key, found) else _spans(found)
+        for (first, _), named in self._videos[key, index].items():
+            self._holders[key, str(named.id)].append((index, first, named))
+
+    def of_rows(self, path: Path, run: Run) -> Named | None:
+        """The episode that rows say they are, None if they say nothing."""
+        return self._rows.get(path, {}).get((run.row, run.length))
+
+    def is_foreign(self, named: Named) -> bool:
+        """Whether an episode was recorded into another dataset."""
+        return None not in (self._dataset, named.dataset) and named.dataset != self._dataset
+
+    def contradicts(self, key: str, place: Place, named: Named) -> bool:
+        """Whether a video says that another episode, or another camera, is in a place."""
+        return self._contradiction(key, place, named) is not None
+
+    def find(self, key: str, named: Named) -> Place | None:
+        """Where the pictures are that say they are of an episode; None if no file says so."""
+        for index, first, found in sorted(self._holders[key, str(named.id)]):
+            if found.length == named.length and _is_same(found, named):
+                return Place(index, first / self._fps, (first + named.length) / self._fps)
+        return None
+
+    def says(self, key: str, index: FileIndex) -> bool:
+        """Whether a video says which episodes are in it."""
+        return bool(self._videos.get((key, index)))
+
+    def unclaimed(self, taken: set[str]) -> Iterator[tuple[str, FileIndex, Named]]:
+        """Episodes that only videos say they hold.
+
+        Args:
+            taken: ids of episodes whose rows are there.
+        """
+        for (key, index), spans in sorted(self._videos.items()):
+            for named in spans.values():
+                if named.id not in taken:
+                    yield key, index, named
+
+    def findings(self) -> Iterator[Finding]:
+        """Where files say something else than `meta/episodes`, and what is said of them no longer holds."""
+        for path, part in self._data.items():
+            if part.readable and part.evidence is not None and not _is_its(part):
+                yield self._stale(path.relative_to(self._root).as_posix(), "rows")
+        for (key, index), video in self._parts.items():
+            if video.evidence is not None and (key, index) not in self._videos:
+                yield self._stale(layout.video_path(key, index), "frames")
+        for path, part in self._data.items():
+            for run in part.runs:
+                named, row = self.of_rows(path, run), self._episodes.get(run.episode)
+                if row is None or path != self._root / layout.data_path(row.data):
+                    continue
+                if named is not None and row.id not in (None, named.id):
+                    yield Finding(
+                        "rows-other-episode",
+                        path.relative_to(self._root).as_posix(),
+                        f"Its rows say that they are {named.id}, meta/episodes that they are {row.id}.",
+                        episode=row.episode,
+                    )
+                named = named or by_metadata(row, run)
+                if named is not None:
+                    yield from self._compare(row, named)
+
+    def _stale(self, place: str, what: str) -> Finding:
+        return Finding(
+            "evidence-stale",
+            place,
+            f"What it says of itself does not account for its {what}: another program has rewritten it.",
+        )
+
+    def _compare(self, row: EpisodeRow, named: Named) -> Iterator[Finding]:
+        for key, place in row.videos.items():
+            message = self._contradiction(key, place, named)
+            if message is not None:
+                yield Finding(
+                    "video-other-episode",
+                    layout.video_path(key, place.index),
+                    message,
+                    episode=row.episode,
+                    camera=key,
+                )
+
+    def _contradiction(self, key: str, place: Place, named: Named) -> str | None:
+        part, spans = self._parts.get((key, place.index)), self._videos.get((key, place.index))
+        if part is None or spans is None or part.evidence is None:
+            return None
+        if self._is_of_another(key, part.evidence):
+            return f"Its frames say that they are of the camera {part.evidence.camera}."
+        first = _frame(place.start_s, self._fps)
+        found = spans.get((first, named.length))
+        if found is not None:
+            if _is_same(found, named):
+                return None
+            return f"Its rows say that they are {named.id}, its frames that they are {found.id}."
+        other = [name.id for (at, n), name in spans.items() if at < first + named.length and first < at + n]
+        if not other:
+            return None  # frames that were joined in from a file that said nothing
+        ids = ", ".join(map(str, other))
+        return f"Its rows say that they are {named.id}, its frames that they are of {ids}."
+
+    def _is_of_another(self, key: str, evidence: Evidence) -> bool:
+        """Whether a video is of another camera of the dataset; a name that is no camera's is an older one."""
+        return evidence.camera != key and evidence.camera in self._cameras
+
+
+def by_metadata(row: EpisodeRow, run: Run) -> Named | None:
+    """The episode that rows are by their row of `meta/episodes`, which names their file too."""
+    return Named(row.id, run.length) if row.id is not None and row.length == run.length else None
+
+
+def _frame(seconds: float, fps: int) -> int:
+    """The frame shown at a time, -1 for a time that no file has."""
+    return round(seconds * fps) if 0 <= seconds * fps < 1 << 40 else -1
+
+
+def _is_its(part: RowsPart) -> bool:
+    return part.readable and part.evidence is not None and part.evidence.fits(part.rows)
+
+
+def _is_same(a: Named, b: Named) -> bool:
+    return a.id == b.id and (None in (a.dataset, b.dataset) or a.dataset == b.dataset)
+
+
+def _spans(evidence: Evidence | None) -> _Spans:
+    """The episodes that have an id."""
+    found: _Spans = {}
+    at = 0
+    for episode in evidence.episodes if evidence is not None else ():
+        if episode.id is not None:
+            found[at, episode.length] = episode
+        at += episode.length
+    return found
