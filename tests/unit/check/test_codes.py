@@ -238,7 +238,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], set[str]]] = {
                 f"videos/{FRONT}/to_timestamp": at(1, 26 / FPS),
             },
         ),
-        {"video-overlap"},
+        {"video-overlap", "video-other-episode"},
     ),
     "video orphan": (
         "good",
@@ -315,6 +315,8 @@ def test_every_code_is_tested() -> None:
         "video-frames-refused",  # tests/unit/dataset/test_pack_times
         "depth-settings",  # test_camera_info
         "episode-flagged",  # quality/test_pace
+        "rows-other-episode",  # test_pairing
+        "evidence-stale",  # test_pairing
     }
     seen = set().union(*(expected for _, _, expected in DAMAGES.values()))
     assert seen | elsewhere == set(findings.CODES)
