@@ -70,12 +70,12 @@ def test_killed_datasets_are_repaired(mode, episodes, kill_at, tmp_path):
     assert found - leftovers <= {"lerobot-killed-footerless-parquet", "lerobot-killed-metadata-behind"}
     if mode == "png" and kill_at:
         assert "lerobot-killed-image-folder" in found
-    result = repair_dataset(root, workers=1)
+    result = repair_dataset(root, workers=1, accept_loss=True)
     assert codes(result.after) == set(), result.as_dict()
     assert result.lost == {}
     assert codes(check_dataset(root, workers=1)) == set()
     read_all(root, list(range(episodes)))
-    assert repair_dataset(root, workers=1).actions == []
+    assert repair_dataset(root, workers=1, accept_loss=True).actions == []
 
 
 def test_dropped_frames_are_named_and_cut_out(tmp_path):
@@ -84,7 +84,7 @@ def test_dropped_frames_are_named_and_cut_out(tmp_path):
     report = check_dataset(root, workers=1)
     assert codes(report) == {"lerobot-frames-dropped"}
     assert {finding.episode for finding in report.findings} == {1}
-    result = repair_dataset(root, workers=1)
+    result = repair_dataset(root, workers=1, accept_loss=True)
     assert result.after.ok, result.as_dict()
     assert list(result.lost) == [1]
     read_all(root, [0, 2])
@@ -98,7 +98,7 @@ def test_a_hole_in_a_video_does_not_spoil_the_episodes_beside_it(tmp_path):
     (video,) = root.glob("videos/observation.images.front/*/*.mp4")
     move_frames(video, 30, lambda k: None if first + 4 <= k < end else k)
     assert codes(check_dataset(root, workers=1)) == {"video-grid", "video-frames-missing"}
-    result = repair_dataset(root, workers=1)
+    result = repair_dataset(root, workers=1, accept_loss=True)
     assert codes(result.after) == {"video-unused-frames"}, result.as_dict()  # of the other camera
     assert list(result.lost) == [1]
     read_all(root, [0, 2])
