@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         AiorecordError,
         CodecUnavailableError,
         ConfigError,
+        DamageError,
         DatasetError,
         DatasetLockedError,
         DiskFullError,
@@ -69,7 +70,7 @@ _HOMES = {
     "dataset.pack": "PackResult",
     "encoders": "DepthEncoderConfig RGBEncoderConfig",
     "episode": "Episode",
-    "errors": "AiorecordError CodecUnavailableError ConfigError DatasetError DatasetLockedError "
+    "errors": "AiorecordError CodecUnavailableError ConfigError DamageError DatasetError DatasetLockedError "
     "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
     "SourceLostError StateError StorageError",
     "monitor.notebook": "StatusView",
@@ -97,6 +98,7 @@ __all__ = [
     "CodecUnavailableError",
     "Command",
     "ConfigError",
+    "DamageError",
     "DatasetError",
     "DatasetLockedError",
     "DepthEncoderConfig",

@@ -12,6 +12,7 @@ callers who do not know aiorecord::
     │   ├── DatasetLockedError             another process records into this dataset
     │   └── DiskFullError                  less is free than `min_free_gb`: no episode can begin
     ├── DatasetError(ValueError)           what is on disk is not the dataset that was asked for
+    │   └── DamageError                    a file of staging was read, and is not what was written
     ├── SourceError(RuntimeError)          a robot, teleoperator or camera failed
     │   └── SourceLostError                it failed for longer than its policy holds its last value
     ├── EncodeError(RuntimeError)          a video could not be encoded or does not hold every frame
@@ -31,6 +32,7 @@ __all__ = [
     "AiorecordError",
     "CodecUnavailableError",
     "ConfigError",
+    "DamageError",
     "DatasetError",
     "DatasetLockedError",
     "DiskFullError",
@@ -97,11 +99,13 @@ class StorageError(AiorecordError, OSError):
 
     Attributes:
         path: the file or folder concerned, or None.
+        reading: it was asked to read, so that what is there is not known; nothing was changed.
     """
 
-    def __init__(self, message: str, *, path: Path | None = None) -> None:
+    def __init__(self, message: str, *, path: Path | None = None, reading: bool = False) -> None:
         super().__init__(message)
         self.path = path
+        self.reading = reading
 
 
 class DatasetLockedError(StorageError):
@@ -142,6 +146,10 @@ class DatasetError(AiorecordError, ValueError):
     def __init__(self, message: str, *, path: Path | None = None) -> None:
         super().__init__(message)
         self.path = path
+
+
+class DamageError(DatasetError):
+    """A file of staging was read, and is not what was written. The episode stays in staging."""
 
 
 class SourceError(AiorecordError, RuntimeError):

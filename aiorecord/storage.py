@@ -43,7 +43,7 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
         others = ", ".join(dict.fromkeys(str(name) for name in names if name != path))
         where = f" ({others})" if others else ""
         raise StorageError(
-            f"Could not {doing} {path}: {error.strerror or error}{where}", path=path
+            f"Could not {doing} {path}: {error.strerror or error}{where}", path=path, reading=doing == "read"
         ) from error
 
 
@@ -133,6 +133,15 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
         text = file.read(max_bytes + 1)
     if len(text) > max_bytes:
         raise ValueError(f"it is larger than {max_bytes >> 20} MiB")
+    return parse_json(text)
+
+
+def parse_json(text: bytes) -> Any:
+    """Parse JSON that anybody may have written; see `read_json`.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
     try:
         value = json.loads(text)
         if b"\\u" in text:  # half of a surrogate pair can be written so
@@ -140,6 +149,22 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
         return value
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether a name is there, be it a link that leads nowhere.
+
+    Unlike `Path.exists`, which says no to what could not be found out.
+
+    Raises:
+        StorageError: it could not be found out.
+    """
+    with storage_errors(path, "read"):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
 
 def make_folder(path: Path) -> None:

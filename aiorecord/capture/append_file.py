@@ -48,10 +48,20 @@ class AppendFile:
                         written += count
                         rest = rest[count:]
             except OSError:
-                self._file.truncate(self.size)
-                self._file.seek(self.size)
+                self.cut(self.size)
                 raise
         self.size += written
+
+    def cut(self, size: int) -> None:
+        """Take back what was appended beyond a size.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        with storage_errors(self.path, "cut"):
+            self._file.truncate(size)
+            self._file.seek(size)
+        self.size = size
 
     def close(self) -> None:
         """Close the file. Idempotent.

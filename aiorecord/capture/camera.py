@@ -26,6 +26,7 @@ from ..storage import fsync_folder, storage_errors
 from ..threads import start_thread
 from .background import lower_thread_priority
 from .budget import DEFAULT_LIMIT_BYTES, ByteBudget
+from .checksums import SUMS_SUFFIX
 from .frame_memory import FrameMemory
 from .frame_queue import FrameQueue
 from .frames import CameraStatus, FrameWriter, TakenFrame
@@ -90,6 +91,7 @@ class CameraCapture:
         self._queue = FrameQueue(budget, self._memory, self._repeats)
         self._writer: FrameWriter | None = None
         self._spill: RawWriter | None = None
+        self._histograms: HistogramWriter | None = None
         self._spill_range = (0, 0)  # of frame indices
         self._opened = threading.Event()
         self._threads = [
@@ -260,11 +262,21 @@ class CameraCapture:
     def paths(self) -> list[Path]:
         """The files written so far."""
         names = [self.camera.file]
+        if self.camera.capture == "live":
+            names.append(self.camera.file + SUMS_SUFFIX)
         if self.camera.histograms is not None:
-            names.append(self.camera.histograms)
+            names += [self.camera.histograms, self.camera.histograms + SUMS_SUFFIX]
         if self._spill is not None:
             names.append(self.camera.spill)
         return [self._folder / name for name in names]
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes that are in each file now, by its name: whole appends only. Callable from any thread."""
+        files: dict[str, FrameWriter | HistogramWriter | None] = {self.camera.file: self._writer}
+        if self.camera.histograms is not None:
+            files[self.camera.histograms] = self._histograms
+        files[self.camera.spill] = self._spill
+        return {name: file.size for name, file in files.items() if file is not None}
 
     def close(self, *, abandon: bool = False) -> None:
         """Write what waits, finish the files, end the threads. Blocking, idempotent; see `error` afterwards.
@@ -294,7 +306,7 @@ class CameraCapture:
         histograms: HistogramWriter | None = None
         if self.camera.histograms is not None:
             with self._failing():
-                histograms = HistogramWriter(self._folder / self.camera.histograms)
+                histograms = self._histograms = HistogramWriter(self._folder / self.camera.histograms)
         self._memory.make_ready()
         self._opened.set()
         with self._handing_over():

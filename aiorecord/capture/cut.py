@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .reader import count_frames
-from .rows import read_rows
+from ..errors import DamageError
+from .soundness import soundness
 from .staging import EpisodeFolder
 
 
@@ -15,13 +15,13 @@ def whole_frames_of(folder: EpisodeFolder) -> tuple[int, int]:
         any one camera come on top of them.
 
     Raises:
-        DatasetError: the rows are of other features than the manifest's.
+        DatasetError: the rows are of other features than the manifest's; a file is damaged (DamageError).
         StorageError: a file is there but cannot be read.
     """
-    manifest = folder.manifest
-    counts = [read_rows(folder.rows_path, manifest.schema()).num_rows]
-    counts += [count_frames(folder, key) for key in manifest.cameras]
-    return min(counts), max(counts) - min(counts)
+    found = soundness(folder)
+    if found.damage:
+        raise DamageError(f"Episode {folder.id} is damaged: {'; '.join(found.damage)}.", path=folder.path)
+    return found.frames, found.recorded - found.frames
 
 
 def complete_cut(folder: EpisodeFolder, length: int) -> None:

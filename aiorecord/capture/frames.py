@@ -23,6 +23,10 @@ class FrameWriter(Protocol):
         """Bytes given to the file."""
 
     @property
+    def size(self) -> int:
+        """Bytes that are in the file."""
+
+    @property
     def safe(self) -> int:
         """Frames that can be read from the file if the process is killed now."""
 

@@ -1,17 +1,20 @@
 """Histograms of the original pixels of each colour frame, taken while it passes.
 
 The final statistics of a camera need no second look at its frames then, and they are of the pixels as the
-robot gave them. The file is a plain sequence of little-endian uint32 arrays of shape (3, 256).
+robot gave them. The file is a plain sequence of little-endian uint32 arrays of shape (3, 256), with checksums
+beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .append_file import AppendFile
+from .checksums import CheckedFile, checked_chunks
+from .staged_file import Extent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +62,12 @@ class HistogramWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = AppendFile(path)
+        self._file = CheckedFile(path)
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._file.size
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
         """Append the histogram of one (H, W, 3) uint8 frame.
@@ -78,13 +86,21 @@ class HistogramWriter:
         self._file.close()
 
 
-def read_histogram_file(path: Path) -> NDArray[np.uint32]:
-    """The histograms of a file, mapped, not read: (n, 3, 256) uint32.
+def histograms_in(path: Path, extent: Extent, *, checked: bool) -> Iterator[NDArray[np.uint32]]:
+    """The histograms of a file in order, (3, 256) uint32 each, up to the end or the first that is not whole.
 
     A torn last one is left out; a missing file has none.
+
+    Args:
+        path: the file.
+        extent: told how far the file is whole.
+        checked: it has checksums.
+
+    Raises:
+        DamageError: it is no plain file.
+        StorageError: it cannot be read.
     """
-    count = path.stat().st_size // HISTOGRAM_BYTES if path.exists() else 0
-    shape = (count, CHANNELS, VALUES)
-    if count == 0:
-        return np.zeros(shape, dtype=HISTOGRAM_DTYPE)
-    return np.memmap(path, dtype=HISTOGRAM_DTYPE, mode="r", shape=shape)
+    for chunk in checked_chunks(path, extent, checked=checked, chunk=HISTOGRAM_BYTES):
+        if len(chunk) != HISTOGRAM_BYTES:
+            return
+        yield np.frombuffer(chunk, HISTOGRAM_DTYPE).reshape(CHANNELS, VALUES)

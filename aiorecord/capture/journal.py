@@ -14,6 +14,7 @@ from .camera import CameraCapture
 from .facts import marks
 from .rows import RowsJournal
 from .staging import EpisodeFolder
+from .synced import SyncedLog
 
 FLUSH_PERIOD_S = 1.0
 """How much of a running episode a power loss may take.
@@ -47,6 +48,8 @@ class EpisodeJournal:
         self.error: AiorecordError | None = None
         self.sync_error: AiorecordError | None = None
         self._folder, self._rows, self._cameras, self._facts = folder, rows, cameras, facts
+        self._synced = SyncedLog(folder.path)
+        self._rows_size = 0  # that an fsync made durable
         self._noted = False  # facts that the manifest on disk does not have
         self._frames_came = threading.Event()
         self._closing = threading.Event()
@@ -71,21 +74,29 @@ class EpisodeJournal:
         self._frames_came.set()
         if self.thread.ident is not None:
             self.thread.join()
+        self._synced.close()
 
     def sync(self) -> None:
-        """Make durable what the cameras wrote. Blocking.
+        """Make durable what the cameras wrote, and note how much of each file that is. Blocking.
 
         Raises:
             StorageError: the disk refused; it is in `sync_error`, too.
         """
         try:
+            sizes: dict[str, int] = {}
             for camera in self._cameras.values():
+                sizes |= camera.sizes()
                 for path in camera.paths():
                     with storage_errors(path, "make durable"):
                         fsync_file(path)
+            self._synced.note({self._rows.path.name: self._rows_size, **sizes})
         except AiorecordError as error:
             self.sync_error = error
             raise
+
+    def _flush_rows(self) -> None:
+        self._rows.flush()
+        self._rows_size = self._rows.size
 
     def _run(self) -> None:
         try:
@@ -99,7 +110,7 @@ class EpisodeJournal:
                 self._frames_came.clear()
                 if self._closing.is_set():
                     return  # finish() came since: its wake-up may have been the one just cleared
-                self._rows.flush()
+                self._flush_rows()
                 self.sync()
                 found = marks(self._cameras)
                 if first or self._noted or found != marked:

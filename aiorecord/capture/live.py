@@ -20,7 +20,9 @@ import av
 from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError
 from ..features import Feature
+from .checksums import CheckedFile
 from .final import FinalEncoder
+from .live_file import LiveBytes
 from .lossless import libav_errors
 from .staging import Camera
 
@@ -60,7 +62,7 @@ class LiveWriter:
     Frames that the encoder holds back are not in the file yet, see `held`.
 
     Args:
-        path: the file; replaced if it exists.
+        path: the file; must not exist.
         camera: with capture ``live``.
         fps: frames per second.
         encoder: settings of the final video, with a resolved `vcodec`.
@@ -79,8 +81,10 @@ class LiveWriter:
         self._size = (camera.width, camera.height)
         self._whole = _WholeFrames()
         self._safe = 0
+        self._bytes = LiveBytes()
+        self._file = CheckedFile(path)
         with libav_errors("create", path, self._codec):
-            self._container = av.open(str(path), "w", format="matroska", options=CRASH_SAFE)
+            self._container = av.open(self._bytes, "w", format="matroska", options=CRASH_SAFE)
         try:
             try:
                 with libav_errors(f"open {self._codec} for", path, self._codec):
@@ -95,9 +99,11 @@ class LiveWriter:
                 ) from error
             with libav_errors("write", path, self._codec):
                 self._container.start_encoding()
+            self._append()
         except BaseException:
             with contextlib.suppress(av.FFmpegError):  # another error is on its way
                 self._container.close()
+            self._file.close()
             raise
 
     @property
@@ -109,6 +115,11 @@ class LiveWriter:
     def bytes_written(self) -> int:
         """Their size."""
         return self._encoder.packet_bytes
+
+    @property
+    def size(self) -> int:
+        """The size of the file."""
+        return self._file.size
 
     @property
     def safe(self) -> int:
@@ -138,6 +149,7 @@ class LiveWriter:
             raise EncodeError(f"A frame of {self.path.name} has another size than the others.")
         with libav_errors(f"encode frame {self._encoder.frames} to", self.path, self._codec):
             self._encoder.encode(frame)
+        self._append()
 
     def close(self) -> None:
         """Flush the encoder and finish the file. Call it once, also after an error.
@@ -150,7 +162,16 @@ class LiveWriter:
             try:
                 self._encoder.flush()
             finally:
-                self._container.close()
+                try:
+                    self._container.close()
+                    self._append()
+                finally:
+                    self._file.close()
+
+    def _append(self) -> None:
+        """Hand what libav wrote to the operating system: from here on a kill does not take it."""
+        if data := self._bytes.take():
+            self._file.append(data)
 
 
 def frame_number(packet: av.Packet, fps: int) -> int:

@@ -24,7 +24,8 @@ from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError, StorageError
 from ..features import Feature
 from .convert import PixelConverter
-from .records import RecordWriter, read_records
+from .records import RecordWriter, largest_payload, read_records
+from .staged_file import Extent
 from .staging import Camera
 
 if TYPE_CHECKING:
@@ -225,18 +226,20 @@ def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
         yield converter.convert(frame)
 
 
-def count_lossless(path: Path, camera: Camera) -> int:
+def count_lossless(path: Path, camera: Camera, extent: Extent | None = None) -> int:
     """The number of frames that `read_lossless` gives. Checks every record, decodes none.
 
     Raises:
+        DamageError: it is no plain file.
         StorageError: the file cannot be read.
     """
-    return sum(1 for _ in _packets(path, camera))
+    return sum(1 for _ in _packets(path, camera, extent))
 
 
-def _packets(path: Path, camera: Camera) -> Iterator[bytes]:
+def _packets(path: Path, camera: Camera, extent: Extent | None = None) -> Iterator[bytes]:
     shape = (camera.height, camera.width, 3)
-    for number, record in enumerate(read_records(path)):
+    most = largest_payload(camera.height, camera.width)
+    for number, record in enumerate(read_records(path, extent, max_payload=most)):
         if (record.index, record.kind, record.shape) != (number, CODEC, shape):
             return
         yield record.payload

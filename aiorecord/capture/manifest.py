@@ -7,6 +7,7 @@ inside the episode folder only, each for one thing, and holds values of the righ
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -18,7 +19,17 @@ from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..features import Schema
 from ..quality import stored_facts
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+"""From 2 on the manifest has a checksum, and so do live captures and histograms; 1 is read as well."""
+
+SUMS_VERSION = 2
+"""The first version with checksums."""
+
+MAX_PIXELS = 1 << 27
+"""Of a camera. A manifest must not ask for all memory."""
+
+MAX_VALUES = 1 << 22
+"""Of a feature that is no camera, per row."""
 
 CaptureKind = Literal["lossless", "rgb", "raw", "live"]
 State = Literal["recording", "complete"]
@@ -30,7 +41,7 @@ MAX_THREADS = 1024
 MAX_LENGTH = 2**31 - 1
 
 _FILE_NAME = re.compile(r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]{0,254}")
-_OWN_FILES = {"manifest.json", "rows.arrows", "encoded.json", "commit.json"}
+_OWN_FILES = {"manifest.json", "rows.arrows", "encoded.json", "commit.json", "synced.log"}
 
 
 @dataclass
@@ -103,6 +114,11 @@ class Manifest:
     quality: dict[str, Any] = field(default_factory=dict)
     version: int = MANIFEST_VERSION
 
+    @property
+    def has_sums(self) -> bool:
+        """Whether its live captures and histograms have checksums."""
+        return self.version >= SUMS_VERSION
+
     def schema(self) -> Schema:
         """The features, checked."""
         return Schema(self.features)
@@ -124,8 +140,9 @@ def parse_manifest(data: Any) -> Manifest:
         KeyError: a part is missing.
         AttributeError: a part is no object.
     """
-    if data["version"] != MANIFEST_VERSION:
-        raise ValueError(f"version {data['version']!r:.40}, this aiorecord reads version {MANIFEST_VERSION}")
+    if not _is_count(data["version"], 1, MANIFEST_VERSION):
+        known = f"this aiorecord reads versions 1 to {MANIFEST_VERSION}"
+        raise ValueError(f"version {data['version']!r:.40}, {known}")
     # It is written again; NaN and infinity cannot be. (The quality facts are looked at by themselves.)
     json.dumps({name: value for name, value in data.items() if name != "quality"}, allow_nan=False)
     cameras = {key: Camera(**camera) for key, camera in data["cameras"].items()}
@@ -140,6 +157,9 @@ def parse_manifest(data: Any) -> Manifest:
     manifest.quality = stored_facts(manifest.quality)
     _check_values(manifest)
     schema = manifest.schema()
+    for key, feature in schema.columns.items():
+        if math.prod(feature.shape) > MAX_VALUES:
+            raise ValueError(f"{key!r} has more values than a row can hold")
     if schema.cameras.keys() != cameras.keys():
         raise ValueError("cameras do not match the features")
     for key, camera in cameras.items():
@@ -175,6 +195,10 @@ def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
     counts = (camera.frames is None or _is_count(camera.frames)) and _is_count(camera.spilled)
     if not counts:
         raise ValueError(f"the counts of {key!r} are {camera.frames!r:.40} and {camera.spilled!r:.40}")
+    if not (_is_count(camera.height, 1) and _is_count(camera.width, 1)):
+        raise ValueError(f"{key!r} is {camera.width!r:.40}x{camera.height!r:.40}")
+    if camera.height * camera.width > MAX_PIXELS:
+        raise ValueError(f"{key!r} has more pixels than a camera can have")
     known_format = isinstance(camera.pix_fmt, str) and camera.pix_fmt in PIXEL_FORMATS | {""}
     if not known_format or camera.depth_unit not in (None, "mm", "m"):
         raise ValueError(f"{key!r} has an unknown pixel format or unit")
@@ -183,6 +207,7 @@ def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
 def _check_file_names(cameras: Mapping[str, Camera]) -> None:
     """Every name stays in the episode folder, and no file is used for two things."""
     taken = set(_OWN_FILES)
+    sums: set[str] = set()
     for key in cameras:
         taken |= {f"{key}.mp4", f"{key}.png.arrow", f"{key}.progress"}
     for camera in cameras.values():
@@ -194,6 +219,9 @@ def _check_file_names(cameras: Mapping[str, Camera]) -> None:
             if name in taken:
                 raise ValueError(f"the file {name!r:.80} is used twice")
             taken.add(name)
+            sums.add(f"{name}.crc")
+    if taken & sums:
+        raise ValueError("a file is named as the checksums of another")
 
 
 def _is_count(value: object, least: int = 0, most: int = 2**53) -> bool:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .records import MAX_DIMENSIONS, Record, RecordWriter, read_records
+from .records import MAX_DIMENSIONS, MAX_PAYLOAD, Record, RecordWriter, largest_payload, read_records
+from .staged_file import Extent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,18 +53,24 @@ def read_raw(path: Path) -> Iterator[NDArray[Any]]:
     A file that does not exist has no frames.
 
     Raises:
+        DamageError: it is no plain file.
         StorageError: the file cannot be read.
     """
     for _, frame in read_indexed(path):
         yield frame
 
 
-def read_indexed(path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Like `read_raw`, with each frame's index in its episode."""
-    for record in read_records(path):
-        dtype = _dtype(record)
-        if dtype is None:
-            return
+def read_indexed(
+    path: Path, shape: tuple[int, ...] | None = None, extent: Extent | None = None
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Like `read_raw`, with each frame's index in its episode.
+
+    Args:
+        path: the file.
+        shape: of every frame, where it is known: it ends before the first of another, which takes no memory.
+        extent: as in `read_records`.
+    """
+    for record, dtype in _raw_records(path, shape, extent):
         try:
             values = _lz4().decompress(
                 record.payload, decompressed_size=math.prod(record.shape) * dtype.itemsize
@@ -73,12 +80,23 @@ def read_indexed(path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
         yield record.index, np.frombuffer(values, dtype).reshape(record.shape)
 
 
-def raw_indices(path: Path) -> Iterator[int]:
+def raw_indices(
+    path: Path, shape: tuple[int, ...] | None = None, extent: Extent | None = None
+) -> Iterator[int]:
     """The indices of the frames that `read_indexed` gives. Checks every record, decompresses none."""
-    for record in read_records(path):
-        if _dtype(record) is None:
-            return
+    for record, _ in _raw_records(path, shape, extent):
         yield record.index
+
+
+def _raw_records(
+    path: Path, shape: tuple[int, ...] | None, extent: Extent | None
+) -> Iterator[tuple[Record, np.dtype[Any]]]:
+    most = MAX_PAYLOAD if shape is None else largest_payload(*shape[:2])
+    for record in read_records(path, extent, max_payload=most):
+        dtype = _dtype(record)
+        if dtype is None or (shape is not None and record.shape != shape):
+            return
+        yield record, dtype
 
 
 def _dtype(record: Record) -> np.dtype[Any] | None:

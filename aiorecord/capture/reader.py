@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from ..errors import StateError
-from ..storage import storage_errors
+from ..storage import is_there
 from .convert import PixelConverter
-from .histograms import HISTOGRAM_DTYPE, histogram, read_histogram_file, sampling_stride
+from .histograms import HISTOGRAM_DTYPE, histogram, histograms_in, sampling_stride
 from .live import frame_number, whole_frames
+from .live_file import LiveCapture, opened_capture
 from .lossless import PADDING, count_lossless, read_lossless
-from .raw import raw_indices, read_indexed, read_raw
+from .raw import raw_indices, read_indexed
+from .staged_file import Extent
 from .staging import Camera, EpisodeFolder, Manifest
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
 
     Raises:
         StateError: the episode has no such camera.
+        DamageError: a file is no plain file.
         StorageError: a file is there but cannot be read.
     """
     camera = _camera(folder, key)
@@ -75,11 +77,12 @@ def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
 def _frames_in_file(folder: EpisodeFolder, camera: Camera) -> Iterator[Frame]:
     path = folder.path / camera.file
     if camera.capture == "raw":
-        shape = (camera.height, camera.width)
-        yield from itertools.takewhile(lambda array: array.shape == shape, read_raw(path))
+        for _, array in read_indexed(path, (camera.height, camera.width)):
+            yield array
     elif camera.capture == "live":
         converter = PixelConverter(camera.pix_fmt)
-        for video in itertools.islice(_decode(path), _count_in_file(folder, camera)):
+        count = _count_in_file(folder, camera, Extent())
+        for video in itertools.islice(_decode(path, checked=folder.manifest.has_sums), count):
             if (video.width, video.height) != (camera.width, camera.height):
                 return
             yield converter.convert(video)
@@ -88,56 +91,81 @@ def _frames_in_file(folder: EpisodeFolder, camera: Camera) -> Iterator[Frame]:
             yield video.to_ndarray() if camera.capture == "rgb" else video
 
 
-def count_frames(folder: EpisodeFolder, key: str) -> int:
+def count_frames(folder: EpisodeFolder, key: str, extents: dict[str, Extent] | None = None) -> int:
     """The number of frames `read_frames` gives. Reads the files; decodes only the end of a live one cut off.
 
     In a complete episode the frames that are there are counted, whether they can be decoded or not.
 
+    Args:
+        folder: the episode.
+        key: the camera's feature key.
+        extents: told how far each file is whole, by its name.
+
     Raises:
         StateError: the episode has no such camera.
+        DamageError: a file is no plain file.
         StorageError: a file is there but cannot be read.
     """
     camera = _camera(folder, key)
-    count = _count_in_file(folder, camera)
-    for index in raw_indices(folder.path / camera.spill):
+    known = {} if extents is None else extents
+    count = _count_in_file(folder, camera, known.setdefault(camera.file, Extent()))
+    spill = known.setdefault(camera.spill, Extent())
+    for index in raw_indices(folder.path / camera.spill, _spill_shape(camera), spill):
         if index > count:
             break
         count = max(count, index + 1)
     return count
 
 
-def read_histograms(folder: EpisodeFolder, key: str) -> NDArray[np.uint32]:
+def read_histograms(
+    folder: EpisodeFolder, key: str, extents: dict[str, Extent] | None = None
+) -> NDArray[np.uint32]:
     """The histograms of a colour camera's original pixels, one per frame, as far as they are known.
 
-    After a crash there may be fewer than frames, or more; none for depth. They are mapped from the file;
-    those of spilled frames are counted here.
+    After a crash there may be fewer than frames, or more; none for depth. Those of spilled frames are counted
+    here. All are in memory: for a long episode, see `iterate_histograms`.
 
     Returns:
         (n, 3, 256) uint32.
 
     Raises:
         StateError: the episode has no such camera.
+        DamageError: a file is no plain file.
         StorageError: a file is there but cannot be read.
     """
+    found = list(iterate_histograms(folder, key, extents))
+    return np.stack(found) if found else np.zeros((0, 3, 256), dtype=HISTOGRAM_DTYPE)
+
+
+def iterate_histograms(
+    folder: EpisodeFolder, key: str, extents: dict[str, Extent] | None = None
+) -> Iterator[NDArray[np.uint32]]:
+    """`read_histograms`, one by one."""
     camera = _camera(folder, key)
     if camera.histograms is None:
-        return np.zeros((0, 3, 256), dtype=HISTOGRAM_DTYPE)
+        return
+    known = {} if extents is None else extents
     path = folder.path / camera.histograms
-    with storage_errors(path, "read"):
-        known = _sound(read_histogram_file(path), camera)
-    if not (folder.path / camera.spill).exists():
-        return known
-    counted = min(len(known), _count_in_file(folder, camera))
-    spilled = [histogram(array) for array in read_spill(folder, camera, counted)]
-    return np.concatenate([known[:counted], *[h[None] for h in spilled]])
+    extent = known.setdefault(camera.histograms, Extent())
+    own = _sound(histograms_in(path, extent, checked=folder.manifest.has_sums), camera)
+    if not is_there(folder.path / camera.spill):
+        yield from own
+        return
+    count = 0
+    for array in itertools.islice(own, _count_in_file(folder, camera, Extent())):
+        yield array
+        count += 1
+    for pixels in read_spill(folder, camera, count):
+        yield histogram(pixels)
 
 
-def _sound(histograms: NDArray[np.uint32], camera: Camera) -> NDArray[np.uint32]:
+def _sound(histograms: Iterable[NDArray[np.uint32]], camera: Camera) -> Iterator[NDArray[np.uint32]]:
     """Histograms up to the first that does not count every sampled pixel: a power loss may leave zeros."""
     stride = sampling_stride(camera.height, camera.width)
     pixels = len(range(0, camera.height, stride)) * len(range(0, camera.width, stride))
-    unsound = np.flatnonzero((histograms.sum(axis=2, dtype=np.uint64) != pixels).any(axis=1))
-    return histograms[: int(unsound[0])] if len(unsound) else histograms
+    return itertools.takewhile(
+        lambda array: bool((array.sum(axis=1, dtype=np.uint64) == pixels).all()), histograms
+    )
 
 
 def _camera(folder: EpisodeFolder, key: str) -> Camera:
@@ -147,31 +175,31 @@ def _camera(folder: EpisodeFolder, key: str) -> Camera:
         raise StateError(f"Episode {folder.id} has no camera {key!r}.") from None
 
 
-def _count_in_file(folder: EpisodeFolder, camera: Camera) -> int:
+def _count_in_file(folder: EpisodeFolder, camera: Camera, extent: Extent) -> int:
     path = folder.path / camera.file
     if camera.capture == "raw":
-        return sum(1 for _ in raw_indices(path))
+        return sum(1 for _ in raw_indices(path, (camera.height, camera.width), extent))
     if camera.capture != "live":
-        return count_lossless(path, camera)
-    with opened_capture(path) as opened:
-        if opened is None or not _has_size(opened[1], camera):
+        return count_lossless(path, camera, extent)
+    with opened_capture(path, checked=folder.manifest.has_sums, extent=extent) as opened:
+        if opened is None or not _has_size(opened.stream, camera):
             return 0
-        return _count_live(*opened, folder.manifest)
+        return _count_live(opened, folder.manifest)
 
 
-def _count_live(container: InputContainer, stream: VideoStream, manifest: Manifest) -> int:
+def _count_live(opened: LiveCapture, manifest: Manifest) -> int:
     """Count the frames of a live capture up to the first that is missing.
 
-    The end of a cut-off file is decoded, back to a keyframe that an fsync has followed for certain.
+    The end of a cut-off file without checksums is decoded, back to a keyframe that an fsync has followed for
+    certain.
     """
     fps = manifest.fps
+    if manifest.state == "complete" or manifest.has_sums:
+        return whole_frames([frame_number(packet, fps) for packet in opened.packets()])
     numbers: list[int] = []
-    if manifest.state == "complete":
-        numbers = [frame_number(packet, fps) for packet in packets_of(container, stream)]
-        return whole_frames(numbers)
     tail: deque[list[av.Packet]] = deque()  # each from a keyframe on
     waiting = 0
-    for packet in packets_of(container, stream):
+    for packet in opened.packets():
         numbers.append(frame_number(packet, fps))
         if packet.is_keyframe or not tail:
             tail.append([])
@@ -179,7 +207,7 @@ def _count_live(container: InputContainer, stream: VideoStream, manifest: Manife
                 waiting -= len(tail.popleft())
         tail[-1].append(packet)
         waiting += 1
-    whole = sum(1 for _ in _undamaged(stream, itertools.chain.from_iterable(tail)))
+    whole = sum(1 for _ in _undamaged(opened.stream, itertools.chain.from_iterable(tail)))
     return whole_frames(numbers[: len(numbers) - waiting + whole])
 
 
@@ -197,13 +225,17 @@ def _undamaged(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av
 
 def read_spill(folder: EpisodeFolder, camera: Camera, count: int) -> Iterator[NDArray[Any]]:
     """The spilled frames that follow the `count` frames of the file."""
-    shape = (camera.height, camera.width) + (() if camera.capture == "raw" else (3,))
-    for index, array in read_indexed(folder.path / camera.spill):
-        if index > count or array.shape != shape or (len(shape) == 3 and array.dtype != np.uint8):
+    shape = _spill_shape(camera)
+    for index, array in read_indexed(folder.path / camera.spill, shape):
+        if index > count or (len(shape) == 3 and array.dtype != np.uint8):
             return
         if index == count:
             yield array
             count += 1
+
+
+def _spill_shape(camera: Camera) -> tuple[int, ...]:
+    return (camera.height, camera.width) + (() if camera.capture == "raw" else (3,))
 
 
 def _has_size(stream: VideoStream, camera: Camera) -> bool:
@@ -217,12 +249,11 @@ def _decoder_options(stream: VideoStream) -> dict[str, str]:
     return {"err_detect": STRICT, "max_pixels": str(pixels)}
 
 
-def _decode(path: Path) -> Iterator[av.VideoFrame]:
-    with opened_capture(path) as opened:
+def _decode(path: Path, *, checked: bool) -> Iterator[av.VideoFrame]:
+    with opened_capture(path, checked=checked) as opened:
         if opened is None:
             return
-        container, stream = opened
-        yield from _decoded(stream, packets_of(container, stream))
+        yield from _decoded(opened.stream, opened.packets())
 
 
 def _decoded(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
@@ -237,33 +268,3 @@ def _decoded(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av.V
         yield from context.decode(None)
     except av.FFmpegError:
         return
-
-
-def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
-    """The whole packets of a Matroska file in decoding order, up to where it is torn."""
-    with contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                return
-            if packet.size:
-                yield packet
-
-
-@contextlib.contextmanager
-def opened_capture(path: Path) -> Iterator[tuple[InputContainer, VideoStream] | None]:
-    """Open a Matroska file; None when it is missing or its header never reached the disk."""
-    with storage_errors(path, "read"):
-        if not path.exists():
-            yield None
-            return
-        path.open("rb").close()  # a file that may not be read is not one that is torn
-    try:
-        container = av.open(str(path), format="matroska")
-    except (av.FFmpegError, ValueError, MemoryError):
-        yield None
-        return
-    with container:
-        if not container.streams.video:
-            yield None
-            return
-        yield container, container.streams.video[0]

@@ -19,10 +19,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from ..storage import storage_errors
 from .append_file import AppendFile
+from .staged_file import Extent, StagedFile
 
 MAGIC = b"AIRF"
 MAX_DIMENSIONS = 4
@@ -102,27 +101,37 @@ class RecordWriter(AppendFile):
         self.frames += 1
 
 
-def read_records(path: Path) -> Iterator[Record]:
+def read_records(
+    path: Path, extent: Extent | None = None, *, max_payload: int = MAX_PAYLOAD
+) -> Iterator[Record]:
     """The records of a file in order, up to the end or the first that is torn or damaged.
 
     A file that does not exist has none.
 
+    Args:
+        path: the file.
+        extent: told how far the file is whole: up to the last record after which the next was asked for.
+        max_payload: bytes of the largest record that may be; memory is taken for no larger one.
+
     Raises:
+        DamageError: it is no plain file.
         StorageError: the file cannot be read.
     """
-    with storage_errors(path, "read"):
-        try:
-            file = path.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            length = file.seek(0, 2)
-            file.seek(0)
-            while (record := _read_record(file, length)) is not None:
-                yield record
+    extent = Extent() if extent is None else extent
+    file = StagedFile.open(path, extent)
+    if file is None:
+        return
+    with file:
+        while file.left:
+            record = _read_record(file, min(max_payload, MAX_PAYLOAD))
+            if record is None:
+                extent.fault = f"the record at byte {extent.end} is torn or damaged"
+                return
+            yield record
+            extent.end = file.position
 
 
-def _read_record(file: BinaryIO, length: int) -> Record | None:
+def _read_record(file: StagedFile, max_payload: int) -> Record | None:
     head = file.read(_START.size + _HEADER.size)
     if len(head) < _START.size + _HEADER.size:
         return None
@@ -130,7 +139,7 @@ def _read_record(file: BinaryIO, length: int) -> Record | None:
     header = head[_START.size :]
     index, size, kind, ndim, *sizes = _HEADER.unpack(header)
     # Looked at before it is trusted.
-    if magic != MAGIC or size > min(length - file.tell(), MAX_PAYLOAD):
+    if magic != MAGIC or size > min(file.left, max_payload):
         return None
     payload = file.read(size)
     if zlib.crc32(payload, zlib.crc32(header)) != crc:
@@ -139,3 +148,8 @@ def _read_record(file: BinaryIO, length: int) -> Record | None:
     if not 1 <= ndim <= MAX_DIMENSIONS or 0 in shape or not kind.isascii():
         return None
     return Record(index, kind.rstrip(b"\0").decode("ascii"), shape, payload)
+
+
+def largest_payload(height: int, width: int) -> int:
+    """Bytes that a frame of a camera takes at most: 4 per pixel, and what a codec may add."""
+    return min(MAX_PAYLOAD, height * width * 5 + (1 << 16))

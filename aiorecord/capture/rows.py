@@ -24,9 +24,13 @@ from ..errors import DatasetError, FrameError, StorageError
 from ..features import Feature, Schema
 from ..storage import fsync_file, storage_errors
 from .append_file import AppendFile
+from .staged_file import Extent, StagedFile
 
 MAX_PENDING_BYTES = 64 << 20
 """Rows that may wait for the disk. More means that it has not taken anything for a long time."""
+
+MAX_BATCH_BYTES = 512 << 20
+"""Of a message that is read back: what may wait, and what its layout adds to it."""
 
 _CRC_KEY = b"crc32"
 _ROW_OVERHEAD = 200
@@ -100,6 +104,11 @@ class RowsJournal:
         except BaseException:
             self._file.close()
             raise
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._file.size
 
     def append(self, values: dict[str, Any], task: str, time_ns: int) -> None:
         """Take a row; cheap, no I/O. Arrays are copied.
@@ -192,85 +201,150 @@ def _blank(feature: Feature) -> Any:
     return "" if feature.dtype == "string" else np.zeros(feature.shape, feature.dtype)
 
 
-def read_rows(path: Path, schema: Schema) -> pa.Table:
+def read_rows(
+    path: Path, schema: Schema, *, limit: int | None = None, extent: Extent | None = None
+) -> pa.Table:
     """The rows of a journal, up to the end or the first batch that is torn or damaged.
 
     A missing file, or one that ends before its first batch, has no rows.
+
+    Args:
+        path: the file.
+        schema: the features.
+        limit: batches that begin at so many rows are not read any more; None reads all.
+        extent: told how far the file is whole.
 
     Returns:
         The columns of `rows_schema`.
 
     Raises:
-        DatasetError: the file holds rows of other features.
+        DatasetError: the file holds rows of other features; it is no plain file.
         StorageError: the file cannot be read.
     """
     try:
         expected = rows_schema(schema)
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise DatasetError(f"{path}: no journal can have these features: {error}", path=path) from error
-    with _opened(path) as reader:
-        if reader is None:
+    extent = Extent() if extent is None else extent
+    with _opened(path, extent) as opened:
+        if opened is None:
             return expected.empty_table()
+        reader, source = opened
         if reader.schema != expected:
             # Whatever a torn schema says, it has no rows.
-            if _has_rows(reader):
+            if _has_rows(reader, source):
                 raise DatasetError(f"{path} holds rows of other features than the manifest's.", path=path)
+            extent.fault = "its columns are damaged"
             return expected.empty_table()
-        return pa.Table.from_batches(_whole_batches(reader), schema=expected)
+        return pa.Table.from_batches(list(_whole_batches(reader, source, limit)), schema=expected)
 
 
 def count_rows(path: Path) -> int:
     """The rows of a journal whose features are not known, up to its end or the first damaged batch.
 
     Raises:
+        DamageError: it is no plain file.
         StorageError: the file cannot be read.
     """
-    with _opened(path) as reader:
-        return 0 if reader is None else sum(batch.num_rows for batch in _whole_batches(reader))
+    with _opened(path, Extent()) as opened:
+        return 0 if opened is None else sum(batch.num_rows for batch in _whole_batches(*opened, None))
+
+
+class _Source(io.RawIOBase):
+    """A journal as Arrow reads it, message by message.
+
+    A length that a message claims is checked against the file's and against what a batch can have, before any
+    memory is taken for it. Arrow wraps what `read` raises in errors of its own, so what the disk refused is
+    kept, and raised by `check`.
+    """
+
+    def __init__(self, file: StagedFile, extent: Extent) -> None:
+        self.extent = extent
+        self._file = file
+        self._error: StorageError | None = None
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; fewer where the file ends, none for a length that no journal has."""
+        if size > MAX_BATCH_BYTES:
+            return b""
+        try:
+            return self._file.read(size)
+        except StorageError as error:
+            self._error = error
+            raise
+
+    def tell(self) -> int:
+        """Bytes read."""
+        return self._file.position
+
+    def check(self) -> None:
+        """Raise what the disk refused, if anything.
+
+        Raises:
+            StorageError: it did.
+        """
+        if self._error is not None:
+            raise self._error
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[pa.RecordBatchStreamReader | None]:
+def _opened(path: Path, extent: Extent) -> Iterator[tuple[pa.RecordBatchStreamReader, _Source] | None]:
     """Open a journal; None when it is missing or ends before its first batch."""
-    with storage_errors(path, "read"):
-        if not path.exists() or not path.stat().st_size:
+    file = StagedFile.open(path, extent)
+    if file is None:
+        yield None
+        return
+    with file:
+        source = _Source(file, extent)
+        try:
+            reader = pa.ipc.open_stream(pa.PythonFile(source, "r"))
+        except _BROKEN:
+            source.check()
+            extent.fault = "its beginning is torn or damaged" if extent.size else None
             yield None
             return
-        mapped = pa.memory_map(str(path))
-    # Mapped and wrapped: a length that a damaged message claims is checked against the file's, before any
-    # memory is taken for it.
-    with mapped:
+        yield reader, source
+
+
+def _whole_batches(
+    reader: pa.RecordBatchStreamReader, source: _Source, limit: int | None
+) -> Iterator[pa.RecordBatch]:
+    """The batches up to the first that is not whole; the empty one that begins a journal is left out."""
+    rows = 0
+    extent = source.extent
+    while limit is None or rows < limit:
         try:
-            reader = pa.ipc.open_stream(pa.BufferReader(mapped.read_buffer()))
+            batch, metadata = reader.read_next_batch_with_custom_metadata()
+            batch.validate(full=True)
+            crc = None if metadata is None else dict(metadata).get(_CRC_KEY)
+            whole = not batch.num_rows or crc == str(_checksum(batch)).encode()
+        except StopIteration:
+            source.check()
+            if source.tell() < extent.size:
+                extent.fault = f"after row {rows} it ends before its end"
+            return
         except _BROKEN:
-            reader = None
-        yield reader
+            source.check()
+            whole = False
+        if not whole:
+            extent.fault = f"the rows after row {rows} are torn or damaged"
+            return
+        extent.end = source.tell()
+        rows += batch.num_rows
+        if batch.num_rows:
+            yield batch
 
 
-def _whole_batches(reader: pa.RecordBatchStreamReader) -> list[pa.RecordBatch]:
-    batches = []
-    while (batch := _next_whole(reader)) is not None:
-        batches.append(batch)
-    return batches
-
-
-def _has_rows(reader: pa.RecordBatchStreamReader) -> bool:
+def _has_rows(reader: pa.RecordBatchStreamReader, source: _Source) -> bool:
     try:
         return any(batch.num_rows for batch in reader)
     except _BROKEN:
+        source.check()
         return False
-
-
-def _next_whole(reader: pa.RecordBatchStreamReader) -> pa.RecordBatch | None:
-    try:
-        batch, metadata = reader.read_next_batch_with_custom_metadata()
-        if not batch.num_rows:
-            batch, metadata = reader.read_next_batch_with_custom_metadata()
-        batch.validate(full=True)
-        crc = None if metadata is None else dict(metadata).get(_CRC_KEY)
-        return batch if crc == str(_checksum(batch)).encode() else None
-    except (*_BROKEN, StopIteration):
-        return None
 
 
 def _text_bytes(key: str, text: str) -> int:

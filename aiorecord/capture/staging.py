@@ -9,6 +9,8 @@
             <camera>.frames    lossless frames; or <camera>.raw or .mkv, see Camera.capture
             <camera>.spill     frames that the capture encoder could not take in time, raw, in order
             <camera>.hist      per-frame pixel histograms of colour cameras, for exact statistics
+            <file>.crc         checksums of a live capture, and of histograms: see checksums
+            synced.log         how much of each file is on the disk for certain: see synced
             <camera>.mp4       the final video, once encoded;  <camera>.png.arrow for `image` features
             encoded.json       written when every camera is encoded and verified
             commit.json        the episode index this episode is about to get
@@ -23,22 +25,24 @@ import dataclasses
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import DatasetError, StorageError
+from ..errors import AiorecordError, DatasetError, StorageError
 from ..storage import (
     TEMPORARY_SUFFIX,
     fsync_folder,
+    is_there,
     make_folder,
-    read_json,
     remove_entry,
     remove_tree,
     storage_errors,
     write_json,
 )
 from .manifest import MANIFEST_VERSION, Camera, CaptureKind, Manifest, State, parse_manifest
+from .sealed import read_sealed, write_sealed
 
 __all__ = [
     "MANIFEST_VERSION",
@@ -98,7 +102,10 @@ class EpisodeFolder:
         """
         data = dataclasses.asdict(self.manifest)
         data["quality"] = {**data["quality"], **(facts or {})}
-        write_json(self.path / self.MANIFEST, data)
+        if self.manifest.has_sums:
+            write_sealed(self.path / self.MANIFEST, data)
+        else:
+            write_json(self.path / self.MANIFEST, data)
 
     @classmethod
     def load(cls, path: Path) -> EpisodeFolder:
@@ -107,15 +114,21 @@ class EpisodeFolder:
         Raises:
             DatasetError: the manifest is missing or is not one; its file names leave the folder; the folder
                 is a symbolic link, or something in it is no plain file (a link would lead elsewhere, a pipe
-                would never answer).
+                would never answer); the manifest does not match its checksum.
+            StorageError: the folder or the manifest cannot be read: what it is, is not known.
         """
         file = path / cls.MANIFEST
         try:
-            check_plain_files(path)
-            manifest = parse_manifest(read_json(file))
+            with storage_errors(path, "read"):
+                check_plain_files(path)
+            # Version 1 had no checksum.
+            data = read_sealed(file, required=lambda found: found.get("version") != 1)
+            manifest = parse_manifest(data)
+        except AiorecordError:
+            raise
         except KeyError as error:
             raise DatasetError(f"{file} cannot be read as a manifest: it lacks {error}", path=file) from error
-        except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise DatasetError(f"{file} cannot be read as a manifest: {error}", path=file) from error
         return cls(path, manifest)
 
@@ -154,12 +167,13 @@ class Staging:
         """Every episode folder, in the order of recording, whatever its state.
 
         Raises:
-            StorageError: the staging area is a symbolic link.
+            StorageError: the staging area is a symbolic link, or cannot be read.
         """
         self._check_place()
-        if not self.episodes_path.is_dir():
+        if not is_there(self.episodes_path):
             return []
-        found = [(int(m[1]), p) for p in self.episodes_path.iterdir() if (m := _ID.fullmatch(p.name))]
+        with storage_errors(self.episodes_path, "read"):
+            found = [(int(m[1]), p) for p in self.episodes_path.iterdir() if (m := _ID.fullmatch(p.name))]
         return [path for _, path in sorted(found)]
 
     def create(self, manifest: Manifest) -> EpisodeFolder:
@@ -212,7 +226,7 @@ class Staging:
             StorageError: the disk refused.
         """
         self._check_place()
-        if not self.episodes_path.is_dir():
+        if not is_there(self.episodes_path):
             return []
         with storage_errors(self.episodes_path, "read"):
             return [path for path in self.episodes_path.iterdir() if _is_leftover(path)]
@@ -220,7 +234,9 @@ class Staging:
     def _check_place(self) -> None:
         """What is written and deleted here must be in the dataset."""
         for path in (self.path, self.episodes_path):
-            if path.is_symlink():
+            with storage_errors(path, "read"):
+                is_link = path.is_symlink()
+            if is_link:
                 raise StorageError(f"{path} is a symbolic link; nothing is written through it.", path=path)
 
     def tidy(self) -> None:
@@ -236,19 +252,29 @@ def check_plain_files(folder: Path) -> None:
         ValueError: it is a link, or holds a link, a folder, a pipe or a device.
         OSError: it cannot be read.
     """
-    if folder.is_symlink() or not folder.is_dir():
+    if not stat.S_ISDIR(folder.lstat().st_mode):
         raise ValueError(f"{folder.name} is not a folder")
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.is_file(follow_symlinks=False):
+            if not entry.is_file(follow_symlinks=False) and is_there(folder / entry.name):
                 raise ValueError(f"{entry.name!r} is not a plain file")
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether a folder was being removed (it has a temporary name), or was made and got no manifest."""
-    if path.is_symlink() or not path.is_dir():
+    """Whether a folder was being removed (it has a temporary name), or was made and got no manifest.
+
+    One that cannot be looked into is none: it is judged as an episode, which says so.
+    """
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            return False
+        if path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX):
+            return True
+        if not _ID.fullmatch(path.name):
+            return False
+        names = os.listdir(path)
+    except OSError:
         return False
-    if path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX):
-        return True
-    names = [child.name for child in path.iterdir()] if _ID.fullmatch(path.name) else ["foreign"]
-    return all(name.startswith(".") and name.endswith(TEMPORARY_SUFFIX) for name in names)
+    # Its manifest was being written; whatever else is in a folder may be of an episode that had one.
+    began = f".{EpisodeFolder.MANIFEST}."
+    return all(name.startswith(began) and name.endswith(TEMPORARY_SUFFIX) for name in names)

@@ -42,8 +42,11 @@ EXAMPLES = """examples:
 --partial says what becomes of an episode that was being recorded, or that ended by an error: keep saves it as
 far as it reached the disk, drop deletes it, stage leaves it as it is (a later recover can still keep it).
 
-exit codes: 0 clean, 3 something was salvaged with a loss (the last line says how many frames),
-1 something failed, 2 wrong usage."""
+An episode whose files the disk does not let be read is "undetermined", one whose files are not what was
+written (they have checksums) is "damaged": both stay in staging, and nothing of them is changed.
+
+exit codes: 0 clean, 1 something failed, or is damaged or unreadable, 2 wrong usage, 3 nothing failed, but
+something was salvaged with a loss (the last line says how many frames), or could not be determined."""
 
 
 @dataclass
@@ -75,11 +78,12 @@ class Recovered:
 
     @property
     def exit_code(self) -> int:
-        """0 clean, 3 with a loss, 1 something failed."""
-        unreadable = any(episode.state is State.UNREADABLE for episode in self.episodes)
-        if self.problems or unreadable or any(episode.error for episode in self.episodes):
+        """0 clean, 1 something failed or is damaged, 3 with a loss or undetermined."""
+        states = {episode.state for episode in self.episodes}
+        wrong = states & {State.UNREADABLE, State.DAMAGED}
+        if self.problems or wrong or any(episode.error for episode in self.episodes):
             return 1
-        return 3 if self.lost else 0
+        return 3 if self.lost or State.UNDETERMINED in states else 0
 
     def as_dict(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -89,6 +93,8 @@ class Recovered:
             "notes": self.notes,
             "episodes": [episode.as_dict() for episode in self.episodes],
             "problems": self.problems,
+            "undetermined": [e.id for e in self.episodes if e.state is State.UNDETERMINED],
+            "damaged": [e.id for e in self.episodes if e.state is State.DAMAGED],
             "lost_frames": self.lost,
             "total_episodes": self.total_episodes,
             "total_frames": self.total_frames,
@@ -243,7 +249,8 @@ async def _save_all(writer: DatasetWriter, found: list[StagedEpisode], workers: 
     for save in saves:
         result, episode = save.result(), episodes[save.episode_id]
         episode.episode_index = result.episode_index
-        episode.error = None if result.success else result.error or "not saved"
+        if not result.success:
+            episode.not_saved(save.error, result.error or "not saved")
 
 
 def _make_writable(root: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from ..dataset.recover import StagedEpisode, State, Step
+from ..dataset.recover import LEFT_ALONE, StagedEpisode, State, Step
 
 _DOING = {Step.SAVE: "save", Step.DROP: "drop", Step.STAGE: "leave in staging", Step.REMOVE: "remove"}
 _DONE = {Step.SAVE: "saved", Step.DROP: "dropped", Step.STAGE: "left in staging", Step.REMOVE: "removed"}
@@ -28,12 +28,16 @@ def table_of(episodes: Sequence[StagedEpisode], *, done: bool) -> Table:
     table.add_column("outcome" if done else "would be done", overflow="fold")
     table.add_column("index", justify="right")
     for episode in episodes:
+        wrong = episode.error is not None or episode.state in LEFT_ALONE
         table.add_row(
             episode.id,
             str(episode.state),
-            "" if episode.state is State.UNREADABLE else str(episode.frames),
+            "" if episode.state in LEFT_ALONE else str(episode.frames),
             Text(str(episode.lost) if episode.lost else ""),
-            Text(outcome(episode, done=done), style="red" if episode.error else ""),
+            Text(
+                outcome(episode, done=done),
+                style="red" if wrong else "",
+            ),
             "" if episode.episode_index is None else str(episode.episode_index),
         )
     return table

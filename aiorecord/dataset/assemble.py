@@ -5,6 +5,7 @@ Nothing is written here.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .. import storage
 from ..capture.rows import read_rows
+from ..capture.staged_file import Extent, read_whole
 from ..capture.staging import EpisodeFolder
-from ..errors import DatasetError, EncodeError, StateError
+from ..errors import DamageError, DatasetError, EncodeError, StateError
 from ..features import Schema
 from .camera_info import DEPTH_SETTINGS, depth_differences, undescribed
+from .encoded import file_crc
 from .info import DatasetInfo, feature_differences
 from .stats import FeatureStats, column_stats
 from .tables import data_schema, data_table, default_columns, numeric_columns, table_errors
@@ -91,8 +95,10 @@ def check_episode(root: Path, info: DatasetInfo, folder: EpisodeFolder, encoded:
                 f"Episode {folder.id}: {key} has {frames} frames for {length} rows.", camera=key
             )
         path = folder.path / encoded.cameras[key].file
-        if not path.is_file():
+        if not storage.is_there(path):
             raise EncodeError(f"{path} is missing.", camera=key)
+        if schema[key].is_video:
+            encoded.cameras[key].check(path, file_crc(path))
 
 
 def assemble(
@@ -137,10 +143,12 @@ def assemble(
 
 def _read_rows(folder: EpisodeFolder, schema: Schema) -> pa.Table:
     path, length = folder.rows_path, folder.manifest.length or 0
+    extent = Extent()
     with table_errors(path):
-        rows: pa.Table = read_rows(path, schema)
+        rows: pa.Table = read_rows(path, schema, limit=length, extent=extent)
     if rows.num_rows < length:
-        raise DatasetError(f"{path} holds {rows.num_rows} rows instead of {length}.", path=path)
+        fault = f": {extent.fault}" if extent.fault else ""
+        raise DamageError(f"{path} holds {rows.num_rows} rows instead of {length}{fault}.", path=path)
     return rows
 
 
@@ -191,8 +199,10 @@ def _camera_stats(
 
 def _images(folder: EpisodeFolder, encoded: EncodedEpisode, key: str, length: int) -> pa.ChunkedArray[Any]:
     path = folder.path / encoded.cameras[key].file
-    with table_errors(path), pa.memory_map(str(path)) as source:
-        images: pa.ChunkedArray[Any] = pa.ipc.open_file(source).read_all().column(0)
+    data = read_whole(path, encoded.cameras[key].bytes)
+    encoded.cameras[key].check(path, zlib.crc32(data))
+    with table_errors(path):
+        images: pa.ChunkedArray[Any] = pa.ipc.open_file(pa.BufferReader(data)).read_all().column(0)
     if len(images) != length:
         raise EncodeError(f"{path} holds {len(images)} images for {length} rows.", camera=key)
     return images

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from .. import storage
+from ..capture.sealed import read_sealed
 from ..capture.staging import EpisodeFolder
 from ..errors import DatasetError
 from . import layout
@@ -30,7 +31,7 @@ def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> i
         DatasetError: `meta/episodes` cannot be read.
         StorageError: the disk refused.
     """
-    if not (folder.path / EpisodeFolder.COMMIT).exists():
+    if not storage.is_there(folder.path / EpisodeFolder.COMMIT):
         return None
     for path in numbered_files(root / layout.EPISODES_FOLDER).values():
         for index, id_ in read_ids(path).items():
@@ -40,11 +41,17 @@ def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> i
 
 
 def intended_index(folder: EpisodeFolder) -> int | None:
-    """The index that a commit was about to give the episode; None when there is no readable intent."""
+    """The index that a commit was about to give the episode; None when there is no intent that is whole.
+
+    Raises:
+        StorageError: the intent cannot be read.
+    """
     path = folder.path / EpisodeFolder.COMMIT
+    if not storage.is_there(path):
+        return None
     try:
-        index = storage.read_json(path)["episode_index"]
-    except (OSError, ValueError, TypeError, KeyError):
+        index = read_sealed(path)["episode_index"]
+    except (ValueError, TypeError, KeyError):
         return None
     return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else None
 

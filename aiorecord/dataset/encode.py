@@ -21,15 +21,16 @@ import numpy as np
 
 from ..capture.final import default_threads
 from ..capture.histograms import histogram
-from ..capture.reader import read_frames, read_histograms, read_spill
+from ..capture.reader import count_frames, iterate_histograms, read_frames, read_spill
+from ..capture.staged_file import Extent
 from ..capture.staging import Camera, EpisodeFolder
 from ..encoders import VideoEncoderConfig
-from ..errors import EncodeError, StateError
+from ..errors import DamageError, EncodeError, StateError
 from ..features import Feature
-from ..storage import TEMPORARY_SUFFIX, replacing, storage_errors
+from ..storage import TEMPORARY_SUFFIX, is_there, replacing, storage_errors
 from .codec import libav_errors
 from .depth import DepthQuantizer
-from .encoded import EncodedCamera, EncodedEpisode
+from .encoded import EncodedCamera, EncodedEpisode, file_crc
 from .evidence import Evidence, Named, read_dataset_id
 from .images import PngEncoder, tiff_bytes
 from .live_video import copy_live, join_tail
@@ -81,7 +82,8 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
     the file. Killing the process leaves a temporary file, which the next run deletes.
 
     Raises:
-        EncodeError: frames are missing, the encoder failed, or the result does not hold every frame.
+        EncodeError: the encoder failed, or the result does not hold every frame.
+        DamageError: what was captured is not whole.
         CodecUnavailableError: the encoder cannot be opened here.
         StateError: the episode is not complete.
         DatasetError: the manifest cannot be read.
@@ -115,6 +117,7 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         stats=stats,
         seconds=time.monotonic() - started,
         fallback_vcodec=job.fallback_vcodec,
+        crc32=file_crc(file),
     )
 
 
@@ -133,10 +136,40 @@ def known_stats(folder: EpisodeFolder, key: str) -> FeatureStats | None:
     """
     length = folder.manifest.length or 0
     spill = folder.manifest.cameras[key].spill
-    if not length or folder.manifest.schema()[key].is_depth or (folder.path / spill).exists():
+    if not length or folder.manifest.schema()[key].is_depth or is_there(folder.path / spill):
         return None
-    histograms = read_histograms(folder, key)
-    return histogram_stats(histograms[sample_indices(length)]) if len(histograms) >= length else None
+    indices = sample_indices(length)
+    known, found = _sampled_histograms(folder, key, indices)
+    return histogram_stats(np.stack([found[index] for index in indices])) if known >= length else None
+
+
+def _sampled_histograms(
+    folder: EpisodeFolder, key: str, indices: list[int]
+) -> tuple[int, dict[int, NDArray[np.uint32]]]:
+    """How many histograms of an episode are known, and those of some frames: no more is kept of a long file.
+
+    Raises:
+        DamageError: a complete episode's are not what was written.
+        StorageError: they cannot be read.
+    """
+    manifest, wanted = folder.manifest, set(indices)
+    camera = manifest.cameras[key]
+    known, found = 0, {}
+    extents: dict[str, Extent] = {}
+    for array in islice(iterate_histograms(folder, key, extents), manifest.length):
+        if known in wanted:
+            found[known] = array
+        known += 1
+    extent = extents.get(camera.histograms or "", Extent())
+    path = folder.path / (camera.histograms or "")
+    # Of an episode that was cut, the end may be torn; those frames are counted anew.
+    if (
+        manifest.has_sums
+        and not manifest.interrupted
+        and known < min(camera.frames or 0, manifest.length or 0)
+    ):
+        raise DamageError(f"{path} is damaged: {extent.fault or 'it is shorter than it was'}.", path=path)
+    return known, found
 
 
 def direct_encode(
@@ -185,10 +218,10 @@ class _Frames:
         self._length = length
         self._progress = progress
         self._indices = sample_indices(length) if sampled else []
-        self._histograms: NDArray[np.uint32] | None = None
+        self._histograms: dict[int, NDArray[np.uint32]] = {}
+        known = 0
         if sampled and not feature.is_depth:
-            self._histograms = read_histograms(folder, feature.key)
-        known = 0 if self._histograms is None else len(self._histograms)
+            known, self._histograms = _sampled_histograms(folder, feature.key, self._indices)
         # All of them for depth; for colour those that a crash kept from being written.
         self._wanted = {index for index in self._indices if index >= known}
         self._samples: dict[int, NDArray[Any]] = {}
@@ -204,7 +237,7 @@ class _Frames:
             count += 1
             self._progress.update(count)
         if count < self._length:
-            raise EncodeError(f"The capture of {self._key!r} holds {count} frames, the rows {self._length}.")
+            raise self._lacking(count)
 
     def after(self, count: int) -> Iterator[CapturedFrame]:
         """The frames that follow the first `count`, which are in the final video already.
@@ -221,22 +254,27 @@ class _Frames:
             self._progress.update(count)
         self._progress.update(count)
         if count < self._length:
-            raise EncodeError(f"The capture of {self._key!r} holds {count} frames, the rows {self._length}.")
+            raise self._lacking(count)
+
+    def _lacking(self, count: int) -> DamageError:
+        """What is wrong with a capture that holds fewer frames than its manifest says."""
+        path = self._folder.path / self._folder.manifest.cameras[self._key].file
+        known: dict[str, Extent] = {}
+        count_frames(self._folder, self._key, known)
+        faults = "".join(f"; {name}: {extent.fault}" for name, extent in known.items() if extent.fault)
+        return DamageError(
+            f"The capture of {self._key!r} holds {count} frames, the rows {self._length}{faults}.", path=path
+        )
 
     def stats(self) -> FeatureStats:
         """The statistics, once all frames have passed."""
         if self._is_depth:
             return depth_stats(np.stack([self._samples[index] for index in self._indices]))
         rows = [
-            self._samples[index] if index in self._samples else self._known_histogram(index)
+            self._samples[index] if index in self._samples else self._histograms[index]
             for index in self._indices
         ]
         return histogram_stats(np.stack(rows))
-
-    def _known_histogram(self, index: int) -> NDArray[np.uint32]:
-        assert self._histograms is not None
-        row: NDArray[np.uint32] = self._histograms[index]
-        return row
 
     def _sample(self, frame: CapturedFrame) -> NDArray[Any]:
         if not self._is_depth:
@@ -322,7 +360,12 @@ def _finish_live(
     fps, length = folder.manifest.fps, folder.manifest.length or 0
     head = output.with_name(output.name.removesuffix(TEMPORARY_SUFFIX) + f".head{TEMPORARY_SUFFIX}")
     try:
-        copied = copy_live(folder.path / camera.file, head, fps, length, evidence)
+        extent = Extent()
+        source = folder.path / camera.file
+        checked = folder.manifest.has_sums
+        copied = copy_live(source, head, fps, length, evidence, checked=checked, extent=extent)
+        if extent.fault is not None and copied < min(length, camera.frames or length):
+            raise DamageError(f"{source} is damaged: {extent.fault}.", path=source)
         rest = (
             frame if isinstance(frame, av.VideoFrame) else av.VideoFrame.from_ndarray(frame, format="rgb24")
             for frame in frames.after(copied)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..capture.sealed import read_sealed, write_sealed
+from ..capture.staged_file import StagedFile
 from ..capture.staging import EpisodeFolder
-from ..storage import read_json, storage_errors, write_json
+from ..errors import DamageError, EncodeError
+from ..storage import is_there
 from .camera_info import depth_differences
 from .stats import STAT_NAMES, FeatureStats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_BLOCK_BYTES = 1 << 20
 
 _MAX_VALUES = 16
 """Of a camera's statistic: it has one value per channel."""
@@ -33,6 +40,7 @@ class EncodedCamera:
         seconds: how long the encoding took.
         fallback_vcodec: the codec, where it had to be another than the configured one; `info` still
             describes what was configured, for it is the dataset's.
+        crc32: of the file; None where nobody took it.
     """
 
     key: str
@@ -43,6 +51,33 @@ class EncodedCamera:
     stats: FeatureStats
     seconds: float
     fallback_vcodec: str | None = None
+    crc32: int | None = None
+
+    def check(self, path: Path, crc32: int) -> None:
+        """Compare the checksum of the file as it was read.
+
+        Raises:
+            EncodeError: it is another.
+        """
+        if self.crc32 is not None and crc32 != self.crc32:
+            raise EncodeError(f"{path} is damaged: it is not what was encoded.", camera=self.key)
+
+
+def file_crc(path: Path) -> int:
+    """CRC-32 of a file's bytes.
+
+    Raises:
+        DamageError: it is missing, or no plain file.
+        StorageError: it cannot be read.
+    """
+    file = StagedFile.open(path)
+    if file is None:
+        raise DamageError(f"{path} is missing.", path=path)
+    crc = 0
+    with file:
+        while data := file.read(_BLOCK_BYTES):
+            crc = zlib.crc32(data, crc)
+    return crc
 
 
 @dataclass
@@ -65,25 +100,24 @@ class EncodedEpisode:
             key: asdict(camera) | {"stats": {name: _pack(value) for name, value in camera.stats.items()}}
             for key, camera in self.cameras.items()
         }
-        write_json(folder.path / EpisodeFolder.ENCODED, {"cameras": cameras})
+        write_sealed(folder.path / EpisodeFolder.ENCODED, {"cameras": cameras})
 
     @classmethod
     def load(cls, folder: EpisodeFolder) -> EncodedEpisode | None:
         """Read ``encoded.json``.
 
         Returns:
-            None if the episode is not encoded yet, or the file is not what `save` writes: the frames are
-            still there, so encoding again is always right.
+            None if the episode is not encoded yet, or the file is not what `save` writes, or has no
+            checksums: the frames are still there, so encoding again is always right.
 
         Raises:
             StorageError: the file is there but cannot be read.
         """
         path = folder.path / EpisodeFolder.ENCODED
         try:
-            with storage_errors(path, "read"):
-                if not path.exists():
-                    return None
-                data = read_json(path)
+            if not is_there(path):
+                return None
+            data = read_sealed(path)
             cameras = {key: _load_camera(key, value) for key, value in data["cameras"].items()}
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return None
@@ -110,6 +144,8 @@ def _load_camera(key: str, value: dict[str, Any]) -> EncodedCamera:
             raise ValueError("not a count")
     if not isinstance(camera.info, dict) or not isinstance(camera.seconds, int | float):
         raise ValueError("not the facts of a camera")
+    if not isinstance(camera.crc32, int) or isinstance(camera.crc32, bool):
+        raise ValueError("no checksum")
     return camera
 
 

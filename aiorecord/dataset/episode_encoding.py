@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 
 from ..capture.staging import EpisodeFolder
 from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, StorageError
+from ..storage import is_there
 from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, known_stats, read_progress
+from .encoded import file_crc
 from .stats import FeatureStats
 from .videos import verify_video
 from .workers import WorkerPool, give_up
@@ -125,7 +127,11 @@ class EpisodeEncoding:
         return encoded
 
     def _is_whole(self, encoded: EncodedEpisode) -> bool:
-        """Whether what an earlier session encoded is still what it noted; else it is encoded again."""
+        """Whether what an earlier session encoded is still what it noted; else it is encoded again.
+
+        Raises:
+            StorageError: it cannot be found out.
+        """
         manifest = self._folder.manifest
         length = manifest.length or 0
         for key, camera in encoded.cameras.items():
@@ -134,11 +140,12 @@ class EpisodeEncoding:
             if camera.file != f"{key}.{'mp4' if video else 'png.arrow'}" or camera.frames != length:
                 return False
             try:
-                if path.is_symlink() or path.stat().st_size != camera.bytes:
+                if not is_there(path) or path.lstat().st_size != camera.bytes:
                     return False
+                camera.check(path, file_crc(path))
                 if video:
                     verify_video(path, length, manifest.fps)
-            except (OSError, EncodeError):
+            except (DatasetError, EncodeError):
                 return False
         return True
 

@@ -10,16 +10,26 @@ from pathlib import Path
 import av
 
 from ..capture.live import frame_number, whole_frames
-from ..capture.reader import opened_capture, packets_of
+from ..capture.live_file import opened_capture
+from ..capture.staged_file import Extent
 from ..encoders import VideoEncoderConfig
-from ..errors import EncodeError
+from ..errors import DamageError, EncodeError
 from ..storage import TEMPORARY_SUFFIX
 from .codec import libav_errors
 from .evidence import Evidence
 from .videos import concat_videos, open_output, set_evidence
 
 
-def copy_live(source: Path, output: Path, fps: int, limit: int, evidence: Evidence | None = None) -> int:
+def copy_live(
+    source: Path,
+    output: Path,
+    fps: int,
+    limit: int,
+    evidence: Evidence | None = None,
+    *,
+    checked: bool | None = None,
+    extent: Extent | None = None,
+) -> int:
     """Copy the packets of a live capture's first frames into an MP4, decoding and encoding nothing.
 
     Where frames are reordered, the copy ends at the last packet up to which no frame is missing, so it may
@@ -31,25 +41,29 @@ def copy_live(source: Path, output: Path, fps: int, limit: int, evidence: Eviden
         fps: frames per second.
         limit: frames at most.
         evidence: what the MP4 says of itself.
+        checked: the source has checksums; None looks for them.
+        extent: told how far the source is whole.
 
     Returns:
         The number of frames copied.
 
     Raises:
         EncodeError: libav refused.
+        DamageError: the source is no plain file.
         StorageError: the disk refused.
     """
-    with opened_capture(source) as opened:
-        numbers = [] if opened is None else [frame_number(p, fps) for p in packets_of(*opened)]
+    with opened_capture(source, checked=checked, extent=extent) as opened:
+        numbers = [] if opened is None else [frame_number(p, fps) for p in opened.packets()]
     count = whole_frames(numbers, limit)
     if not count:
         return 0
     # By how many frames decoding must run ahead of showing, so that no frame is shown before it is decoded.
     delay = max(place - number for place, number in enumerate(numbers[:count]))
     tick = Fraction(1, fps)
-    with opened_capture(source) as opened:
+    copied_packets = 0
+    with opened_capture(source, checked=checked) as opened:
         assert opened is not None
-        container, stream = opened
+        stream = opened.stream
         with (
             libav_errors(f"copy {source.name} to", output, codec=stream.codec.canonical_name),
             av.open(str(output), "w", format="mp4") as copied,
@@ -57,13 +71,16 @@ def copy_live(source: Path, output: Path, fps: int, limit: int, evidence: Eviden
             set_evidence(copied, evidence)
             target = copied.add_stream_from_template(stream, opaque=True)
             target.time_base = tick
-            for place, packet in enumerate(itertools.islice(packets_of(container, stream), count)):
+            for place, packet in enumerate(itertools.islice(opened.packets(), count)):
                 packet.stream = target
                 packet.time_base = tick
                 packet.pts = numbers[place]
                 packet.dts = place - delay
                 packet.duration = 1
                 copied.mux(packet)
+                copied_packets += 1
+    if copied_packets != count:  # it was whole a moment ago
+        raise DamageError(f"{source} changed while it was read.", path=source)
     return count
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..capture.staging import EpisodeFolder, Staging
 from ..errors import DatasetError
+from ..storage import is_there
 from . import layout
 from .committed import intended_index
 from .damage import check_links, damage_errors
@@ -35,7 +36,7 @@ def lost_info(root: Path) -> DatasetInfo | None:
         DatasetError: the folder holds no dataset, or one with episodes that only info.json could tell about.
         StorageError: the disk refused.
     """
-    if (root / layout.INFO_PATH).exists() or (root / layout.INFO_PATH).is_symlink():
+    if is_there(root / layout.INFO_PATH):
         return None
     folders = []
     for path in Staging(root).episode_paths():

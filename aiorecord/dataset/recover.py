@@ -14,10 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..capture.reader import count_frames
-from ..capture.rows import read_rows
+from ..capture.soundness import check_present, soundness
 from ..capture.staging import EpisodeFolder, Manifest, Staging
-from ..errors import AiorecordError, ConfigError
+from ..errors import AiorecordError, ConfigError, DamageError, StorageError
 from ..options import Partial
 from ..storage import storage_errors
 from .camera_info import depth_differences, depth_settings
@@ -39,7 +38,8 @@ class State(enum.StrEnum):
 
     ``complete``: it ended and waits to be saved. ``interrupted``: it was being recorded, or ended by an
     error. ``committed``: it is in the dataset already. ``empty``: it was prepared and got no frame.
-    ``unreadable``: it cannot be understood.
+    ``unreadable``: it cannot be understood. ``damaged``: a file of it is not what was written.
+    ``undetermined``: the disk did not let it be read; what it is, is not known.
     """
 
     COMPLETE = "complete"
@@ -47,6 +47,12 @@ class State(enum.StrEnum):
     COMMITTED = "committed"
     EMPTY = "empty"
     UNREADABLE = "unreadable"
+    DAMAGED = "damaged"
+    UNDETERMINED = "undetermined"
+
+
+LEFT_ALONE = frozenset({State.UNREADABLE, State.DAMAGED, State.UNDETERMINED})
+"""Nothing of such an episode is changed."""
 
 
 class Step(enum.StrEnum):
@@ -103,6 +109,19 @@ class StagedEpisode:
         salvaged = self.step is Step.SAVE or (self.interrupted and self.step is Step.REMOVE)
         return self.lost if salvaged else 0
 
+    def not_saved(self, error: BaseException | None, message: str) -> None:
+        """Note why it was not saved, and tell a disk that did not answer, and damage, from other failures."""
+        if isinstance(error, StorageError) and error.reading:
+            self.leave(State.UNDETERMINED, undetermined(error))
+        elif isinstance(error, DamageError):
+            self.leave(State.DAMAGED, damaged(str(error)))
+        else:
+            self.error = message
+
+    def leave(self, state: State, note: str) -> None:
+        """Nothing is done about it; the note says why."""
+        self.state, self.step, self.note = state, Step.STAGE, note
+
     def as_dict(self) -> dict[str, Any]:
         """What a report says of it, JSON-ready."""
         return {
@@ -155,7 +174,7 @@ def settle(staging: Staging, found: list[StagedEpisode]) -> None:
     for episode in found:
         folder = episode.folder
         if folder is None or episode.step is Step.STAGE:
-            if episode.state is State.UNREADABLE:
+            if episode.state in LEFT_ALONE:
                 logger.warning("Left alone in staging: %s (%s)", episode.path, episode.note)
         elif episode.step is not Step.SAVE:
             folder.remove()
@@ -201,51 +220,69 @@ def _take_depth_settings(writer: DatasetWriter, folder: EpisodeFolder) -> None:
         folder.save()
 
 
+def undetermined(error: StorageError) -> str:
+    """What is said of an episode that the disk did not let be read."""
+    return f"could not be read: {error}; nothing was changed; run recover again when the disk answers"
+
+
+def damaged(what: str) -> str:
+    """What is said of an episode that is not what was written."""
+    return f"is damaged: {what}; nothing was changed; put its files back from a copy"
+
+
 def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], partial: Partial) -> StagedEpisode:
     episode = StagedEpisode(path.name, path, State.UNREADABLE, Step.STAGE)
     try:
         folder = EpisodeFolder.load(path)
+        episode.episode_index = committed(folder)
+        if episode.episode_index is None:
+            _measure(episode, folder, partial)
+        else:
+            episode.frames = folder.manifest.length or 0
+            episode.state, episode.step, episode.folder = State.COMMITTED, Step.REMOVE, folder
+    except StorageError as error:
+        episode.leave(State.UNDETERMINED, undetermined(error))
+    except DamageError as error:
+        episode.leave(State.DAMAGED, f"{damaged(str(error))}. It holds: {describe(path)}.")
     except AiorecordError as error:
-        episode.note = f"{error} It holds: {describe(path)}."
-        return episode
-    episode.episode_index = committed(folder)
-    if episode.episode_index is not None:
-        episode.frames = folder.manifest.length or 0
-        episode.state, episode.step, episode.folder = State.COMMITTED, Step.REMOVE, folder
-        return episode
-    try:
-        _measure(episode, folder, partial)
-    except AiorecordError as error:
-        episode.state, episode.step = State.UNREADABLE, Step.STAGE
-        episode.note = str(error)
+        episode.leave(State.UNREADABLE, f"{error} It holds: {describe(path)}.")
     return episode
 
 
 def _measure(episode: StagedEpisode, folder: EpisodeFolder, partial: Partial) -> None:
-    """Find out how far an episode is whole, and what is to be done about it."""
+    """Find out how far an episode is whole, and what is to be done about it.
+
+    Raises:
+        DatasetError: its rows are of other features.
+        StorageError: a file of it cannot be read.
+    """
     manifest = folder.manifest
     kept = {"keep": Step.SAVE, "drop": Step.DROP, "stage": Step.STAGE}[partial]
+    episode.folder = folder
     if manifest.state == "complete":
+        # Its files are read, and compared with their checksums, when it is encoded and committed.
+        lacking = check_present(folder)
         episode.frames = manifest.length or 0
         episode.lost, episode.missing = _told(manifest)
         episode.state = State.INTERRUPTED if manifest.interrupted else State.COMPLETE
         episode.step = kept if manifest.interrupted else Step.SAVE
-    else:
-        counts = {"rows": read_rows(folder.rows_path, manifest.schema()).num_rows}
-        counts |= {key: count_frames(folder, key) for key in manifest.cameras}
-        recorded = max(counts.values())
-        episode.frames = min(counts.values())
-        episode.lost = recorded - episode.frames
-        episode.missing = {name: recorded - n for name, n in counts.items() if n < recorded}
-        episode.state = State.INTERRUPTED if recorded else State.EMPTY
-        episode.step = kept if episode.frames else Step.REMOVE
-        if not episode.frames and recorded > WORTH_KEEPING_S * manifest.fps:
-            episode.state, episode.step = State.UNREADABLE, Step.STAGE
-            lacking = ", ".join(name for name, n in counts.items() if not n)
-            episode.note = f"{recorded} frames were recorded, of which nothing is readable in {lacking}."
-        elif not episode.frames and partial == "stage" and recorded:
-            episode.step = Step.STAGE
-    episode.folder = folder
+        if lacking:
+            episode.leave(State.DAMAGED, damaged("; ".join(lacking)))
+        return
+    found = soundness(folder)
+    episode.frames = found.frames
+    episode.lost = found.recorded - found.frames
+    episode.missing = {name: found.recorded - n for name, n in found.counts.items() if n < found.recorded}
+    episode.state = State.INTERRUPTED if found.recorded else State.EMPTY
+    episode.step = kept if episode.frames else Step.REMOVE
+    if found.damage:
+        episode.leave(State.DAMAGED, damaged("; ".join(found.damage)))
+    elif not episode.frames and found.recorded > WORTH_KEEPING_S * manifest.fps:
+        lacking = [name for name, n in found.counts.items() if not n]
+        note = f"{found.recorded} frames were recorded, of which nothing is readable in {', '.join(lacking)}."
+        episode.leave(State.UNREADABLE, note)
+    elif not episode.frames and partial == "stage" and found.recorded:
+        episode.step = Step.STAGE
 
 
 def _complete(manifest: Manifest, episode: StagedEpisode) -> None:

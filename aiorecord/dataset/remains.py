@@ -6,11 +6,11 @@ from pathlib import Path
 
 import av
 
-from ..capture.reader import opened_capture, packets_of
+from ..capture.live_file import opened_capture
 from ..capture.records import read_records
 from ..capture.rows import count_rows
 from ..capture.staging import EpisodeFolder, check_plain_files
-from ..errors import StorageError
+from ..errors import DamageError, StorageError
 
 
 def describe(path: Path) -> str:
@@ -34,14 +34,15 @@ def describe(path: Path) -> str:
 def _describe(file: Path) -> str:
     try:
         if file.name == EpisodeFolder.ROWS:
-            return f"{count_rows(file)} rows"
+            rows = count_rows(file)
+            return f"{rows} rows"
         if file.suffix == ".mkv":
             with opened_capture(file) as opened:
-                frames = 0 if opened is None else sum(1 for _ in packets_of(*opened))
+                frames = 0 if opened is None else sum(1 for _ in opened.packets())
         elif file.suffix in (".frames", ".raw", ".spill"):
             frames = sum(1 for _ in read_records(file))
         else:
             return ""
-    except (StorageError, av.FFmpegError) as error:
+    except (DamageError, StorageError, av.FFmpegError) as error:
         return f"{file.name}: {error}"
     return f"{file.name}: {frames} frames"

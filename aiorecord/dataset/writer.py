@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from .. import storage
+from ..capture.sealed import write_sealed
 from ..capture.staging import EpisodeFolder, Staging
 from ..errors import AiorecordError, StateError
 from ..features import Schema
@@ -347,7 +348,7 @@ class DatasetWriter:
         stats = aggregate([self._stats, parts.stats]) if self._stats else parts.stats
 
         intent = {"episode_index": index, "from_index": from_index, "length": length}
-        storage.write_json(folder.path / EpisodeFolder.COMMIT, intent)
+        write_sealed(folder.path / EpisodeFolder.COMMIT, intent)
         table = parts.table.cast(with_evidence(parts.table.schema, self._evidence(folder, parts)))
         size = self._write_data(places["data"], table)
         for key in self._schema.videos:

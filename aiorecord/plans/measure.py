@@ -57,11 +57,12 @@ def measure_live(
         writers: list[LiveWriter] = []
         try:
             for number, (height, width) in enumerate(sizes):
-                camera = Camera("live", f"{number}.mkv", encoder.pix_fmt, height, width, "", None)
+                camera = Camera("live", "", encoder.pix_fmt, height, width, "", None)
                 # Twice for the first: what a library does once per process is done before any episode.
                 for _ in range(1 if writers else 2):
+                    path = folder / f"{number}-{len(opened_s)}.mkv"
                     started_s = time.perf_counter()
-                    writer = LiveWriter(folder / camera.file, camera, fps, encoder=encoder, threads=threads)
+                    writer = LiveWriter(path, camera, fps, encoder=encoder, threads=threads)
                     opened_s.append(time.perf_counter() - started_s)
                     if len(opened_s) == 1:
                         writer.close()
