@@ -3,7 +3,7 @@
 Beside ``<file>`` lies ``<file>.crc``, an entry of 16 bytes, little-endian, for each append::
 
     end      uint64     bytes of the file up to and with this append
-    crc32    uint32     of the bytes that it appended
+    crc32    uint32     of the bytes that it appended, begun with `owner.owner_seed`
     check    uint32     CRC-32 of the 12 bytes before
 
 A checksum is of the bytes as they leave memory, and is written right after them: a kill leaves at most the
@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from .append_file import AppendFile
+from .owner import owner_seed
 from .records import MAX_PAYLOAD
 from .staged_file import Extent, StagedFile
 
@@ -45,6 +46,7 @@ class CheckedFile(AppendFile):
     """
 
     def __init__(self, path: Path) -> None:
+        self._seed = owner_seed(path)
         self._sums = AppendFile(sums_path(path))
         try:
             super().__init__(path)
@@ -60,7 +62,7 @@ class CheckedFile(AppendFile):
         """
         before = self.size
         super().append(*parts)
-        crc = 0
+        crc = self._seed
         for part in parts:
             crc = zlib.crc32(part, crc)
         entry = _CHECKED.pack(self.size, crc)
@@ -109,7 +111,7 @@ def checked_chunks(
                 extent.fault = f"its checksums are damaged at byte {extent.end}"
                 return
             piece = file.read(size)
-            if zlib.crc32(piece) != crc:
+            if zlib.crc32(piece, owner_seed(path)) != crc:
                 extent.fault = f"what is between byte {extent.end} and {end} is not what was written"
                 return
             extent.end = end

@@ -3,7 +3,7 @@
 A record, little-endian::
 
     magic    4 bytes    b"AIRF"
-    crc32    uint32     of everything that follows in the record
+    crc32    uint32     of everything that follows in the record, begun with `owner_seed` (older: 0)
     index    uint64     of the frame in its episode
     size     uint64     bytes of the payload
     kind     8 bytes    what the payload is, ASCII, padded with zeros
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .append_file import AppendFile
+from .owner import owner_seed
 from .staged_file import Extent, StagedFile
 
 MAGIC = b"AIRF"
@@ -67,6 +68,7 @@ class RecordWriter(AppendFile):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.frames = 0
+        self._seed = owner_seed(path)
 
     @property
     def bytes_written(self) -> int:
@@ -94,7 +96,7 @@ class RecordWriter(AppendFile):
         # Not len(): pyarrow's buffers shrink when they are compressed into, and their length stays.
         size = sum(memoryview(part).nbytes for part in payload)
         header = _HEADER.pack(index, size, kind.encode("ascii"), len(shape), *sizes)
-        crc = zlib.crc32(header)
+        crc = zlib.crc32(header, self._seed)
         for part in payload:
             crc = zlib.crc32(part, crc)
         self.append(_START.pack(MAGIC, crc) + header, *payload)
@@ -142,7 +144,7 @@ def _read_record(file: StagedFile, max_payload: int) -> Record | None:
     if magic != MAGIC or size > min(file.left, max_payload):
         return None
     payload = file.read(size)
-    if zlib.crc32(payload, zlib.crc32(header)) != crc:
+    if not any(zlib.crc32(payload, zlib.crc32(header, seed)) == crc for seed in (owner_seed(file.path), 0)):
         return None
     shape = tuple(sizes[:ndim])
     if not 1 <= ndim <= MAX_DIMENSIONS or 0 in shape or not kind.isascii():

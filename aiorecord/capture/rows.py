@@ -1,7 +1,8 @@
 """The rows of a live episode, journaled as an Arrow IPC stream, one record batch per flush.
 
 Columns: one per feature that is no camera, then ``task`` (string) and ``time_ns`` (int64, monotonic clock at
-capture). Each batch carries the CRC-32 of its values in its custom metadata, under ``crc32``: after a power
+capture). Each batch carries the CRC-32 of its values in its custom metadata, under ``crc32``, begun with
+`owner.owner_seed` (older journals: with 0): after a power
 loss a file may end in a batch whose header reached the disk and whose values did not.
 """
 
@@ -24,6 +25,7 @@ from ..errors import DatasetError, FrameError, StorageError
 from ..features import Feature, Schema
 from ..storage import fsync_file, storage_errors
 from .append_file import AppendFile
+from .owner import owner_seed
 from .staged_file import Extent, StagedFile
 
 MAX_PENDING_BYTES = 64 << 20
@@ -92,6 +94,7 @@ class RowsJournal:
         # Arrow writes into memory and the file takes whole batches, so that a refused one can be repeated.
         self._buffer = io.BytesIO()
         self._file = AppendFile(path)
+        self._seed = owner_seed(path)
         self._closed = False
         try:
             self._writer = pa.ipc.new_stream(self._buffer, self._schema)
@@ -152,7 +155,9 @@ class RowsJournal:
         if count:
             rows = list(islice(self._pending, count))
             batch = self._batch(rows)
-            self._writer.write_batch(batch, custom_metadata={_CRC_KEY: str(_checksum(batch)).encode()})
+            self._writer.write_batch(
+                batch, custom_metadata={_CRC_KEY: str(_checksum(batch, self._seed)).encode()}
+            )
             self._write_buffer()
             for _ in range(count):
                 self._pending.popleft()
@@ -260,6 +265,7 @@ class _Source(io.RawIOBase):
 
     def __init__(self, file: StagedFile, extent: Extent) -> None:
         self.extent = extent
+        self.seed = owner_seed(file.path)
         self._file = file
         self._error: StorageError | None = None
 
@@ -321,7 +327,8 @@ def _whole_batches(
             batch, metadata = reader.read_next_batch_with_custom_metadata()
             batch.validate(full=True)
             crc = None if metadata is None else dict(metadata).get(_CRC_KEY)
-            whole = not batch.num_rows or crc == str(_checksum(batch)).encode()
+            sums = [str(_checksum(batch, seed)).encode() for seed in (source.seed, 0)]
+            whole = not batch.num_rows or crc in sums
         except StopIteration:
             source.check()
             if source.tell() < extent.size:
@@ -370,9 +377,9 @@ def _column(values: list[Any], feature: Feature) -> pa.Array[Any]:
     return column
 
 
-def _checksum(batch: pa.RecordBatch) -> int:
+def _checksum(batch: pa.RecordBatch, seed: int = 0) -> int:
     """CRC-32 of the values themselves, column by column, whatever way Arrow lays them out."""
-    crc = 0
+    crc = seed
     for column in batch.columns:
         values: Any = column
         while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):

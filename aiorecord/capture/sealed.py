@@ -10,16 +10,17 @@ from typing import Any
 
 from ..errors import DamageError
 from ..storage import MAX_JSON_BYTES, parse_json, write_json
+from .owner import owner_seed
 from .staged_file import read_whole
 
 SEAL = "crc32"
 
 
-def seal_of(data: Mapping[str, Any]) -> str:
-    """The checksum of an object, whatever it says of its own."""
+def seal_of(path: Path, data: Mapping[str, Any]) -> str:
+    """The checksum of what a file holds, whatever it says of its own; begun with `owner_seed`."""
     rest = {name: value for name, value in data.items() if name != SEAL}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return f"{zlib.crc32(text.encode()):08x}"
+    return f"{zlib.crc32(text.encode(), owner_seed(path)):08x}"
 
 
 def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
@@ -29,7 +30,7 @@ def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
         StorageError: the disk refused.
     """
     plain: dict[str, Any] = json.loads(json.dumps(data, allow_nan=False))  # as it will be read: keys are text
-    write_json(path, {**plain, SEAL: seal_of(plain)})
+    write_json(path, {**plain, SEAL: seal_of(path, plain)})
 
 
 def read_sealed(
@@ -51,7 +52,7 @@ def read_sealed(
         raise ValueError("it is no object")
     if SEAL in data or required(data):
         try:
-            sound = data.get(SEAL) == seal_of(data)
+            sound = data.get(SEAL) == seal_of(path, data)
         except RecursionError as error:
             raise ValueError("it is nested too deeply") from error
         if not sound:

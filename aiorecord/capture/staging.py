@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import shutil
 import stat
 from collections.abc import Mapping
@@ -42,6 +41,7 @@ from ..storage import (
     write_json,
 )
 from .manifest import MANIFEST_VERSION, Camera, CaptureKind, Manifest, State, parse_manifest
+from .owner import EPISODE_ID
 from .sealed import read_sealed, write_sealed
 
 __all__ = [
@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 STAGING_FOLDER = ".aiorecord"
-_ID = re.compile(r"(\d{6,})-[0-9a-f]{8}")
+_ID = EPISODE_ID
 
 
 class EpisodeFolder:

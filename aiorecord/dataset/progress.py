@@ -62,8 +62,9 @@ class Progress:
         self._path = path
         self._total = total
         with storage_errors(path, "create"):
-            path.unlink(missing_ok=True)  # it may have further names
-            self._file = path.open("wb", buffering=0)
+            # A new file: what is there may be a link to a file elsewhere, which must not be written into.
+            path.unlink(missing_ok=True)
+            self._file = path.open("xb", buffering=0)
         self.update(0)
 
     def update(self, done: int) -> None:

@@ -227,7 +227,7 @@ def undetermined(error: StorageError) -> str:
 
 def damaged(what: str) -> str:
     """What is said of an episode that is not what was written."""
-    return f"is damaged: {what}; nothing was changed; put its files back from a copy"
+    return f"is damaged: {what.rstrip('.')}; nothing was changed; put its files back from a copy"
 
 
 def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], partial: Partial) -> StagedEpisode:

@@ -19,7 +19,7 @@ from captured import (
 
 from aiorecord.capture.raw import RawWriter
 from aiorecord.capture.reader import count_frames, read_frames, read_histograms
-from aiorecord.errors import StateError, StorageError
+from aiorecord.errors import DamageError, StateError
 
 LENGTH = 8
 
@@ -74,14 +74,14 @@ def test_files_that_are_missing_or_garbage_have_no_frames(recorded, key):
 
 
 @pytest.mark.parametrize("key", [FRONT, STILL, DEPTH])
-def test_a_file_that_cannot_be_read_is_an_error(recorded, key):
+def test_what_is_no_file_is_damage(recorded, key):
     folder, _ = recorded
     path = folder.path / folder.manifest.cameras[key].file
     path.unlink()
     path.mkdir()
-    with pytest.raises(StorageError):
+    with pytest.raises(DamageError):
         list(read_frames(folder, key))
-    with pytest.raises(StorageError):
+    with pytest.raises(DamageError):
         count_frames(folder, key)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aiorecord.capture.raw import RawWriter, raw_indices, read_indexed, read_raw
-from aiorecord.errors import StorageError
+from aiorecord.errors import DamageError, StorageError
 
 
 def arrays() -> list[np.ndarray]:
@@ -91,8 +91,8 @@ def test_a_missing_file_has_no_frames(tmp_path):
     assert list(read_raw(tmp_path / "none")) == []
 
 
-def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
-    with pytest.raises(StorageError):
+def test_what_is_no_file_is_damage(tmp_path):
+    with pytest.raises(DamageError):
         list(read_raw(tmp_path))  # a folder
 
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import ENDED, FRAMES
 from judged import check_content, recover, tree_hash
 
+from aiorecord.capture.rows import RowsJournal
 from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import main
 from aiorecord.dataset.lock import DatasetLock
@@ -197,14 +198,19 @@ def test_much_footage_without_rows_is_damage_and_kept(killed, capsys):
     code, report = recover(killed, capsys=capsys)
     assert code == 1
     kept = report["episodes"][ENDED]
-    assert (kept["found"], kept["step"]) == ("unreadable", "stage")
+    assert (kept["found"], kept["step"]) == ("damaged", "stage")
     assert "rows" in kept["note"]
     assert tree_hash(folder.path) == before
 
 
 def test_less_than_a_second_without_rows_is_lost_and_counted(killed, capsys):
     folder = running(killed)
-    folder.rows_path.write_bytes(b"")
+    # What a kill leaves before the first flush.
+    folder.rows_path.unlink()
+    RowsJournal(folder.rows_path, folder.manifest.schema()).abandon()
+    (folder.path / "synced.log").unlink(missing_ok=True)
+    del folder.manifest.quality["started_unix_ns"]
+    folder.save()
     code, report = recover(killed, capsys=capsys)
     gone = report["episodes"][ENDED]
     assert (code, gone["step"], gone["frames"]) == (3, "remove", 0)

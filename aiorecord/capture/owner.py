@@ -1,0 +1,20 @@
+"""Checksums that say whose they are: a file that was swapped with another episode's does not match."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+
+EPISODE_ID = re.compile(r"(\d{6,})-[0-9a-f]{8}")
+"""The name of an episode folder."""
+
+
+def owner_seed(path: Path) -> int:
+    """What the CRC-32 of a file's content begins with: of its episode's id and its name, such as ``ID/NAME``.
+
+    0, which is CRC-32's own beginning, for a file that is in no episode folder.
+    """
+    if EPISODE_ID.fullmatch(path.parent.name) is None:
+        return 0
+    return zlib.crc32(f"{path.parent.name}/{path.name}".encode(errors="surrogateescape"))
