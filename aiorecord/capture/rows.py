@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -266,6 +267,7 @@ class _Source(io.RawIOBase):
     def __init__(self, file: StagedFile, extent: Extent) -> None:
         self.extent = extent
         self.seed = owner_seed(file.path)
+        self._last = b""
         self._file = file
         self._error: StorageError | None = None
 
@@ -274,11 +276,18 @@ class _Source(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes; fewer where the file ends, none for a length that no journal has."""
+        """The next bytes; fewer where the file ends, none for what no journal has.
+
+        That is a length beyond all, and compressed values: the journal's never are, and a few bytes of a
+        stranger's would unpack to gigabytes.
+        """
         if size > MAX_BATCH_BYTES:
             return b""
         try:
-            return self._file.read(size)
+            # Arrow reads a message's length (4 bytes, or 8 with what goes before), then its description.
+            described = len(self._last) in (4, 8) and size == int.from_bytes(self._last[-4:], "little")
+            self._last = data = self._file.read(size)
+            return b"" if described and _is_compressed(data) else data
         except StorageError as error:
             self._error = error
             raise
@@ -295,6 +304,31 @@ class _Source(io.RawIOBase):
         """
         if self._error is not None:
             raise self._error
+
+
+def _is_compressed(message: bytes) -> bool:
+    """Whether a message describes a batch of compressed values.
+
+    By the layout of flatbuffers: field 2 of a `Message` is its header, field 3 of a `RecordBatch` its
+    compression
+    (Arrow's format/Message.fbs).
+    """
+    try:
+        header = _field(message, int.from_bytes(message[:4], "little"), 2)
+        if header is None:
+            return False
+        return _field(message, header + struct.unpack_from("<I", message, header)[0], 3) is not None
+    except struct.error:
+        return False  # Arrow refuses it
+
+
+def _field(data: bytes, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffer's table is; None if the table does not have it."""
+    layout = table - struct.unpack_from("<i", data, table)[0]
+    if layout < 0 or 4 + 2 * number >= struct.unpack_from("<H", data, layout)[0]:
+        return None
+    offset = struct.unpack_from("<H", data, layout + 4 + 2 * number)[0]
+    return table + offset if offset else None
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from ..dataset import layout, quality_log
 from ..dataset.episodes import episode_files, read_episodes
 from ..dataset.info import DatasetInfo, read_info
 from ..dataset.lock import live_holder
-from ..errors import AiorecordError, DatasetError
+from ..errors import AiorecordError, DatasetError, StorageError
 from ..quality import EpisodeQuality
 
 MAX_INFO_BYTES = 64 << 20
@@ -166,4 +166,6 @@ def _staged(path: Path) -> StagedFacts:
         manifest = EpisodeFolder.load(path).manifest
     except DatasetError:
         return StagedFacts(path.name, "unreadable", None, size)
+    except StorageError:
+        return StagedFacts(path.name, "undetermined", None, size)
     return StagedFacts(path.name, manifest.state, manifest.length, size)

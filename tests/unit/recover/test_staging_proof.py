@@ -8,6 +8,7 @@ import shutil
 import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from judged import recover, tree_hash
 
@@ -16,6 +17,7 @@ from aiorecord.capture.checksums import CheckedFile, checked_chunks, sums_path
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.capture.histograms import HISTOGRAM_BYTES
 from aiorecord.capture.owner import owner_seed
+from aiorecord.capture.rows import read_rows, rows_schema
 from aiorecord.capture.sealed import read_sealed, write_sealed
 from aiorecord.capture.soundness import soundness
 from aiorecord.capture.staged_file import Extent, StagedFile
@@ -222,6 +224,25 @@ def test_a_sparse_file_takes_no_memory(root):
     tracemalloc.stop()
     assert found.counts == {"rows": FRAMES, FRONT: FRAMES}
     assert peak < 64 << 20
+
+
+def test_compressed_rows_are_not_unpacked(tmp_path):
+    schema, count = rows_schema(SCHEMA), 1_000_000
+    columns = [
+        pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * count, np.float32)), 2),
+        pa.array([""] * count),
+        pa.array(np.zeros(count, np.int64)),
+    ]
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    path = tmp_path / "rows.arrows"
+    with path.open("wb") as file, pa.ipc.new_stream(file, schema, options=options) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+    before = pa.total_allocated_bytes()
+    pool = pa.default_memory_pool()
+    peak = pool.max_memory()
+    assert read_rows(path, SCHEMA).num_rows == 0
+    assert pa.total_allocated_bytes() - before < 1 << 20
+    assert pool.max_memory() == peak
 
 
 def test_a_manifest_may_not_ask_for_all_memory(root):
