@@ -108,11 +108,12 @@ def checked_chunks(
                 extent.fault = f"it ends at byte {file.size}, where {end} were written"
                 return
             if not 0 < size <= MAX_PAYLOAD:
-                extent.fault = f"its checksums are damaged at byte {extent.end}"
+                extent.fault, extent.altered = f"its checksums are damaged at byte {extent.end}", True
                 return
             piece = file.read(size)
             if zlib.crc32(piece, owner_seed(path)) != crc:
                 extent.fault = f"what is between byte {extent.end} and {end} is not what was written"
+                extent.altered = True
                 return
             extent.end = end
             yield piece
@@ -129,7 +130,7 @@ def _entries(path: Path, extent: Extent) -> Iterator[tuple[int, int]]:
             for at in range(0, len(block) - _ENTRY.size + 1, _ENTRY.size):
                 end, crc, check = _ENTRY.unpack_from(block, at)
                 if zlib.crc32(block[at : at + _CHECKED.size]) != check:
-                    extent.fault = f"its checksums ({path.name}) are damaged"
+                    extent.fault, extent.altered = f"its checksums ({path.name}) are damaged", True
                     return
                 yield end, crc
             if not sums.left:

@@ -310,8 +310,7 @@ def _is_compressed(message: bytes) -> bool:
     """Whether a message describes a batch of compressed values.
 
     By the layout of flatbuffers: field 2 of a `Message` is its header, field 3 of a `RecordBatch` its
-    compression
-    (Arrow's format/Message.fbs).
+    compression (Arrow's format/Message.fbs).
     """
     try:
         header = _field(message, int.from_bytes(message[:4], "little"), 2)

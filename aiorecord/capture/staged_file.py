@@ -36,12 +36,14 @@ class Extent:
         size: its size in bytes when it was opened.
         end: bytes, from its beginning, that are proven to be whole.
         fault: why it is whole no further, in words; None at the end of what was written.
+        altered: bytes are there that are not what was written; False where it is only too short.
     """
 
     present: bool = False
     size: int = 0
     end: int = 0
     fault: str | None = None
+    altered: bool = False
 
 
 class StagedFile:

@@ -162,7 +162,8 @@ def _sampled_histograms(
         known += 1
     extent = extents.get(camera.histograms or "", Extent())
     path = folder.path / (camera.histograms or "")
-    # Of an episode that was cut, the end may be torn; those frames are counted anew.
+    # Where they are only too few, or of an episode that was cut, whose end may be torn, the frames are counted
+    # anew.
     if (
         manifest.has_sums
         and not manifest.interrupted
