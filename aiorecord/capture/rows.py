@@ -207,9 +207,7 @@ def _blank(feature: Feature) -> Any:
     return "" if feature.dtype == "string" else np.zeros(feature.shape, feature.dtype)
 
 
-def read_rows(
-    path: Path, schema: Schema, *, limit: int | None = None, extent: Extent | None = None
-) -> pa.Table:
+def read_rows(path: Path, schema: Schema, extent: Extent | None = None) -> pa.Table:
     """The rows of a journal, up to the end or the first batch that is torn or damaged.
 
     A missing file, or one that ends before its first batch, has no rows.
@@ -217,7 +215,6 @@ def read_rows(
     Args:
         path: the file.
         schema: the features.
-        limit: batches that begin at so many rows are not read any more; None reads all.
         extent: told how far the file is whole.
 
     Returns:
@@ -242,7 +239,7 @@ def read_rows(
                 raise DatasetError(f"{path} holds rows of other features than the manifest's.", path=path)
             extent.fault = "its columns are damaged"
             return expected.empty_table()
-        return pa.Table.from_batches(list(_whole_batches(reader, source, limit)), schema=expected)
+        return pa.Table.from_batches(list(_whole_batches(reader, source)), schema=expected)
 
 
 def count_rows(path: Path) -> int:
@@ -253,7 +250,7 @@ def count_rows(path: Path) -> int:
         StorageError: the file cannot be read.
     """
     with _opened(path, Extent()) as opened:
-        return 0 if opened is None else sum(batch.num_rows for batch in _whole_batches(*opened, None))
+        return 0 if opened is None else sum(batch.num_rows for batch in _whole_batches(*opened))
 
 
 class _Source(io.RawIOBase):
@@ -349,13 +346,11 @@ def _opened(path: Path, extent: Extent) -> Iterator[tuple[pa.RecordBatchStreamRe
         yield reader, source
 
 
-def _whole_batches(
-    reader: pa.RecordBatchStreamReader, source: _Source, limit: int | None
-) -> Iterator[pa.RecordBatch]:
+def _whole_batches(reader: pa.RecordBatchStreamReader, source: _Source) -> Iterator[pa.RecordBatch]:
     """The batches up to the first that is not whole; the empty one that begins a journal is left out."""
     rows = 0
     extent = source.extent
-    while limit is None or rows < limit:
+    while True:
         try:
             batch, metadata = reader.read_next_batch_with_custom_metadata()
             batch.validate(full=True)

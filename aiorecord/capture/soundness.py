@@ -83,7 +83,9 @@ def check_present(folder: EpisodeFolder) -> list[str]:
     """
     manifest = folder.manifest
     names = [folder.ROWS]
-    for camera in manifest.cameras.values():
+    # Of an episode that is encoded, the captures are needed only where the result is not what was encoded.
+    encoded = is_there(folder.path / folder.ENCODED)
+    for camera in manifest.cameras.values() if not encoded else ():
         names += [camera.file] if camera.frames != 0 else []
         names += [camera.spill] if camera.spilled else []
         if camera.capture == "live" and manifest.has_sums and camera.frames != 0:

@@ -124,6 +124,10 @@ class EpisodeFolder:
             # Version 1 had no checksum.
             data = read_sealed(file, required=lambda found: found.get("version") != 1)
             manifest = parse_manifest(data)
+        except StorageError as error:
+            if not is_there(path):
+                raise DatasetError(f"{path} is missing.", path=path) from error
+            raise
         except AiorecordError:
             raise
         except KeyError as error:

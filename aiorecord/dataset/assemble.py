@@ -145,7 +145,7 @@ def _read_rows(folder: EpisodeFolder, schema: Schema) -> pa.Table:
     path, length = folder.rows_path, folder.manifest.length or 0
     extent = Extent()
     with table_errors(path):
-        rows: pa.Table = read_rows(path, schema, limit=length, extent=extent)
+        rows: pa.Table = read_rows(path, schema, extent=extent)
     if rows.num_rows < length:
         fault = f": {extent.fault}" if extent.fault else ""
         raise DamageError(f"{path} holds {rows.num_rows} rows instead of {length}{fault}.", path=path)

@@ -162,14 +162,11 @@ def _sampled_histograms(
         known += 1
     extent = extents.get(camera.histograms or "", Extent())
     path = folder.path / (camera.histograms or "")
-    # Where they are only too few, or of an episode that was cut, whose end may be torn, the frames are counted
-    # anew.
-    if (
-        manifest.has_sums
-        and not manifest.interrupted
-        and known < min(camera.frames or 0, manifest.length or 0)
-    ):
-        raise DamageError(f"{path} is damaged: {extent.fault or 'it is shorter than it was'}.", path=path)
+    # Where they are only too few, or of an episode that was cut, whose end may be torn, the frames are
+    # counted anew.
+    due = min(camera.frames or 0, manifest.length or 0)
+    if extent.altered and not manifest.interrupted and known < due:
+        raise DamageError(f"{path} is damaged: {extent.fault}.", path=path)
     return known, found
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from aiorecord.capture.rows import RowsJournal
 from aiorecord.capture.staging import Camera, EpisodeFolder, Manifest, Staging
-from aiorecord.dataset.encoded import EncodedCamera, EncodedEpisode
+from aiorecord.dataset.encoded import EncodedCamera, EncodedEpisode, file_crc
 from aiorecord.dataset.stats import depth_stats, histogram_stats, sample_indices
 from aiorecord.dataset.videos import probe_video
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
@@ -170,7 +170,15 @@ def video_camera(
     write_video(path, [grey(episode, k) for k in range(length)], fps, encoder)
     stats = histogram_stats(histograms(episode, length))
     return EncodedCamera(
-        key, path.name, length, path.stat().st_size, probe_video(path, encoder), stats, seconds=0.0
+        key,
+        path.name,
+        length,
+        path.stat().st_size,
+        probe_video(path, encoder),
+        stats,
+        0.0,
+        None,
+        file_crc(path),
     )
 
 
@@ -190,7 +198,15 @@ def image_camera(folder: EpisodeFolder, key: str, episode: int, length: int) -> 
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     return EncodedCamera(
-        key, path.name, length, path.stat().st_size, {}, histogram_stats(histograms(episode, length)), 0.0
+        key,
+        path.name,
+        length,
+        path.stat().st_size,
+        {},
+        histogram_stats(histograms(episode, length)),
+        0.0,
+        None,
+        file_crc(path),
     )
 
 
@@ -208,7 +224,9 @@ def depth_camera(folder: EpisodeFolder, key: str, episode: int, length: int, fps
     write_video(path, [grey(episode, k) for k in range(length)], fps, ENCODER)
     frames = np.stack([np.full((4, 4), grey(episode, k), np.uint16) for k in sample_indices(length)])
     info = probe_video(path, DepthEncoderConfig())
-    return EncodedCamera(key, path.name, length, path.stat().st_size, info, depth_stats(frames), 0.0)
+    return EncodedCamera(
+        key, path.name, length, path.stat().st_size, info, depth_stats(frames), 0.0, None, file_crc(path)
+    )
 
 
 def commit(writer: Any, episode: int, length: int = 5, **options: Any) -> Any:

@@ -24,6 +24,7 @@ from aiorecord.capture.raw import RawWriter, raw_indices, read_raw
 from aiorecord.capture.reader import count_frames, read_frames
 from aiorecord.capture.records import RecordWriter, read_records
 from aiorecord.capture.rows import count_rows, read_rows
+from aiorecord.capture.sealed import SEAL, seal_of
 from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import main
 from aiorecord.dataset.encoded import EncodedEpisode
@@ -58,9 +59,11 @@ def staged(root: Path, number: int) -> Path:
 
 
 def edit(path: Path, change) -> None:
-    """Change a JSON file by hand."""
+    """Change a JSON file by hand, by one who knows of its checksum."""
     data = json.loads(path.read_bytes())
     change(data)
+    if SEAL in data:
+        data[SEAL] = seal_of(path, data)
     path.write_text(json.dumps(data))
 
 
@@ -119,7 +122,7 @@ MANIFEST_EDITS = {
     "interrupted": ["yes", None],
     "features": [{}, [], None, {FRONT: {}}, {**FEATURES, "x": {"dtype": "float32", "shape": [10**12]}}],
     "cameras": [{}, [], None],
-    "version": [0, 2, "1", None],
+    "version": [0, 3, "1", None],
 }
 
 
@@ -487,7 +490,10 @@ class TestFrames:
 def test_text_that_could_not_be_written_again(dataset):
     """Half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
     path = staged(dataset, 1)
-    edit(path / "manifest.json", lambda data: data.__setitem__("task", "\ud800"))
+    edit(path / "manifest.json", lambda data: data.update(task="\ud800", version=1))
+    data = json.loads((path / "manifest.json").read_bytes())
+    del data[SEAL]  # version 1 had none
+    (path / "manifest.json").write_text(json.dumps(data))
     assert EpisodeFolder.load(path).manifest.task == "?"
     assert "unreadable" not in read_everything(dataset)
 
