@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import AiorecordError, DatasetError, StorageError
+from ..errors import DatasetError, StorageError
 from ..storage import (
     TEMPORARY_SUFFIX,
     fsync_folder,
@@ -128,7 +128,7 @@ class EpisodeFolder:
             if not is_there(path):
                 raise DatasetError(f"{path} is missing.", path=path) from error
             raise
-        except AiorecordError:
+        except DatasetError:
             raise
         except KeyError as error:
             raise DatasetError(f"{file} cannot be read as a manifest: it lacks {error}", path=file) from error
