@@ -170,8 +170,8 @@ class LiveWriter:
 
     def _append(self) -> None:
         """Hand what libav wrote to the operating system: from here on a kill does not take it."""
-        if data := self._bytes.take():
-            self._file.append(data)
+        for part in self._bytes.take():
+            self._file.append(part)
 
 
 def frame_number(packet: av.Packet, fps: int) -> int:

@@ -32,10 +32,10 @@ class LiveBytes:
         self._parts.append(bytes(data))
         return len(data)
 
-    def take(self) -> bytes:
-        """All that was written since the last call."""
+    def take(self) -> list[bytes]:
+        """All that was written since the last call, as it was: a part for each packet."""
         parts, self._parts = self._parts, []
-        return b"".join(parts)
+        return parts
 
 
 class _Proven:

@@ -11,6 +11,7 @@ import time
 import pytest
 from helpers import episodes_of, rows_of
 
+from aiorecord.capture.sealed import write_sealed
 from aiorecord.capture.staging import Staging
 from aiorecord.dataset.videos import count_packets
 
@@ -87,7 +88,7 @@ def test_q_twice_leaves_the_backlog_to_recover(tmp_path):
     lengths = [m["length"] for m in manifests]
     for path, manifest in zip(staged, manifests, strict=True):  # do not wait for preset 0
         manifest["rgb_encoder"]["preset"] = 12
-        (path / "manifest.json").write_text(json.dumps(manifest))
+        write_sealed(path / "manifest.json", manifest)
 
     recovered = subprocess.run(
         [sys.executable, "-m", "aiorecord", "recover", str(root)], capture_output=True, text=True, timeout=120

@@ -27,7 +27,7 @@ from aiorecord.dataset.stats import histogram_stats, sample_indices
 from aiorecord.dataset.videos import verify_video
 from aiorecord.dataset.writer import DatasetWriter
 from aiorecord.encoders import RGBEncoderConfig
-from aiorecord.errors import CodecUnavailableError, EncodeError
+from aiorecord.errors import CodecUnavailableError, DamageError, EncodeError
 from aiorecord.features import Schema
 
 H264 = RGBEncoderConfig(vcodec="h264")
@@ -108,6 +108,7 @@ def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, encoder, at
 
         def close(self):
             self._container.close()
+            self._file.close()
             raise EncodeError("it is still broken")
 
     monkeypatch.setattr("aiorecord.capture.episode.LiveWriter", Failing)
@@ -268,7 +269,7 @@ def test_lost_packets_are_an_error(tmp_path):
     folder = captured(tmp_path, 24, H264)
     path = folder.path / folder.manifest.cameras[KEY].file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(EncodeError):
+    with pytest.raises(DamageError):
         encode(folder)
     assert not (folder.path / f"{KEY}.mp4").exists()
 
