@@ -10,7 +10,7 @@ from ..dataset import layout
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import parse_index
 from .checked import Checked
-from .findings import Finding
+from .findings import CODES, UNDETERMINED, Finding
 from .metadata import EpisodeRow
 from .rows import Run
 from .tree import parquet_files
@@ -38,6 +38,9 @@ class Agreement:
 
     def order(self) -> list[Finding]:
         """Episodes must be numbered from 0 in the order of the files, and follow each other in the rows."""
+        problems = [part.problem for part in self._checked.parts.values()]
+        if any(code is not None and CODES[code][0] == UNDETERMINED for code in problems):
+            return []  # what it holds is not known, so nothing is missing
         rows = [row for part in self._checked.parts.values() for row in part.rows]
         expected = end = 0
         for row in rows:

@@ -115,19 +115,26 @@ class Check:
         try:
             self._found += leftovers(self.root, self._holder)
         except OSError as error:
-            self._add("info-missing", ".", f"The folder cannot be read: {error}.")
-        if self._load_info():
-            assert checked.info is not None
-            self._load_tasks(checked.info)
-            self._load_episodes(checked.info)
-            self._look_at_data(checked.info)
-            self._look_at_videos(checked.info)
-            self._look_at_totals(checked.info)
-            self._found += flagged_episodes(self.root, checked)
+            self._add("file-unread", ".", f"The folder cannot be read: {error}.")
+        try:
+            self._look()
+        except StorageError as error:
+            place = "." if error.path is None else self._name(error.path)
+            self._add("file-unread", place, f"The rest was not looked at: {error}.")
         checked.report.add(self._found)
         checked.report.episodes = len(checked.episodes)
         checked.report.seconds = time.monotonic() - started
         return checked
+
+    def _look(self) -> None:
+        if self._load_info():
+            assert self._checked.info is not None
+            self._load_tasks(self._checked.info)
+            self._load_episodes(self._checked.info)
+            self._look_at_data(self._checked.info)
+            self._look_at_videos(self._checked.info)
+            self._look_at_totals(self._checked.info)
+            self._found += flagged_episodes(self.root, self._checked)
 
     def _add(self, code: str, place: str, message: str, **details: Any) -> None:
         self._found.append(Finding(code, place, message, **details))
@@ -143,7 +150,7 @@ class Check:
             yield outcome
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     def _is_file(self, path: Path) -> bool:
         """Whether a path that is there is a file; reports what is not."""
@@ -177,6 +184,8 @@ class Check:
         if not self._is_file(path):
             return
         for outcome in self._jobs("tasks", [Job(path, tasks_job, (self.root,))]):
+            if outcome.code is not None:
+                continue
             if isinstance(outcome.value, str):
                 self._add("tasks-unreadable", layout.TASKS_PATH, outcome.value)
             else:
@@ -199,7 +208,7 @@ class Check:
         jobs = [Job(path, episodes_job, (self.root, path, keys)) for path in paths]
         parts: dict[Path, EpisodesPart] = {}
         for outcome in self._jobs("metadata", jobs):
-            part = outcome.value or EpisodesPart([], "episodes-unreadable", outcome.message)
+            part = outcome.value or EpisodesPart([], outcome.code or "episodes-unreadable", outcome.message)
             parts[outcome.job.path] = part
             if outcome.value is not None and part.problem is not None:
                 self._add(part.problem, self._name(outcome.job.path), part.message)

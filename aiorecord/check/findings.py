@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
+UNDETERMINED = "undetermined"
+"""What could not be found out: no evidence for damage, and none for soundness. Never repaired."""
 
 _REPAIR = "Run `aiorecord check ROOT --repair`."
 _REPAIR_CUTS = (
@@ -31,8 +33,17 @@ CODES: dict[str, tuple[str, str]] = {
     "staging-unfinished": (WARNING, "Run `aiorecord recover ROOT`: it finishes these episodes."),
     "staging-packing": (WARNING, "Run `aiorecord recover ROOT`: it finishes what was under way."),
     "temporary-file": (WARNING, _REPAIR),
-    "reader-crashed": (ERROR, "The file crashes the library that reads it. " + _REPAIR_CUTS),
-    "reader-stalled": (ERROR, "The file hangs the library that reads it. " + _REPAIR_CUTS),
+    "reader-crashed": (ERROR, "The file crashes the library that reads it, twice. " + _REPAIR_CUTS),
+    # What could not be found out.
+    "reader-stalled": (
+        UNDETERMINED,
+        "Check again; if it stays so, the file may hang the library that reads it.",
+    ),
+    "reader-starved": (UNDETERMINED, "Check again when the machine is less busy, or with fewer --workers."),
+    "reader-killed": (UNDETERMINED, "Check again; if memory ran out, with fewer --workers."),
+    "reader-memory": (UNDETERMINED, "Check again where there is more memory, and with fewer --workers."),
+    "file-unread": (UNDETERMINED, "See to the disk, its cable, the network or the rights, and check again."),
+    "dataset-changed": (UNDETERMINED, "Check again when nobody writes into the dataset."),
     # Tasks and statistics.
     "tasks-unreadable": (ERROR, _REPAIR),
     "task-unknown": (ERROR, _REPAIR),
@@ -128,7 +139,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """``error``, ``warning`` or ``note``."""
+        """``error``, ``undetermined``, ``warning`` or ``note``."""
         return CODES[self.code][0]
 
     @property
@@ -180,8 +191,18 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """No errors; warnings and notes are allowed."""
-        return self.count(ERROR) == 0
+        """No errors, and nothing undetermined; warnings and notes are allowed."""
+        return not self.count(ERROR) and self.is_determined
+
+    @property
+    def is_determined(self) -> bool:
+        """Everything could be looked at."""
+        return self.count(UNDETERMINED) == 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 no errors, 1 errors, 3 no errors seen but something could not be determined."""
+        return 1 if self.count(ERROR) else 0 if self.is_determined else 3
 
     @property
     def codes(self) -> set[str]:
@@ -195,6 +216,7 @@ class Report:
             "root": str(self.root),
             "ok": self.ok,
             "errors": self.count(ERROR),
+            "undetermined": self.count(UNDETERMINED),
             "warnings": self.count(WARNING),
             **{name: getattr(self, name) for name in names},
             "seconds": round(self.seconds, 3),

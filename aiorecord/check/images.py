@@ -21,6 +21,7 @@ from ..features import Feature
 from .compare import depth_difference, image_difference
 from .findings import Finding
 from .frozen import FreezeFinder
+from .jobs import is_refusal
 
 if TYPE_CHECKING:
     from .rows import Run
@@ -96,6 +97,8 @@ class ImageCheck:
         try:
             pixels = decode_image((value or {}).get("bytes") or b"")
         except (ValueError, av.FFmpegError, struct.error) as error:
+            if is_refusal(error):
+                raise
             self._bad("image-undecodable", f"The image cannot be decoded: {error}", details)
             return
         height, width, channels = self._size

@@ -6,10 +6,11 @@ the small JSON ones is opened in this process: a crash there is a finding here.
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import stat
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -18,17 +19,31 @@ from pathlib import Path
 from typing import Any
 
 from ..dataset.progress import Progress, read_progress_file
+from ..dataset.watch import Verdict, Watch
 from ..dataset.workers import WorkerDiedError, WorkerPool
-from ..errors import EncodeError
+from ..errors import EncodeError, StorageError
 from ..storage import temporary_folder
+from .findings import ERROR
 
 STALL_S = 120.0
-"""Seconds without progress after which a job is given up: a decoder that hangs does not hang the check."""
+"""Seconds of its own processor time, or of sleep, that a job may go without progress: a decoder that hangs
+does not hang the check. See `dataset.watch`: a job that gets no processor has longer, and is not judged."""
+
+ATTEMPTS = 2
+"""What crashes its reader once may have met a kill or a lack of memory; twice, it is the file."""
 
 MEMORY_BYTES = 6 << 30
 """Address space that a job may use beyond what its process had: a decompression bomb ends the job only."""
 
 _POLL_S = 0.2
+_READ_BYTES = 1 << 20
+_CRASHES = {int(getattr(signal, name)) for name in ("SIGSEGV", "SIGILL", "SIGFPE") if hasattr(signal, name)}
+"""What a library does to itself. Other signals come from outside (SIGKILL, SIGTERM), or may tell of the
+machine: SIGABRT of memory that is short, SIGBUS of a disk that does not read."""
+_REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ENODEV, errno.ENXIO),
+}
 _limited = False
 
 
@@ -86,22 +101,35 @@ def run_jobs(
     waiting = deque(jobs)
     total, finished = sum(job.total for job in jobs), 0
     running: dict[Future[Any], _Running] = {}
+    again: deque[_Running] = deque()
+    number = 0
     with temporary_folder("check") as folder:
         try:
-            while waiting or running:
-                while waiting and len(running) < width:
-                    job = waiting.popleft()
-                    path = Path(folder, str(len(waiting)))
-                    future = pool.submit(_run, job.run, job.arguments, path, job.total)
-                    running[future] = _Running(job, path, time.monotonic())
+            while waiting or running or again:
+                while (waiting or again) and len(running) < width:
+                    state = again.popleft() if again else _Running(waiting.popleft(), 1, Watch(stall_s))
+                    number += 1
+                    state.path = Path(folder, str(number))
+                    job = state.job
+                    future = pool.submit(_run, job.run, job.arguments, job.path, state.path, job.total)
+                    running[future] = state
                 done, _ = wait(running, _POLL_S, FIRST_COMPLETED)
                 for future in done:
                     state = running.pop(future)
+                    outcome = _outcome(future, state)
+                    if state.attempt < ATTEMPTS and outcome.code in _REPEATED:
+                        again.append(_Running(state.job, state.attempt + 1, Watch(stall_s), before=outcome))
+                        continue
                     finished += state.job.total
-                    yield _outcome(future, state)
+                    yield _agreed(outcome, state.before)
                 for future, state in running.items():
-                    if future.running() and state.is_stalled(stall_s):
-                        pool.abort(future)
+                    if not future.running():
+                        state.watch.reset()
+                    elif state.given_up is None:
+                        state.done = min(read_progress_file(state.path)[0], state.job.total)
+                        state.given_up = state.watch.look(state.done, pool.pid_of(future))
+                        if state.given_up is not None:
+                            pool.abort(future)
                 if progress is not None:
                     progress(min(total, finished + sum(state.done for state in running.values())), total)
         finally:
@@ -109,60 +137,124 @@ def run_jobs(
                 pool.abort(future)
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error tells of the machine and not of what is in a file.
+
+    libav reports some files that end early as EIO; whether the disk reads is tried out, see `unreadable`.
+    """
+    if isinstance(error, StorageError | MemoryError):
+        return True
+    number = getattr(error, "errno", None)
+    return number in _REFUSALS or (number == errno.EIO and not type(error).__module__.startswith("av"))
+
+
+def unreadable(path: Path) -> str | None:
+    """Read a file to its end; what the system says if it does not let us, else None."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.read(_READ_BYTES):
+                pass
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
 def is_regular(path: Path) -> bool | None:
     """Whether a path is an ordinary file, or a link to one; None when there is nothing.
 
     Hubs store datasets as links into a cache. Anything else (a pipe, a device) could hang whoever opens it.
+
+    Raises:
+        StorageError: the system does not tell.
     """
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         return None
-    except OSError:
-        return False  # a loop of links, a name that is too long, a part of it that is no folder
+    except OSError as error:
+        # A loop of links, a name that is too long, a part of it that is no folder.
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EINVAL):
+            return False
+        raise StorageError(f"Could not look at {path}: {error.strerror or error}", path=path) from error
+
+
+_REPEATED = {"reader-crashed", "reader-killed", "file-unread"}
 
 
 @dataclass
 class _Running:
-    job: Job
-    path: Path
-    changed: float
-    done: int = 0
-    stalled: bool = False
+    """A job that runs.
 
-    def is_stalled(self, stall_s: float) -> bool:
-        """Look at the progress; whether there has been none for too long."""
-        done = min(read_progress_file(self.path)[0], self.job.total)
-        now = time.monotonic()
-        if done != self.done:
-            self.done, self.changed = done, now
-        self.stalled = self.stalled or now - self.changed > stall_s
-        return self.stalled
+    Attributes:
+        before: how its first attempt ended.
+        given_up: why it was killed, None if it was not.
+    """
+
+    job: Job
+    attempt: int
+    watch: Watch
+    path: Path = Path()
+    done: int = 0
+    before: Outcome | None = None
+    given_up: Verdict | None = None
+
+
+def _agreed(outcome: Outcome, before: Outcome | None) -> Outcome:
+    """A crash is evidence about the file where it came twice, and nothing else did."""
+    if outcome.code == "reader-crashed" and before is not None and before.code != "reader-crashed":
+        return Outcome(outcome.job, None, "reader-killed", f"{before.message} {outcome.message}")
+    return outcome
 
 
 def _outcome(future: Future[Any], state: _Running) -> Outcome:
+    code, message = "reader-crashed", ""
     try:
-        return Outcome(state.job, future.result())
+        value, refused = future.result()
+        if refused is None:
+            return Outcome(state.job, value)
+        code, message = "file-unread", f"The system does not read it: {refused}."
     except WorkerDiedError as error:
-        if state.stalled:
-            return Outcome(state.job, None, "reader-stalled", "Reading it made no progress and was ended.")
-        return Outcome(state.job, None, "reader-crashed", f"Reading it crashed: {error}")
+        code = "reader-crashed" if error.signal in _CRASHES else "reader-killed"
+        message = f"Reading it was ended: {error}"
     except EncodeError as error:
-        code = "reader-stalled" if state.stalled else "reader-crashed"
-        return Outcome(state.job, None, code, f"Reading it failed: {error}")
+        code = "reader-killed"
+        message = f"Reading it was not done: {error}"
     except MemoryError:
-        return Outcome(state.job, None, "reader-crashed", "Reading it takes more memory than is allowed.")
+        code, message = "reader-memory", "Reading it takes more memory than is allowed, or than there is."
     except Exception as error:  # noqa: BLE001 - what a foreign library makes of broken bytes is a finding
-        return Outcome(
-            state.job, None, "reader-crashed", f"Reading it failed: {type(error).__name__}: {error}"
-        )
+        code = "file-unread" if is_refusal(error) else "reader-crashed"
+        message = f"Reading it failed: {type(error).__name__}: {error}"
+    if state.given_up is Verdict.STARVED:
+        code, message = "reader-starved", "Its reader did not get the processor or the disk for too long."
+    elif state.given_up is Verdict.STALLED:
+        code, message = "reader-stalled", "Reading it made no progress and was ended."
+    return Outcome(state.job, None, code, message)
 
 
-def _run(run: Callable[..., Any], arguments: tuple[Any, ...], path: Path, total: int) -> Any:
-    """In the worker process: one job."""
+def _run(
+    run: Callable[..., Any], arguments: tuple[Any, ...], file: Path, path: Path, total: int
+) -> tuple[Any, str | None]:
+    """In the worker process: one job. Returns its value, and why the file cannot be judged by it."""
     _limit_memory()
     with Progress(path, total) as progress:
-        return run(*arguments, progress)
+        # Libraries take a read error for the end of the file, or for damage.
+        try:
+            value = run(*arguments, progress)
+        except Exception:
+            if (refused := unreadable(file)) is not None:
+                return None, refused
+            raise
+        return value, unreadable(file) if _finds_fault(value) else None
+
+
+def _finds_fault(value: Any) -> bool:
+    """Whether a job's value speaks against its file: an error's text, a problem, an error in its findings."""
+    findings = getattr(value, "findings", ())
+    if isinstance(value, str) or getattr(value, "problem", None):
+        return True
+    return any(finding.severity == ERROR for finding in findings)
 
 
 def _limit_memory() -> None:

@@ -19,9 +19,9 @@ from ..dataset.layout import FileIndex
 from ..dataset.progress import Progress
 from ..dataset.stats import FeatureStats, aggregate, from_json
 from ..dataset.tables import read_tasks, table_errors
-from ..errors import DatasetError
+from ..errors import DatasetError, StorageError
 from .footer import is_footerless
-from .jobs import is_regular
+from .jobs import is_refusal, is_regular
 
 MAX_JSON_BYTES = 64 << 20
 """Larger info.json or stats.json are not read: those of real datasets have kilobytes."""
@@ -107,6 +107,7 @@ def load_json(path: Path) -> Any:
 
     Raises:
         DatasetError: missing, too large, or not JSON.
+        StorageError: it cannot be read.
     """
     if not is_regular(path):
         raise DatasetError(f"{path} is missing, or not a file.", path=path)
@@ -119,6 +120,8 @@ def load_json(path: Path) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, DatasetError):
             raise
+        if is_refusal(error):
+            raise StorageError(f"{path} cannot be read: {error}", path=path) from error
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
 
 
@@ -141,6 +144,8 @@ def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
     try:
         return read_tasks(root)
     except (DatasetError, OSError, ValueError, TypeError) as error:
+        if is_refusal(error):
+            raise
         return str(error)
 
 
@@ -169,6 +174,8 @@ def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Prog
             for batch in file.iter_batches(batch_size=4096, columns=wanted, use_threads=False):
                 rows += _rows(batch, videos, name, len(rows), ids)
     except (DatasetError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if is_refusal(error):
+            raise
         return EpisodesPart([], "episodes-unreadable", f"It cannot be read: {error}")
     return EpisodesPart(rows)
 

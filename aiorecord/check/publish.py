@@ -14,8 +14,9 @@ from ..dataset.files import link_or_copy
 from ..dataset.info import DatasetInfo
 from ..dataset.pack_journal import PACK_FOLDER, Journal, decide, roll_forward
 from ..dataset.workers import WorkerPool
-from ..errors import DatasetError
+from ..errors import DatasetError, StorageError
 from .checked import Checked
+from .findings import CODES, UNDETERMINED
 from .jobs import Job, is_regular, run_jobs
 from .rewrite import Kept, write_data_job, write_metadata_job
 from .rows import RowsPart
@@ -52,7 +53,7 @@ def publish(
 
     Raises:
         DatasetError: a file could not be written; nothing was changed.
-        StorageError: the disk refused.
+        StorageError: the machine refused.
     """
     root = checked.report.root
     untouched = _write_files(checked, info, folder, kept, tasks, pool, width)
@@ -116,7 +117,8 @@ def _write_files(
     jobs.append(Job(folder, write_metadata_job, arguments, len(kept) or 1))
     for outcome in run_jobs(pool, jobs, width=width):
         if outcome.code is not None:
-            raise DatasetError(
+            undetermined = CODES[outcome.code][0] == UNDETERMINED
+            raise (StorageError if undetermined else DatasetError)(
                 f"{root}: the repaired files could not be written, nothing was changed: {outcome.message}",
                 path=root,
             )

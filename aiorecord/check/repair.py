@@ -31,7 +31,7 @@ from ..dataset.workers import WorkerPool
 from ..errors import DatasetError
 from .checked import Checked
 from .dataset import Check, ProgressCallback, default_workers
-from .findings import Report
+from .findings import CODES, UNDETERMINED, Report
 from .footer import is_footerless
 from .jobs import Job, run_jobs
 from .losses import note_losses
@@ -57,6 +57,7 @@ class RepairResult:
         aside: where the files are that are not part of the dataset any more, None if there are none.
         plan: what was said beforehand.
         refused: nothing was changed, because the plan loses what may be readable and that was not accepted.
+        undetermined: why nothing more was done, empty if all was: something could not be determined.
     """
 
     before: Report
@@ -66,12 +67,14 @@ class RepairResult:
     aside: Path | None = None
     plan: RepairPlan = field(default_factory=RepairPlan)
     refused: bool = False
+    undetermined: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
             "plan": self.plan.as_dict(),
             "refused": self.refused,
+            "undetermined": self.undetermined,
             "actions": self.actions,
             "lost_episodes": {str(episode): why for episode, why in self.lost.items()},
             "aside": None if self.aside is None else str(self.aside),
@@ -92,7 +95,8 @@ def repair_dataset(
     """Check a dataset, repair what is safe to repair, and check it again. Blocking.
 
     Can be killed at any point and run again. Run on a dataset without errors it changes nothing. What would
-    lose a frame that may be readable is done only with `accept_loss`.
+    lose a frame that may be readable is done only with `accept_loss`. Where something is undetermined (see
+    `findings.UNDETERMINED`) nothing is repaired.
 
     Args:
         root: the dataset's root folder.
@@ -144,6 +148,19 @@ class _Rebuilding:
     videos: dict[str, str]
 
 
+class _UndeterminedError(Exception):
+    """Something could not be determined; nothing that is not known to be damaged is repaired."""
+
+
+def _refuse_undetermined(checked: Checked) -> None:
+    if not checked.report.is_determined:
+        places = [f.place for f in checked.report.findings if f.severity == UNDETERMINED]
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        raise _UndeterminedError(
+            f"nothing is repaired while something is undetermined ({', '.join(places[:3])}{more})."
+        )
+
+
 class _Repair:
     def __init__(self, root: Path, pool: WorkerPool, width: int, progress: ProgressCallback | None) -> None:
         self._root, self._pool, self._width, self._progress = root, pool, width, progress
@@ -164,11 +181,29 @@ class _Repair:
             self._actions.append("Finished a packing or repair that had been interrupted.")
         checked = self._check()
         before = checked.report
+        try:
+            return self._repair(checked, accept_loss, dry_run, on_plan)
+        except _UndeterminedError as error:
+            self._discard()
+            after = self._checked.report
+            return RepairResult(before, after, self._actions, plan=self._plan, undetermined=str(error))
+
+    def _repair(
+        self,
+        checked: Checked,
+        accept_loss: bool,
+        dry_run: bool,
+        on_plan: Callable[[RepairPlan], None] | None,
+    ) -> RepairResult:
+        """Repair step by step, as long as everything is known."""
+        before = checked.report
+        _refuse_undetermined(checked)
         if self._may_roll_back(checked):
             if dry_run:
                 self._plan.steps.append("Roll back an interrupted commit, whose episode is in staging.")
             elif self._roll_back(checked):
                 checked = self._check()
+                _refuse_undetermined(checked)
         rebuilding: _Rebuilding | None = None
         if checked.info is not None and not checked.report.ok and not is_decided(self._root):
             rebuilding = self._prepare(checked, checked.info)
@@ -176,33 +211,48 @@ class _Repair:
             on_plan(self._plan)
         refused = self._plan.loses and not accept_loss
         if refused or dry_run:
-            if not is_decided(self._root):
-                roll_forward(self._root)  # deletes what was prepared
+            self._discard()
             return RepairResult(before, checked.report, self._actions, plan=self._plan, refused=refused)
         self._lost = self._plan.lost
         if rebuilding is not None:
             self._rebuild(rebuilding)
             checked = self._check()
-        if checked.info is not None and self._clear_away(checked):
+        if checked.info is not None and checked.report.is_determined and self._clear_away(checked):
             checked = self._check()
         aside = self._aside if self._aside.exists() else None
         return RepairResult(before, checked.report, self._actions, self._lost, aside, self._plan)
 
+    def _discard(self) -> None:
+        """Delete what was prepared and not decided."""
+        if not is_decided(self._root):
+            roll_forward(self._root)
+
     def _check(self) -> Checked:
-        return Check(self._root, self._pool, self._width, progress=self._progress, holding_lock=True).run()
+        check = Check(self._root, self._pool, self._width, progress=self._progress, holding_lock=True)
+        self._checked = check.run()
+        return self._checked
 
     def _run(self, what: str, jobs: list[Job]) -> dict[Path, Any]:
-        """Run jobs; results by path, None for a job that did not end well."""
+        """Run jobs; results by path, None for a job that did not end well.
+
+        Raises:
+            _UndeterminedError: one was not done, which says nothing about its file.
+        """
 
         def tell(done: int, total: int) -> None:
             if self._progress is not None:
                 self._progress(what, done, total)
 
-        return {o.job.path: o.value for o in run_jobs(self._pool, jobs, tell, width=self._width)}
+        results: dict[Path, Any] = {}
+        for outcome in run_jobs(self._pool, jobs, tell, width=self._width):
+            if outcome.code is not None and CODES[outcome.code][0] == UNDETERMINED:
+                raise _UndeterminedError(f"{outcome.job.path.name}: {outcome.message} Nothing was changed.")
+            results[outcome.job.path] = outcome.value
+        return results
 
     def _may_roll_back(self, checked: Checked) -> bool:
         """Whether staging may hold what an interrupted commit of aiorecord left half done."""
-        crashes = {"reader-crashed", "reader-stalled", "not-a-file"}
+        crashes = {"reader-crashed", "not-a-file"}
         if checked.info is None or not Staging(self._root).episode_paths() or checked.report.codes & crashes:
             return False
         return not checked.report.ok

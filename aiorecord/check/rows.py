@@ -24,6 +24,7 @@ from .compare import numeric_difference
 from .findings import Finding
 from .footer import is_footerless
 from .images import ImageCheck
+from .jobs import is_refusal
 from .metadata import EpisodeRow, stored_stats
 
 _BATCH_ROWS = 2048
@@ -143,6 +144,8 @@ class _Reader:
                 if self._images and not self._fast:
                     self._check_images(file, stored)
         except (AiorecordError, OSError, ValueError, TypeError, KeyError) as error:
+            if is_refusal(error):
+                raise
             self._add("data-unreadable", f"It cannot be read: {error}")
             return part
         part.readable = True

@@ -94,8 +94,24 @@ def lerobot_temporaries(root: Path) -> list[Path]:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """What lerobot reads of a folder: every ``*/*.parquet``, in the order of the names."""
-    return sorted(folder.glob("*/*.parquet"))
+    """What lerobot reads of a folder: every ``*/*.parquet``, in the order of the names.
+
+    Raises:
+        StorageError: a folder cannot be read; `Path.glob` would take it for empty.
+    """
+    found: list[Path] = []
+    for chunk in _entries(folder):
+        if not chunk.name.startswith("."):
+            found += [path for path in _entries(chunk) if path.name.endswith(".parquet")]
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _entries(folder: Path) -> list[Path]:
+    with storage.storage_errors(folder, "read"):
+        try:
+            return [Path(entry.path) for entry in os.scandir(folder)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def _name(root: Path, path: Path) -> str:

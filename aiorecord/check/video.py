@@ -25,6 +25,7 @@ from .compare import depth_difference, image_difference
 from .decoded import DecodedEpisode
 from .findings import Finding
 from .images import frozen
+from .jobs import is_refusal
 from .metadata import EpisodeRow, Place, stored_stats
 from .rows import timestamp_tolerance
 from .spans import Span, locate
@@ -111,6 +112,8 @@ class _Reader:
             if not self._file.fast:
                 self._decode(times, spans)
         except (AiorecordError, av.FFmpegError, OSError, ValueError, TypeError) as error:
+            if is_refusal(error):
+                raise
             self._add("video-unreadable", f"It cannot be read: {error}")
             part.readable = False
             part.whole = set()
@@ -207,6 +210,8 @@ class _Reader:
                 try:
                     frame = next(frames, None)
                 except (av.FFmpegError, ValueError) as error:
+                    if is_refusal(error):
+                        raise
                     frame, failure = None, str(error)
                 if frame is None:
                     break

@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from ..check.dataset import ProgressCallback, check_dataset
-from ..check.findings import ERROR, NOTE, WARNING, Finding, Report
+from ..check.findings import ERROR, NOTE, UNDETERMINED, WARNING, Finding, Report
 from ..check.plan import RepairPlan
 from ..check.repair import RepairResult, repair_dataset
-from ..errors import AiorecordError
+from ..errors import AiorecordError, StorageError
 
 EXAMPLES = """examples:
   aiorecord check data/pick-cube              # every row, every frame, every statistic
@@ -25,7 +25,9 @@ EXAMPLES = """examples:
   aiorecord check data/pick-cube --repair     # keep what is whole, move the rest aside
   aiorecord check data/pick-cube --json | jq '.findings[].code'
 
-exit codes: 0 no errors (there may be warnings), 1 errors, 2 wrong usage."""
+exit codes: 0 no errors (there may be warnings), 1 errors, 2 wrong usage, 3 no errors seen, but something
+could not be determined (a disk that does not read, a reader that got no processor or memory, a dataset that
+changed meanwhile). What is undetermined is never repaired: --repair then changes nothing, and ends with 3."""
 
 _SHOWN = 10
 
@@ -82,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
                     on_plan=tell,
                 )
                 report, text, data = result.after, _repair_text(result), result.as_dict()
-                if result.refused or arguments.dry_run:
+                if (result.refused or arguments.dry_run) and not result.undetermined:
                     text = _unchanged_text(result, root)
                     print(json.dumps(data, indent=2, ensure_ascii=False) if arguments.json else text)
                     return 1 if result.refused else 0
@@ -93,18 +95,20 @@ def run(argv: Sequence[str]) -> int:
                 text, data = report_text(report), report.as_dict()
     except AiorecordError as error:
         print(f"aiorecord: {error}", file=sys.stderr)
-        return 1
+        return 3 if isinstance(error, StorageError) else 1  # the machine refused, or somebody holds the lock
     except KeyboardInterrupt:
         print("Stopped. A repair that was under way is finished by the next one.", file=sys.stderr)
         return 130
     print(json.dumps(data, indent=2, ensure_ascii=False) if arguments.json else text)
-    return 0 if report.ok else 1
+    if arguments.repair and result.undetermined:
+        return 3
+    return report.exit_code
 
 
 def report_text(report: Report) -> str:
     """A report for people: findings by kind, the worst first, and a last line that sums up."""
     lines: list[str] = []
-    for severity in (ERROR, WARNING, NOTE):
+    for severity in (ERROR, UNDETERMINED, WARNING, NOTE):
         codes = dict.fromkeys(f.code for f in report.findings if f.severity == severity)
         for code in codes:
             found = [finding for finding in report.findings if finding.code == code]
@@ -115,7 +119,9 @@ def report_text(report: Report) -> str:
             hint = found[0].hint.replace("ROOT", str(report.root))
             lines.append(f"  → {hint}")
     errors, warnings = report.count(ERROR), report.count(WARNING)
-    verdict = "ok" if report.ok else f"{errors} errors"
+    unknown = report.count(UNDETERMINED)
+    counts = [f"{errors} errors"] * bool(errors) + [f"{unknown} undetermined"] * bool(unknown)
+    verdict = ", ".join(counts) or "ok"
     looked = f"{report.episodes} episodes, {report.frames} rows, {report.video_frames} video frames"
     how = "read, not decoded" if report.fast else "decoded"
     lines.append(f"{report.root}: {verdict}, {warnings} warnings ({looked} {how}, {report.seconds:.1f} s)")
@@ -158,7 +164,11 @@ def _unchanged_text(result: RepairResult, root: Path) -> str:
 
 def _repair_text(result: RepairResult) -> str:
     lines = ["Before:", report_text(result.before), "", "Repair:"]
-    lines += [f"  {action}" for action in result.actions] or ["  nothing to do"]
+    lines += [f"  {action}" for action in result.actions]
+    if result.undetermined:
+        lines.append(f"  refused: {result.undetermined}")
+    elif not result.actions:
+        lines.append("  nothing to do")
     lines += [f"  episode {episode} could not be kept: {why}" for episode, why in result.lost.items()]
     if result.aside is not None:
         lines.append(f"  what is not part of the dataset any more is in {result.aside}")

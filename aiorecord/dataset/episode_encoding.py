@@ -20,6 +20,7 @@ from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, kno
 from .encoded import file_crc
 from .stats import FeatureStats
 from .videos import verify_video
+from .watch import STARVED_FACTOR, Verdict, Watch
 from .workers import WorkerPool, give_up
 
 logger = logging.getLogger(__name__)
@@ -38,17 +39,19 @@ class _Attempt:
     Attributes:
         number: from 1, over all attempts with this codec.
         fallback: the codec instead of the configured one, or None.
-        frames: done, when it was last looked at.
+        watch: judges whether it moves; None where nothing is to be given up.
+        frames: done, when it was last looked at, in an executor whose processes cannot be seen.
         moved_s: when that changed last.
-        stalled: it was killed because it did not move.
+        given_up: why it was killed, None if it was not.
     """
 
     key: str
     number: int
     fallback: str | None
+    watch: Watch | None
     frames: int
     moved_s: float
-    stalled: bool = False
+    given_up: Verdict | None = None
 
 
 class EpisodeEncoding:
@@ -61,8 +64,10 @@ class EpisodeEncoding:
     Args:
         folder: the episode, complete.
         executor: runs `encode_camera`; any `concurrent.futures.Executor`.
-        stall_timeout_s: give an encode up that made no progress for this long while it ran; None never does.
-            Only the processes of a `WorkerPool` can be killed and tried again.
+        stall_timeout_s: give an encode up that made no progress in this much of its own processor time, or of
+            sleep; None never does. Only the processes of a `WorkerPool` can be watched, killed and tried
+            again (see `watch`); elsewhere it is wall time. One that gets no processor is no broken codec: it
+            has `watch.STARVED_FACTOR` times as long, and is never given to the fallback codec.
         poll_s: how often progress is looked at.
         fallback_vcodec: codec for cameras that the configured one fails on; None for none.
         on_retry: called with a sentence for each encode that is begun again.
@@ -159,7 +164,8 @@ class EpisodeEncoding:
 
     def _begin(self, key: str, number: int, fallback: str | None) -> None:
         job = EncodeJob(self._folder.path, key, fallback, with_stats=self._stats[key] is None)
-        attempt = _Attempt(key, number, fallback, 0, time.monotonic())
+        watch = None if self._stall_timeout_s is None else Watch(self._stall_timeout_s)
+        attempt = _Attempt(key, number, fallback, watch, 0, time.monotonic())
         with self._lock:
             if self._aborted:
                 raise EncodeError("The encoding was stopped.", camera=key)
@@ -187,7 +193,7 @@ class EpisodeEncoding:
                     camera = future.result()
                     self._done[attempt.key] = replace(camera, stats=known) if known else camera
                 else:
-                    self._try_again(attempt, self._stall_error(attempt) if attempt.stalled else error)
+                    self._try_again(attempt, self._stall_error(attempt) if attempt.given_up else error)
             for future, attempt in self._running.items():
                 self._check_stall(future, attempt)
 
@@ -203,6 +209,8 @@ class EpisodeEncoding:
         if attempt.number < ATTEMPTS:
             problem = f"{key}: {what}; it is encoded again."
             number, fallback = attempt.number + 1, attempt.fallback
+        elif attempt.given_up is Verdict.STARVED:
+            raise error  # nothing is known against the codec
         elif attempt.fallback is None and self._fallback_vcodec is not None and self._has_fallback(key):
             problem = f"{key}: {what}; it is encoded with {self._fallback_vcodec} instead."
             number, fallback = 1, self._fallback_vcodec
@@ -226,14 +234,20 @@ class EpisodeEncoding:
         Raises:
             SaveTimeoutError: it has not, and cannot be killed.
         """
-        now_s, frames = time.monotonic(), self._frames_done(attempt.key)
-        if frames != attempt.frames or not future.running():
-            attempt.frames, attempt.moved_s = frames, now_s
-        elif self._stall_timeout_s is not None and now_s - attempt.moved_s > self._stall_timeout_s:
-            if not isinstance(self._executor, WorkerPool):
+        frames = self._frames_done(attempt.key)
+        if attempt.watch is None:
+            return
+        if not isinstance(self._executor, WorkerPool):
+            now_s = time.monotonic()
+            if frames != attempt.frames or not future.running():
+                attempt.frames, attempt.moved_s = frames, now_s
+            elif now_s - attempt.moved_s > attempt.watch.limit_s:
                 raise self._stall_error(attempt)
-            if not attempt.stalled:
-                attempt.stalled = True
+        elif not future.running():
+            attempt.watch.reset()
+        elif attempt.given_up is None:
+            attempt.given_up = attempt.watch.look(frames, self._executor.pid_of(future))
+            if attempt.given_up is not None:
                 self._executor.abort(future)
 
     def _executor_error(self, problem: str) -> StateError:
@@ -243,8 +257,10 @@ class EpisodeEncoding:
         )
 
     def _stall_error(self, attempt: _Attempt) -> SaveTimeoutError:
+        why = " because it did not get the processor" if attempt.given_up is Verdict.STARVED else ""
+        limit_s = (self._stall_timeout_s or 0.0) * (STARVED_FACTOR if why else 1)
         return SaveTimeoutError(
-            f"The encoding made no progress for {self._stall_timeout_s:g} s. "
+            f"The encoding made no progress for {limit_s:g} s{why}. "
             "The episode stays in staging; `aiorecord recover` encodes it again.",
             episode_id=self._folder.id,
             staging=self._folder.path,

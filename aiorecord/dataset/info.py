@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import storage
-from ..errors import ConfigError, DatasetError, FeatureError
+from ..errors import ConfigError, DatasetError, FeatureError, StorageError
 from ..features import DEFAULT_FEATURES, Schema
 from . import layout
 from .camera_info import undescribed
@@ -132,13 +132,16 @@ def read_info(root: Path) -> DatasetInfo:
 
     Raises:
         DatasetError: it is missing or not valid, of another format version, or names files otherwise.
+        StorageError: it cannot be read.
     """
     path = root / layout.INFO_PATH
     try:
         data = storage.read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(f"{root} is not a dataset: it has no {layout.INFO_PATH}.", path=root) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error}", path=path) from error
+    except ValueError as error:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
     try:
         json.dumps(data, allow_nan=False)  # it is written again

@@ -45,8 +45,12 @@ def table_errors(path: Path) -> Iterator[None]:
         raise
     except AiorecordError:
         raise
-    except (pa.ArrowException, UnicodeError, MemoryError) as error:
-        # Arrow's own errors; names and texts that are not UTF-8; a length that no memory can hold.
+    except MemoryError as error:  # also pa.ArrowMemoryError; another machine may have enough
+        raise StorageError(
+            f"{path} cannot be read: there is not enough memory ({error})", path=path
+        ) from error
+    except (pa.ArrowException, UnicodeError) as error:
+        # Arrow's own errors; names and texts that are not UTF-8.
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
 
 

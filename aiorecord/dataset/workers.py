@@ -19,13 +19,19 @@ from typing import Any
 
 from ..errors import ConfigError, EncodeError, StateError
 from ..threads import start_thread
-from .worker_process import STDERR_KEPT, Child, process_cpu_s
+from .worker_process import STDERR_KEPT, Child
 
 __all__ = ["STDERR_KEPT", "WorkerDiedError", "WorkerPool", "give_up", "worker_ahead"]
 
 
 class WorkerDiedError(EncodeError):
-    """The process that ran a job died: a crash in a codec, or it was killed, often for lack of memory."""
+    """The process that ran a job died: a crash in a codec, or it was killed, often for lack of memory.
+
+    Attributes:
+        signal: the number of the signal that ended it, 0 if none did.
+    """
+
+    signal = 0
 
 
 class WorkerPool(Executor):
@@ -116,16 +122,12 @@ class WorkerPool(Executor):
         with self._lock:
             return [slot.child.process.pid for slot in self._slots if slot.child is not None]
 
-    def cpu_s(self, future: Future[Any]) -> float | None:
-        """Processor time that the child of a running job has used in its life, in seconds.
-
-        Returns:
-            None when the job does not run, or where the system does not tell (only Linux does).
-        """
+    def pid_of(self, future: Future[Any]) -> int | None:
+        """Process id of the child that runs a job; None while none does."""
         with self._lock:
             for slot in self._slots:
                 if slot.job is not None and slot.job.future is future and slot.child is not None:
-                    return process_cpu_s(slot.child.process.pid)
+                    return slot.child.process.pid
         return None
 
     def rss_bytes(self) -> int:
@@ -233,7 +235,9 @@ class WorkerPool(Executor):
         if slot.aborted:
             raise EncodeError("The encoding was stopped.", camera=job.camera)
         if answer is None:
-            raise WorkerDiedError(f"The encoder's process {child.last_words()}", camera=job.camera)
+            died = WorkerDiedError(f"The encoder's process {child.last_words()}", camera=job.camera)
+            died.signal = max(0, -(child.process.returncode or 0))
+            raise died
         try:
             succeeded, value = pickle.loads(answer)  # noqa: S301 - from our own child
         except Exception as error:

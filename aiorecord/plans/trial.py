@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any
 
 from ..dataset.videos import check_encoder
+from ..dataset.watch import Verdict, Watch
 from ..dataset.workers import WorkerDiedError, WorkerPool, give_up
 from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, StateError
 
-TRIAL_CPU_S = 60.0
-"""Processor time that a worker may use to encode a test frame; it takes a tenth of a second."""
-
-TRIAL_S = 600.0
-"""Time that it may take where it uses hardly any: a driver that waits for ever, or a machine without a
-moment to spare."""
+TRIAL_S = 60.0
+"""Processor time, or sleep, that a worker may take to encode a test frame; it takes a tenth of a second. One
+that does not get the processor has longer, see `Watch`."""
 
 _LOOK_S = 0.5
 
@@ -32,7 +29,6 @@ async def try_encoder(
     threads: int | None,
     *,
     check: Callable[..., str] = check_encoder,
-    cpu_limit_s: float = TRIAL_CPU_S,
     limit_s: float = TRIAL_S,
 ) -> str:
     """`check_encoder` in a worker, given up when it hangs.
@@ -47,8 +43,7 @@ async def try_encoder(
         fps: frames per second.
         threads: threads of the encoder, or None.
         check: what tries it.
-        cpu_limit_s: processor time of a worker after which it hangs.
-        limit_s: time after which it hangs, whatever it used.
+        limit_s: seconds of its own processor time, or of sleep, after which it hangs.
 
     Returns:
         The name of the encoder.
@@ -66,18 +61,15 @@ async def try_encoder(
         raise _no_executor(str(error)) from error
     answer = asyncio.wrap_future(future)
     what = f"{encoder.vcodec} at {width}x{height}, {encoder.pix_fmt}"
-    begun_s = time.monotonic()
-    before_s: float | None = None
+    watch = Watch(limit_s)
     try:
         while not (await asyncio.wait((answer,), timeout=_LOOK_S))[0]:
-            used_s = _used_s(executor, future)
-            before_s = used_s if before_s is None else before_s
-            spent_s = (used_s or 0.0) - (before_s or 0.0)
-            waited_s = time.monotonic() - begun_s
-            if spent_s > cpu_limit_s or waited_s > limit_s:
+            if not future.running():
+                watch.reset()
+            elif (verdict := watch.look(0, _pid(executor, future))) is not None:
+                why = "it did not get the processor" if verdict is Verdict.STARVED else "it hangs"
                 raise CodecUnavailableError(
-                    f"Trying {what} gave no answer in {waited_s:.0f} s ({spent_s:.0f} s of processor time). "
-                    "Choose another vcodec, or leave it to 'auto'.",
+                    f"Trying {what} gave no answer: {why}. Choose another vcodec, or leave it to 'auto'.",
                     codec=encoder.vcodec,
                 )
         if answer.cancelled():
@@ -111,5 +103,5 @@ def _no_executor(problem: str) -> StateError:
     return StateError(f"The encode executor takes no jobs: {problem.rstrip('.')}. Nothing was recorded.")
 
 
-def _used_s(executor: Executor, future: Future[Any]) -> float | None:
-    return executor.cpu_s(future) if isinstance(executor, WorkerPool) else None
+def _pid(executor: Executor, future: Future[Any]) -> int | None:
+    return executor.pid_of(future) if isinstance(executor, WorkerPool) else None

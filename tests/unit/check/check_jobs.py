@@ -26,3 +26,29 @@ def fail(progress):
 
 def work(progress):
     return "done"
+
+
+def stop(progress):
+    progress.update(1)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def busy(progress):
+    while True:
+        pass
+
+
+def killed(progress):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash_once(flag, progress):
+    if flag.exists():
+        return "done"
+    flag.touch()
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def crash_then_killed(flag, progress):
+    first, _ = flag.exists(), flag.touch()
+    os.kill(os.getpid(), signal.SIGKILL if first else signal.SIGSEGV)

@@ -17,10 +17,12 @@ from aiorecord.dataset.workers import WorkerPool
     [
         (check_jobs.crash, "reader-crashed"),
         (check_jobs.hang, "reader-stalled"),
+        (check_jobs.busy, "reader-stalled"),
+        (check_jobs.killed, "reader-killed"),
         (check_jobs.fail, "reader-crashed"),
         pytest.param(
             check_jobs.eat,
-            "reader-crashed",
+            "reader-memory",
             marks=pytest.mark.skipif(sys.platform != "linux", reason="limits memory on Linux only"),
         ),
     ],
@@ -35,11 +37,29 @@ def test_a_bad_reader_is_a_finding(job, code):
                 jobs,
                 lambda *done: seen.append(done),
                 width=1,
-                stall_s=2.0 if job is check_jobs.hang else 120,
+                stall_s=2.0 if job in (check_jobs.hang, check_jobs.busy) else 120,
             )
         )
     assert [(o.job.path.name, o.value, o.code) for o in outcomes] == [("a", None, code), ("b", "done", None)]
     assert seen[-1] == (11, 11)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process waits for")
+def test_a_reader_that_is_stopped_is_not_the_file(monkeypatch):
+    monkeypatch.setattr("aiorecord.dataset.watch.STARVED_FACTOR", 2)
+    with WorkerPool(1) as pool:
+        (outcome,) = run_jobs(pool, [Job(Path("a"), check_jobs.stop, (), 10)], width=1, stall_s=1.0)
+    assert outcome.code == "reader-starved"
+
+
+def test_one_crash_is_no_evidence(tmp_path):
+    with WorkerPool(1) as pool:
+        jobs = [
+            Job(Path("a"), check_jobs.crash_once, (tmp_path / "a",)),
+            Job(Path("b"), check_jobs.crash_then_killed, (tmp_path / "b",)),
+        ]
+        outcomes = {o.job.path.name: (o.value, o.code) for o in run_jobs(pool, jobs, width=1)}
+    assert outcomes == {"a": ("done", None), "b": (None, "reader-killed")}
 
 
 def test_what_is_a_file(tmp_path):

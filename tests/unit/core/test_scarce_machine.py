@@ -179,7 +179,7 @@ def test_a_codec_that_hangs_when_it_is_tried_is_given_up():
     async def main() -> None:
         with WorkerPool(1) as pool:
             with pytest.raises(CodecUnavailableError, match=r"no answer.*Choose another vcodec"):
-                await try_encoder(pool, ENCODER, 64, 48, 30, None, check=spin, cpu_limit_s=0.3)
+                await try_encoder(pool, ENCODER, 64, 48, 30, None, check=spin, limit_s=0.3)
             with pytest.raises(CodecUnavailableError, match="SIGSEGV"):
                 await try_encoder(pool, ENCODER, 64, 48, 30, None, check=crash)
             assert await try_encoder(pool, ENCODER, 64, 48, 30, None) == "h264"
