@@ -132,6 +132,13 @@ class CheckedFrame:
     nonfinite: tuple[str, ...]
 
 
+MAX_PIXELS = 1 << 27
+"""Of a camera: a feature dict that is read must not ask for all memory."""
+
+MAX_VALUES = 1 << 22
+"""Of a feature that is no camera, per frame."""
+
+
 class Schema(Mapping[str, Feature]):
     """The checked features of a dataset, without the default columns.
 
@@ -150,6 +157,13 @@ class Schema(Mapping[str, Feature]):
             raise FeatureError(
                 "A dataset needs at least one feature, such as 'observation.state' or 'action'."
             )
+        for key, feature in self._features.items():
+            most = 3 * MAX_PIXELS if feature.is_visual else MAX_VALUES
+            if math.prod(feature.shape) > most:
+                raise FeatureError(
+                    f"Feature {key!r} has {math.prod(feature.shape)} values per frame; {most} can be stored.",
+                    key=key,
+                )
         self.cameras: dict[str, Feature] = {k: f for k, f in self._features.items() if f.is_visual}
         self.columns: dict[str, Feature] = {k: f for k, f in self._features.items() if not f.is_visual}
 

@@ -127,13 +127,23 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
         ValueError: it is not JSON, too large, nested too deeply, or no plain file (a pipe, a folder).
         OSError: it is missing or cannot be read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("it is not a file")
+    check_file(path)
     with path.open("rb") as file:
         text = file.read(max_bytes + 1)
     if len(text) > max_bytes:
         raise ValueError(f"it is larger than {max_bytes >> 20} MiB")
     return parse_json(text)
+
+
+def check_file(path: Path) -> None:
+    """Check that a path leads to a plain file before it is opened: a pipe would never answer.
+
+    Raises:
+        ValueError: it is a folder, a pipe or a device.
+        OSError: it is missing or cannot be looked at.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a file")
 
 
 def parse_json(text: bytes) -> Any:

@@ -7,7 +7,6 @@ inside the episode folder only, each for one thing, and holds values of the righ
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from collections.abc import Mapping
@@ -24,12 +23,6 @@ MANIFEST_VERSION = 2
 
 SUMS_VERSION = 2
 """The first version with checksums."""
-
-MAX_PIXELS = 1 << 27
-"""Of a camera. A manifest must not ask for all memory."""
-
-MAX_VALUES = 1 << 22
-"""Of a feature that is no camera, per row."""
 
 CaptureKind = Literal["lossless", "rgb", "raw", "live"]
 State = Literal["recording", "complete"]
@@ -157,9 +150,6 @@ def parse_manifest(data: Any) -> Manifest:
     manifest.quality = stored_facts(manifest.quality)
     _check_values(manifest)
     schema = manifest.schema()
-    for key, feature in schema.columns.items():
-        if math.prod(feature.shape) > MAX_VALUES:
-            raise ValueError(f"{key!r} has more values than a row can hold")
     if schema.cameras.keys() != cameras.keys():
         raise ValueError("cameras do not match the features")
     for key, camera in cameras.items():
@@ -197,8 +187,6 @@ def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
         raise ValueError(f"the counts of {key!r} are {camera.frames!r:.40} and {camera.spilled!r:.40}")
     if not (_is_count(camera.height, 1) and _is_count(camera.width, 1)):
         raise ValueError(f"{key!r} is {camera.width!r:.40}x{camera.height!r:.40}")
-    if camera.height * camera.width > MAX_PIXELS:
-        raise ValueError(f"{key!r} has more pixels than a camera can have")
     known_format = isinstance(camera.pix_fmt, str) and camera.pix_fmt in PIXEL_FORMATS | {""}
     if not known_format or camera.depth_unit not in (None, "mm", "m"):
         raise ValueError(f"{key!r} has an unknown pixel format or unit")

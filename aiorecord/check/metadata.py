@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..dataset import layout
 from ..dataset.episodes import episode_stats, ids_of
@@ -18,7 +17,7 @@ from ..dataset.info import DatasetInfo, read_info
 from ..dataset.layout import FileIndex
 from ..dataset.progress import Progress
 from ..dataset.stats import FeatureStats, aggregate, from_json
-from ..dataset.tables import read_tasks, table_errors
+from ..dataset.tables import open_table, read_tasks
 from ..errors import DatasetError, StorageError
 from .footer import is_footerless
 from .jobs import is_refusal, is_regular
@@ -159,7 +158,7 @@ def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Prog
         )
     name = path.relative_to(root).as_posix()
     try:
-        with table_errors(path), pq.ParquetFile(path) as file:
+        with open_table(path) as file:
             if file.metadata.num_rows > MAX_EPISODES:
                 return EpisodesPart(
                     [], "episodes-unreadable", f"It claims {file.metadata.num_rows} episodes."
@@ -213,7 +212,7 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
         by_file.setdefault(row.file, {})[row.row] = row.episode
     for name, wanted in by_file.items():
         path = root / name
-        with table_errors(path), pq.ParquetFile(path) as file:
+        with open_table(path) as file:
             columns = [n for n in file.schema_arrow.names if n.startswith("stats/")]
             first = 0
             for number in range(file.num_row_groups):
@@ -252,7 +251,7 @@ def total_stats_job(
     parts = []
     for done, (name, count) in enumerate(zip(names, counts, strict=True)):
         path = root / name
-        with table_errors(path), pq.ParquetFile(path) as file:
+        with open_table(path) as file:
             columns = [n for n in file.schema_arrow.names if n.startswith("stats/")]
             for batch in file.iter_batches(batch_size=1000, columns=columns or None, use_threads=False):
                 table = pa.Table.from_batches([batch]).slice(0, count)

@@ -22,6 +22,7 @@ from ..dataset.tables import (
     as_schema,
     data_schema,
     default_columns,
+    open_table,
     parquet_writer,
     with_evidence,
     write_row_group,
@@ -104,7 +105,7 @@ def write_data_job(
     if any(episode.id for episode in named):
         schema = with_evidence(schema, evidence)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetFile(episodes[0].source) as file, parquet_writer(target, schema) as writer:
+    with open_table(episodes[0].source) as file, parquet_writer(target, schema) as writer:
         for kept, table in _tables(file, episodes, schema):
             write_row_group(writer, table)
             progress.update(kept.episode)

@@ -17,7 +17,7 @@ from ..dataset.evidence import Evidence
 from ..dataset.progress import Progress
 from ..dataset.reader_limits import TOLERANCE_S
 from ..dataset.stats import FeatureStats, column_stats
-from ..dataset.tables import column_array, data_schema, evidence_of, table_errors
+from ..dataset.tables import MAX_TABLE_ROWS, column_array, data_schema, evidence_of, open_table
 from ..errors import AiorecordError
 from ..features import Feature
 from .compare import numeric_difference
@@ -133,7 +133,7 @@ class _Reader:
                     "finalize()).",
                 )
                 return part
-            with table_errors(self._path), pq.ParquetFile(self._path) as file:
+            with open_table(self._path) as file:
                 if not self._has_columns(file.schema_arrow):
                     return part
                 part.rows = file.metadata.num_rows
@@ -187,6 +187,8 @@ class _Reader:
                     yield _joined(pending)
                     pending = []
                 pending.append(piece)
+                if sum(len(piece["episode_index"]) for piece in pending) > MAX_TABLE_ROWS:
+                    raise ValueError(f"an episode of more than {MAX_TABLE_ROWS} rows")
             self._progress.update(min(self._part.rows, sum(run.length for run in self._part.runs)))
         if pending:
             yield _joined(pending)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .. import storage
 from ..errors import DatasetError
@@ -26,7 +25,7 @@ from . import layout
 from .files import numbered_files
 from .layout import FileIndex
 from .stats import STAT_NAMES, FeatureStats
-from .tables import read_table, table_errors, write_table
+from .tables import open_table, read_table, write_table
 
 ROWS_PER_FILE = 50
 """Rows of a file before it is sealed: what one commit writes again at most."""
@@ -150,8 +149,8 @@ def read_schema(path: Path) -> pa.Schema:
         DatasetError: it cannot be read.
         StorageError: the disk refused.
     """
-    with table_errors(path):
-        return pq.read_schema(path).remove_metadata()
+    with open_table(path) as file:
+        return file.schema_arrow.remove_metadata()
 
 
 def read_ids(path: Path) -> dict[int, str]:
@@ -161,8 +160,8 @@ def read_ids(path: Path) -> dict[int, str]:
         DatasetError: it cannot be read.
         StorageError: the disk refused.
     """
-    with table_errors(path):
-        schema = pq.read_schema(path)
+    with open_table(path) as file:
+        schema = file.schema_arrow
     try:
         return ids_of(schema)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

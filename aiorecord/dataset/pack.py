@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .. import storage
@@ -33,9 +32,9 @@ from .reader_limits import is_readable_at
 from .tables import (
     as_schema,
     data_schema,
+    open_table,
     parquet_writer,
     read_evidence,
-    table_errors,
     with_evidence,
     write_row_group,
 )
@@ -192,8 +191,8 @@ class _Round:
         @functools.cache
         def has_schema(unit: Unit) -> bool:
             path = self._root / layout.data_path(unit.index)
-            with table_errors(path):
-                return _storage_types(pq.read_schema(path)) == _storage_types(schema)
+            with open_table(path) as file:
+                return _storage_types(file.schema_arrow) == _storage_types(schema)
 
         limit = round(self._info.data_files_size_in_mb * layout.MEGABYTE)
         return plan_groups(
@@ -311,7 +310,7 @@ class _Round:
 
 def _episode_tables(path: Path, lengths: NDArray[Any]) -> Iterator[pa.Table]:
     """A data file's episodes one by one, whatever its row groups are."""
-    with table_errors(path), pq.ParquetFile(path) as file:
+    with open_table(path) as file:
         if file.metadata.num_rows != lengths.sum():
             raise DatasetError(
                 f"{path} holds {file.metadata.num_rows} rows, meta/episodes says {lengths.sum()}.", path=path

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .. import storage
 from ..errors import AiorecordError, DatasetError
@@ -24,7 +23,7 @@ from . import layout, quality_log
 from .episodes import episode_files, read_episodes, read_file
 from .info import DatasetInfo, read_info
 from .layout import FileIndex
-from .tables import table_errors
+from .tables import open_table
 from .videos import continues_video, stated_frames
 
 ASIDE = ".aiorecord-aside-"
@@ -159,8 +158,8 @@ class _Evidence:
             rows[index] = rows.get(index, 0) + length
         for index, count in rows.items():
             path = folder / Path(layout.data_path(index)).relative_to(layout.DATA_FOLDER)
-            with table_errors(path):
-                found = pq.read_metadata(path).num_rows
+            with open_table(path) as file:
+                found = file.metadata.num_rows
             if found < count:
                 self._refuse(f"{path} holds {found} rows, not {count}.")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from .. import storage
 from ..errors import DatasetError
@@ -22,11 +21,12 @@ from .info import DatasetInfo
 from .layout import FileIndex
 from .stats import FeatureStats, aggregate, from_json, to_json
 from .tables import (
+    check_size,
     evidence_of,
+    open_table,
     parquet_writer,
     read_table,
     read_tasks,
-    table_errors,
     with_evidence,
     write_row_group,
     write_table,
@@ -155,7 +155,8 @@ def _keep_episode_rows(path: Path, end: int) -> None:
 
 
 def _keep_data_rows(path: Path, end: int) -> None:
-    with table_errors(path), storage.replacing(path) as temporary, pq.ParquetFile(path) as file:
+    with open_table(path) as file, storage.replacing(path) as temporary:
+        check_size(file, path, ["episode_index"])
         column = file.read(columns=["episode_index"], use_threads=False)["episode_index"]
         left = int((column.to_numpy() < end).sum())
         schema = with_evidence(file.schema_arrow, first_rows(evidence_of(file.schema_arrow), left))

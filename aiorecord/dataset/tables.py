@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,64 @@ def table_errors(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
 
 
+MAX_TABLE_BYTES = 1 << 30
+"""What a table may take in memory that is read as a whole; the largest real ones have some dozen MB."""
+
+MAX_TABLE_ROWS = 10_000_000
+"""Rows of a table that is read as a whole."""
+
+
+@contextlib.contextmanager
+def open_table(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file that anybody may have written. The block's errors are mapped as by `table_errors`.
+
+    Raises:
+        DatasetError: it is no table, or no plain file.
+        StorageError: it cannot be read.
+    """
+    with table_errors(path):
+        try:
+            storage.check_file(path)
+        except ValueError as error:
+            raise DatasetError(f"{path} cannot be read: {error}.", path=path) from error
+        with pq.ParquetFile(path) as file:
+            yield file
+
+
+def check_size(file: pq.ParquetFile, path: Path, columns: Collection[str] | None = None) -> None:
+    """Check that a table, or some columns, may be read as a whole: a few bytes can stand for gigabytes.
+
+    Raises:
+        DatasetError: it has too many rows, or takes too much memory by what its footer says.
+    """
+    meta = file.metadata
+    size = 0
+    if meta.num_rows <= MAX_TABLE_ROWS:
+        for number in range(meta.num_row_groups):
+            group = meta.row_group(number)
+            for place in range(group.num_columns):
+                column = group.column(place)
+                name = column.path_in_schema
+                if columns is None or any(name == c or name.startswith(f"{c}.") for c in columns):
+                    size += column.total_uncompressed_size
+    if meta.num_rows > MAX_TABLE_ROWS or size > MAX_TABLE_BYTES:
+        raise DatasetError(
+            f"{path} is no table of a dataset: it claims {meta.num_rows} rows and {size} bytes.", path=path
+        )
+
+
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """A Parquet file, all columns or some.
 
     Raises:
-        DatasetError: it cannot be read or lacks a column.
+        DatasetError: it cannot be read, lacks a column, or is too large, see `check_size`.
         StorageError: the disk refused.
     """
-    with table_errors(path), pq.ParquetFile(path) as file:
+    with open_table(path) as file:
         missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
         if missing:
             raise DatasetError(f"{path} lacks the columns {', '.join(missing)}.", path=path)
+        check_size(file, path, columns)
         # One thread: these are small files, read while a control loop runs. The reader takes a name as the
         # beginning of a path too, hence the selection.
         table = file.read(columns=columns, use_threads=False)
@@ -130,8 +177,8 @@ def read_evidence(path: Path) -> Evidence | None:
         DatasetError: it cannot be read.
         StorageError: the disk refused.
     """
-    with table_errors(path):
-        return evidence_of(pq.read_schema(path))
+    with open_table(path) as file:
+        return evidence_of(file.schema_arrow)
 
 
 def column_array(column: pa.ChunkedArray[Any], feature: Feature) -> NDArray[Any]:

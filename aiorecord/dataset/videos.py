@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from ..capture.final import FinalEncoder
 from ..encoders import DepthEncoderConfig, VideoEncoderConfig
 from ..errors import EncodeError
+from ..storage import check_file, storage_errors
 from .codec import check_encoder, libav_errors, unavailable
 from .evidence import MP4_TAG, Evidence, parse
 
@@ -476,7 +477,17 @@ class _Grid:
 
 @contextlib.contextmanager
 def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    with libav_errors(f"read {path.name}", path), av.open(str(path), "r") as container:
+    with storage_errors(path, "read"):
+        try:
+            check_file(path)
+        except ValueError as error:
+            raise EncodeError(f"{path.name} cannot be read: {error}.") from error
+    # The format is given, lest a playlist under this name leads libav elsewhere.
+    options = {"protocol_whitelist": "file"}
+    with (
+        libav_errors(f"read {path.name}", path),
+        av.open(str(path), "r", format="mp4", options=options) as container,
+    ):
         if not container.streams.video:
             raise EncodeError(f"{path.name} holds no video.")
         yield container, container.streams.video[0]

@@ -26,6 +26,9 @@ from ..errors import ConfigError, SourceError
 
 logger = logging.getLogger(__name__)
 
+LOCAL_FILES = {"protocol_whitelist": "file"}
+"""Options of `av.open`: a playlist in the place of a film leads to no other machine."""
+
 UNSPECIFIED = 2
 """Of each colour tag: the film does not say."""
 
@@ -101,7 +104,7 @@ def probe(path: Path, option: str) -> Film:
     if not path.is_file():
         raise ConfigError(f"There is no video file {path}.", option=option)
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options=LOCAL_FILES) as container:
             stream = film_stream(container)
             if stream is None:
                 raise ConfigError(f"{path} holds no video stream.", option=option)

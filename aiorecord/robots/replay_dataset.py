@@ -6,8 +6,6 @@ File layout and column names follow lerobot 0.6.1 (`lerobot/datasets/utils.py`, 
 from __future__ import annotations
 
 import io
-import json
-import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, FeatureError, SourceError
+from ..errors import ConfigError, SourceError
 from ..features import Feature, Schema
+from ..storage import check_file, read_json
 from .video_source import Clip
 
 VERSION = "v3.0"
+MAX_FPS = 1000
+MAX_ROWS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class ReplayDataset:
         try:
             self.schema = Schema(info["features"])
             found = self._read_episodes(info)
-        except (KeyError, IndexError, TypeError, FeatureError, OSError, pa.ArrowException) as error:
+        except (LookupError, TypeError, ValueError, OSError, pa.ArrowException) as error:
             raise _damaged(self.root, f"{type(error).__name__}: {error}") from error
         if not found:
             raise ConfigError(f"The dataset {self.root} has no episodes yet.", option="root")
@@ -105,6 +106,7 @@ class ReplayDataset:
         while True:
             for episode in self.episodes:
                 try:
+                    _check_table(episode.data)
                     table = pq.read_table(
                         episode.data,
                         columns=list(keys),
@@ -129,6 +131,7 @@ class ReplayDataset:
             columns += [f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
         out: dict[int, ReplayEpisode] = {}
         for file in sorted((self.root / "meta" / "episodes").glob("*/*.parquet")):
+            _check_table(file)
             table = pq.read_table(file, columns=columns, partitioning=None)
             for row in table.to_pylist():
                 index, length = int(row["episode_index"]), int(row["length"])
@@ -156,7 +159,7 @@ def _read_info(root: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ConfigError(f"{root} is not a LeRobot dataset: it has no meta/info.json.", option="root")
     try:
-        info = json.loads(file.read_bytes())
+        info = read_json(file)
         version = info.get("codebase_version")
     except (OSError, ValueError, AttributeError) as error:
         raise _damaged(root, str(error)) from error
@@ -169,8 +172,20 @@ def _read_info(root: Path) -> dict[str, Any]:
     return dict(info)
 
 
+def _check_table(path: Path) -> None:
+    """Check that a table is a plain file and may be read as a whole.
+
+    Raises:
+        ValueError: it is not, or may not.
+        OSError: it cannot be looked at.
+    """
+    check_file(path)
+    if (rows := pq.read_metadata(path).num_rows) > MAX_ROWS:
+        raise ValueError(f"it claims {rows} rows")
+
+
 def _fps(root: Path, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_FPS:
         raise _damaged(root, f"fps is {value!r}")
     return value
 

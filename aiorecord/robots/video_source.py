@@ -16,7 +16,8 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from .film import film_stream, shown_at, source_error, upright_rgb
+from ..storage import check_file
+from .film import LOCAL_FILES, film_stream, shown_at, source_error, upright_rgb
 
 type Converter = Callable[[av.VideoFrame], NDArray[Any]]
 
@@ -216,7 +217,11 @@ class _Reader:
 
     def _open(self, path: Path) -> None:
         self.close()
-        self._container = av.open(str(path))
+        try:
+            check_file(path)
+        except ValueError as error:
+            raise source_error(f"{path} cannot be read: {error}.") from error
+        self._container = av.open(str(path), options=LOCAL_FILES)
         self._stream = film_stream(self._container)
         if self._stream is None:
             raise source_error(f"{path} holds no video stream.")
