@@ -135,6 +135,17 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     return parse_json(text)
 
 
+def is_own_file(path: Path) -> bool:
+    """Whether a path in a folder of ours (``meta/aiorecord``) is a file, or may become one.
+
+    A link might lead out of the dataset.
+    """
+    for folder in (path.parent.parent, path.parent):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            return False
+    return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
 def check_file(path: Path) -> None:
     """Check that a path leads to a plain file before it is opened: a pipe would never answer.
 

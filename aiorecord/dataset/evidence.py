@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import storage
+from ..errors import StorageError
 
 PATH = "meta/aiorecord/dataset.json"
 """Holds the dataset's id, in the dataset's root folder. LeRobot neither reads it nor takes it along."""
@@ -184,26 +185,42 @@ def describing(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_dataset_id(root: Path) -> str | None:
-    """The dataset's id; None where it has none yet, or its file is damaged."""
+    """The dataset's id; None where it has none yet, or its file is damaged.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    path = root / PATH
     try:
-        value = storage.read_json(root / PATH, max_bytes=1 << 16)["id"]
-    except (OSError, ValueError, TypeError, KeyError):
+        with storage.storage_errors(path, "read"):
+            try:
+                value = storage.read_json(path, max_bytes=1 << 16)["id"]
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+    except (ValueError, TypeError, KeyError) as error:
+        if isinstance(error, StorageError):
+            raise
         return None
     return value if isinstance(value, str) and _ID.fullmatch(value) else None
 
 
-def ensure_dataset_id(root: Path, known: str | None = None) -> str:
+def ensure_dataset_id(root: Path, known: str | None = None) -> str | None:
     """The dataset's id, made now if it has none. The caller holds the dataset's lock.
+
+    Where something else is in the place of its file (a link that leads elsewhere), nothing is written.
 
     Args:
         root: the dataset's root folder.
         known: the id that files of the dataset have, to be used again where `meta` has lost it.
 
+    Returns:
+        None where it cannot have one: its files then name no dataset.
+
     Raises:
         StorageError: the disk refused.
     """
     found = read_dataset_id(root)
-    if found is None:
+    if found is None and storage.is_own_file(root / PATH):
         found = known or secrets.token_hex(16)
         storage.write_json(root / PATH, {"id": found})
     return found

@@ -113,7 +113,7 @@ def append(root: Path, record: EpisodeQuality) -> None:
     """
     path = root / PATH
     with storage.storage_errors(path, "read"):
-        ours = _is_ours(path)
+        ours = storage.is_own_file(path)
     if not ours:
         logger.warning(
             "%s is not a file; the quality of episode %d is not noted.", path, record.episode_index
@@ -146,7 +146,7 @@ def roll_back(root: Path, total_episodes: int) -> list[Path]:
     """
     path = root / PATH
     with storage.storage_errors(path, "read"):
-        if not _is_ours(path) or not path.is_file():
+        if not storage.is_own_file(path) or not path.is_file():
             return []
     with storage.storage_errors(path, "read"), path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -182,7 +182,7 @@ def read(root: Path, total_episodes: int | None = None) -> tuple[dict[int, Episo
     records: dict[int, EpisodeQuality] = {}
     problems: list[str] = []
     with storage.storage_errors(path, "read"):
-        if not _is_ours(path):
+        if not storage.is_own_file(path):
             return {}, [f"{path} is not a file."]
         if not path.exists():
             return {}, []
@@ -298,14 +298,6 @@ def _object(value: Any) -> dict[str, Any]:
 
 def _objects(value: Any) -> dict[str, dict[str, Any]]:
     return {key: item for key, item in _object(value).items() if isinstance(item, dict)}
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether the record is a file, or may become one. A link might lead out of the dataset."""
-    for folder in (path.parent.parent, path.parent):
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            return False
-    return not path.is_symlink() and (path.is_file() or not path.exists())
 
 
 def _own(path: Path) -> None:

@@ -10,6 +10,7 @@ from damaged import codes
 from helpers import FPS, H264
 
 from aiorecord import DatasetError, DepthEncoderConfig, Recorder
+from aiorecord.capture.sealed import read_sealed, write_sealed
 from aiorecord.capture.staging import Staging
 from aiorecord.cli import main as command
 
@@ -117,9 +118,9 @@ def test_depth_settings_that_cannot_be_are_refused(dataset):
 def test_staged_depth_is_encoded_with_the_datasets_settings(dataset, how):
     record(dataset, resume=True, abandon=True)
     path = Staging(dataset).episode_paths()[0] / "manifest.json"
-    manifest = json.loads(path.read_text())
+    manifest = read_sealed(path)
     manifest["depth_encoder"] |= {"depth_min": 0.05, "depth_max": 8.0}
-    path.write_text(json.dumps(manifest))
+    write_sealed(path, manifest)
     if how == "resume":
         record(dataset, resume=True, episodes=0)
     else:

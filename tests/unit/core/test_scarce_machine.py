@@ -161,8 +161,8 @@ def test_a_session_records_without_a_temporary_folder(tmp_path):
         text=True,
         check=False,
     )
-    assert check.returncode == 1
-    assert "Set TMPDIR" in check.stderr
+    assert check.returncode == 3
+    assert "Set TMPDIR" in check.stdout
     assert "Traceback" not in check.stderr
 
 

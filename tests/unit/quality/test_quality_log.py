@@ -118,7 +118,7 @@ def test_the_first_line_of_a_failed_commit_takes_the_file_with_it(tmp_path, monk
     monkeypatch.setattr("aiorecord.dataset.writer.write_info", full)
     with pytest.raises(StorageError):
         commit(writer, 0)
-    assert not path_of(tmp_path).parent.exists()
+    assert not path_of(tmp_path).exists()
 
 
 @given(keep=st.integers(0, 5), lines=st.integers(0, 5), cut=st.integers(0, 400))
@@ -200,6 +200,7 @@ def test_nothing_is_written_through_what_is_no_file(tmp_path, kind, caplog):
     root, outside = tmp_path / "set", tmp_path / "outside"
     writer = create(root)
     path, victim = path_of(root), outside / "episodes.jsonl"
+    shutil.rmtree(path.parent)
     outside.mkdir()
     victim.write_bytes(b"precious\n")
     if kind == "linked folder":
@@ -220,6 +221,7 @@ def test_nothing_is_written_through_what_is_no_file(tmp_path, kind, caplog):
     DatasetWriter.open(root)
     assert victim.read_bytes() == b"precious\n"
     assert quality_log.read(root)[1]
+    assert [entry.name for entry in outside.iterdir()] == ["episodes.jsonl"]
     check_dataset(root, [(0, 5)])
 
 
