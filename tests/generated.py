@@ -75,7 +75,9 @@ def frame_of(features: dict, seed: int, k: int) -> dict:
             frame[key] = rng.integers(0, 2, shape).astype(bool)
         else:
             count = math.prod(shape) * np.dtype(dtype).itemsize
-            frame[key] = np.frombuffer(rng.bytes(count), dtype).reshape(shape)
+            values = np.frombuffer(rng.bytes(count), dtype)
+            # lerobot reads whole numbers as int64; larger ones are refused.
+            frame[key] = (values >> 1 if dtype == "uint64" else values).reshape(shape)
     return frame
 
 

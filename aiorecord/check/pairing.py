@@ -1,7 +1,8 @@
 """Which rows and which pictures are of the same episode, by what their files say of themselves. Pure.
 
 A row is paired with a video only by something that names both: a row of `meta/episodes`, or the id of an
-episode that the data file and the video both say they hold. Numbers of frames pair nothing.
+episode that the data file and the video both say they hold. Numbers of frames pair nothing. (`order` has the
+one case in which files that say nothing are paired.)
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class Pairing:
             return None
         if self._is_of_another(key, part.evidence):
             return f"Its frames say that they are of the camera {part.evidence.camera}."
-        first = _frame(place.start_s, self._fps)
+        first = frame_at(place.start_s, self._fps)
         found = spans.get((first, named.length))
         if found is not None:
             if _is_same(found, named):
@@ -162,7 +163,7 @@ def by_metadata(row: EpisodeRow, run: Run) -> Named | None:
     return Named(row.id, run.length) if row.id is not None and row.length == run.length else None
 
 
-def _frame(seconds: float, fps: int) -> int:
+def frame_at(seconds: float, fps: int) -> int:
     """The frame shown at a time, -1 for a time that no file has."""
     return round(seconds * fps) if 0 <= seconds * fps < 1 << 40 else -1
 

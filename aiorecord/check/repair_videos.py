@@ -17,7 +17,8 @@ from .cut import cut_out_job
 from .dataset import Check
 from .jobs import Job, is_regular
 from .metadata import Place
-from .pairing import Pairing
+from .order import places_by_order
+from .pairing import Pairing, frame_at
 from .plan import Candidate
 from .video import VideoFile, VideoPart, video_job
 
@@ -53,7 +54,8 @@ class VideoRepair:
         """Find each candidate's video of a camera, and note a problem of those without a whole one.
 
         A place comes from a row of `meta/episodes` that is of the candidate's rows, unless the video says
-        that it holds something else; or from a video that says it holds the candidate's episode.
+        that it holds something else; or from a video that says it holds the candidate's episode. Where no
+        file says anything, the order counts in which lerobot writes, if nothing is missing.
         """
         files = numbered_files(self._root / layout.VIDEOS_FOLDER / key)
         files = {index: path for index, path in files.items() if is_regular(path)}
@@ -65,7 +67,29 @@ class VideoRepair:
                 candidate.videos[key] = place
             elif named is not None and (found := self._pairing.find(key, named)) is not None:
                 candidate.videos[key] = found
+        self._place_by_order(key, candidates, files)
         self._verify(key, candidates, files)
+
+    def _place_by_order(self, key: str, candidates: list[Candidate], files: dict[FileIndex, Path]) -> None:
+        """Find those of which no file says where they are, if the order leaves one reading only."""
+        if all(key in candidate.videos for candidate in candidates):
+            return
+        parts = {
+            index: self._checked.videos.get((key, index)) or self.unreferenced.get((key, index))
+            for index in files
+        }
+        places = places_by_order(candidates, parts, fps=self._info.fps, chunks_size=self._info.chunks_size)
+        if places is None:
+            return
+        pairs = list(zip(candidates, places, strict=True))
+        if all(self._is_at(candidate.videos.get(key, place), place) for candidate, place in pairs):
+            for candidate, place in pairs:
+                candidate.videos.setdefault(key, place)
+
+    def _is_at(self, a: Place, b: Place) -> bool:
+        """Whether two places begin with the same frame of the same file."""
+        fps = self._info.fps
+        return a.index == b.index and frame_at(a.start_s, fps) == frame_at(b.start_s, fps)
 
     def _read_unseen(self, key: str, files: dict[FileIndex, Path]) -> None:
         """Learn what the videos say of themselves that `meta/episodes` does not name."""

@@ -138,7 +138,7 @@ class _Reader:
             stream = container.streams.video[0]
             if not self._has_size(stream):
                 return None
-            for code, message in info_findings(self._feature, stream):
+            for code, message in info_findings(self._feature, stream, self._fps):
                 self._add(code, message)
             base = stream.time_base or Fraction(1, self._fps)
             keyframe: bool | None = None

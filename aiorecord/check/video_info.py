@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..features import Feature
 
 
-def info_findings(feature: Feature, stream: VideoStream) -> Iterator[tuple[str, str]]:
+def info_findings(feature: Feature, stream: VideoStream, fps: int) -> Iterator[tuple[str, str]]:
     """Differences between a feature's ``info`` and a file of it; what is not said is no difference.
 
     A file does not say with which settings depth was quantised: whether these are right shows in the
@@ -22,17 +22,18 @@ def info_findings(feature: Feature, stream: VideoStream) -> Iterator[tuple[str, 
     Args:
         feature: the camera's.
         stream: the file's video.
+        fps: the dataset's rate. `video-grid` finds files of another one; the average rate of a file with a
+            hole says nothing.
 
     Yields:
         The finding's code and message.
     """
-    rate = stream.average_rate
     actual: dict[str, Any] = {
         "video.codec": stream.codec.canonical_name,
         "video.height": stream.height,
         "video.width": stream.width,
         "video.pix_fmt": stream.pix_fmt,
-        "video.fps": None if rate is None else float(rate),
+        "video.fps": float(fps),
     }
     found = []
     for name, value in actual.items():

@@ -223,11 +223,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], set[str]]] = {
     "video broken": ("good", lambda r: video_file(r).write_bytes(b"no video"), {"video-unreadable"}),
     "video packets": ("good", break_packets, {"video-undecodable"}),
     "video size": ("good", lambda r: reencode(r, size=(32, 48)), {"video-size"}),
-    "video rate": (
-        "good",
-        lambda r: reencode(r, fps=29),
-        {"video-grid", "video-frames-missing", "video-info"},
-    ),
+    "video rate": ("good", lambda r: reencode(r, fps=29), {"video-grid", "video-frames-missing"}),
     "video short": ("good", lambda r: reencode(r, drop=3), {"video-frames-missing"}),
     "video place": (
         "good",

@@ -50,13 +50,17 @@ def test_text_is_taken_letter_by_letter(text):
         f"--dataset.root={text}",
         f"--dataset.repo_id={text}",
         f"--report={text}",
-        f"--dataset.rgb_encoder.pix_fmt={text}",
         "--dataset.fps=15",
     )
     dataset = flags.dataset
     assert (dataset.single_task, dataset.root, dataset.repo_id, flags.report) == (text,) * 4
-    assert dataset.rgb_encoder.pix_fmt == text
     assert dataset.fps == 15
+
+
+@pytest.mark.parametrize("text", [text for text in TEXTS if text and text.isprintable()])
+def test_text_in_nested_flags_too(text, capsys):
+    assert record(f"--dataset.rgb_encoder.pix_fmt={text}") == 2
+    assert repr(text)[:40] in capsys.readouterr().err
 
 
 def test_text_in_other_commands():

@@ -124,7 +124,7 @@ def test_a_copy_elsewhere_with_the_lock_of_a_dead_stranger(killed, tmp_path, cap
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and users")
 def test_a_copy_from_a_read_only_medium(killed, tmp_path):
     """Run as an ordinary user: root may write everywhere."""
-    (killed / "meta/aiorecord").mkdir()
+    (killed / "meta/aiorecord").mkdir(exist_ok=True)
     (killed / "meta/aiorecord/episodes.jsonl").touch()
     for path in [killed, *killed.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
