@@ -57,6 +57,16 @@ def set_info(**values: object) -> Callable[[Path], None]:
     return lambda root: edit_json(info_path(root), lambda info: info.update(values))
 
 
+def set_camera_info(**values: object) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        path = root / "meta/info.json"
+        info = json.loads(path.read_text())
+        info["features"][FRONT]["info"] |= values
+        path.write_text(json.dumps(info))
+
+    return change
+
+
 def table(find: Callable[[Path], Path], **columns: Callable[[list], list]) -> Callable[[Path], None]:
     return lambda root: edit_table(find(root), **columns)
 
@@ -224,6 +234,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], set[str]]] = {
     "video packets": ("good", break_packets, {"video-undecodable"}),
     "video size": ("good", lambda r: reencode(r, size=(32, 48)), {"video-size"}),
     "video rate": ("good", lambda r: reencode(r, fps=29), {"video-grid", "video-frames-missing"}),
+    "video info": ("good", set_camera_info(**{"video.codec": "av1"}), {"video-info"}),
+    "video info rate": ("good", set_camera_info(**{"video.fps": FPS // 2}), {"video-info"}),
     "video short": ("good", lambda r: reencode(r, drop=3), {"video-frames-missing"}),
     "video place": (
         "good",
