@@ -76,7 +76,7 @@ def test_repaired_datasets_are_clean(name, request, tmp_path):
     again = repair(root)
     assert again.actions == []
     warnings = {finding.code for finding in again.before.findings if finding.severity != NOTE}
-    assert warnings <= {"values-not-finite", "camera-frozen", "video-unused-frames"}
+    assert warnings <= {"values-not-finite", "camera-frozen", "video-unused-frames", "video-info"}
     assert content(root) == after
 
 
