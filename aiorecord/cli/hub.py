@@ -3,6 +3,9 @@
 An upload is one commit on the Hub: its readers see the dataset before or after it, never half of it. Files
 are sent ahead of the commit, one by one, and the Hub keeps those it has; so an upload that failed is simply
 made again. Locally nothing is written: an upload only reads.
+
+Only the dataset's own files are sent, see `aiorecord.dataset.own_files`, and from the descriptors that were
+looked at.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shlex
 import threading
@@ -17,23 +21,27 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 import yaml
 
 from ..dataset import layout, quality_log
 from ..dataset.episodes import read_episodes
-from ..dataset.info import DatasetInfo, read_info
+from ..dataset.info import DatasetInfo, parse_info, read_info
 from ..dataset.layout import FileIndex
+from ..dataset.own_files import OwnFiles
 from ..dataset.pack_journal import PACK_FOLDER
 from ..dataset.rollback import counted_files
 from ..errors import AiorecordError, ConfigError, DatasetError, StorageError
 from ..options import check_repo_id
-from ..storage import TEMPORARY_SUFFIX, storage_errors
+from ..storage import MAX_JSON_BYTES, TEMPORARY_SUFFIX, storage_errors
 
 LICENSE = "apache-2.0"
 """What the card says unless told otherwise, as lerobot's does."""
+
+_SMALL_BYTES = 1 << 20
+"""Files up to this size are read whole when they are sent, larger ones piece by piece."""
 
 _NUMBERED = re.compile(r"(?:data|meta/episodes|videos/.+)/chunk-\d{3,}/file-\d{3,}\.(?:parquet|mp4)")
 
@@ -205,7 +213,8 @@ def committed_files(root: Path, info: DatasetInfo) -> list[str]:
         Paths relative to `root`, with ``/``.
 
     Raises:
-        DatasetError: the dataset has no episode, is not whole, or was interrupted while it was packed.
+        DatasetError: the dataset has no episode, is not whole, was interrupted while it was packed, or holds
+            what is not its own (a link, a pipe), see `OwnFiles`.
         StorageError: the disk refused.
     """
     if (root / PACK_FOLDER / "journal.json").exists():
@@ -223,15 +232,14 @@ def committed_files(root: Path, info: DatasetInfo) -> list[str]:
         }:
             key = prefix.removeprefix("videos/")
             files.add(layout.data_path(index) if prefix == "data" else layout.video_path(key, index))
-    if missing := sorted(name for name in files if not (root / name).is_file()):
-        raise DatasetError(f"{root}: {missing[0]} is missing, the dataset is not whole.", path=root)
-    with storage_errors(root, "read"):
+    with OwnFiles(root) as own:
         # info.json, stats.json, tasks.parquet, whatever else lerobot keeps beside them, the quality record.
-        for folder in (root / "meta", (root / quality_log.PATH).parent):
-            for path in folder.iterdir() if folder.is_dir() else ():
-                hidden = path.name.startswith(".") or path.name.endswith(TEMPORARY_SUFFIX)
-                if path.is_file() and not hidden:
-                    files.add(path.relative_to(root).as_posix())
+        for folder in ("meta", PurePosixPath(quality_log.PATH).parent.as_posix()):
+            for name in own.names(folder):
+                if not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX):
+                    files.add(f"{folder}/{name}")
+        for name in sorted(files):  # before anything is sent; each is looked at again when it is
+            own.open(name).close()
     return sorted(files)
 
 
@@ -248,17 +256,21 @@ class _Upload:
         self.api = HfApi(library_name="aiorecord", library_version=version("aiorecord"))
         self._stop = stop
         self._on_progress = on_progress
+        self._info: DatasetInfo | None = None
 
     def run(self, info: DatasetInfo, private: bool | None, tags: Sequence[str], license: str | None) -> str:
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         names = committed_files(self.root, info)
-        with _no_progress_bars():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_no_progress_bars())
+            own = stack.enter_context(OwnFiles(self.root))
             # The Hub completes a bare name with the user's.
             url = self.api.create_repo(self.repo_id, repo_type="dataset", private=private, exist_ok=True)
             self.repo_id = url.repo_id
-            operations: list[Any] = self._send(names)
-            card = dataset_card(self.repo_id, info, tags, license)
+            operations: list[Any] = self._send(names, own, stack)
+            assert self._info is not None  # every dataset has an info.json
+            card = dataset_card(self.repo_id, self._info, tags, license)
             operations.append(CommitOperationAdd("README.md", card.encode()))
             operations += [
                 CommitOperationDelete(name) for name in self._remote_files() if name not in set(names)
@@ -273,22 +285,51 @@ class _Upload:
             self._tag(info.codebase_version, commit.oid)
         return str(url)
 
-    def _send(self, names: list[str]) -> list[Any]:
-        """Send the files that the Hub stores outside of git; the small ones go with the commit."""
-        from huggingface_hub import CommitOperationAdd
+    def _send(self, names: list[str], own: OwnFiles, stack: contextlib.ExitStack) -> list[Any]:
+        """Send the files that the Hub stores outside of git; the small ones go with the commit.
 
+        What is sent is what was opened, whatever has its name by now.
+        """
         operations = []
-        sizes = [(self.root / name).stat().st_size for name in names]
+        sizes = [(self.root / name).lstat().st_size for name in names]
         self._on_progress(0, sum(sizes))
         for number, name in enumerate(names):
             self._check()
-            operation = CommitOperationAdd(name, self.root / name)
+            operation, file = self._operation(name, own)
             # One at a time: so a cancelled upload ends soon, and the process with it.
             self.api.preupload_lfs_files(self.repo_id, [operation], repo_type="dataset")
+            if file is not None:
+                # An uploaded one is not read again; one that goes with the commit is.
+                sent = getattr(operation, "_is_uploaded", False)
+                file.close() if sent else stack.enter_context(file)
             operations.append(operation)
             self._check()
             self._on_progress(sum(sizes[: number + 1]), sum(sizes))
         return operations
+
+    def _operation(self, name: str, own: OwnFiles) -> tuple[Any, BinaryIO | None]:
+        """What adds a file to the commit, and the open file if it is to be read from."""
+        from huggingface_hub import CommitOperationAdd
+
+        file = own.open(name)
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if name == layout.INFO_PATH or size <= _SMALL_BYTES:
+                with file, storage_errors(self.root / name, "read"):
+                    content = file.read(MAX_JSON_BYTES + 1)
+                if len(content) != min(size, MAX_JSON_BYTES + 1):
+                    raise DatasetError(f"{self.root / name} is being changed.", path=self.root / name)
+                if name == layout.INFO_PATH:
+                    # The card shows what is sent, not what had this name before.
+                    self._info = parse_info(content, self.root / name)
+                return CommitOperationAdd(name, content), None
+            # By the descriptor's own name: a path is what the Hub's fast client (Xet) takes.
+            path = Path(f"/proc/self/fd/{file.fileno()}")
+            same = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            return CommitOperationAdd(name, path if same else file), file
+        except BaseException:
+            file.close()
+            raise
 
     def _remote_files(self) -> list[str]:
         """Numbered dataset files that the repository holds now."""

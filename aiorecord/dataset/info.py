@@ -143,6 +143,29 @@ def read_info(root: Path) -> DatasetInfo:
         raise StorageError(f"{path} cannot be read: {error}", path=path) from error
     except ValueError as error:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
+    return _checked(data, path)
+
+
+def parse_info(text: bytes, path: Path) -> DatasetInfo:
+    """Check the content of an info.json that was read already.
+
+    Args:
+        text: what it holds.
+        path: where it was read, for messages.
+
+    Raises:
+        DatasetError: as `read_info`.
+    """
+    try:
+        if len(text) > storage.MAX_JSON_BYTES:
+            raise ValueError(f"it is larger than {storage.MAX_JSON_BYTES >> 20} MiB")
+        data = storage.parse_json(text)
+    except ValueError as error:
+        raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
+    return _checked(data, path)
+
+
+def _checked(data: Any, path: Path) -> DatasetInfo:
     try:
         json.dumps(data, allow_nan=False)  # it is written again
         return _parse(data)

@@ -14,6 +14,7 @@ import anyio.to_thread
 from lerobot.datasets import LeRobotDataset
 
 from ..capture.staging import STAGING_FOLDER
+from ..dataset.own_files import OwnFiles
 from ..errors import StateError
 from ..storage import remove_tree
 from .saver import STATUS_KEYS, AsyncEpisodeSaver
@@ -255,7 +256,14 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             self.reader = None  # what it has loaded is not all any more
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
-        """As in lerobot, without the staging area: committed episodes only."""
+        """As in lerobot, without the staging area: committed episodes only, and nothing through a link.
+
+        Raises:
+            DatasetError: the dataset's folder holds a link, a pipe or a device: lerobot would send what is
+                behind it.
+        """
+        with OwnFiles(Path(self.root)) as own:
+            own.check(STAGING_FOLDER, "images")
         parent = super().push_to_hub
         bound = inspect.signature(parent).bind(*args, **kwargs)
         patterns = bound.arguments.get("allow_patterns")
