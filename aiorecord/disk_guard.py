@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from .disk import DiskMeter, DiskStatus, disk_refused
 from .errors import DatasetLockedError, DiskFullError, StateError
+from .printable import get_logger
 from .saving.saver import AsyncEpisodeSaver
 from .saving.saves import EpisodeSave, Stage
 from .threads import Threads
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PERIOD_S = 1.0
 """How often the disk is looked at."""

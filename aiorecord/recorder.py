@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +36,7 @@ from .loop_owner import LoopOwner
 from .options import check_repo_id, parse_options, resolve_root
 from .plans import EncodePlan
 from .plans.settle import settle_encoders, settle_plans
+from .printable import get_logger
 from .quality import QualityLimits
 from .robots.base import Robot, Teleoperator
 from .robots.guards import HeldFrames
@@ -50,7 +50,7 @@ from .status import RecorderStatus
 from .tasks import TaskOwner
 from .threads import Threads
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Recorder:

@@ -12,7 +12,6 @@ finishes the frame it is at and ends; frames that are in both are taken from the
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
+from ..printable import get_logger
 from ..storage import fsync_folder, storage_errors
 from ..threads import start_thread
 from .background import lower_thread_priority
@@ -38,7 +38,7 @@ from .staging import Camera
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "ByteBudget", "CameraCapture", "CameraStatus", "FrameWriter", "TakenFrame"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ENCODER_NICE = 10
 """Below the control loop, above the encodes of ended episodes."""

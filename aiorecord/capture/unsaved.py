@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from ..errors import AiorecordError
+from ..printable import get_logger
 from ..threads import Threads
 from .episode import EpisodeCapture
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 async def drop(capture: EpisodeCapture, threads: Threads) -> None:

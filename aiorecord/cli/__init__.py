@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,8 +11,9 @@ from importlib.metadata import version
 
 from ..dataset.workers import worker_ahead
 from ..memory import settle_allocator
+from ..printable import plain
 from ..threads import no_threads
-from .output import lasting_output
+from .output import complain, lasting_output, open_standard_files, say
 
 COMMANDS = {
     "record": "record episodes with a robot and a teleoperator",
@@ -38,6 +40,9 @@ example:
       --dataset.num_episodes=2 --dataset.episode_time_s=5 --dataset.reset_time_s=2"""
 
 
+TRACEBACK = "AIORECORD_TRACEBACK"
+"""Environment variable: set, an unexpected error comes with its traceback."""
+
 OUT_OF_MEMORY = (
     "This process may not use as much memory as it needs; raise its limit (`ulimit -v`, MemoryMax of the "
     "service). Episodes that had ended are in staging: `aiorecord recover` finishes them."
@@ -63,15 +68,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by the user.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    open_standard_files()
+    with lasting_output():
+        try:
+            return _run(arguments)
+        except Exception as error:
+            theirs = "".join(arguments[:1]).startswith("lerobot-") and _scarcity(error) is None
+            if theirs or os.environ.get(TRACEBACK):
+                raise
+            complain(_unexpected(error))
+            return 1
+
+
+def _unexpected(error: Exception) -> str:
+    """One line for an error that nobody expected: what it says, and where it came from."""
+    if (reason := _scarcity(error)) is not None:
+        return reason
+    if isinstance(error, OSError):
+        return f"The system refused: {plain(str(error))}."
+    where, trace = "", error.__traceback__
+    while trace is not None:
+        where, trace = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}", trace.tb_next
+    said = plain(f"{type(error).__name__}: {error}")
+    return (
+        f"This is a fault of aiorecord ({said}, in {where}). {TRACEBACK}=1 shows all of it; please report it."
+    )
+
+
+def _run(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name in ("--version", "-V"):
-        print(f"aiorecord {version('aiorecord')}")
+        say(f"aiorecord {version('aiorecord')}")
         return 0
     if name in ("--help", "-h", "help"):
-        print(USAGE.format(commands="\n".join(f"  {key:<15} {text}" for key, text in COMMANDS.items())))
+        say(USAGE.format(commands="\n".join(f"  {key:<15} {text}" for key, text in COMMANDS.items())))
         return 0
     if name not in COMMANDS:
-        print(f"aiorecord: there is no command {name!r}. Commands: {', '.join(COMMANDS)}.", file=sys.stderr)
+        complain(f"there is no command {name!r}. Commands: {', '.join(COMMANDS)}.")
         return 2
     settle_allocator()  # before libraries start threads
     theirs = name.startswith("lerobot-")
@@ -81,13 +114,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The longest wait before the first frame is for libraries to load: here and in the encoder's
             # process at the same time.
             stack.enter_context(worker_ahead())
-        try:
-            module = import_module(home, "aiorecord")
-            stack.enter_context(lasting_output())
-            code: int = module.run(arguments[1:])
-        except (MemoryError, ImportError, RuntimeError) as error:
-            if (reason := _scarcity(error)) is None:
-                raise
-            print(f"aiorecord: {reason}", file=sys.stderr)
-            code = 1
+        code: int = import_module(home, "aiorecord").run(arguments[1:])
     return code

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,12 @@ from ..dataset.workers import WorkerPool
 from ..encoders import RGBEncoderConfig
 from ..errors import AiorecordError, ConfigError, EncodeError
 from ..features import Feature
+from ..monitor.consoles import PlainConsole
 from ..options import check_number
 from ..plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
 from ..storage import storage_errors
 from .consoles import output_console
+from .output import FlagParser, complain
 from .outputs import check_output
 
 EXAMPLES = """examples:
@@ -53,10 +54,10 @@ def run(argv: Sequence[str]) -> int:
     try:
         _bench(flags, console)
     except ConfigError as error:
-        print(f"aiorecord: {error}", file=sys.stderr)
+        complain(error)
         return 2
     except AiorecordError as error:
-        print(f"aiorecord: {error}", file=sys.stderr)
+        complain(error)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -64,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         "aiorecord bench",
         description="Measure what this machine can record: for every number of cameras, size and codec the "
         "rate that it sustains, how late ticks are, the time lost between episodes, and how long the "
@@ -139,8 +140,13 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
         check_plot(flags.plot)
     console.print(f"{machine()}, {_versions()}")
     systems: list[System] = [*against, "bare"]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as progress:
         bar = progress.add_task("", total=flags.repeat * len(cells) * len(systems))
         results = measure_all(
             cells,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,9 @@ from ..check.findings import ERROR, NOTE, UNDETERMINED, WARNING, Finding, Report
 from ..check.plan import RepairPlan
 from ..check.repair import RepairResult, repair_dataset
 from ..errors import AiorecordError, StorageError
+from ..monitor.consoles import PlainConsole
+from ..printable import json_text, plain
+from .output import FlagParser, complain, say
 
 EXAMPLES = """examples:
   aiorecord check data/pick-cube              # every row, every frame, every statistic
@@ -34,7 +36,7 @@ _SHOWN = 10
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         "aiorecord check",
         description="Verify a LeRobotDataset v3.0, whoever wrote it: info against metadata against rows "
         "against video frames, timestamps, statistics, leftovers, frozen cameras. Only reads, "
@@ -73,7 +75,7 @@ def run(argv: Sequence[str]) -> int:
 
                 def tell(plan: RepairPlan) -> None:
                     if not arguments.json:
-                        print(_plan_text(plan, root), flush=True)
+                        say(_plan_text(plan, root), flush=True)
 
                 result = repair_dataset(
                     root,
@@ -86,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
                 report, text, data = result.after, _repair_text(result), result.as_dict()
                 if (result.refused or arguments.dry_run) and not result.undetermined:
                     text = _unchanged_text(result, root)
-                    print(json.dumps(data, indent=2, ensure_ascii=False) if arguments.json else text)
+                    say(json_text(data) if arguments.json else text)
                     return 1 if result.refused else 0
             else:
                 report = check_dataset(
@@ -94,12 +96,12 @@ def run(argv: Sequence[str]) -> int:
                 )
                 text, data = report_text(report), report.as_dict()
     except AiorecordError as error:
-        print(f"aiorecord: {error}", file=sys.stderr)
+        complain(error)
         return 3 if isinstance(error, StorageError) else 1  # the machine refused, or somebody holds the lock
     except KeyboardInterrupt:
-        print("Stopped. A repair that was under way is finished by the next one.", file=sys.stderr)
+        say("Stopped. A repair that was under way is finished by the next one.", file=sys.stderr)
         return 130
-    print(json.dumps(data, indent=2, ensure_ascii=False) if arguments.json else text)
+    say(json_text(data) if arguments.json else text)
     if arguments.repair and result.undetermined:
         return 3
     return report.exit_code
@@ -185,7 +187,7 @@ def _line(finding: Finding) -> str:
         parts.append(f"frames {finding.first_frame} to {finding.last_frame}")
     elif finding.first_frame is not None:
         parts.append(f"frame {finding.first_frame}")
-    return f"{', '.join(parts)}: {finding.message}"
+    return plain(f"{', '.join(parts)}: {finding.message}")
 
 
 def _positive(text: str) -> int:
@@ -201,10 +203,14 @@ def _progress() -> Iterator[ProgressCallback | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True, console=PlainConsole(stderr=True)) as progress:
         bar = progress.add_task("starting", total=None)
 
         def show(what: str, done: int, total: int) -> None:

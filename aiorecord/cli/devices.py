@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import AiorecordError, ConfigError, SourceError
 from ..lerobot import flags as lerobot_flags
+from ..printable import error_text
 from ..robots import (
     ROBOTS,
     TELEOPERATORS,
@@ -23,6 +24,7 @@ from ..robots.guard import RELEASE_S, release
 from ..robots.schema import dataset_features
 from ..robots.sent import recording_sent_action
 from .flags import parse_flags
+from .output import complain, say
 from .record_config import RobotChoice, TeleopChoice
 
 REGISTRIES: dict[str, Any] = {"robot": RobotChoice, "teleop": TeleopChoice}
@@ -49,30 +51,30 @@ def parse_device_flags[T](
     asked = lerobot_flags.asked_types(argv, fields)
     foreign = [name for field, name in asked.items() if name not in registries[field].get_known_choices()]
     if foreign and lerobot_flags.is_installed() and sys.stderr.isatty():
-        print(f"loading lerobot for {', '.join(foreign)} ...", file=sys.stderr)
+        say(f"loading lerobot for {', '.join(foreign)} ...", file=sys.stderr)
     try:
         arguments = lerobot_flags.prepare(argv, registries)
     except ConfigError as error:
         print_error(error, prog)
-        print(f"Try `{prog} --help`.", file=sys.stderr)
+        say(f"Try `{prog} --help`.", file=sys.stderr)
         return 2
     flags = parse_flags(kind, arguments, prog=prog, examples=examples)
     if flags == 0:  # --help
-        print(flush=True)  # what follows takes lerobot's seconds to import
-        print("\n".join(lerobot_flags.help_lines(fields)))
+        say(flush=True)  # what follows takes lerobot's seconds to import
+        say("\n".join(lerobot_flags.help_lines(fields)))
     return flags
 
 
 def print_error(error: AiorecordError, prog: str = "aiorecord") -> None:
     """Say what went wrong, its notes, and what had gone wrong before it, on standard error."""
-    print(f"{prog}: {error}", file=sys.stderr)
+    complain(error, prog)
     for note in getattr(error, "__notes__", ()):
-        print(f"  {note}", file=sys.stderr)
+        say(f"  {error_text(note)}", file=sys.stderr)
     earlier = error.__context__
     while earlier is not None:
         # An error that struck while another was on its way, such as in the disconnecting after it.
         if isinstance(earlier, AiorecordError) and earlier is not error.__cause__:
-            print(f"  before that: {earlier}", file=sys.stderr)
+            say(f"  before that: {error_text(earlier)}", file=sys.stderr)
         earlier = earlier.__context__
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from ..errors import AiorecordError
 from ..flag_values import letter_by_letter
+from .output import complain, say
 
 
 def parse_flags[T](kind: type[T], argv: Sequence[str], *, prog: str, examples: str) -> T | int:
@@ -43,8 +44,8 @@ def parse_flags[T](kind: type[T], argv: Sequence[str], *, prog: str, examples: s
         return flags
     except SystemExit:
         if help_wanted:
-            print(out.getvalue())
-            print(examples)
+            say(out.getvalue())
+            say(examples)
             return 0
         # Of argparse's usage, which lists every flag, only the last line says what is wrong.
         error = err.getvalue().strip().rpartition("error: ")[2]
@@ -55,5 +56,5 @@ def parse_flags[T](kind: type[T], argv: Sequence[str], *, prog: str, examples: s
             error = cause
         elif isinstance(cause, TypeError | ValueError) and str(cause) not in str(e):
             error = f"{e} {cause}"
-    print(f"{prog}: {error}\nTry `{prog} --help`.", file=sys.stderr)
+    complain(f"{error}\nTry `{prog} --help`.", prog)
     return 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -20,9 +19,11 @@ from ..dataset.info import DatasetInfo
 from ..errors import AiorecordError, ConfigError
 from ..features import DEFAULT_FEATURES
 from ..monitor.text import size_text, time_text
+from ..printable import json_text, plain
 from ..quality import CameraQuality
 from .consoles import output_console
 from .dataset_facts import DatasetFacts, EpisodeFacts, count_tasks, read_facts
+from .output import FlagParser, complain, say
 
 EXAMPLES = """examples:
   aiorecord info data/pick-cube                    # what is in it, and the newest episodes
@@ -60,7 +61,7 @@ class EpisodeRanges:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         "aiorecord info",
         description="Show what is in a dataset, whoever wrote it, and the quality record that aiorecord "
         f"keeps in {quality_log.PATH}. Only reads; works while the dataset is recorded into.",
@@ -75,11 +76,11 @@ def run(argv: Sequence[str]) -> int:
         chosen = None if arguments.episodes is None else EpisodeRanges(arguments.episodes)
         facts = read_facts(arguments.root.expanduser().absolute())
         if arguments.json:
-            print(json.dumps(as_json(facts, chosen), indent=2))
+            say(json_text(as_json(facts, chosen)))
         else:
             show(facts, chosen)
     except AiorecordError as error:
-        print(f"aiorecord: {error}", file=sys.stderr)
+        complain(error)
         return 2 if isinstance(error, ConfigError) else 1
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -146,11 +147,6 @@ def show(facts: DatasetFacts, chosen: EpisodeRanges | None = None, console: Cons
         console.print(Text(f"quality record: {plain(problem)}", style="yellow"))
     if len(facts.problems) > 10:
         console.print(Text(f"quality record: and {len(facts.problems) - 10} more problems", style="yellow"))
-
-
-def plain(text: str) -> str:
-    """A text of a dataset without what would steer the terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _head(facts: DatasetFacts) -> Table:

@@ -1,16 +1,61 @@
-"""Standard output that may go away: a closed terminal or pipe must not end a recording."""
+"""What commands print: as plain text, to standard output and error that may go away or never were there.
+
+A closed terminal or pipe must not end a recording, and nothing that a dataset says may steer the terminal.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import io
 import os
 import sys
 from collections.abc import Iterator
+from typing import IO, NoReturn
+
+from ..printable import error_text, plain_lines
 
 _GONE = {errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF}
 """What write(2) says of a terminal that was hung up, and of a pipe that nobody reads."""
+
+
+def say(text: str = "", *, file: IO[str] | None = None, flush: bool = False) -> None:
+    """Print a text, lines and all, as plain text; default: to standard output."""
+    print(plain_lines(text), file=file, flush=flush)
+
+
+def complain(error: BaseException | str, prog: str = "aiorecord") -> None:
+    """Say on standard error what went wrong."""
+    say(f"{prog}: {error_text(error)}", file=sys.stderr)
+
+
+class FlagParser(argparse.ArgumentParser):
+    """An argument parser whose errors take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and leave with exit code 2."""
+        complain(f"{message.rstrip('.')}. Try `{self.prog} --help`.", self.prog)
+        raise SystemExit(2)
+
+
+def open_standard_files() -> None:
+    """Give this process a standard input, output and error where it was started without.
+
+    Otherwise the next file that is opened, one of a dataset perhaps, gets their number, and what a library
+    prints is written into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            fd = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            if fd != number:
+                os.dup2(fd, number)
+                os.close(fd)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
 
 
 class _LastingFile(io.FileIO):
@@ -60,7 +105,8 @@ def _lasting(stream: object) -> io.TextIOWrapper | None:
     return io.TextIOWrapper(
         io.BufferedWriter(file),
         encoding=stream.encoding,
-        errors=stream.errors,
+        # What the terminal's encoding does not have is no reason to end.
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

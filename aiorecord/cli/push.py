@@ -17,7 +17,9 @@ from ..dataset.info import read_info
 from ..dataset.lock import DatasetLock
 from ..errors import AiorecordError, ConfigError
 from ..flag_values import read_yaml
+from ..monitor.consoles import PlainConsole
 from .hub import LICENSE, check_hub, push
+from .output import FlagParser, complain, say
 
 EXAMPLES = """examples:
   aiorecord push data/pick-cube --repo_id=me/pick-cube
@@ -28,7 +30,7 @@ exit codes: 0 uploaded, 1 something failed (run it again), 2 wrong usage, 130 st
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         "aiorecord push",
         description="Upload a dataset to the Hugging Face Hub: what is committed, as one commit there. "
         "Changes nothing on this machine, and can be run again at any time: what the Hub has is not sent "
@@ -46,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     try:
         for note in check_hub(arguments.repo_id):
-            print(f"note: {note}", file=sys.stderr)
+            say(f"note: {note}", file=sys.stderr)
         url = asyncio.run(
             push_dataset(
                 arguments.root.expanduser().absolute(),
@@ -57,12 +59,12 @@ def run(argv: Sequence[str]) -> int:
             )
         )
     except AiorecordError as error:
-        print(f"aiorecord: {error}", file=sys.stderr)
+        complain(error)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
-        print("Stopped. Run the command again to upload the rest.", file=sys.stderr)
+        say("Stopped. Run the command again to upload the rest.", file=sys.stderr)
         return 130
-    print(f"uploaded  {url}")
+    say(f"uploaded  {url}")
     return 0
 
 
@@ -87,13 +89,18 @@ async def push_dataset(
     try:
         info = await asyncio.to_thread(read_info, root)
         if waiting := len(Staging(root).episode_paths()):
-            print(
+            say(
                 f"note: {waiting} episode(s) wait in staging and are not uploaded; "
                 f"`aiorecord recover {root}` finishes them",
                 file=sys.stderr,
             )
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True) as progress:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, transient=True, console=PlainConsole()) as progress:
             bar = progress.add_task(f"uploading {info.total_episodes} episodes", total=None)
             return await push(
                 root,

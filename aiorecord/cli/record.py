@@ -32,6 +32,7 @@ from .consoles import output_console
 from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
 from .keys import KEYS_LINE, has_keyboard, reading_keys
+from .output import say
 from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, session_plan, source_policy
 from .recovered import table_of
 from .signals import watch_signals
@@ -72,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         check_flags(flags, terminal=sys.stdout.isatty())
         for note in [*notes_on(flags), *check_extras(flags)]:
-            print(f"note: {note}", file=sys.stderr)
+            say(f"note: {note}", file=sys.stderr)
         return asyncio.run(RecordCommand(flags).run())
     except AiorecordError as error:
         print_error(error)
@@ -151,7 +152,7 @@ class RecordCommand:
         async with viewing(flags, "recording") as viewer:
             await recorder.open()
             if recorder.recovered and flags.display != "none":
-                print("An earlier session left in staging, and it is finished behind this one:")
+                say("An earlier session left in staging, and it is finished behind this one:")
                 output_console().print(table_of(recorder.recovered, done=False))
             session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
             view = VIEWS[flags.display or "plain"](
@@ -194,7 +195,7 @@ class RecordCommand:
             else:
                 error.add_note(str(problem))
         if flags.display != "none":
-            print("\n".join(summary_lines(session, self.left_early)))
+            say("\n".join(summary_lines(session, self.left_early)))
         if (
             flags.dataset.push_to_hub
             and not self._uploaded
@@ -204,7 +205,7 @@ class RecordCommand:
             command = retry_command(
                 recorder.root, recorder.repo_id, flags.dataset.private, flags.dataset.tags
             )
-            print(f"The dataset was NOT uploaded. Upload it: {command}", file=sys.stderr)
+            say(f"The dataset was NOT uploaded. Upload it: {command}", file=sys.stderr)
         if error is not None:
             raise error
         if self.left_early:

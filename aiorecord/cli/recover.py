@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import stat
 import sys
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..capture.staging import STAGING_FOLDER, Staging
@@ -27,11 +25,14 @@ from ..dataset.recover import StagedEpisode, State, Step, examine, salvage
 from ..dataset.unfinished import unfinished
 from ..dataset.writer import DatasetWriter
 from ..errors import AiorecordError, DatasetError, DatasetLockedError, StorageError
+from ..monitor.consoles import PlainConsole
 from ..options import Partial
+from ..printable import json_text
 from ..saving.saver import AsyncEpisodeSaver
 from ..saving.saves import EpisodeSave
 from ..storage import storage_errors
 from .consoles import output_console
+from .output import FlagParser, complain, say
 from .recovered import table_of
 
 EXAMPLES = """examples:
@@ -104,7 +105,7 @@ class Recovered:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         "aiorecord recover",
         description="Finish what an interrupted recording left in staging: roll back what was half "
         "written, encode and commit every episode that ended, keep the one that was being recorded as far "
@@ -138,13 +139,13 @@ def run(argv: Sequence[str]) -> int:
                     recover(root, partial=given.partial, pack_files=pack_files, workers=workers)
                 )
     except AiorecordError as error:
-        print(f"aiorecord: {error}", file=sys.stderr)
+        complain(error)
         return 1
     except KeyboardInterrupt:
-        print("Stopped. What is not committed stays in staging; run the command again.", file=sys.stderr)
+        say("Stopped. What is not committed stays in staging; run the command again.", file=sys.stderr)
         return 130
     if given.json:
-        print(json.dumps(done.as_dict(), indent=2, ensure_ascii=False))
+        say(json_text(done.as_dict()))
     else:
         _print(done)
     return done.exit_code
@@ -237,8 +238,13 @@ async def _save_all(writer: DatasetWriter, found: list[StagedEpisode], workers: 
         for e in episodes.values()
         if e.folder is not None
     ]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = PlainConsole(stderr=True)
     async with AsyncEpisodeSaver(writer, encode_workers=workers, clock=clock) as saver:
         saver.submit_recovered(saves)
         with Progress(*columns, transient=True, console=console) as progress:

@@ -18,6 +18,7 @@ from ..robots.replay_dataset import ReplayDataset
 from ..robots.schema import ACTION
 from ..tasks import beside
 from .devices import CommandDevices, parse_device_flags, print_error
+from .output import say
 from .record_config import RobotChoice
 from .signals import StoppableRun
 from .sounds import Speaker
@@ -106,7 +107,7 @@ class ReplayCommand:
         rows = await asyncio.to_thread(_read_actions, dataset)
         await self._run.run(self._play(devices, rows, names, fps), "aiorecord-replay")
         late = self._run.ticker.lateness.summary() if self._run.ticker is not None else None
-        print(
+        say(
             f"played {self._played} of {len(rows)} actions of episode {flags.episode}"
             + (f", late p99 {late['p99_ms']} ms, {late['missed']} ticks missed" if late else "")
         )
@@ -130,7 +131,7 @@ class ReplayCommand:
                     await robot.send_action(action)
                     self._played += 1
                     for line in devices.slow_calls():
-                        print(line, flush=True)
+                        say(line, flush=True)
         finally:
             clock.close()
 
@@ -145,7 +146,7 @@ def open_episode(repo_id: str, root: str | None, episode: int) -> ReplayDataset:
     if not (folder / "meta" / "info.json").is_file() and lerobot_flags.is_installed():
         from ..lerobot.download import download_episode
 
-        print(f"{folder} holds no dataset; downloading {repo_id} ...", file=sys.stderr)
+        say(f"{folder} holds no dataset; downloading {repo_id} ...", file=sys.stderr)
         folder = download_episode(repo_id, root, episode)
     return ReplayDataset(folder, [episode])
 

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ..clock import SystemClock, Ticker
 from ..errors import AiorecordError, ConfigError
+from ..monitor.consoles import PlainConsole
 from ..options import check_number
 from .devices import CommandDevices, parse_device_flags, print_error
+from .output import say
 from .record_config import RobotChoice, TeleopChoice
 from .signals import StoppableRun
 from .viewing import viewing
@@ -126,7 +128,7 @@ class TeleoperateCommand:
         await self._run.run(self._teleoperate(devices), "aiorecord-teleoperate")
         if self._run.ticker is not None and self.flags.display != "none":
             late = self._run.ticker.lateness.summary()
-            print(
+            say(
                 f"teleoperated {time.monotonic() - started_s:.1f} s: {late['ticks']} turns, late p99 "
                 f"{late['p99_ms']} ms, max {late['max_ms']} ms, {late['missed']} missed"
             )
@@ -161,7 +163,7 @@ class _View:
         self._fps = fps
         self._live: Live | None = None
         if kind == "live":
-            self._live = Live(console=Console(file=sys.stdout), auto_refresh=False, transient=True)
+            self._live = Live(console=PlainConsole(file=sys.stdout), auto_refresh=False, transient=True)
         self._next_s = 0.0
         self._cost_s = 0.005
 
@@ -178,7 +180,7 @@ class _View:
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False)
         elif self._kind == "plain":
-            print(text, flush=True)
+            say(text, flush=True)
 
     def show(self, action: Mapping[str, Any], ticker: Ticker, now_ns: int) -> None:
         """Show the action and the rate, if it is time to and there is time."""

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from ..monitor.viewer import Viewer
+from .output import say
 
 
 class DisplayFlags(Protocol):
@@ -44,14 +45,14 @@ async def viewing(flags: DisplayFlags, session_name: str) -> AsyncIterator[Viewe
         flags.display_compressed_images,
     )
     if viewer.note is not None:
-        print(f"note: {viewer.note}", file=sys.stderr)
+        say(f"note: {viewer.note}", file=sys.stderr)
     try:
         yield viewer
     finally:
         await asyncio.to_thread(viewer.close)
         if viewer.dropped:
             total = viewer.shown + viewer.dropped
-            print(
+            say(
                 f"note: the viewer was too slow for {viewer.dropped} of {total} views; they were not shown. "
                 "The recording has every frame.",
                 file=sys.stderr,

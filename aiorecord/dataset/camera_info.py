@@ -7,7 +7,6 @@ that the videos were made with: those of the first episode, for every episode.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,9 @@ from typing import Any
 from ..encoders import DepthEncoderConfig
 from ..errors import ConfigError, DatasetError
 from ..features import VISUAL_DTYPES, Schema
+from ..printable import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DEPTH_SETTINGS = ("depth_min", "depth_max", "shift", "use_log")
 """The settings of the depth quantiser, which readers need to undo it."""

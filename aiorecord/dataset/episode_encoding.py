@@ -6,7 +6,6 @@ This is the blocking body of a save; it runs in a thread, which only waits while
 from __future__ import annotations
 
 import concurrent.futures
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from ..capture.staging import EpisodeFolder
 from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, StorageError
+from ..printable import get_logger
 from ..storage import is_there
 from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, known_stats, read_progress
 from .encoded import file_crc
@@ -23,7 +23,7 @@ from .videos import verify_video
 from .watch import STARVED_FACTOR, Verdict, Watch
 from .workers import WorkerPool, give_up
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ATTEMPTS = 2
 """A camera whose encode failed is encoded once more: a kill, a crash or a hang may not repeat."""

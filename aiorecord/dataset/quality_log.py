@@ -8,7 +8,6 @@ dataset: nothing but what is shown of it depends on it.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from .. import storage
 from ..capture.staging import EpisodeFolder
 from ..clock import LATE_AFTER_S, NS_PER_S
 from ..errors import ConfigError
+from ..printable import get_logger
 from ..quality import (
     MEASURED,
     CameraQuality,
@@ -38,7 +38,7 @@ from .files import remove_files
 if TYPE_CHECKING:
     from .encoded import EncodedEpisode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PATH = "meta/aiorecord/episodes.jsonl"
 """In the dataset's root folder."""

@@ -8,7 +8,6 @@ interrupted and done again.
 from __future__ import annotations
 
 import enum
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +17,13 @@ from ..capture.soundness import check_present, soundness
 from ..capture.staging import EpisodeFolder, Manifest, Staging
 from ..errors import AiorecordError, ConfigError, DamageError, StorageError
 from ..options import Partial
+from ..printable import get_logger
 from ..storage import storage_errors
 from .camera_info import depth_differences, depth_settings
 from .remains import describe
 from .writer import DatasetWriter
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WORTH_KEEPING_S = 3.0
 """Frames of less than this many seconds without a row (or the other way round) are what a kill in the first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import inspect
-import logging
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,11 +15,12 @@ from lerobot.datasets import LeRobotDataset
 from ..capture.staging import STAGING_FOLDER
 from ..dataset.own_files import OwnFiles
 from ..errors import StateError
+from ..printable import get_logger
 from ..storage import remove_tree
 from .saver import STATUS_KEYS, AsyncEpisodeSaver
 from .writer import AsyncDatasetWriter
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 VISIBLE_FILES = "[!.]*"
 """Matches every path that does not begin with a dot: all of a dataset but its staging area."""

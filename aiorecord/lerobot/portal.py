@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -20,9 +19,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ..capture.staging import Staging
 from ..errors import AiorecordError, StateError
+from ..printable import get_logger
 from .recorder import PortalRecorder
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LOOP_THREAD = "aiorecord-portal"
 

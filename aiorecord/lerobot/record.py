@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..flag_values import RepeatedKeyError, letter_by_letter
+from ..printable import get_logger
 from .flags import INSTALL, is_installed
 
 if TYPE_CHECKING:
     from .dataset import AsyncLeRobotDataset
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)

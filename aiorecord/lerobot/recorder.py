@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +11,12 @@ from ..capture.episode import EpisodeCapture
 from ..capture.staging import EpisodeFolder
 from ..capture.unsaved import drop, keep_partial
 from ..errors import StateError
+from ..printable import get_logger
 from ..recorder import Recorder
 from ..saving.saver import AsyncEpisodeSaver
 from ..saving.saves import EpisodeSave, EpisodeSaveResult, Stage
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class FedCapture(EpisodeCapture):

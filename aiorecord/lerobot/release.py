@@ -7,12 +7,13 @@ left is released part by part: torque off as the configuration wants it, ports c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from ..printable import get_logger
+
+logger = get_logger(__name__)
 
 
 def disconnect(device: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,13 +17,14 @@ from lerobot.datasets.feature_utils import validate_episode_buffer, validate_fra
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..errors import FrameError, StateError
+from ..printable import get_logger
 from .buffers import EpisodeBuffer, HandedInEpisode, Recording, buffer_index, plain
 from .image_writer import IdleImageWriter
 from .metadata import track, untrack
 from .portal import RecorderPortal
 from .recorder import PortalRecorder
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class LostImageError(FrameError, FileNotFoundError):

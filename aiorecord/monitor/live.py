@@ -16,6 +16,7 @@ from rich.text import Text
 
 from ..robots.policy import short
 from ..session import Phase
+from .consoles import PlainConsole
 from .snapshot import Snapshot
 from .text import size_text, time_text, waiting_text
 
@@ -44,7 +45,7 @@ class LiveView:
 
     def __init__(self, keys: str = "", console: Console | None = None) -> None:
         self._keys = keys
-        self._console = console or Console(file=sys.stdout)
+        self._console = console or PlainConsole(file=sys.stdout)
         self._live = Live(console=self._console, auto_refresh=False, transient=True, screen=False)
         self._cost_s = 0.005
 

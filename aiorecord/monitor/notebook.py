@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
-from html import escape
 
 from ..capture.episode import CameraStatus
+from ..printable import plain
 from ..recorder import Recorder
 from ..robots.base import Robot, Teleoperator
 from ..robots.guards import HeldFrames
@@ -55,6 +56,11 @@ class StatusView:
         error = status.saves.get("last_error")
         problem = f"<p style='color:#b00'>{escape(str(error))}</p>" if error else ""
         return f"<div>{head}{live}{sources}{pending}{problem}</div>"
+
+
+def escape(text: str) -> str:
+    """A text for HTML, as plain text."""
+    return html.escape(plain(text))
 
 
 def _table(names: Iterable[str], rows: str) -> str:

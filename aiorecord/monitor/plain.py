@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from ..printable import plain_lines
 from ..robots.policy import short
 from ..session import Phase
 from .snapshot import CameraRow, Snapshot
@@ -44,7 +45,7 @@ class PlainView:
 
     def line(self, text: str) -> None:
         """Print a line."""
-        print(text, flush=True)  # noqa: T201 - printing is what this view does
+        print(plain_lines(text), flush=True)  # noqa: T201 - printing is what this view does
 
 
 class NoView:

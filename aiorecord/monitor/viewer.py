@@ -8,7 +8,6 @@ recording.
 from __future__ import annotations
 
 import contextlib
-import logging
 import queue
 import threading
 from collections.abc import Mapping
@@ -17,9 +16,10 @@ from importlib.util import find_spec
 from typing import Any, Protocol, Self
 
 from ..errors import AiorecordError, ConfigError, StateError
+from ..printable import get_logger
 from ..threads import start_thread
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MODES = {"rerun": ("rerun", "rerun-sdk"), "foxglove": ("foxglove", "foxglove-sdk")}
 """By `--display_mode`: the module it needs, and the package that has it."""

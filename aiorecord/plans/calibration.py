@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from concurrent.futures import CancelledError, Executor
 from pathlib import Path
 
 from ..dataset.workers import give_up
 from ..errors import AiorecordError, EncodeError, StorageError
+from ..printable import get_logger
 from .choice import LiveSpeed
 from .measure import MEASURE_S, measure_live
 from .speeds import SpeedQuestion, load_speed, speeds_path, store_speed
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PATIENCE_S = 10.0
 """How long the answer may take in all: a worker must start, codecs must open."""

@@ -6,7 +6,6 @@ that of ISO/IEC 14496-12 (6.2.2): a point (p, q) of the picture is shown at (a p
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, SourceError
+from ..printable import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LOCAL_FILES = {"protocol_whitelist": "file"}
 """Options of `av.open`: a playlist in the place of a film leads to no other machine."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ..errors import SourceError
+from ..printable import get_logger
 
 
 class Busy(enum.Enum):
@@ -22,7 +22,7 @@ BUSY = Busy.BUSY
 _TURNS = 5
 """Turns of the loop from a result in a device's thread to the end of the call that waits for it."""
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Line:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, StateError
 from ..features import DEFAULT_FEATURES
+from ..printable import get_logger
 from .base import Features, Values
 from .film import probe
 from .prefetch import Prefetch
@@ -24,7 +24,7 @@ from .schema import ACTION, IMAGES, STATE, dataset_features
 from .sim_arm import HOME, JOINT_NAMES, LOWER, UPPER
 from .video_source import Clip, Converter, depth_converter, endless_frames, resampled, rgb_converter
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ROWS_AHEAD = 64
 _SWING_DEG = (38.0, 24.0, 20.0, 18.0, 30.0, 34.0)

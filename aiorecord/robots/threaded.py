@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,12 +14,13 @@ from typing import Any, Self
 import numpy as np
 
 from ..errors import ConfigError, SourceError, StateError
+from ..printable import get_logger
 from .base import BlockingRobot, BlockingTeleoperator, Features, Values
 from .call_times import CallTimes, CallTiming, SlowCall
 from .device_thread import DeviceThread
 from .measured import gives_new_images
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PICTURE_BYTES = 16 << 10
 """Arrays from this size on are copied in the device's thread; smaller ones cost the loop nothing."""

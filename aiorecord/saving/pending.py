@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 
 from ..dataset.writer import CommittedEpisode
+from ..printable import get_logger
 from .backlog import Backlog, EncodeSpeed
 from .saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KEPT_RESULTS = 1000
 """`AsyncEpisodeSaver.get_results` hands out at most this many outcomes; older ones that nobody fetched are

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
-import logging
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,9 @@ from ..capture.staging import EpisodeFolder
 from ..clock import NS_PER_S
 from ..errors import SaveError, StateError
 from ..loop_owner import LoopOwner
+from ..printable import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 if TYPE_CHECKING:
     from ..dataset.encode import EncodedEpisode

@@ -1,0 +1,27 @@
+"""Consoles whose texts cannot steer the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from ..printable import plain_lines
+
+
+class PlainConsole(Console):
+    """A rich console that shows text letter by letter: no markup in it counts, and no escape sequence.
+
+    Args:
+        options: as of `rich.console.Console`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, **options})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Every segment of what is printed, its text made plain; rich's own control codes stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=plain_lines(segment.text))

@@ -1,0 +1,69 @@
+"""Text of strangers made fit to be shown: names, tasks, messages of libraries, whatever a file says.
+
+A terminal takes commands from the text that it shows (ECMA-48: escape sequences and the C1 controls), and
+text direction overrides show a name as another one. Everything that is printed or logged is made plain where
+it leaves: `aiorecord.cli.output.say`, `aiorecord.monitor.consoles.PlainConsole`, the loggers of `get_logger`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import Any
+
+_INSTEAD = "\N{REPLACEMENT CHARACTER}"
+_ASCII = re.compile(r"[ -~]*")
+_NOT_ASCII = re.compile(r"[^\n -~]")
+
+
+def plain(text: str) -> str:
+    """A text as one line, with nothing in it that would steer a terminal.
+
+    Controls, line ends, text direction overrides and halves of surrogate pairs (bytes of a path that are not
+    UTF-8) become U+FFFD.
+    """
+    if _ASCII.fullmatch(text):
+        return text
+    return "".join(char if char.isprintable() else _INSTEAD for char in text)
+
+
+def plain_lines(text: str) -> str:
+    """A text of several lines; as `plain`, but line ends stay."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def error_text(error: BaseException | str) -> str:
+    """What an error says; lines after the first are indented, so that none passes for another message."""
+    first, *more = plain_lines(str(error)).rstrip("\n").split("\n")
+    return "\n".join([first, *(line if line.startswith(" ") else f"  {line}" for line in more)])
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """JSON in UTF-8 whose strings have every unprintable character escaped; it reads back the same."""
+
+    def escaped(match: re.Match[str]) -> str:
+        char = match[0]
+        if char.isprintable():
+            return char
+        units = char.encode("utf-16-be", "surrogatepass")
+        return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
+
+    # Outside of its strings, JSON is ASCII.
+    return _NOT_ASCII.sub(escaped, json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module; what it logs is plain text, whatever the arguments hold."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_made_plain)
+    return logger
+
+
+def _made_plain(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    if (clean := error_text(text)) != text:
+        record.msg, record.args = clean, ()
+    if record.exc_info and not record.exc_text:
+        record.exc_text = plain_lines(logging.Formatter().formatException(record.exc_info))
+    return True
