@@ -246,15 +246,23 @@ def _run(
             if (refused := unreadable(file)) is not None:
                 return None, refused
             raise
-        return value, unreadable(file) if _finds_fault(value) else None
+        faults = _faults(value)
+        if not faults:
+            return value, None
+        if (refused := unreadable(file)) is not None:
+            return value, refused
+        # A disk that fails once reads the next time: damage is what two looks agree on.
+        again = run(*arguments, progress)
+        return value, None if _faults(again) == faults else "two looks at it saw different things"
 
 
-def _finds_fault(value: Any) -> bool:
-    """Whether a job's value speaks against its file: an error's text, a problem, an error in its findings."""
-    findings = getattr(value, "findings", ())
-    if isinstance(value, str) or getattr(value, "problem", None):
-        return True
-    return any(finding.severity == ERROR for finding in findings)
+def _faults(value: Any) -> set[object]:
+    """What a job's value says against its file: an error's text, a problem, errors among its findings."""
+    if isinstance(value, str):
+        return {value}
+    found: set[object] = {(f.code, f.episode) for f in getattr(value, "findings", ()) if f.severity == ERROR}
+    problem = getattr(value, "problem", None)
+    return found | {problem} if problem else found
 
 
 def _limit_memory() -> None:

@@ -56,5 +56,6 @@ def parse_flags[T](kind: type[T], argv: Sequence[str], *, prog: str, examples: s
             error = cause
         elif isinstance(cause, TypeError | ValueError) and str(cause) not in str(e):
             error = f"{e} {cause}"
-    complain(f"{error}\nTry `{prog} --help`.", prog)
+    complain(error, prog)
+    say(f"Try `{prog} --help`.", file=sys.stderr)
     return 2

@@ -128,11 +128,20 @@ def encode_staged(root: Path) -> None:
 def in_this_process() -> None:
     """Encode and check in threads: which process does it is not the point, and starting one takes long."""
 
-    def pool(workers: int, **_: Any) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(workers)
+    class Pool(ThreadPoolExecutor):
+        """What `WorkerPool` has beside an executor's methods."""
 
-    saver_module.WorkerPool = pool  # type: ignore[misc, assignment]
-    repair_module.WorkerPool = pool  # type: ignore[misc, assignment]
+        def __init__(self, workers: int, **_: Any) -> None:
+            super().__init__(workers)
+
+        def pid_of(self, future: Any) -> int:
+            return os.getpid()
+
+        def abort(self, future: Any) -> None:
+            future.cancel()
+
+    saver_module.WorkerPool = Pool  # type: ignore[misc, assignment]
+    repair_module.WorkerPool = Pool  # type: ignore[misc, assignment]
 
 
 def command(*argv: str) -> int:

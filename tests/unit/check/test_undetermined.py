@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from damaged import copy, edit_json, info_path, pool
 from aiorecord.check import repair
 from aiorecord.check.dataset import Check
 from aiorecord.check.findings import ERROR, UNDETERMINED
-from aiorecord.check.jobs import Outcome
+from aiorecord.check.jobs import Job, Outcome, run_jobs
 from aiorecord.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a file that gives EIO")
@@ -75,3 +76,23 @@ def test_a_reader_that_starves_in_the_middle_of_a_repair_ends_it(good, tmp_path,
     assert main(["check", str(damaged), "--repair", "--workers=1"]) == 3
     assert steps == 1
     assert look(damaged) == before
+
+
+@dataclass
+class Looked:
+    problem: str | None
+
+
+def fail_once(path: Path, times: int, progress: object) -> Looked:
+    """A reader whose disk fails at its first `times` looks."""
+    seen = len(path.read_bytes())
+    path.write_bytes(bytes(seen + 1))
+    return Looked("a frame is not there" if seen < times else None)
+
+
+@pytest.mark.parametrize(("times", "problem"), [(1, None), (99, "a frame is not there")])
+def test_damage_is_what_two_looks_agree_on(times, problem, tmp_path):
+    (tmp_path / "video.mp4").touch()
+    job = Job(tmp_path / "video.mp4", fail_once, (tmp_path / "video.mp4", times))
+    (outcome,) = run_jobs(pool(), [job], width=1)
+    assert (outcome.code, outcome.value) == (None, Looked(problem))
