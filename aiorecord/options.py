@@ -139,17 +139,10 @@ def check_root(root: str | Path | None) -> None:
     """
     if root is None:
         return
-    text = str(root)
-    if not text or "\0" in text:
+    if not str(root) or "\0" in str(root):
         raise ConfigError("root must name a folder.", option="root")
-    try:
-        path = resolve_root("", root)
-        text = str(path)
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"root {text!r} is not UTF-8: neither info.json nor Parquet could name it.", option="root"
-        ) from None
+    path = resolve_root("", root)
+    text = str(path)
     if bad := [mark for mark in ("*", "?", "[", "::") if mark in text]:
         raise ConfigError(
             f"root {text!r} holds {', '.join(bad)}: lerobot takes that for a pattern and finds other "
@@ -166,7 +159,24 @@ def check_root(root: str | Path | None) -> None:
 
 
 def resolve_root(repo_id: str, root: str | Path | None) -> Path:
-    """The dataset's folder, absolute."""
+    """The dataset's folder, absolute.
+
+    Raises:
+        ConfigError: its path is not UTF-8. Arrow and libav open no such path, so that every file in it would
+            seem to be damaged.
+    """
+    path = _absolute(repo_id, root)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"The path {str(path)!r} is not UTF-8, files in it cannot be opened. Rename the folder.",
+            option="root",
+        ) from None
+    return path
+
+
+def _absolute(repo_id: str, root: str | Path | None) -> Path:
     if root is not None:
         try:
             return Path(root).expanduser().absolute()

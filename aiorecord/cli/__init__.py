@@ -71,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_standard_files()
     with lasting_output():
         try:
-            return _run(arguments)
+            code = _run(arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # where it goes to a file, the disk may be full
+            return code
         except Exception as error:
             theirs = "".join(arguments[:1]).startswith("lerobot-") and _scarcity(error) is None
             if theirs or os.environ.get(TRACEBACK):

@@ -18,7 +18,7 @@ from ..check.repair import RepairResult, repair_dataset
 from ..errors import AiorecordError, StorageError
 from ..monitor.consoles import PlainConsole
 from ..printable import json_text, plain
-from .output import FlagParser, complain, say
+from .output import FlagParser, complain, dataset_folder, say
 
 EXAMPLES = """examples:
   aiorecord check data/pick-cube              # every row, every frame, every statistic
@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("root", type=Path, help="the dataset's folder")
+    parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument("--fast", action="store_true", help="do not decode videos and images")
     parser.add_argument(
         "--repair", action="store_true", help="repair what is safe; what is dropped goes aside, see above"
@@ -66,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
         parser.error("--repair has to decode, it cannot be --fast")
     if (arguments.accept_loss or arguments.dry_run) and not arguments.repair:
         parser.error("--accept-loss and --dry-run belong to --repair")
-    root = arguments.root.expanduser().absolute()
+    root = arguments.root
     if not root.is_dir():
         parser.error(f"{root} is not a folder")
     try:

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -23,7 +22,7 @@ from ..printable import json_text, plain
 from ..quality import CameraQuality
 from .consoles import output_console
 from .dataset_facts import DatasetFacts, EpisodeFacts, count_tasks, read_facts
-from .output import FlagParser, complain, say
+from .output import FlagParser, complain, dataset_folder, say
 
 EXAMPLES = """examples:
   aiorecord info data/pick-cube                    # what is in it, and the newest episodes
@@ -68,13 +67,13 @@ def run(argv: Sequence[str]) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("root", type=Path, help="the dataset's folder")
+    parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument("--episodes", default=None, help="which episodes: 3,5-9 (default: the newest)")
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     arguments = parser.parse_args(argv)
     try:
         chosen = None if arguments.episodes is None else EpisodeRanges(arguments.episodes)
-        facts = read_facts(arguments.root.expanduser().absolute())
+        facts = read_facts(arguments.root)
         if arguments.json:
             say(json_text(as_json(facts, chosen)))
         else:

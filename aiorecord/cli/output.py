@@ -12,8 +12,11 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, NoReturn
 
+from ..errors import ConfigError
+from ..options import resolve_root
 from ..printable import error_text, plain_lines
 
 _GONE = {errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF}
@@ -39,6 +42,14 @@ class FlagParser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def dataset_folder(text: str) -> Path:
+    """A dataset's folder as an argument; what cannot be one is wrong usage."""
+    try:
+        return resolve_root("", text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def open_standard_files() -> None:
     """Give this process a standard input, output and error where it was started without.
 
@@ -59,14 +70,22 @@ def open_standard_files() -> None:
 
 
 class _LastingFile(io.FileIO):
-    """A descriptor that is written to as long as somebody is there, and is /dev/null from then on."""
+    """A descriptor that is written to as long as somebody is there, and is /dev/null from then on.
+
+    Any other failure, such as a full disk, is raised once.
+    """
+
+    _failed = False
 
     def write(self, data: object, /) -> int:
         view = memoryview(data)  # type: ignore[arg-type]
+        if self._failed:
+            return view.nbytes
         try:
             return super().write(view)
         except OSError as error:
             if error.errno not in _GONE:
+                self._failed = True
                 raise
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())

@@ -19,7 +19,7 @@ from ..errors import AiorecordError, ConfigError
 from ..flag_values import read_yaml
 from ..monitor.consoles import PlainConsole
 from .hub import LICENSE, check_hub, push
-from .output import FlagParser, complain, say
+from .output import FlagParser, complain, dataset_folder, say
 
 EXAMPLES = """examples:
   aiorecord push data/pick-cube --repo_id=me/pick-cube
@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("root", type=Path, help="the dataset's folder")
+    parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument("--repo_id", required=True, help="its name on the Hub, user/name")
     parser.add_argument(
         "--private", type=_flag, nargs="?", const=True, default=None, help="true or false; for a new one"
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
             say(f"note: {note}", file=sys.stderr)
         url = asyncio.run(
             push_dataset(
-                arguments.root.expanduser().absolute(),
+                arguments.root,
                 arguments.repo_id,
                 private=arguments.private,
                 tags=arguments.tags,

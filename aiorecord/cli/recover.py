@@ -32,7 +32,7 @@ from ..saving.saver import AsyncEpisodeSaver
 from ..saving.saves import EpisodeSave
 from ..storage import storage_errors
 from .consoles import output_console
-from .output import FlagParser, complain, say
+from .output import FlagParser, complain, dataset_folder, say
 from .recovered import table_of
 
 EXAMPLES = """examples:
@@ -114,7 +114,7 @@ def run(argv: Sequence[str]) -> int:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("root", type=Path, help="the dataset's folder")
+    parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument(
         "--partial", choices=("keep", "drop", "stage"), default="keep", help="see below; default keep"
     )
@@ -128,7 +128,7 @@ def run(argv: Sequence[str]) -> int:
         given = parser.parse_args(argv)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
-    root = given.root.expanduser().absolute()
+    root = given.root
     try:
         with storage_errors(root, "recover"):
             if given.dry_run:
