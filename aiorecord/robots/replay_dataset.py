@@ -130,7 +130,7 @@ class ReplayDataset:
         for key in videos:
             columns += [f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
         out: dict[int, ReplayEpisode] = {}
-        for file in sorted((self.root / "meta" / "episodes").glob("*/*.parquet")):
+        for file in _tables(self.root / "meta" / "episodes"):
             _check_table(file)
             table = pq.read_table(file, columns=columns, partitioning=None)
             for row in table.to_pylist():
@@ -170,6 +170,16 @@ def _read_info(root: Path) -> dict[str, Any]:
             option="root",
         )
     return dict(info)
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Every ``*/*.parquet`` in a folder; `Path.glob` would take a folder that cannot be read for empty.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    chunks = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return sorted(path for chunk in chunks for path in chunk.iterdir() if path.suffix == ".parquet")
 
 
 def _check_table(path: Path) -> None:
