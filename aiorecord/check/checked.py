@@ -25,6 +25,7 @@ class Checked:
         episodes: the rows of `meta/episodes` that count, by episode.
         data: data files and what is in them; None where the reader died.
         videos: video files by camera and number, likewise.
+        info_found: `info` is not from info.json, which is lost, so that nothing says how many episodes count.
     """
 
     report: Report
@@ -34,6 +35,7 @@ class Checked:
     episodes: dict[int, EpisodeRow] = field(default_factory=dict)
     data: dict[Path, RowsPart | None] = field(default_factory=dict)
     videos: dict[tuple[str, FileIndex], VideoPart | None] = field(default_factory=dict)
+    info_found: bool = False
 
     @property
     def video_keys(self) -> list[str]:
@@ -44,5 +46,5 @@ class Checked:
     @property
     def is_complete(self) -> bool:
         """Whether `meta/episodes` could be read and holds all that info.json counts."""
-        broken = any(part.problem for part in self.parts.values())
+        broken = self.info_found or any(part.problem for part in self.parts.values())
         return not broken and self.info is not None and len(self.episodes) >= self.info.total_episodes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections import Counter, defaultdict
@@ -89,6 +90,7 @@ class Check:
         fast: decode nothing.
         progress: see `check_dataset`.
         holding_lock: the caller holds the dataset's lock, so nobody records into it.
+        info_found: what a lost info.json said, as far as is known; then all of `meta/episodes` counts.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class Check:
         progress: ProgressCallback | None = None,
         *,
         holding_lock: bool = False,
+        info_found: DatasetInfo | None = None,
     ) -> None:
+        self._info_found = info_found
         self.root, self.pool, self.width, self.fast = root, pool, width, fast
         self._progress = progress
         self._holder = None if holding_lock else live_holder(root)
@@ -127,8 +131,9 @@ class Check:
         return checked
 
     def _look(self) -> None:
-        if self._load_info():
-            assert self._checked.info is not None
+        if not self._load_info() and self._info_found is not None:
+            self._checked.info, self._checked.info_found = copy.deepcopy(self._info_found), True
+        if self._checked.info is not None:
             self._load_tasks(self._checked.info)
             self._load_episodes(self._checked.info)
             self._look_at_data(self._checked.info)
@@ -191,6 +196,8 @@ class Check:
             else:
                 self._checked.tasks = outcome.value
         tasks = self._checked.tasks
+        if self._checked.info_found:
+            info.total_tasks = len(tasks or ())
         if (
             tasks is not None
             and len(tasks) != info.total_tasks
@@ -214,6 +221,8 @@ class Check:
                 self._add(part.problem, self._name(outcome.job.path), part.message)
         self._checked.parts = {path: parts[path] for path in paths}
         rows = [row for path in paths for row in parts[path].rows]
+        if self._checked.info_found:
+            info.total_episodes, info.total_frames = len(rows), rows[-1].end if rows else 0
         self._checked.episodes = {row.episode: row for row in rows[: info.total_episodes]}
         self._found += Agreement(self._checked, info, self._live).order()
 

@@ -20,9 +20,14 @@ CODES: dict[str, tuple[str, str]] = {
     # The dataset as a whole.
     "info-missing": (
         ERROR,
-        "Put meta/info.json back from a copy; without it nothing says what the files are.",
+        "Put meta/info.json back from a copy, or run `aiorecord check ROOT --repair`: it writes it anew, as "
+        "far as other files say what it held.",
     ),
-    "info-invalid": (ERROR, "Put meta/info.json back from a copy, or correct what the message names."),
+    "info-invalid": (
+        ERROR,
+        "Put meta/info.json back from a copy, or correct what the message names, or run `aiorecord check "
+        "ROOT --repair`: it writes it anew, as far as other files say what it held.",
+    ),
     "info-counts": (ERROR, _REPAIR),
     "dataset-locked": (
         NOTE,

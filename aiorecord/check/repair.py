@@ -33,6 +33,7 @@ from .checked import Checked
 from .dataset import Check, ProgressCallback, default_workers
 from .findings import CODES, UNDETERMINED, Report
 from .footer import is_footerless
+from .info_found import find_info
 from .jobs import Job, run_jobs
 from .losses import note_losses
 from .metadata import EpisodeRow, episodes_job
@@ -182,6 +183,11 @@ class _Repair:
         checked = self._check()
         before = checked.report
         try:
+            if checked.info is None and checked.report.codes & {"info-missing", "info-invalid"}:
+                _refuse_undetermined(checked)
+                found = find_info(self._root, self._run)
+                self._plan.steps += found.said
+                checked = self._check(found.info) if found.info is not None else checked
             return self._repair(checked, accept_loss, dry_run, on_plan)
         except _UndeterminedError as error:
             self._discard()
@@ -227,8 +233,15 @@ class _Repair:
         if not is_decided(self._root):
             roll_forward(self._root)
 
-    def _check(self) -> Checked:
-        check = Check(self._root, self._pool, self._width, progress=self._progress, holding_lock=True)
+    def _check(self, info_found: DatasetInfo | None = None) -> Checked:
+        check = Check(
+            self._root,
+            self._pool,
+            self._width,
+            progress=self._progress,
+            holding_lock=True,
+            info_found=info_found,
+        )
         self._checked = check.run()
         return self._checked
 
@@ -253,6 +266,8 @@ class _Repair:
     def _may_roll_back(self, checked: Checked) -> bool:
         """Whether staging may hold what an interrupted commit of aiorecord left half done."""
         crashes = {"reader-crashed", "not-a-file"}
+        if checked.info_found:
+            return False  # nothing says what counts; what is whole is kept, and found again by `recover`
         if checked.info is None or not Staging(self._root).episode_paths() or checked.report.codes & crashes:
             return False
         return not checked.report.ok
@@ -315,6 +330,8 @@ class _Repair:
                 f"The names of {len(new.nameless)} tasks are lost; they got names that say so."
             )
         checked, kept = new.checked, new.kept
+        if checked.info_found:
+            self._actions.append("Wrote meta/info.json anew, from what other files say of it.")
         publish(
             checked, new.info, new.folder, kept, new.tasks, new.videos, self._aside, self._pool, self._width
         )

@@ -165,13 +165,22 @@ def parse_info(text: bytes, path: Path) -> DatasetInfo:
     return _checked(data, path)
 
 
-def _checked(data: Any, path: Path) -> DatasetInfo:
+def described_info(said: Mapping[str, Any]) -> DatasetInfo:
+    """The info of a dataset that is described without its counts, see `evidence.describing`.
+
+    Raises:
+        DatasetError: it is not valid.
+    """
+    return _checked(dict.fromkeys(_COUNTS, 0) | {**said, "splits": {}}, None)
+
+
+def _checked(data: Any, path: Path | None) -> DatasetInfo:
     try:
         json.dumps(data, allow_nan=False)  # it is written again
-        return _parse(data)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        return _parse(copy.deepcopy(data))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise DatasetError(f"{path} is not a dataset's info: {detail}", path=path) from error
+        raise DatasetError(f"{path or 'It'} is not a dataset's info: {detail}", path=path) from error
 
 
 def write_info(root: Path, info: DatasetInfo) -> None:
