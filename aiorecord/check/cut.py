@@ -1,11 +1,13 @@
-"""Copying whole episodes out of a video that has frames off the grid elsewhere, in a worker process.
+"""Copying and comparing whole episodes of a video, in a worker process: packets, which are not decoded.
 
+Episodes are copied out of a video that has frames off the grid elsewhere.
 lerobot's default reader turns a timestamp into a frame number, so frames off the grid can spoil whole
 episodes as well: those behind a hole are at other numbers.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -87,6 +89,29 @@ def cut_out_job(
         raise ValueError(f"only {decoded} of {total} copied frames can be decoded")
     storage.fsync_file(target)
     return total
+
+
+def digests_job(path: Path, spans: Sequence[tuple[float, int]], fps: int, progress: Progress) -> list[str]:
+    """A checksum of each episode's coded frames, which tells copies of a video from other ones. A job.
+
+    Args:
+        path: the video.
+        spans: where each episode begins, in seconds, and its frames.
+        fps: frames per second.
+    """
+    ends = [(start - 0.5 / fps, start + (length - 0.5) / fps) for start, length in spans]
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        base = stream.time_base or Fraction(1, fps)
+        sums = [hashlib.sha256(stream.codec_context.extradata or b"") for _ in spans]
+        for number, packet in enumerate(_packets(container)):
+            shown = None if packet.pts is None else float(packet.pts * base)
+            for (start_s, end_s), digest in zip(ends, sums, strict=True):
+                if shown is not None and _is_within(shown, start_s, end_s):
+                    digest.update(f"{round((shown - start_s) * fps)} {packet.size} ".encode())
+                    digest.update(bytes(packet))
+            progress.update(number)
+    return [digest.hexdigest() for digest in sums]
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,16 @@ class Pairing:
         """Whether a video says that another episode, or another camera, is in a place."""
         return self._contradiction(key, place, named) is not None
 
-    def find(self, key: str, named: Named) -> Place | None:
-        """Where the pictures are that say they are of an episode; None if no file says so."""
-        for index, first, found in sorted(self._holders[key, str(named.id)]):
-            if found.length == named.length and _is_same(found, named):
-                return Place(index, first / self._fps, (first + named.length) / self._fps)
-        return None
+    def find(self, key: str, named: Named) -> list[Place]:
+        """Where the pictures are that say they are of an episode, and are as many as it has rows.
+
+        In the order of the files: packed ones first. Several are copies of each other, or one of them is wrong.
+        """
+        return [
+            Place(index, first / self._fps, (first + named.length) / self._fps)
+            for index, first, found in sorted(self._holders[key, str(named.id)], key=lambda held: held[:2])
+            if found.length == named.length and _is_same(found, named)
+        ]
 
     def says(self, key: str, index: FileIndex) -> bool:
         """Whether a video says which episodes are in it."""

@@ -13,7 +13,7 @@ from ..dataset.files import numbered_files
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import FileIndex
 from .checked import Checked
-from .cut import cut_out_job
+from .cut import cut_out_job, digests_job
 from .dataset import Check
 from .jobs import Job, is_regular
 from .metadata import Place
@@ -54,21 +54,49 @@ class VideoRepair:
         """Find each candidate's video of a camera, and note a problem of those without a whole one.
 
         A place comes from a row of `meta/episodes` that is of the candidate's rows, unless the video says
-        that it holds something else; or from a video that says it holds the candidate's episode. Where no
-        file says anything, the order counts in which lerobot writes, if nothing is missing.
+        that it holds something else; or from a video that says it holds the candidate's episode. Where several
+        say so, they must hold the same coded frames: nothing tells which of them is right. Where no file says
+        anything, the order counts in which lerobot writes, if nothing is missing.
         """
         files = numbered_files(self._root / layout.VIDEOS_FOLDER / key)
         files = {index: path for index, path in files.items() if is_regular(path)}
         self._read_unseen(key, files)
+        claimed: list[tuple[Candidate, list[Place]]] = []
         for candidate in candidates:
             row, named = candidate.row, candidate.named
             place = row.videos.get(key) if row is not None and candidate.paired else None
             if place is not None and (named is None or not self._pairing.contradicts(key, place, named)):
                 candidate.videos[key] = place
-            elif named is not None and (found := self._pairing.find(key, named)) is not None:
-                candidate.videos[key] = found
+            elif named is not None and (found := self._pairing.find(key, named)):
+                candidate.videos[key] = found[0]
+                if len(found) > 1:
+                    claimed.append((candidate, found))
+        self._compare(key, claimed, files)
         self._place_by_order(key, candidates, files)
         self._verify(key, candidates, files)
+
+    def _compare(
+        self, key: str, claimed: list[tuple[Candidate, list[Place]]], files: dict[FileIndex, Path]
+    ) -> None:
+        """Set candidates aside of which several videos say that they hold them, with other frames."""
+        spans: dict[FileIndex, list[tuple[float, int]]] = defaultdict(list)
+        for candidate, places in claimed:
+            for place in places:
+                spans[place.index].append((place.start_s, candidate.run.length))
+        jobs = [Job(files[i], digests_job, (files[i], spans[i], self._info.fps)) for i in spans]
+        looked = self._run("videos of one episode", jobs) if jobs else {}
+        for candidate, places in claimed:
+            found = set()
+            for place in places:
+                at = spans[place.index].index((place.start_s, candidate.run.length))
+                sums = looked.get(files[place.index])
+                found.add(None if sums is None else sums[at])
+            if len(found) > 1 or None in found:
+                names = " and ".join(layout.video_path(key, place.index) for place in places)
+                how = "and cannot be compared" if None in found else "with different frames"
+                candidate.problem = (
+                    candidate.problem or f"not paired: {names} say that they are its video, {how}"
+                )
 
     def _place_by_order(self, key: str, candidates: list[Candidate], files: dict[FileIndex, Path]) -> None:
         """Find those of which no file says where they are, if the order leaves one reading only."""
