@@ -73,7 +73,7 @@ class Pairing:
     def find(self, key: str, named: Named) -> list[Place]:
         """Where the pictures are that say they are of an episode, and are as many as it has rows.
 
-        In the order of the files: packed ones first. Several are copies of each other, or one of them is wrong.
+        In the order of the files: packed ones first. Several are copies of each other, or one is wrong.
         """
         return [
             Place(index, first / self._fps, (first + named.length) / self._fps)

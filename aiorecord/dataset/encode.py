@@ -298,8 +298,7 @@ def _encode_video(
     configured: VideoEncoderConfig = manifest.depth_encoder if feature.is_depth else manifest.rgb_encoder
     width, height, fps = camera.width, camera.height, manifest.fps
     if fallback_vcodec is None:
-        configured = replace(configured, vcodec=resolved_codec(configured, width, height, fps))
-        encoder = configured
+        encoder = replace(configured, vcodec=resolved_codec(configured, width, height, fps))
     else:
         encoder = fallback_encoder(configured, fallback_vcodec)
     threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
@@ -321,9 +320,7 @@ def _encode_video(
                     frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
                 output.add(frame)
         verify_video(temporary, output.frames, fps)
-        info = probe_video(temporary, configured)
-    if fallback_vcodec is not None:
-        info["video.codec"] = canonical_codec(configured.vcodec)
+        info = probe_video(temporary, encoder)
     return folder.path / f"{feature.key}.mp4", info
 
 
@@ -335,14 +332,6 @@ def fallback_encoder(encoder: VideoEncoderConfig, vcodec: str) -> VideoEncoderCo
         vcodec: the other codec.
     """
     return replace(encoder, vcodec=vcodec, preset=None, extra_options={})
-
-
-def canonical_codec(vcodec: str) -> str:
-    """What an encoder's videos are called: ``av1`` for ``libsvtav1``; its name where it is not built in."""
-    try:
-        return av.codec.Codec(vcodec, "w").canonical_name
-    except ValueError:
-        return vcodec
 
 
 def _finish_live(

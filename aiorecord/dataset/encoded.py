@@ -38,8 +38,7 @@ class EncodedCamera:
         info: the ``video.*`` entries for the feature's ``info``; empty for `image` features.
         stats: statistics of the camera over the episode, as lerobot computes them.
         seconds: how long the encoding took.
-        fallback_vcodec: the codec, where it had to be another than the configured one; `info` still
-            describes what was configured, for it is the dataset's.
+        fallback_vcodec: the codec, where it had to be another than the configured one; `info` describes it.
         crc32: of the file; None where nobody took it.
     """
 
