@@ -54,9 +54,9 @@ class VideoRepair:
         """Find each candidate's video of a camera, and note a problem of those without a whole one.
 
         A place comes from a row of `meta/episodes` that is of the candidate's rows, unless the video says
-        that it holds something else; or from a video that says it holds the candidate's episode. Where several
-        say so, they must hold the same coded frames: nothing tells which of them is right. Where no file says
-        anything, the order counts in which lerobot writes, if nothing is missing.
+        that it holds something else; or from a video that says it holds the candidate's episode. Where
+        several say so, they must hold the same coded frames: nothing tells which of them is right. Where no
+        file says anything, the order counts in which lerobot writes, if nothing is missing.
         """
         files = numbered_files(self._root / layout.VIDEOS_FOLDER / key)
         files = {index: path for index, path in files.items() if is_regular(path)}

@@ -88,7 +88,7 @@ def _check_all_staged(root: Path, staged: dict[int, str]) -> None:
     if held - staged.keys() or most_videos > len(held):
         raise DatasetError(
             f"{root}: {layout.INFO_PATH} is gone, and the dataset holds episodes that are not in staging any "
-            "more. Put it back from a copy, such as the one on the Hub, or run `aiorecord check --repair`, which "
-            "writes it anew from what other files say. Staging was not touched.",
+            "more. Put it back from a copy, such as the one on the Hub, or run `aiorecord check --repair`, "
+            "which writes it anew from what other files say. Staging was not touched.",
             path=root,
         )
