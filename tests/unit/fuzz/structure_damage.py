@@ -36,6 +36,8 @@ VALUES: list[Any] = [
 NUMBERS = [0, 1, 7, 2**16, 2**31 - 1, 2**31, 2**32 - 1]
 HUGE = 5 << 30
 
+DOUBLES = ["file-001", "file-002", "\x1b[31m", "x" * 200]
+
 
 def damage(root: Path, outside: Path, rng: random.Random) -> list[str]:
     """Damage one to three things; returns what was done, for a person to read."""
@@ -225,7 +227,7 @@ def _entries(path: Path, files: list[Path], outside: Path, rng: random.Random) -
         os.rename(aside, other)
         return f"swap with {other.name}:"
     if how == "double":
-        name = rng.choice(["file-001", "file-002", "\x1b[31m", "x" * 200])
+        name = rng.choice([name for name in DOUBLES if name != path.stem])
         shutil.copyfile(path, path.with_name(name + path.suffix))
         return f"double as {name!r:.20}:"
     if how == "sparse":
