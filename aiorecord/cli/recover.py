@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..capture.staging import STAGING_FOLDER, Staging
 from ..clock import SystemClock
 from ..dataset.committed import committed_index
+from ..dataset.cut_damaged import cut_damaged, note_cuts
 from ..dataset.info import read_info
 from ..dataset.lock import DatasetLock, is_locked
 from ..dataset.pack import pack
@@ -39,12 +40,14 @@ EXAMPLES = """examples:
   aiorecord recover data/pick-cube --dry-run        # what is there, and what would be done; writes nothing
   aiorecord recover data/pick-cube                  # encode and commit what staging holds, then pack
   aiorecord recover data/pick-cube --partial=stage  # but leave the episode alone that was interrupted
+  aiorecord recover data/pick-cube --accept-loss    # of damaged episodes, save the frames before the damage
 
 --partial says what becomes of an episode that was being recorded, or that ended by an error: keep saves it as
 far as it reached the disk, drop deletes it, stage leaves it as it is (a later recover can still keep it).
 
 An episode whose files the disk does not let be read is "undetermined", one whose files are not what was
-written (they have checksums) is "damaged": both stay in staging, and nothing of them is changed.
+written (they have checksums) is "damaged": both stay in staging, and nothing of them is changed. With
+--accept-loss the frames before the damage are saved, and the damaged folder is kept aside as it was found.
 
 exit codes: 0 clean, 1 something failed, or is damaged or unreadable, 2 wrong usage, 3 nothing failed, but
 something was salvaged with a loss (the last line says how many frames), or could not be determined."""
@@ -118,6 +121,12 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--partial", choices=("keep", "drop", "stage"), default="keep", help="see below; default keep"
     )
+    parser.add_argument(
+        "--accept-loss",
+        "--accept_loss",
+        action="store_true",
+        help="also save damaged episodes, as far as they are whole",
+    )
     parser.add_argument("--dry-run", "--dry_run", action="store_true", help="only say what would be done")
     parser.add_argument("--json", action="store_true", help="print what was found and done as JSON")
     parser.add_argument(
@@ -132,12 +141,11 @@ def run(argv: Sequence[str]) -> int:
     try:
         with storage_errors(root, "recover"):
             if given.dry_run:
-                done = survey(root, given.partial)
+                done = survey(root, given.partial, accept_loss=given.accept_loss)
             else:
-                pack_files, workers = not given.no_pack, given.encode_workers
-                done = asyncio.run(
-                    recover(root, partial=given.partial, pack_files=pack_files, workers=workers)
-                )
+                options = {"pack_files": not given.no_pack, "workers": given.encode_workers}
+                options |= {"partial": given.partial, "accept_loss": given.accept_loss}
+                done = asyncio.run(recover(root, **options))
     except AiorecordError as error:
         complain(error)
         return 1
@@ -151,8 +159,10 @@ def run(argv: Sequence[str]) -> int:
     return done.exit_code
 
 
-def survey(root: Path, partial: Partial = "keep") -> Recovered:
+def survey(root: Path, partial: Partial = "keep", *, accept_loss: bool = False) -> Recovered:
     """What `recover` would find and do. Blocking; writes nothing, takes no lock.
+
+    A complete episode is read when it is saved, so that damage in it does not show here.
 
     Raises:
         DatasetError: there is no dataset, or one that cannot be continued.
@@ -171,6 +181,8 @@ def survey(root: Path, partial: Partial = "keep") -> Recovered:
     done.notes += unfinished(root, info)
     total = info.total_episodes
     done.episodes = examine(Staging(root), lambda folder: committed_index(root, total, folder), partial)
+    if accept_loss:
+        note_cuts(done.episodes)
     done.total_episodes, done.total_frames = total, info.total_frames
     for episode in done.episodes:
         if episode.step is Step.SAVE:
@@ -181,7 +193,12 @@ def survey(root: Path, partial: Partial = "keep") -> Recovered:
 
 
 async def recover(
-    root: Path, *, partial: Partial = "keep", pack_files: bool = True, workers: int | None = None
+    root: Path,
+    *,
+    partial: Partial = "keep",
+    accept_loss: bool = False,
+    pack_files: bool = True,
+    workers: int | None = None,
 ) -> Recovered:
     """Recover one dataset, showing progress on standard error.
 
@@ -190,6 +207,7 @@ async def recover(
     Args:
         root: the dataset's folder.
         partial: what becomes of interrupted episodes.
+        accept_loss: save of damaged episodes what is before the damage, and set their folders aside.
         pack_files: merge the files of single episodes afterwards.
         workers: encoder processes.
 
@@ -208,6 +226,8 @@ async def recover(
         staging = Staging(root)
         done.episodes = await asyncio.to_thread(salvage, writer, staging, partial)
         await _save_all(writer, done.episodes, workers)
+        if accept_loss:  # only now: what is damaged in a complete episode shows when it is saved
+            await _save_all(writer, await asyncio.to_thread(cut_damaged, root, done.episodes), workers)
         if pack_files and writer.total_episodes:
             try:
                 await asyncio.to_thread(pack, writer, None)

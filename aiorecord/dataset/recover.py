@@ -179,7 +179,7 @@ def settle(staging: Staging, found: list[StagedEpisode]) -> None:
         elif episode.step is not Step.SAVE:
             folder.remove()
         elif folder.manifest.state == "recording":
-            _complete(folder.manifest, episode)
+            complete_salvaged(folder.manifest, episode)
             folder.save()
 
 
@@ -227,7 +227,9 @@ def undetermined(error: StorageError) -> str:
 
 def damaged(what: str) -> str:
     """What is said of an episode that is not what was written."""
-    return f"is damaged: {what.rstrip('.')}; nothing was changed; put its files back from a copy"
+    what = what.rstrip(".")
+    todo = "put its files back from a copy, or keep what is before the damage with --accept-loss"
+    return f"is damaged: {what}; nothing was changed; {todo}"
 
 
 def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], partial: Partial) -> StagedEpisode:
@@ -285,8 +287,8 @@ def _measure(episode: StagedEpisode, folder: EpisodeFolder, partial: Partial) ->
         episode.step = Step.STAGE
 
 
-def _complete(manifest: Manifest, episode: StagedEpisode) -> None:
-    """Turn an episode that was being recorded into a complete, shorter one."""
+def complete_salvaged(manifest: Manifest, episode: StagedEpisode) -> None:
+    """Make a complete, shorter episode of one that is whole for its first frames only. Not saved yet."""
     manifest.state = "complete"
     manifest.interrupted = True
     manifest.length = episode.frames
