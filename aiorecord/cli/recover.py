@@ -274,7 +274,7 @@ async def _save_all(writer: DatasetWriter, found: list[StagedEpisode], workers: 
                 progress.update(bar, completed=sum(round(s.length * (s.done() or s.progress)) for s in saves))
     for save in saves:
         result, episode = save.result(), episodes[save.episode_id]
-        episode.episode_index = result.episode_index
+        episode.episode_index, episode.flags = result.episode_index, list(result.flags)
         if not result.success:
             episode.not_saved(save.error, result.error or "not saved")
 

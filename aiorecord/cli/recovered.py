@@ -58,6 +58,8 @@ def outcome(episode: StagedEpisode, *, done: bool) -> str:
         parts.append("no frame of it is whole")
     if episode.missing:
         parts.append("missing: " + ", ".join(f"{name} {n}" for name, n in episode.missing.items()))
+    if episode.flags:
+        parts.append("flagged: " + ", ".join(episode.flags))
     if episode.note:
         parts.append(episode.note)
     return "; ".join(parts)

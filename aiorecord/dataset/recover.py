@@ -84,6 +84,7 @@ class StagedEpisode:
         folder: it, loaded; None when it is unreadable.
         episode_index: its index in the dataset, None before it has one.
         error: why it was not saved, None if it was or is not to be.
+        flags: limits that its recording exceeded, known once it is saved.
     """
 
     id: str
@@ -97,6 +98,7 @@ class StagedEpisode:
     folder: EpisodeFolder | None = None
     episode_index: int | None = None
     error: str | None = None
+    flags: list[str] = field(default_factory=list)
 
     @property
     def interrupted(self) -> bool:
@@ -134,6 +136,7 @@ class StagedEpisode:
             "step": str(self.step),
             "episode_index": self.episode_index,
             "error": self.error,
+            "flags": list(self.flags),
             "note": self.note,
         }
 

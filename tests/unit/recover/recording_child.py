@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from helpers import FEATURES, FPS, H264, make_frame
 
 from aiorecord.capture import ByteBudget, EpisodeCapture, Staging, journal
+from aiorecord.capture.staging import EpisodeFolder
 from aiorecord.dataset.lock import DatasetLock
 from aiorecord.dataset.writer import DatasetWriter
 from aiorecord.encoders import DepthEncoderConfig
@@ -38,6 +39,13 @@ def capture(staging: Staging, number: int, frames: int) -> EpisodeCapture:
     return made
 
 
+def is_on_disk(running: EpisodeCapture) -> bool:
+    """Whether all that was added is written, and the manifest says that the episode was started."""
+    if running._rows._pending or any(c.queued_frames for c in running.status().cameras.values()):
+        return False
+    return "started_unix_ns" in EpisodeFolder.load(running.path).manifest.quality
+
+
 def main() -> None:
     root, ended, frames = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     journal.FLUSH_PERIOD_S = 0.02
@@ -48,7 +56,7 @@ def main() -> None:
         capture(staging, number, frames).finish()
     running = capture(staging, ended, frames)
     deadline, pause = time.monotonic() + 30, threading.Event()
-    while running._rows._pending or any(c.queued_frames for c in running.status().cameras.values()):
+    while not is_on_disk(running):
         assert time.monotonic() < deadline
         pause.wait(0.005)
     capture(staging, 0, 0)  # the standby of the next episode
