@@ -7,6 +7,9 @@
 
 Which of the two has a frame is the business of `FrameQueue`. When the spill has taken over, the encoder
 finishes the frame it is at and ends; frames that are in both are taken from the encoder's file.
+
+Both threads have a low priority, so as not to disturb the loop. At the end of the episode somebody waits for
+its last frames: then each thread finishes the frame it is at, and whoever closes the capture does the rest.
 """
 
 from __future__ import annotations
@@ -99,6 +102,8 @@ class CameraCapture:
             threading.Thread(target=self._save_spill, name=f"aiorecord-spill-{key}"),
         ]
         self._closed = False
+        self._taken_over = False  # by `close`: what is left is not for the threads
+        self._encoder_ended = self._spill_ended = False  # their files are closed
         self._over = False  # the threads have ended
 
     @property
@@ -278,76 +283,120 @@ class CameraCapture:
         files[self.camera.spill] = self._spill
         return {name: file.size for name, file in files.items() if file is not None}
 
+    def end(self) -> None:
+        """Take no more frames; the encoder's thread goes on with those that wait, and ends. Never blocks."""
+        self._closed = True
+        self._queue.wake(spill=False, more=False)
+
     def close(self, *, abandon: bool = False) -> None:
         """Write what waits, finish the files, end the threads. Blocking, idempotent; see `error` afterwards.
+
+        The threads end with the frame they are at, and what is left is written here: on a busy machine they
+        get too little of the processor to be waited for.
 
         Args:
             abandon: do not write what waits.
         """
-        self._closed = True
+        encoder, spill = self._threads
         if abandon:
             self._queue.end()
+        self._taken_over = True
+        self.end()
         # In this order: the encoder's last frames are not for the spill.
-        for spill, thread in zip((False, True), self._threads, strict=True):
-            self._queue.wake(spill=spill, more=False)
-            if thread.ident is not None:
-                thread.join()
+        _join(encoder)
+        with self._handing_over():
+            while self._encode_next():
+                self._queue.look()  # an encoder that is too slow gives way to the spill, as ever
+        self._end_encoder()
+        self._queue.wake(spill=True, more=False)
+        _join(spill)
+        with self._failing():
+            while self._spill_next():
+                pass
+        self._end_spill()
         self._over = True
         self._queue.close()
 
     def _encode(self) -> None:
         lower_thread_priority(ENCODER_NICE)
         try:
-            writer = self._writer = self._open_writer(self._folder / self.camera.file, self.camera, self._fps)
+            self._writer = self._open_writer(self._folder / self.camera.file, self.camera, self._fps)
         except Exception as error:  # noqa: BLE001 - raised by wait_open
             self._fail(error)
             self._opened.set()
             return
-        histograms: HistogramWriter | None = None
         if self.camera.histograms is not None:
             with self._failing():
-                histograms = self._histograms = HistogramWriter(self._folder / self.camera.histograms)
+                self._histograms = HistogramWriter(self._folder / self.camera.histograms)
         self._memory.make_ready()
         self._opened.set()
         with self._handing_over():
-            while self._queue.wait(spill=False) and (frame := self._queue.next(spill=False)) is not None:
-                try:
-                    own = self._memory.for_encoder(frame)
-                    writer.write(own.pixels if own.video is None else own.video)
-                    if histograms is not None:
-                        histograms.write(own.pixels)
-                finally:
-                    self._queue.account.encoded += frame.pixels.nbytes
-                if own is not frame:
-                    self._memory.give_back(own)
-                self._queue.let_go(writer.safe)
-                del frame, own
+            while self._queue.wait(spill=False) and not self._taken_over and self._encode_next():
+                pass
+        if not self._taken_over:
+            self._end_encoder()
+
+    def _encode_next(self) -> bool:
+        """Encode the next frame that is the encoder's; False when there is none. One thread at a time."""
+        writer = self._writer
+        if writer is None or self._encoder_ended or (frame := self._queue.next(spill=False)) is None:
+            return False
+        try:
+            own = self._memory.for_encoder(frame)
+            writer.write(own.pixels if own.video is None else own.video)
+            if self._histograms is not None:
+                self._histograms.write(own.pixels)
+        finally:
+            self._queue.account.encoded += frame.pixels.nbytes
+        if own is not frame:
+            self._memory.give_back(own)
+        self._queue.let_go(writer.safe)
+        return True
+
+    def _end_encoder(self) -> None:
+        """Finish the encoder's files, once."""
+        if self._writer is None or self._encoder_ended:
+            return
+        self._encoder_ended = True
         with self._handing_over():
-            writer.close()
-        if histograms is not None:
+            self._writer.close()
+        if self._histograms is not None:
             with self._failing():
-                histograms.close()
+                self._histograms.close()
         if self._queue.spilling:
-            # The loop may have queued a frame for this thread just before.
+            # The loop may have queued a frame for the encoder just before.
             self._queue.wake(spill=True)
 
     def _save_spill(self) -> None:
         lower_thread_priority(SPILL_NICE)
         with self._failing():
             more = True
-            while more:
+            while more and not self._taken_over:
                 more = self._queue.wait(spill=True)
-                while (frame := self._queue.next(spill=True)) is not None:
-                    spill = self._spill or self._open_spill()
-                    spill.write(frame.pixels, frame.index)
-                    first, end = self._spill_range
-                    self._spill_range = (first if end else frame.index), frame.index + 1
-                    if not frame.given:
-                        self._queue.account.spilled += frame.pixels.nbytes
-                    del frame
-        if self._spill is not None:
-            with self._failing():
-                self._spill.close()
+                while not self._taken_over and self._spill_next():
+                    pass
+        if not self._taken_over:
+            self._end_spill()
+
+    def _spill_next(self) -> bool:
+        """Write the next frame that is the spill's; False when there is none. One thread at a time."""
+        if self._spill_ended or (frame := self._queue.next(spill=True)) is None:
+            return False
+        spill = self._spill or self._open_spill()
+        spill.write(frame.pixels, frame.index)
+        first, end = self._spill_range
+        self._spill_range = (first if end else frame.index), frame.index + 1
+        if not frame.given:
+            self._queue.account.spilled += frame.pixels.nbytes
+        return True
+
+    def _end_spill(self) -> None:
+        """Finish the spill's file, once."""
+        if self._spill is None or self._spill_ended:
+            return
+        self._spill_ended = True
+        with self._failing():
+            self._spill.close()
 
     def _open_spill(self) -> RawWriter:
         path = self._folder / self.camera.spill
@@ -395,3 +444,8 @@ class CameraCapture:
 
 def _open_writer(path: Path, camera: Camera, fps: int) -> FrameWriter:
     return RawWriter(path) if camera.capture == "raw" else LosslessWriter(path, camera, fps)
+
+
+def _join(thread: threading.Thread) -> None:
+    if thread.ident is not None:
+        thread.join()

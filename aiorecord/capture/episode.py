@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
-from ..errors import AiorecordError, EncodeError, StateError
+from ..errors import AiorecordError, EncodeError, StateError, StorageError
 from ..features import CheckedFrame, Schema
 from ..quality import Pace, PaceCounter, json_facts, versions
 from ..storage import fsync_file, fsync_folder, storage_errors
@@ -64,6 +65,7 @@ class EpisodeCapture:
         self._pace = PaceCounter(folder.manifest.fps)
         self._ended = False
         self._settled = False  # finished or discarded
+        self._durable = False
         self._described = False
         self._ticked = False
         self._settling = threading.Lock()
@@ -245,15 +247,27 @@ class EpisodeCapture:
             if not self.length:
                 raise StateError(f"Episode {self.id} has no frames; it can only be discarded.")
             self._ended = True
-            self._stop_threads()
+            self._journal.stop()
+            for camera in self._cameras.values():
+                camera.end()
+            # In front of the cameras, whose last frames may take a while: a kill must not find them without
+            # their rows. What the disk refuses here is kept for the second try.
+            with contextlib.suppress(StorageError):
+                self._rows.write()
+            self._close_cameras()
             self._rows.close()
             self._journal.sync()
             with storage_errors(self.path, "make durable"):
                 fsync_folder(self.path)
             self._raise_failure(while_recording=False)
             self._complete_manifest(interrupted)
-            self._settled = True
+            self._settled = self._durable = True
         return self.folder
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it was finished: neither a kill nor a power loss takes any of it from here on."""
+        return self._durable
 
     @property
     def failure(self) -> AiorecordError | None:
@@ -309,7 +323,7 @@ class EpisodeCapture:
         manifest.quality = {**manifest.quality, "cameras": facts, "failure": str(error)}
         self._note_encoder_errors()
         complete_cut(self.folder, length)
-        self._settled = True
+        self._settled = self._durable = True
         return self.folder
 
     def let_go(self) -> None:
@@ -321,7 +335,7 @@ class EpisodeCapture:
             if self._settled:
                 return
             self._ended = self._settled = True
-            self._stop_threads(abandon=True)
+            self._stop_threads()
             self._rows.abandon()
 
     def discard(self) -> None:
@@ -332,7 +346,7 @@ class EpisodeCapture:
         """
         with self._settling:
             self._ended = self._settled = True
-            self._stop_threads(abandon=True)
+            self._stop_threads()
             self._rows.abandon()
             self.folder.remove()
 
@@ -346,8 +360,12 @@ class EpisodeCapture:
             fsync_folder(self.path)
         self._journal.start()
 
-    def _stop_threads(self, *, abandon: bool = False) -> None:
+    def _stop_threads(self) -> None:
+        """End the threads, without what waits."""
         self._journal.stop()
+        self._close_cameras(abandon=True)
+
+    def _close_cameras(self, *, abandon: bool = False) -> None:
         for camera in self._cameras.values():
             camera.close(abandon=abandon)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import AiorecordError, EncodeError
-from ..storage import fsync_file, storage_errors
+from ..storage import fsync_file, fsync_files, storage_errors
 from ..threads import start_thread
 from .background import wait_set
 from .camera import CameraCapture
@@ -77,22 +77,36 @@ class EpisodeJournal:
         self._synced.close()
 
     def sync(self) -> None:
-        """Make durable what the cameras wrote, and note how much of each file that is. Blocking.
+        """Make durable what the cameras wrote, all files at once; for the end of the episode. Blocking.
 
         Raises:
             StorageError: the disk refused; it is in `sync_error`, too.
+        """
+        try:
+            fsync_files([path for camera in self._cameras.values() for path in camera.paths()])
+        except AiorecordError as error:
+            self.sync_error = error
+            raise
+
+    def _sync(self) -> bool:
+        """Make durable what the cameras wrote, and note how much of each file that is.
+
+        One file after the other, so as not to disturb the loop; False when the episode's end came meanwhile.
         """
         try:
             sizes: dict[str, int] = {}
             for camera in self._cameras.values():
                 sizes |= camera.sizes()
                 for path in camera.paths():
+                    if self._closing.is_set():
+                        return False
                     with storage_errors(path, "make durable"):
                         fsync_file(path)
             self._synced.note({self._rows.path.name: self._rows_size, **sizes})
         except AiorecordError as error:
             self.sync_error = error
             raise
+        return True
 
     def _flush_rows(self) -> None:
         self._rows.flush()
@@ -111,7 +125,8 @@ class EpisodeJournal:
                 if self._closing.is_set():
                     return  # finish() came since: its wake-up may have been the one just cleared
                 self._flush_rows()
-                self.sync()
+                if not self._sync():
+                    return
                 found = marks(self._cameras)
                 if first or self._noted or found != marked:
                     self._noted, first, marked = False, False, found

@@ -67,8 +67,8 @@ def rows_schema(schema: Schema) -> pa.Schema:
 class RowsJournal:
     """Takes rows on the event loop, writes them from another thread.
 
-    `append` may be called from one thread while another calls `flush`; `flush` and `close` from one thread
-    at a time.
+    `append` may be called from one thread while another calls `write` or `flush`; these and `close` from one
+    thread at a time.
 
     Args:
         path: the file; must not exist.
@@ -146,11 +146,11 @@ class RowsJournal:
         self._pending.append((row, task, time_ns))
         self.rows += 1
 
-    def flush(self) -> None:
-        """Write what was appended as one record batch and make it durable; nothing when there is none.
+    def write(self) -> None:
+        """Write what was appended as one record batch; nothing when there is none. A kill does not take it.
 
         Raises:
-            StorageError: the disk refused. The rows are kept and written by the next flush.
+            StorageError: the disk refused. The rows are kept and written by the next call.
         """
         count = len(self._pending)
         if count:
@@ -163,18 +163,26 @@ class RowsJournal:
             for _ in range(count):
                 self._pending.popleft()
                 self._flushed_bytes += self._sizes.popleft()
+
+    def flush(self) -> None:
+        """`write`, and make durable what was written.
+
+        Raises:
+            StorageError: the disk refused. The rows are kept and written by the next flush.
+        """
+        self.write()
         with storage_errors(self.path, "make durable"):
             fsync_file(self.path)
 
     def close(self) -> None:
-        """Flush, end the stream and close the file. Idempotent.
+        """Write what is left, end the stream, make it durable and close the file. Idempotent.
 
         Raises:
             StorageError: the disk refused; it can be called again.
         """
         if self._closed:
             return
-        self.flush()
+        self.write()
         self._writer.close()
         self._write_buffer()
         with storage_errors(self.path, "make durable"):

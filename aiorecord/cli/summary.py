@@ -47,7 +47,12 @@ def summary_lines(session: Session, left_early: bool) -> list[str]:
         lines += [f"episode {record.number}: {problem}" for problem in record.save.problems]
         if record.save.done() and not record.save.result().success and not left_early:
             lines.append(f"episode {record.number} was NOT saved: {record.save.result().error}")
-    unsaved = sum(not (r.save.done() and r.save.result().success) for r in session.records)
-    if unsaved:
-        lines.append(f"{unsaved} episode(s) wait in staging, safe on disk. Finish them: {recover}")
+    unsaved = [r for r in session.records if not (r.save.done() and r.save.result().success)]
+    durable = sum(r.save.is_durable for r in unsaved)
+    if durable:
+        lines.append(f"{durable} episode(s) wait in staging, safe on disk. Finish them: {recover}")
+    if torn := [str(r.number) for r in unsaved if not r.save.is_durable]:
+        lines.append(
+            f"NOT on disk whole: episode {', '.join(torn)}. What reached the disk is in staging; keep it: {recover}"
+        )
     return lines

@@ -17,7 +17,7 @@ from rich.text import Text
 from ..robots.policy import short
 from ..session import Phase
 from .consoles import PlainConsole
-from .snapshot import Snapshot
+from .snapshot import Snapshot, stage_text
 from .text import size_text, time_text, waiting_text
 
 SHOWN_SAVES = 8
@@ -183,7 +183,8 @@ def _saves(s: Snapshot) -> RenderableType:
 
 
 def _stage(stage: str, held: bool) -> str:
-    return f"{stage} (can be taken back)" if held else stage
+    shown = stage_text(stage)
+    return f"{shown} (can be taken back)" if held else shown
 
 
 def _foot(s: Snapshot) -> RenderableType:

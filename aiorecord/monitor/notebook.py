@@ -13,6 +13,7 @@ from ..robots.guards import HeldFrames
 from ..robots.policy import SourceStatus, short
 from ..saving.saves import EpisodeSave
 from ..session import Session
+from .snapshot import stage_text
 from .text import size_text
 
 CAMERA_COLUMNS = (
@@ -100,4 +101,4 @@ def _save_row(save: EpisodeSave) -> str:
         "<div style='width:160px;height:10px;background:#8884;border-radius:5px'>"
         f"<div style='width:{width}%;height:10px;background:#2a8;border-radius:5px'></div></div>"
     )
-    return f"<tr><td>{escape(save.episode_id)}</td><td>{save.stage.value}</td><td>{bar}</td></tr>"
+    return f"<tr><td>{escape(save.episode_id)}</td><td>{stage_text(save.stage)}</td><td>{bar}</td></tr>"

@@ -9,7 +9,7 @@ from ..clock import NS_PER_S
 from ..disk import DiskStatus
 from ..robots.policy import SourceStatus
 from ..saving.backlog import Backlog
-from ..saving.saves import EpisodeSave
+from ..saving.saves import EpisodeSave, Stage
 from ..session import Phase, Session
 
 
@@ -178,6 +178,11 @@ def _wait_s(backlog: Backlog, limit_bytes: float) -> float | None:
     if not limit_bytes or backlog.bytes <= limit_bytes or backlog.seconds is None:
         return None
     return backlog.seconds * (1 - limit_bytes / backlog.bytes)
+
+
+def stage_text(stage: str) -> str:
+    """The stage of an ended episode's save, as a view shows it: one that is not durable yet says so."""
+    return "not on disk yet" if stage == Stage.RECORDING else stage
 
 
 def _short(key: str) -> str:

@@ -297,9 +297,13 @@ class AsyncEpisodeSaver:
         self._accepting = False
         for save in self.pending:
             if not save.committing and not save.done():
+                kept = (
+                    "It is safe in staging: `aiorecord recover` finishes it."
+                    if save.is_durable
+                    else "Its last frames are still being written to staging: `aiorecord recover` finishes it then."
+                )
                 error = SaveError(
-                    "The recorder was stopped before this episode was committed. It is safe in staging: "
-                    "`aiorecord recover` finishes it.",
+                    f"The recorder was stopped before this episode was committed. {kept}",
                     episode_id=save.episode_id,
                     staging=save.folder.path if save.folder else None,
                 )

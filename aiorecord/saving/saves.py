@@ -190,6 +190,11 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         """Whether the commit waits for `release`."""
         return self._held
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether the episode is on disk, where `kill -9` and power loss cannot reach it."""
+        return self.folder is not None or (isinstance(self.source, EpisodeCapture) and self.source.is_durable)
+
     def done(self) -> bool:
         """Whether the save has come to its end, good or bad."""
         return self.stage in FINAL_STAGES

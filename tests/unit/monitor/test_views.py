@@ -89,6 +89,14 @@ def test_what_is_wrong_with_a_camera_and_flags_are_shown_in_both_views():
     assert "front: 31 spilled, 42 late, 53 repeated, 64 stale, 75 lost" in describe(shown)
 
 
+def test_an_episode_that_ended_is_called_durable_only_when_it_is():
+    for stage, said in (("recording", "not on disk yet"), ("durable", "durable")):
+        shown = snapshot(saves=[SaveRow("episode 1", 3, stage, 0.0, False, None)])
+        for view in (text(render(shown, "KEYS")), describe(shown)):
+            assert said in view
+            assert ("durable" in view) == (stage == "durable")
+
+
 def test_many_saves_do_not_fill_the_screen():
     saves = [SaveRow(f"episode {n}", 300, "durable", 0.0, False, None) for n in range(50)]
     shown = text(render(snapshot(saves=saves)))
