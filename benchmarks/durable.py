@@ -4,9 +4,10 @@
         [--codec libsvtav1] [--encode deferred] [--load 2] [--fsync_ms 100] [--realtime] [--json FILE]
 
 Episodes are recorded one right after another, each save being made behind the next episode, as sessions
-do. "ended" is the moment in which the episode's block is left (its last frame was added just before), "durable"
-the one in which its save says so: from then on neither `kill -9` nor power loss takes any of it. Load is so many
-programs per core that compute all the time; a slow disk is one on which each fsync takes so much longer.
+do. "ended" is the moment in which the episode's block is left (its last frame was added just before),
+"durable" the one in which its save says so: from then on neither `kill -9` nor power loss takes any of it.
+Load is so many programs per core that compute all the time; a slow disk is one on which each fsync takes so
+much longer.
 """
 
 import argparse
@@ -57,7 +58,7 @@ async def measure(options, cell, ring, folder):
         "shape": (cell.height, cell.width, 3),
         "names": ["height", "width", "channels"],
     }
-    features = {key: vector for key in ("observation.state", "action")}
+    features = dict.fromkeys(("observation.state", "action"), vector)
     features |= {f"observation.images.{name}": image for name in cell.camera_names}
     recorder = await aiorecord.open(
         "bench/durable",

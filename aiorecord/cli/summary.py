@@ -53,6 +53,7 @@ def summary_lines(session: Session, left_early: bool) -> list[str]:
         lines.append(f"{durable} episode(s) wait in staging, safe on disk. Finish them: {recover}")
     if torn := [str(r.number) for r in unsaved if not r.save.is_durable]:
         lines.append(
-            f"NOT on disk whole: episode {', '.join(torn)}. What reached the disk is in staging; keep it: {recover}"
+            f"NOT on disk whole: episode {', '.join(torn)}. "
+            f"What reached the disk is in staging; keep it: {recover}"
         )
     return lines

@@ -300,7 +300,7 @@ class AsyncEpisodeSaver:
                 kept = (
                     "It is safe in staging: `aiorecord recover` finishes it."
                     if save.is_durable
-                    else "Its last frames are still being written to staging: `aiorecord recover` finishes it then."
+                    else "Its last frames are not in staging yet; `aiorecord recover` finishes what is."
                 )
                 error = SaveError(
                     f"The recorder was stopped before this episode was committed. {kept}",

@@ -1,4 +1,4 @@
-"""Records and ends an episode, and is killed at a known point: ``python ended_child.py ROOT FRAMES POINT``."""
+"""Ends an episode, and is killed at a known point: ``python ended_child.py ROOT FRAMES POINT``."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from aiorecord.capture import camera as camera_module
 from aiorecord.capture.lossless import LosslessWriter
 from aiorecord.capture.raw import RawWriter
 from aiorecord.capture.rows import RowsJournal
-from aiorecord.errors import EncodeError, StorageError
+from aiorecord.errors import AiorecordError, EncodeError, StorageError
 from aiorecord.features import Schema
 
 CHILD = Path(__file__).with_name("ended_child.py")
@@ -71,13 +71,13 @@ class Closing(threading.Thread):
     def __init__(self, capture: Any) -> None:
         super().__init__(name="closing")
         self.capture = capture
-        self.error: BaseException | None = None
+        self.error: AiorecordError | None = None
         self.start()
 
     def run(self) -> None:
         try:
             self.capture.finish()
-        except BaseException as error:
+        except AiorecordError as error:
             self.error = error
 
 
