@@ -144,7 +144,11 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
     def _source(self, name: str) -> SourceHealth:
         if name not in self._sources:
             hold_s = self.policy.hold_s(name)
-            self._sources[name] = SourceHealth(name, hold_s, self._clock, self._budget_s, self._say)
+            # A question to the next takes a call's limit and a tick, and may be late by as much again.
+            asked_s = 2 * (self.policy.call_timeout_s + 2 * self._budget_s)
+            self._sources[name] = SourceHealth(
+                name, hold_s, self._clock, self._budget_s, self._say, asked_s=asked_s
+            )
         return self._sources[name]
 
     def _say(self, message: str) -> None:

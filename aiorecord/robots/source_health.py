@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from ..clock import NS_PER_S, Clock
@@ -24,10 +25,19 @@ class SourceHealth:
         clock: by which that is timed.
         early_s: seconds by which a tick may be early or late.
         say: called with a line for the operator.
+        asked_s: seconds from one question to the next, at most, of a loop that runs. Where it stood still (a
+            starved or suspended machine) the device was not asked, and nothing was recorded in its place.
     """
 
     def __init__(
-        self, name: str, hold_s: float, clock: Clock, early_s: float, say: Callable[[str], None]
+        self,
+        name: str,
+        hold_s: float,
+        clock: Clock,
+        early_s: float,
+        say: Callable[[str], None],
+        *,
+        asked_s: float = math.inf,
     ) -> None:
         self.name = name
         self.errors = self.retries = self.held = self.lost = 0
@@ -37,8 +47,11 @@ class SourceHealth:
         self._hold_ns = round(hold_s * NS_PER_S)
         self._clock = clock
         self._early_s = early_s
+        self._longest_ns = asked_s * NS_PER_S  # from one question to the next
         self._say = say
         self._since_ns: int | None = None
+        self._asked_ns = 0  # when it failed last
+        self._stood_ns = 0  # of the time since it failed first, what the loop stood still
         self._said_ns: int | None = None
         self._is_told = False
 
@@ -94,11 +107,14 @@ class SourceHealth:
         if error is not None:
             self._count(error)
         if self._since_ns is None:
-            self._since_ns = now_ns
+            self._since_ns, self._stood_ns = now_ns, 0
             if self._hold_ns:
                 self._tell(f"{short(self.name)}: {self.last_error} {instead}")
+        else:
+            self._stood_ns += max(0, now_ns - self._asked_ns - self._longest_ns)
+        self._asked_ns = now_ns
         # To the nearest tick: ticks are a little early or late.
-        if now_ns - self._since_ns + self._early_s * NS_PER_S < self._hold_ns:
+        if now_ns - self._since_ns - self._stood_ns + self._early_s * NS_PER_S < self._hold_ns:
             return
         if not self.is_lost:
             self.is_lost = True
