@@ -122,5 +122,5 @@ class LoopOwner(ProcessOwner):
             raise StateError(
                 f"{call} was called on another event loop: the {self._what} belongs to the loop that opened "
                 f"it, {state}. Use it there (asyncio.run_coroutine_threadsafe(..., loop)). Ended episodes "
-                "are safe in staging: `aiorecord recover ROOT` brings them into the dataset."
+                "are in staging: `aiorecord recover ROOT` brings them into the dataset."
             )

@@ -14,6 +14,7 @@ from typing import Any, Self
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import AiorecordError, EncodeError, StateError, StorageError
 from ..features import CheckedFrame, Schema
+from ..loop_owner import ProcessOwner
 from ..quality import Pace, PaceCounter, json_facts, versions
 from ..storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
@@ -55,6 +56,7 @@ class EpisodeCapture:
 
     def __init__(self, folder: EpisodeFolder, schema: Schema, budget: ByteBudget) -> None:
         self.folder = folder
+        self._process = ProcessOwner("episode that is being captured")
         self._rows = RowsJournal(folder.rows_path, schema)
         self._cameras = {
             key: CameraCapture(
@@ -182,11 +184,12 @@ class EpisodeCapture:
             The frame's index in the episode.
 
         Raises:
-            StateError: the episode has ended.
+            StateError: the episode has ended; this is a forked child, which has none of its threads.
             FrameError: a depth camera changed its dtype, or a text is not UTF-8.
             StorageError: the disk refused, or takes no more in time; what was recorded before stays.
             EncodeError: a capture encoder failed; likewise.
         """
+        self._process.check_process("add_frame()")
         if self._ended:
             raise StateError("The episode has ended; no frame can be added.")
         self._raise_failure()
@@ -237,10 +240,12 @@ class EpisodeCapture:
             interrupted: the episode did not end by anyone's decision.
 
         Raises:
-            StateError: there is no frame (discard it then), or it was finished or discarded before.
+            StateError: there is no frame (discard it then), it was finished or discarded before, or this is a
+                forked child.
             StorageError: the disk refused.
             EncodeError: a capture encoder failed, or a camera does not hold a frame for every row.
         """
+        self._process.check_process("Finishing an episode")
         with self._settling:
             if self._settled:
                 raise StateError(f"Episode {self.id} was finished or discarded before.")
@@ -330,7 +335,11 @@ class EpisodeCapture:
         """Close the files of an episode that could not be finished; what is on disk stays there. Blocking.
 
         Idempotent; it does nothing to an episode that was finished or discarded.
+
+        Raises:
+            StateError: this is a forked child.
         """
+        self._process.check_process("Letting go of an episode")
         with self._settling:
             if self._settled:
                 return
@@ -342,8 +351,10 @@ class EpisodeCapture:
         """Drop the episode, whatever its state, and delete its folder. Blocking, idempotent.
 
         Raises:
+            StateError: this is a forked child: the folder is its parent's.
             StorageError: the folder could not be deleted; it can be called again.
         """
+        self._process.check_process("Discarding an episode")
         with self._settling:
             self._ended = self._settled = True
             self._stop_threads()

@@ -110,7 +110,7 @@ class SourceHealth:
             self._since_ns, self._stood_ns = now_ns, 0
             if self._hold_ns:
                 self._tell(f"{short(self.name)}: {self.last_error} {instead}")
-        else:
+        elif self.was_well:  # of one that never was, no value stands in: it is waited for by the clock alone
             self._stood_ns += max(0, now_ns - self._asked_ns - self._longest_ns)
         self._asked_ns = now_ns
         # To the nearest tick: ticks are a little early or late.

@@ -11,6 +11,7 @@ from ..capture.episode import EpisodeCapture
 from ..clock import NS_PER_S, Ticker
 from ..device_frames import DeviceFrames
 from ..errors import EncodeError, SourceError, SourceLostError, StorageError
+from ..loop_owner import LoopOwner
 from ..recorder import Recorder
 from ..robots.base import Robot, Teleoperator
 from ..robots.guards import HeldFrames, guarded, regain
@@ -66,6 +67,7 @@ class Session:
         self.robot, self.teleop = self._guards.robot, self._guards.teleop
         self._lost: SourceLostError | None = None
         self._stopped = asyncio.Event()
+        self._owner = LoopOwner("session")
         self.records: list[EpisodeRecord] = []
         self.dropped = 0
         self.ticker: Ticker | None = None
@@ -85,7 +87,13 @@ class Session:
         return self._guards.status()
 
     def command(self, command: Command) -> None:
-        """Take an operator's command; what it ends, ends before the next tick."""
+        """Take an operator's command; what it ends, ends before the next tick.
+
+        Raises:
+            StateError: it is called from another thread than that of the loop that runs the session, or in a
+                forked child.
+        """
+        self._owner.check("Session.command()")
         if command is Command.STOP:
             self._stopped.set()
         if self.machine.command(command):
@@ -110,6 +118,7 @@ class Session:
                 then the running episode stays in staging as interrupted.
             AiorecordError: what the recorder raises.
         """
+        self._owner.bind()
         self.events.on_phase(self.phase)
         async with connected(self.robot, self.teleop):
             self.machine.connected()
