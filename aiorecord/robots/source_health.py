@@ -51,7 +51,7 @@ class SourceHealth:
         self._say = say
         self._since_ns: int | None = None
         self._asked_ns = 0  # when it failed last
-        self._stood_ns = 0  # of the time since it failed first, what the loop stood still
+        self._stood_ns = 0.0  # of the time since it failed first, what the loop stood still
         self._said_ns: int | None = None
         self._is_told = False
 
@@ -107,7 +107,7 @@ class SourceHealth:
         if error is not None:
             self._count(error)
         if self._since_ns is None:
-            self._since_ns, self._stood_ns = now_ns, 0
+            self._since_ns, self._stood_ns = now_ns, 0.0
             if self._hold_ns:
                 self._tell(f"{short(self.name)}: {self.last_error} {instead}")
         elif self.was_well:  # of one that never was, no value stands in: it is waited for by the clock alone
