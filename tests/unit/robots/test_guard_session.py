@@ -419,8 +419,11 @@ class SlowDriver(Driver):
         return super().get_observation()
 
 
-def test_a_slow_driver_that_blocks_is_had_back_each_time_without_a_connection(tmp_path: Any) -> None:
-    driver = SlowDriver({8, 20})
+@pytest.mark.parametrize("blocks", [{8, 20}, {8, 9}], ids=["now and then", "in a burst"])
+def test_a_slow_driver_that_blocks_is_had_back_each_time_without_a_connection(
+    tmp_path: Any, blocks: set[int]
+) -> None:
+    driver = SlowDriver(blocks)
     policy = SourcePolicy(retries=0, max_hold_s=0.1, call_timeout_s=0.2, reconnect_s=60)
 
     def on_tick(session: Session) -> None:
@@ -438,8 +441,27 @@ def test_a_slow_driver_that_blocks_is_had_back_each_time_without_a_connection(tm
         on_tick=on_tick,
     )
     assert done.error is None
-    assert len(done.frames) >= 3  # two were ended by the blocks, and kept
+    # Those that were ended by the blocks are kept; a burst ends one.
+    assert len(done.frames) >= (3 if 20 in blocks else 2)
     assert driver.calls == ["connect", "disconnect"]
+
+
+class SlowToConnect(Device):
+    """Fails until it is connected again, which takes far longer than a call may."""
+
+    async def connect(self) -> None:
+        if self.connects:
+            await asyncio.sleep(5 * QUICK.call_timeout_s)
+            self.faults = {}
+        await super().connect()
+
+
+def test_a_device_that_is_slow_to_connect_is_had_back(tmp_path: Any) -> None:
+    device = SlowToConnect(get_observation=always(broken(), 10))
+    done = run(tmp_path, device, Device(), features=STATES)
+    assert done.error is None
+    assert done.frames == [16, 30]
+    assert device.connects == 2
 
 
 def test_recording_the_sent_action_while_the_teleoperator_fails(tmp_path: Any) -> None:
