@@ -67,6 +67,7 @@ class DatasetHome:
         """
         with storage_errors(self.root, "open"):
             self._open(schema, fps, options)
+            self.writer.watch_readers()
 
     def _open(self, schema: Schema, fps: int, options: RecorderOptions) -> None:
         exists = (self.root / "meta" / "info.json").exists()

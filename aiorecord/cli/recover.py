@@ -223,6 +223,7 @@ async def recover(
     await asyncio.to_thread(lock.acquire)
     try:
         writer = await asyncio.to_thread(_open, root, done)
+        writer.watch_readers()
         staging = Staging(root)
         done.episodes = await asyncio.to_thread(salvage, writer, staging, partial)
         await _save_all(writer, done.episodes, workers)

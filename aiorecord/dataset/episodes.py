@@ -207,12 +207,14 @@ class EpisodeLog:
         root: the dataset's root folder.
         schema: columns of every row: those of the files that are there, or `episodes_schema`.
         last: number of the last file, None when there is none. That file is never touched again.
+        episode: index of the next episode.
     """
 
-    def __init__(self, root: Path, schema: pa.Schema, last: FileIndex | None) -> None:
+    def __init__(self, root: Path, schema: pa.Schema, last: FileIndex | None, episode: int = 0) -> None:
         self._root = root
         self._schema = schema.remove_metadata()
         self._last = last
+        self._episode = episode
         self._index: FileIndex | None = None
         self._table = self._schema.empty_table()
         self._ids: dict[int, str] = {}
@@ -225,7 +227,7 @@ class EpisodeLog:
         Raises:
             DatasetError: there is no number left.
         """
-        return self._index or layout.next_loose(self._last)
+        return self._index or layout.next_loose(self._last, self._episode)
 
     def write(self, row: Mapping[str, Any], episode_id: str) -> None:
         """Write the newest file anew with one more row, durably. Forgotten unless `accept` follows.

@@ -12,7 +12,7 @@
 Names and numbering follow lerobot 0.6.1 (`lerobot/datasets/utils.py`). lerobot reads every Parquet file under
 ``data`` and ``meta/episodes`` in the order of their names, so names must sort as the episodes do.
 
-*Loose* files hold one commit each and are numbered from ``chunk-900/file-000``; packing merges them into
+*Loose* files hold one commit each and are numbered from ``chunk-900/file-000``, which is episode 0; packing merges them into
 files numbered as lerobot numbers them, from ``chunk-000/file-000``. The two ranges sort in the right order
 and never collide.
 """
@@ -87,19 +87,23 @@ def next_packed(last: FileIndex | None, chunks_size: int) -> FileIndex:
     return after
 
 
-def next_loose(last: FileIndex | None) -> FileIndex:
+def next_loose(last: FileIndex | None, episode: int = 0) -> FileIndex:
     """The number of the next loose file.
 
     Loose folders hold 1000 files whatever `chunks_size` is: a small one must not use up the folder numbers.
+    The numbers begin with the episode's: so no name is used again after a packing. A reader that read before it
+    where an episode is, and one that keeps files open by name, must not find another episode there.
 
     Args:
         last: the file of the last episode (packed or loose), None when there is none.
+        episode: index of the (first) episode in the new file.
 
     Raises:
         DatasetError: all numbers are taken; the dataset has to be packed.
     """
     if last is None or not last.is_loose:
-        return FileIndex(FIRST_LOOSE_CHUNK, 0)
+        chunks, file = divmod(episode, MAX_NUMBERS)
+        return FileIndex(FIRST_LOOSE_CHUNK + chunks % (MAX_NUMBERS - FIRST_LOOSE_CHUNK), file)
     full = last.file + 1 >= MAX_NUMBERS
     after = FileIndex(last.chunk + 1, 0) if full else FileIndex(last.chunk, last.file + 1)
     if after.chunk >= MAX_NUMBERS:

@@ -2,7 +2,8 @@
 
 Works in rounds of one output file per camera and one of data, so that it needs little free space and can be
 interrupted between any two; each round is journaled, see `pack_journal`. Videos are joined by stream copy;
-Parquet row groups stay one per episode.
+Parquet row groups stay one per episode. What a round replaced stays for a while where readers were seen, see
+`replaced`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from .evidence import joined
 from .files import link_or_copy, supports_links
 from .layout import FileIndex
 from .pack_journal import Journal, begin, decide, roll_forward
-from .pack_plan import Group, Unit, plan_groups
+from .pack_plan import Group, Unit, highest, plan_groups
 from .places import Places, file_size
 from .reader_limits import is_readable_at
+from .replaced import newest_packed, read_replaced, release
 from .tables import (
     as_schema,
     data_schema,
@@ -43,6 +45,8 @@ from .videos import read_evidence as read_video_evidence
 from .writer import DatasetWriter
 
 _SPARE_BYTES = 16 * layout.MEGABYTE
+_KEPT_SHARE = 4
+"""Replaced videos that are kept for readers take no more than a quarter of what else is free."""
 _ROWS_PER_GROUP = 1000
 
 
@@ -101,6 +105,8 @@ class _Round:
 
     def __init__(self, writer: DatasetWriter, result: PackResult) -> None:
         self._root, self._info, self._result = writer.root, writer.info, result
+        self._readers = writer.readers
+        self._kept = read_replaced(self._root)
         self._chunks_size = self._info.chunks_size
         self._keys = list(writer.schema.videos)
         self._files = episode_files(self._root)
@@ -133,6 +139,9 @@ class _Round:
         episodes = list(self._plan_episodes())
         planned = [group for found in [*videos.values(), data, episodes] for group in found]
         needed = sum(group.size for group in planned) + _SPARE_BYTES
+        kept = sum(file.size for file in self._kept)
+        if storage.free_bytes(self._root) - needed < kept * _KEPT_SHARE:
+            release(self._root, self._info, 0)  # readers come after what is recorded
         if storage.free_bytes(self._root) < needed:
             raise StorageError(
                 f"Packing {self._root} needs {needed // layout.MEGABYTE} MB of free space for a moment.",
@@ -150,7 +159,7 @@ class _Round:
                 storage.fsync_folder(path)
             storage.fsync_folder(self._folder)
         decide(self._root, self._journal)
-        roll_forward(self._root, self._journal)
+        roll_forward(self._root, self._journal, self._readers)
 
     def _all_units(self) -> Iterator[Unit]:
         yield from self._data
@@ -160,6 +169,10 @@ class _Round:
 
     def _video(self, key: str, index: FileIndex) -> Path:
         return self._root / layout.video_path(key, index)
+
+    def _taken(self, key: str) -> FileIndex | None:
+        """The highest number of a packed video that is kept: no other gets its name."""
+        return newest_packed(self._kept, key)
 
     def _plan_videos(self, key: str) -> Iterator[Group]:
         @functools.cache
@@ -183,6 +196,8 @@ class _Round:
             chunks_size=self._chunks_size,
             joinable=joinable,
             fits_after=readable,
+            taken=self._taken(key),
+            new_names=self._readers is not None and self._readers.seen,
         )
 
     def _plan_data(self) -> Iterator[Group]:
@@ -235,7 +250,8 @@ class _Round:
                 # a time: a file that is only renamed stays right.
                 output.unlink(missing_ok=True)
                 packed = [unit.index for unit in self._videos[key] if not unit.index.is_loose]
-                group = group.first_alone(packed[-1] if packed else None, self._chunks_size)
+                last = highest(packed[-1] if packed else None, self._taken(key))
+                group = group.first_alone(last, self._chunks_size)
         if len(group.units) == 1:
             link_or_copy(self._video(key, group.units[0].index), output)
             self._places.move(f"videos/{key}", group)

@@ -7,7 +7,7 @@ or by whoever opens the dataset after a crash; each step can tell whether it is 
 1. packed videos move to their names: names that no episode refers to, or the name of a file of which the
    new content is a continuation;
 2. ``data`` and ``meta/episodes`` are replaced as whole folders, because readers take every file in them;
-3. files that no episode refers to any more are deleted;
+3. files that no episode refers to any more are deleted, but for those that readers may need, see `replaced`;
 4. the journal is deleted, then the rest of ``.aiorecord/pack``.
 """
 
@@ -25,6 +25,8 @@ from . import layout
 from .exchange import exchange_folders
 from .files import remove_files
 from .pack_evidence import ASIDE, ASIDE_SUFFIX, REPAIRED_FILES, Journal, check_evidence
+from .readers import ReaderWatch
+from .replaced import keep, replaced_names
 
 __all__ = [
     "ASIDE",
@@ -84,13 +86,15 @@ def is_decided(root: Path) -> bool:
     return (root / PACK_FOLDER / _JOURNAL).exists()
 
 
-def roll_forward(root: Path, decided: Journal | None = None) -> bool:
+def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatch | None = None) -> bool:
     """Carry out what was decided, or delete what was not. Does nothing when no packing was under way.
 
     Args:
         root: the dataset's root folder.
         decided: the journal that this process has just written. A journal that is found instead is compared
             with the dataset first, see `pack_evidence`.
+        readers: sees who reads the dataset: folders are replaced in a moment in which nobody opens what is in
+            them, and the removed files are kept for a while where somebody may need them. None: nobody does.
 
     Returns:
         Whether a decided packing was carried out.
@@ -111,9 +115,20 @@ def roll_forward(root: Path, decided: Journal | None = None) -> bool:
         check_evidence(root, folder, journal)
     for source, target in journal.moves.items():
         _move(folder / source, root / target)
+    if readers is not None:
+        readers.wait_until_quiet()
+    # All at once, and durable after that: some readers take names from the one and open them in the other.
     for source, target in journal.folders.items():
         _replace_folder(folder / source, root / target, journal.marker)
-    remove_files([root / name for name in journal.removed])
+    for source, target in journal.folders.items():
+        for place in (root / target, folder / source):
+            with storage.storage_errors(root / target, "replace"):
+                storage.fsync_folder(place.parent)
+    # Asked only now: whoever has read where the videos were opened meta/info.json before.
+    if journal.removed and readers is not None and readers.seen:
+        keep(root, journal.removed)
+    kept = replaced_names(root)
+    remove_files([root / name for name in journal.removed if name not in kept])
     with storage.storage_errors(path, "remove"):
         path.unlink()
         storage.fsync_folder(folder)
@@ -137,8 +152,6 @@ def _replace_folder(source: Path, target: Path, marker: str) -> None:
         if (target / marker).exists():
             return  # done before the crash
         exchange_folders(source, target, source.with_name(source.name + ASIDE_SUFFIX))
-        storage.fsync_folder(target.parent)
-        storage.fsync_folder(source.parent)
 
 
 def _discard(root: Path) -> None:

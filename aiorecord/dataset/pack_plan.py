@@ -62,6 +62,11 @@ class Group:
         return Group(layout.next_packed(last, chunks_size), (unit,))
 
 
+def highest(*indices: FileIndex | None) -> FileIndex | None:
+    """The highest of some numbers, None if there is none."""
+    return max((index for index in indices if index is not None), default=None)
+
+
 def any_place(before: Sequence[Unit], unit: Unit) -> bool:
     """Units that may come after any others in a file."""
     return True
@@ -74,6 +79,8 @@ def plan_groups(
     chunks_size: int,
     joinable: Callable[[Unit, Unit], bool],
     fits_after: Callable[[Sequence[Unit], Unit], bool] = any_place,
+    taken: FileIndex | None = None,
+    new_names: bool = False,
 ) -> Iterator[Group]:
     """The groups that make every loose file a packed one, lazily.
 
@@ -83,6 +90,8 @@ def plan_groups(
         chunks_size: files per folder.
         joinable: whether two neighbours can be in one file.
         fits_after: whether a unit can be read where it comes after these others in one file.
+        taken: no new file gets this number, or one before it.
+        new_names: no file gets a new content; a group that takes back packed files becomes a new file.
 
     Raises:
         DatasetError: there is no number left.
@@ -91,10 +100,15 @@ def plan_groups(
     loose = [unit for unit in units if unit.index.is_loose]
     last = packed[-1].index if packed else None
     group = _take_back(packed, loose, limit, joinable, fits_after)
-    if group is not None:
+    if group is not None and not new_names:
         yield group
         if len(group.units) and group.target != last:
             return  # names of files that were taken back are free only once this group is done
+    last = highest(last, taken)
+    if group is not None and new_names:
+        last = layout.next_packed(last, chunks_size)
+        yield Group(last, group.units)
+    if group is not None:
         loose = loose[sum(unit.index.is_loose for unit in group.units) :]
     while loose:
         members = _fill(loose, limit, joinable, fits_after) or loose[:1]

@@ -19,6 +19,7 @@ from .evidence import first_rows
 from .files import numbered_files, remove_files, remove_temporaries
 from .info import DatasetInfo
 from .layout import FileIndex
+from .replaced import replaced_names
 from .stats import FeatureStats, aggregate, from_json, to_json
 from .tables import (
     check_size,
@@ -58,12 +59,15 @@ def rollback(root: Path, info: DatasetInfo) -> list[Path]:
     last = last_locations(files, info)
     data = numbered_files(root / layout.DATA_FOLDER)
     changed += _roll_back_rows(data, info.total_episodes, _keep_data_rows)
+    kept = {root / name for name in replaced_names(root)}
     for key in (key for key, feature in info.features.items() if feature["dtype"] == "video"):
         newest = last.get(f"videos/{key}")
         videos = numbered_files(root / layout.VIDEOS_FOLDER / key)
-        # A packed file that no episode refers to is none of a commit's leftovers.
+        # A packed file that no episode refers to is none of a commit's leftovers, nor one that readers need.
         changed += remove_files(
-            path for index, path in videos.items() if index.is_loose and (newest is None or index > newest)
+            path
+            for index, path in videos.items()
+            if index.is_loose and (newest is None or index > newest) and path not in kept
         )
     changed += _roll_back_tasks(root, info, files)
     changed += _roll_back_stats(root, info, files)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,12 +35,16 @@ from .free import check_free
 from .info import DatasetInfo, check_continues, new_info, read_info, write_info
 from .layout import FileIndex
 from .pack_journal import roll_forward
+from .readers import ReaderWatch
+from .replaced import read_replaced, release
 from .rollback import counted_files, last_locations, read_stats, rollback
 from .stats import FeatureStats, aggregate, to_json
 from .tables import read_evidence, read_tasks, with_evidence, write_table, write_tasks
 
 if TYPE_CHECKING:
     from .encoded import EncodedEpisode
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class DatasetWriter:
         self.root = root
         self._mutex = threading.RLock()
         self._info = info
+        self._readers: ReaderWatch | None = None
         self._load()
 
     @staticmethod
@@ -190,6 +196,20 @@ class DatasetWriter:
         return dict(self._tasks)
 
     @property
+    def readers(self) -> ReaderWatch | None:
+        """Sees who reads the dataset; None before `watch_readers`."""
+        return self._readers
+
+    def watch_readers(self) -> None:
+        """From now on mind other programs that read the dataset.
+
+        Packing waits for a moment in which they open no tables, and where some were seen, the videos that it
+        replaces stay for `replaced.GRACE_S` seconds and until the commit, packing or opening after that.
+        """
+        with self._mutex:
+            self._readers = ReaderWatch(self.root)
+
+    @property
     def stats(self) -> dict[str, FeatureStats]:
         """Statistics over all episodes. A copy."""
         return copy.deepcopy(self._stats)
@@ -209,7 +229,8 @@ class DatasetWriter:
         with self._mutex, storage.storage_errors(self.root, "roll back"):
             self._stale = True
             roll_forward(self.root)
-            self._info = read_info(self.root)
+            with self._readers.ignoring() if self._readers is not None else contextlib.nullcontext():
+                self._info = read_info(self.root)
             changed = rollback(self.root, self._info)
             self._load()
             return changed
@@ -323,9 +344,20 @@ class DatasetWriter:
         self._tasks = read_tasks(self.root)
         self._stats: dict[str, FeatureStats] = (read_stats(self.root) or {}) if files else {}
         self._last: dict[str, FileIndex] = last_locations(files, info)
+        self._replaced = read_replaced(self.root)
+        self._release_expired()
         schema = read_schema(files[-1].path) if files else episodes_schema(info.features)
-        self._log = EpisodeLog(self.root, schema, files[-1].index if files else None)
+        last = files[-1].index if files else None
+        self._log = EpisodeLog(self.root, schema, last, info.total_episodes)
         self._stale = False
+
+    def _release_expired(self) -> None:
+        """Delete what packing replaced, once it has been kept for long enough."""
+        if any(file.is_expired() for file in self._replaced):
+            try:
+                self._replaced = release(self.root, self._info)
+            except AiorecordError as error:  # nothing needs it to be gone; the next use tries again
+                logger.warning("Replaced videos of %s could not be deleted yet: %s", self.root, error)
 
     def _write(
         self,
@@ -337,7 +369,7 @@ class DatasetWriter:
         info, index, length = parts.info, self.total_episodes, parts.length
         from_index, to_index = self.total_frames, info.total_frames
         prefixes = ["data", *(f"videos/{key}" for key in self._schema.videos)]
-        places = {prefix: layout.next_loose(self._last.get(prefix)) for prefix in prefixes}
+        places = {prefix: layout.next_loose(self._last.get(prefix), index) for prefix in prefixes}
         row: dict[str, Any] = {"episode_index": index, "tasks": parts.episode_tasks, "length": length}
         row |= {"dataset_from_index": from_index, "dataset_to_index": to_index}
         row |= location("meta/episodes", self._log.index) | stats_columns(parts.stats)
@@ -371,6 +403,7 @@ class DatasetWriter:
 
         self._log.accept()
         self._info, self._tasks, self._stats, self._last = info, parts.tasks, stats, places
+        self._release_expired()
         return CommittedEpisode(index, length, from_index, to_index, size, quality.flags)
 
     def _evidence(self, folder: EpisodeFolder, parts: Assembled) -> Evidence:
