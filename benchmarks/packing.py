@@ -216,7 +216,9 @@ def main():
         for reader in readers:
             reader.join()
         check = subprocess.run([sys.executable, "-m", "aiorecord", "check", str(root)], check=False)
-        packs = f"{len(took)} packs in {duration:.0f} s, {np.median(took):.2f} s each (longest {max(took):.2f} s)"
+        packs = (
+            f"{len(took)} packs in {duration:.0f} s, {np.median(took):.2f} s each (longest {max(took):.2f} s)"
+        )
         print(f"{packs}; check afterwards: {check.returncode}")
 
 

@@ -15,6 +15,7 @@ from ..dataset.evidence import read_dataset_id
 from ..dataset.info import DatasetInfo
 from ..dataset.layout import FileIndex, parse_index
 from ..dataset.lock import live_holder
+from ..dataset.replaced import read_replaced
 from ..dataset.stats import FeatureStats
 from ..dataset.workers import WorkerPool
 from ..errors import DatasetError, StorageError
@@ -315,9 +316,19 @@ class Check:
             return  # a commit publishes videos before it counts them; lost metadata is reported by itself
         folder = self.root / layout.VIDEOS_FOLDER
         wanted = {self.root / layout.video_path(key, index) for key, index in used}
+        replaced = {file.name: file.size for file in read_replaced(self.root)}
+        kept: list[int] = []
         for path in sorted(folder.glob("*/*/*.mp4")):
-            if path not in wanted and not path.name.startswith("."):
+            if path in wanted or path.name.startswith("."):
+                continue
+            if self._name(path) in replaced:
+                kept.append(replaced[self._name(path)])
+            else:
                 self._add("video-orphan", self._name(path), "No episode refers to it.")
+        if kept:
+            size = sum(kept) / layout.MEGABYTE
+            message = f"{len(kept)} videos ({size:.1f} MiB) that were replaced stay for those who read them."
+            self._add("video-replaced", layout.VIDEOS_FOLDER, message)
 
     def _look_at_totals(self, info: DatasetInfo) -> None:
         checked = self._checked

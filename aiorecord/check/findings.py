@@ -109,6 +109,10 @@ CODES: dict[str, tuple[str, str]] = {
     "evidence-stale": (NOTE, "Nothing is concluded from what such a file says of itself."),
     "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
     "video-orphan": (WARNING, _REPAIR),
+    "video-replaced": (
+        NOTE,
+        "The next recording, or `aiorecord recover ROOT`, deletes them once ten minutes have passed.",
+    ),
     "camera-frozen": (WARNING, "Look at these frames; leave the episode out if the camera hung."),
     # What LeRobot 0.6 leaves when it is killed, by name.
     "lerobot-killed-footerless-parquet": (ERROR, _REPAIR_CUTS),

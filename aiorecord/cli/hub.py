@@ -32,6 +32,7 @@ from ..dataset.info import DatasetInfo, parse_info, read_info
 from ..dataset.layout import FileIndex
 from ..dataset.own_files import OwnFiles
 from ..dataset.pack_journal import PACK_FOLDER
+from ..dataset.replaced import RECORD as REPLACED_RECORD
 from ..dataset.rollback import counted_files
 from ..errors import AiorecordError, ConfigError, DatasetError, StorageError
 from ..options import check_repo_id
@@ -236,6 +237,8 @@ def committed_files(root: Path, info: DatasetInfo) -> list[str]:
         # info.json, stats.json, tasks.parquet, whatever else lerobot keeps beside them, the quality record.
         for folder in ("meta", PurePosixPath(quality_log.PATH).parent.as_posix()):
             for name in own.names(folder):
+                if f"{folder}/{name}" == REPLACED_RECORD:
+                    continue  # of files that stay here
                 if not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX):
                     files.add(f"{folder}/{name}")
         for name in sorted(files):  # before anything is sent; each is looked at again when it is

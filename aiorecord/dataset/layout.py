@@ -12,9 +12,9 @@
 Names and numbering follow lerobot 0.6.1 (`lerobot/datasets/utils.py`). lerobot reads every Parquet file under
 ``data`` and ``meta/episodes`` in the order of their names, so names must sort as the episodes do.
 
-*Loose* files hold one commit each and are numbered from ``chunk-900/file-000``, which is episode 0; packing merges them into
-files numbered as lerobot numbers them, from ``chunk-000/file-000``. The two ranges sort in the right order
-and never collide.
+*Loose* files hold one commit each; episode 0 is in ``chunk-900/file-000``. Packing merges them into files
+numbered as lerobot numbers them, from ``chunk-000/file-000``. The two ranges sort in the right order and
+never collide.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ MEGABYTE = 1024 * 1024
 FIRST_LOOSE_CHUNK = 900
 MAX_NUMBERS = 1000
 """Numbers have three digits; a fourth would break the order of the names, in which lerobot reads."""
+
+_FIRST_LOOSE_CHUNKS = (MAX_NUMBERS - FIRST_LOOSE_CHUNK) // 2
+"""Loose files begin in the lower half of their folders, so that at least the other half is left for them."""
 
 _FILE = re.compile(r"chunk-(\d{3,})/file-(\d{3,})\.(?:parquet|mp4)")
 
@@ -91,8 +94,8 @@ def next_loose(last: FileIndex | None, episode: int = 0) -> FileIndex:
     """The number of the next loose file.
 
     Loose folders hold 1000 files whatever `chunks_size` is: a small one must not use up the folder numbers.
-    The numbers begin with the episode's: so no name is used again after a packing. A reader that read before it
-    where an episode is, and one that keeps files open by name, must not find another episode there.
+    After a packing they go on with the episode's number, so that no name is used again soon: a reader that
+    learned before it where an episode is must not find another one there.
 
     Args:
         last: the file of the last episode (packed or loose), None when there is none.
@@ -102,8 +105,8 @@ def next_loose(last: FileIndex | None, episode: int = 0) -> FileIndex:
         DatasetError: all numbers are taken; the dataset has to be packed.
     """
     if last is None or not last.is_loose:
-        chunks, file = divmod(episode, MAX_NUMBERS)
-        return FileIndex(FIRST_LOOSE_CHUNK + chunks % (MAX_NUMBERS - FIRST_LOOSE_CHUNK), file)
+        chunk, file = divmod(episode, MAX_NUMBERS)
+        return FileIndex(FIRST_LOOSE_CHUNK + chunk % _FIRST_LOOSE_CHUNKS, file)
     full = last.file + 1 >= MAX_NUMBERS
     after = FileIndex(last.chunk + 1, 0) if full else FileIndex(last.chunk, last.file + 1)
     if after.chunk >= MAX_NUMBERS:

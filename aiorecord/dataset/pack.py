@@ -2,8 +2,8 @@
 
 Works in rounds of one output file per camera and one of data, so that it needs little free space and can be
 interrupted between any two; each round is journaled, see `pack_journal`. Videos are joined by stream copy;
-Parquet row groups stay one per episode. What a round replaced stays for a while where readers were seen, see
-`replaced`.
+Parquet row groups stay one per episode. Videos that a round replaced stay for a while where readers may need
+them, see `replaced`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ from .videos import read_evidence as read_video_evidence
 from .writer import DatasetWriter
 
 _SPARE_BYTES = 16 * layout.MEGABYTE
-_KEPT_SHARE = 4
-"""Replaced videos that are kept for readers take no more than a quarter of what else is free."""
 _ROWS_PER_GROUP = 1000
 
 
@@ -139,8 +137,7 @@ class _Round:
         episodes = list(self._plan_episodes())
         planned = [group for found in [*videos.values(), data, episodes] for group in found]
         needed = sum(group.size for group in planned) + _SPARE_BYTES
-        kept = sum(file.size for file in self._kept)
-        if storage.free_bytes(self._root) - needed < kept * _KEPT_SHARE:
+        if self._kept and storage.free_bytes(self._root) < needed:
             release(self._root, self._info, 0)  # readers come after what is recorded
         if storage.free_bytes(self._root) < needed:
             raise StorageError(
@@ -151,7 +148,8 @@ class _Round:
         with storage.storage_errors(self._folder, "write into"):
             for key, found in videos.items():
                 for group in found:
-                    self._join_videos(key, group)
+                    if not self._join_videos(key, group):
+                        break  # the others have been planned for what is not so
             if data:
                 self._join_data(data)
             self._write_episodes(episodes)
@@ -173,6 +171,12 @@ class _Round:
     def _taken(self, key: str) -> FileIndex | None:
         """The highest number of a packed video that is kept: no other gets its name."""
         return newest_packed(self._kept, key)
+
+    def _is_read(self, key: str) -> bool:
+        """Whether a reader may have a packed video open: lerobot keeps decoders by the names of files."""
+        readers = self._readers
+        packed = (unit.index for unit in self._videos[key] if not unit.index.is_loose)
+        return readers is not None and any(readers.may_need(layout.video_path(key, i)) for i in packed)
 
     def _plan_videos(self, key: str) -> Iterator[Group]:
         @functools.cache
@@ -197,7 +201,7 @@ class _Round:
             joinable=joinable,
             fits_after=readable,
             taken=self._taken(key),
-            new_names=self._readers is not None and self._readers.seen,
+            new_names=self._is_read(key),
         )
 
     def _plan_data(self) -> Iterator[Group]:
@@ -230,7 +234,9 @@ class _Round:
             joinable=lambda a, b: schema(a).equals(schema(b)),
         )
 
-    def _join_videos(self, key: str, group: Group) -> None:
+    def _join_videos(self, key: str, group: Group) -> bool:
+        """Write one packed video; whether it holds the whole group."""
+        whole = True
         source = f"videos/{key}-{group.units[0].first}.mp4"
         output = self._folder / source
         output.parent.mkdir(exist_ok=True)
@@ -251,7 +257,7 @@ class _Round:
                 output.unlink(missing_ok=True)
                 packed = [unit.index for unit in self._videos[key] if not unit.index.is_loose]
                 last = highest(packed[-1] if packed else None, self._taken(key))
-                group = group.first_alone(last, self._chunks_size)
+                group, whole = group.first_alone(last, self._chunks_size), False
         if len(group.units) == 1:
             link_or_copy(self._video(key, group.units[0].index), output)
             self._places.move(f"videos/{key}", group)
@@ -260,6 +266,7 @@ class _Round:
         self._journal.removed += old
         self._result.video_files += 1
         self._count(group, output)
+        return whole
 
     def _join_data(self, groups: Sequence[Group]) -> None:
         schema = data_schema(self._info.features)

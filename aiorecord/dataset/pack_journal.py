@@ -95,6 +95,7 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
             with the dataset first, see `pack_evidence`.
         readers: sees who reads the dataset: folders are replaced in a moment in which nobody opens what is in
             them, and the removed files are kept for a while where somebody may need them. None: nobody does.
+            What a found journal removes is always kept: nobody knows who read while its writer died.
 
     Returns:
         Whether a decided packing was carried out.
@@ -111,7 +112,8 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
         return False
     journal = _read(path)
     _check_places(root, journal)
-    if journal != decided:
+    found = journal != decided
+    if found:
         check_evidence(root, folder, journal)
     for source, target in journal.moves.items():
         _move(folder / source, root / target)
@@ -125,9 +127,10 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
             with storage.storage_errors(root / target, "replace"):
                 storage.fsync_folder(place.parent)
     # Asked only now: whoever has read where the videos were opened meta/info.json before.
-    if journal.removed and readers is not None and readers.seen:
-        keep(root, journal.removed)
-    kept = replaced_names(root)
+    needed = [n for n in journal.removed if found or (readers is not None and readers.may_need(n))]
+    if needed:
+        keep(root, needed)
+    kept = replaced_names(root) if needed else set()
     remove_files([root / name for name in journal.removed if name not in kept])
     with storage.storage_errors(path, "remove"):
         path.unlink()
@@ -176,9 +179,10 @@ def _check_places(root: Path, journal: Journal) -> None:
 
 def _read(path: Path) -> Journal:
     try:
-        journal = Journal(**storage.read_json(path))
+        with storage.storage_errors(path, "read"):
+            journal = Journal(**storage.read_json(path))
         _check(journal)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
     return journal
 

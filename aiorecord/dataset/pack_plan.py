@@ -91,7 +91,7 @@ def plan_groups(
         joinable: whether two neighbours can be in one file.
         fits_after: whether a unit can be read where it comes after these others in one file.
         taken: no new file gets this number, or one before it.
-        new_names: no file gets a new content; a group that takes back packed files becomes a new file.
+        new_names: no file gets another content; a group that takes back packed files becomes a new file.
 
     Raises:
         DatasetError: there is no number left.

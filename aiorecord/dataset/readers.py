@@ -1,15 +1,16 @@
 """Other programs that read a dataset while it is written: seen by what they open, with Linux's inotify(7).
 
 A reader opens `meta/info.json` first. Then it lists `meta/episodes` and `data`, and a moment later opens the
-files that it found, one by one; no order of steps can exchange several files under such a reader (see ADR 13).
-So a packing waits for a moment in which nobody has just listed or opened any of them.
+tables that it found, one by one; no order of steps can exchange several files under such a reader (ADR 15).
+So a packing waits for a moment in which nobody lists or opens any of them. And a video that a packing
+replaced is deleted at once only where it is known that nobody has learned of it, see `ReaderWatch.may_need`.
 
-Where there is no inotify, and for readers on other hosts, nothing can be seen.
+What is on other machines cannot be seen, so on network filesystems, and where there is no inotify, readers
+have to be expected at any time.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
@@ -19,14 +20,19 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from . import layout
 
+GRACE_S = 600.0
+"""How long after opening a dataset a reader may look for its videos by name. lerobot 0.6.1 looks for all of
+them 0.4 s after it has read where they are, and opens each when its first frame is asked for."""
+
 QUIET_S = 0.3
-"""For so long nobody has listed or opened a table when a packing exchanges them. lerobot 0.6.1 opens what it has
-listed 52 ms later (`meta/episodes`) and 23 ms later (`data`), on an idle machine."""
+"""For so long nobody has listed or opened a table when a packing exchanges them. lerobot 0.6.1 opens what it
+has listed 52 ms later (`meta/episodes`) and 23 ms later (`data`), on an idle machine."""
 
 LIMIT_S = 5.0
 """A packing waits no longer. The longer it has waited, the shorter a quiet moment is taken, down to none."""
@@ -34,7 +40,14 @@ LIMIT_S = 5.0
 RECENT_S = 60.0
 """A packing waits only if a reader opened the dataset in so many seconds before."""
 
+_LOCAL = {
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "jfs", "tmpfs", "ramfs", "overlay"),
+    *("vfat", "exfat", "ntfs3"),
+}
+"""Filesystems of this machine only: whoever reads them does it through this kernel."""
+
 _IN_OPEN = 0x20
+_IN_OVERFLOW = 0x4000
 _EVENT = struct.Struct("=iIII")
 _INFO, _EPISODES, _DATA = (
     name.rpartition("/")[2].encode()
@@ -45,7 +58,7 @@ _INFO, _EPISODES, _DATA = (
 class ReaderWatch:
     """Sees other programs read a dataset, from its making on. Not for several threads at once.
 
-    What this process opens is seen like anything else, unless it happens in `ignoring`.
+    What this process opens by itself is seen like anything else, so its owner leaves `meta/info.json` closed.
 
     Args:
         root: the dataset's root folder, which has its `meta`.
@@ -53,41 +66,45 @@ class ReaderWatch:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._seen = False
-        self._last: float | None = None
-        self._fd = _watch([root, root / layout.INFO_PATH.split("/")[0]])
+        self._fd = _watch([root, root / layout.INFO_PATH.split("/")[0]]) if _is_local(root) else None
         if self._fd is not None:
             weakref.finalize(self, os.close, self._fd)
+        self._began = time.monotonic()
+        self._before = frozenset(path.relative_to(root).as_posix() for path in root.glob("videos/*/*/*.mp4"))
+        self._opened: float | None = None
 
-    @property
-    def can_see(self) -> bool:
-        """Whether readers on this host can be seen."""
-        return self._fd is not None
+    def may_need(self, video: str) -> bool:
+        """Whether a reader may have learned of a video, in the last `GRACE_S` seconds, and open it yet.
 
-    @property
-    def seen(self) -> bool:
-        """Whether another program has opened the dataset, or may have, since it cannot be seen."""
+        Not if nobody has opened the dataset since then; for a time before this watch, that is not known.
+
+        Args:
+            video: its path relative to the dataset's root.
+        """
+        if self._fd is None:
+            return True
         self._take()
-        return self._seen or not self.can_see
-
-    @contextlib.contextmanager
-    def ignoring(self) -> Iterator[None]:
-        """Take nothing that is opened in this block for a reader."""
-        self._take()
-        try:
-            yield
-        finally:
-            self._events()
+        now = time.monotonic()
+        if self._opened is not None and now - self._opened < GRACE_S:
+            return True
+        return now - self._began < GRACE_S and video in self._before
 
     def wait_until_quiet(self) -> None:
         """Wait for a moment in which no reader is between listing tables and opening them. Blocking.
 
         Returns at once if no reader was seen of late, at the latest after `LIMIT_S`.
         """
+        if self._fd is None:
+            return
         self._take()
         begun = last = time.monotonic()
-        if self._fd is None or self._last is None or begun - self._last > RECENT_S:
-            return
+        if self._opened is None or begun - self._opened > RECENT_S:
+            # One that began before this watch did has opened its tables soon.
+            if self._before and begun - self._began < QUIET_S:
+                time.sleep(self._began + QUIET_S - begun)
+                self._take()
+            if self._opened is None or begun - self._opened > RECENT_S:
+                return
         with _watching(self._fd, self._tables()):
             self._events()  # of listing them
             while True:
@@ -102,15 +119,15 @@ class ReaderWatch:
         """The folders in which tables are."""
         found: list[Path] = []
         for name in (layout.EPISODES_FOLDER, layout.DATA_FOLDER):
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 found += [path for path in (self._root / name).iterdir() if path.is_dir()]
         return found
 
     def _take(self) -> bool:
-        """Read what was opened; whether any of it is a reader's doing."""
+        """Read what was opened since the last call; whether it is anything that a reader opens."""
         names = self._events()
         if _INFO in names:
-            self._seen, self._last = True, time.monotonic()
+            self._opened = time.monotonic()
         return bool(names)
 
     def _events(self) -> set[bytes]:
@@ -126,14 +143,27 @@ class ReaderWatch:
                 _, mask, _, length = _EVENT.unpack_from(data, at)
                 name = data[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0")
                 at += _EVENT.size + length
-                if mask & _IN_OPEN and (name in (_INFO, _EPISODES, _DATA) or name.endswith(b".parquet")):
-                    names.add(name)
-                elif mask & _IN_OVERFLOW:
+                if mask & _IN_OVERFLOW:
                     names.add(_INFO)  # too many to be told: it may have been among them
+                elif name in (_INFO, _EPISODES, _DATA) or name.endswith(b".parquet"):
+                    names.add(name)
         return names
 
 
-_IN_OVERFLOW = 0x4000
+def _is_local(root: Path) -> bool:
+    """Whether a folder is known to be on a filesystem that no other machine reads."""
+    try:
+        real = os.path.realpath(root)
+        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    found = ("", "")
+    for _, place, kind, *_ in map(str.split, mounts):
+        place = place.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+        inside = real == place or real.startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(found[0]):  # of two in one place, the later one hides the other
+            found = (place, kind)
+    return found[1] in _LOCAL
 
 
 def _watch(folders: list[Path]) -> int | None:
@@ -151,7 +181,7 @@ def _watch(folders: list[Path]) -> int | None:
     return fd
 
 
-@contextlib.contextmanager
+@contextmanager
 def _watching(fd: int, folders: list[Path]) -> Iterator[None]:
     """Watch more folders for a while."""
     calls = _calls()

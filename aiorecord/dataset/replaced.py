@@ -1,13 +1,13 @@
-"""Videos that a packing replaced and that readers may still need: kept for a while, by name, and deleted then.
+"""Videos that a packing replaced and that readers may still need: kept for a while, and deleted then.
 
-A reader learns from `meta/episodes` in which videos the episodes are, and opens them later. So where readers
-were seen, the videos that a packing replaced stay under their names, which get no new content.
-``.aiorecord/replaced.json`` names them: they are neither leftovers of a commit nor without an episode. They are
-deleted by the first commit, packing or opening after `GRACE_S`.
+A reader learns from `meta/episodes` in which videos the episodes are, and opens them later. So the videos
+that a packing replaced stay under their names, which get no other content, unless it is known that nobody has
+learned of them (`readers`). ``meta/aiorecord/replaced.json`` names them: they are neither leftovers of a
+commit nor forgotten. The first commit, packing or opening after `GRACE_S` deletes them.
 
 The record is no more than a list of what may be deleted later. What it names is deleted only if no episode
-refers to it and the file is the one that was replaced; without it, a file is what it is without it: a leftover
-or an orphan.
+refers to it and the file is the one that was replaced; without the record, a file is what it is without it: a
+leftover or an orphan.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ import os
 import stat
 import time
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import storage
 from ..capture.sealed import read_sealed, write_sealed
-from ..capture.staging import STAGING_FOLDER
 from ..errors import DamageError
 from . import layout
 from .episodes import episode_files, read_episodes
 from .files import remove_files
 from .info import DatasetInfo
 from .layout import FileIndex
+from .readers import GRACE_S
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 600.0
-"""How long a replaced video stays at least, in seconds. A program that opened the dataset before has looked for
-its videos by then, or opened most of them; lerobot looks for them 0.4 s after it has read where they are."""
+RECORD = "meta/aiorecord/replaced.json"
 
-RECORD = f"{STAGING_FOLDER}/replaced.json"
+FREE_SHARE = 4
+"""What is kept takes at most one part in so many of what is free: readers come after what is recorded."""
+
 _END_BYTES = 1 << 16
 
 
@@ -70,10 +70,6 @@ class ReplacedFile:
         """The feature key of its camera."""
         return self.name.split("/")[1]
 
-    def is_expired(self, grace_s: float = GRACE_S) -> bool:
-        """Whether it has been kept for long enough; so has one that is of the future, by a clock set back."""
-        return not 0 <= time.time_ns() - self.since_ns < grace_s * 1e9
-
 
 def read_replaced(root: Path) -> list[ReplacedFile]:
     """The videos that are kept. None where the record is missing, or not what was written.
@@ -82,8 +78,9 @@ def read_replaced(root: Path) -> list[ReplacedFile]:
         StorageError: it cannot be read.
     """
     path = root / RECORD
-    if path.parent.is_symlink() or not storage.is_there(path):
-        return []
+    with storage.storage_errors(path, "read"):
+        if not storage.is_own_file(path) or not path.exists():
+            return []
     try:
         files = [ReplacedFile(**entry) for entry in read_sealed(path, required=lambda data: True)["files"]]
     except (DamageError, ValueError, TypeError, KeyError) as error:
@@ -101,30 +98,48 @@ def replaced_names(root: Path) -> set[str]:
     return {file.name for file in read_replaced(root)}
 
 
+def is_due(root: Path, files: Sequence[ReplacedFile]) -> bool:
+    """Whether `release` has anything to do.
+
+    Raises:
+        OSError: the disk refused to say what is free.
+    """
+    oldest = min((file.since_ns for file in files), default=None)
+    if oldest is None:
+        return False
+    return not 0 <= time.time_ns() - oldest < GRACE_S * 1e9 or _exceeds(root, files)
+
+
 def keep(root: Path, names: Iterable[str]) -> None:
     """Note durably that these videos stay although no episode refers to them. Missing ones are left out.
+
+    So are those for which there is too little space (`FREE_SHARE`).
 
     Raises:
         StorageError: the disk refused.
     """
     files = {file.name: file for file in read_replaced(root)}
+    room = storage.free_bytes(root) // FREE_SHARE - sum(file.size for file in files.values())
     for name in names:
-        if _is_plain_file(root, name):
+        if _parse(name) is not None and _is_plain_file(root, name):
             with storage.storage_errors(root / name, "read"):
                 size, crc32 = _identity(root / name)
-            files[name] = ReplacedFile(name, time.time_ns(), size, crc32)
+            room -= size
+            if room >= 0:
+                files[name] = ReplacedFile(name, time.time_ns(), size, crc32)
     _write(root, files.values())
 
 
 def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[ReplacedFile]:
-    """Delete the videos that were kept for long enough. The caller holds the dataset's lock.
+    """Delete the videos that were kept for long enough, or take too much space by now.
 
-    What an episode refers to, and what is another file by now, is not deleted.
+    The caller holds the dataset's lock. What an episode refers to, and what is another file by now, is not
+    deleted.
 
     Args:
         root: the dataset's root folder.
         info: its info.json.
-        grace_s: seconds that a video stays at least.
+        grace_s: seconds that a video stays at least, if there is space.
 
     Returns:
         What is kept still.
@@ -133,8 +148,13 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
         DatasetError: `meta/episodes` cannot be read.
         StorageError: the disk refused.
     """
-    files = read_replaced(root)
-    expired = [file for file in files if file.is_expired(grace_s)]
+    before = read_replaced(root)
+    now = time.time_ns()
+    # By a clock that was set back, nobody knows how long it has been: the time begins anew.
+    files = [replace(file, since_ns=now) if file.since_ns > now else file for file in before]
+    if _exceeds(root, files):
+        grace_s = 0
+    expired = [file for file in files if now - file.since_ns >= grace_s * 1e9]
     if expired:
         referred = _referred(root, info)
         with storage.storage_errors(root, "read the videos of"):
@@ -147,6 +167,7 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
             ]
         remove_files(root / file.name for file in unneeded)
         files = [file for file in files if file not in expired]
+    if files != before:
         _write(root, files)
     return files
 
@@ -155,6 +176,10 @@ def newest_packed(files: Iterable[ReplacedFile], camera: str) -> FileIndex | Non
     """The highest number of a camera's packed videos that are kept; None if there are none."""
     numbers = (file.index for file in files if file.camera == camera)
     return max((index for index in numbers if not index.is_loose), default=None)
+
+
+def _exceeds(root: Path, files: Sequence[ReplacedFile]) -> bool:
+    return sum(file.size for file in files) > storage.free_bytes(root) // FREE_SHARE
 
 
 def _referred(root: Path, info: DatasetInfo) -> set[str]:
@@ -174,11 +199,11 @@ def _write(root: Path, files: Iterable[ReplacedFile]) -> None:
     entries = [asdict(file) for file in files]
     path = root / RECORD
     with storage.storage_errors(path, "write"):
-        if path.parent.is_symlink():
-            return  # it leads elsewhere; without a record the files are orphans
+        if not storage.is_own_file(path):
+            return  # it leads elsewhere; without a record the files are leftovers
         if entries:
             write_sealed(path, {"files": entries})
-        elif storage.is_there(path):
+        elif path.exists():
             path.unlink()
             storage.fsync_folder(path.parent)
 

@@ -36,7 +36,7 @@ from .info import DatasetInfo, check_continues, new_info, read_info, write_info
 from .layout import FileIndex
 from .pack_journal import roll_forward
 from .readers import ReaderWatch
-from .replaced import read_replaced, release
+from .replaced import is_due, read_replaced, release
 from .rollback import counted_files, last_locations, read_stats, rollback
 from .stats import FeatureStats, aggregate, to_json
 from .tables import read_evidence, read_tasks, with_evidence, write_table, write_tasks
@@ -83,6 +83,7 @@ class DatasetWriter:
         self.root = root
         self._mutex = threading.RLock()
         self._info = info
+        self._read = self._identity()
         self._readers: ReaderWatch | None = None
         self._load()
 
@@ -203,8 +204,8 @@ class DatasetWriter:
     def watch_readers(self) -> None:
         """From now on mind other programs that read the dataset.
 
-        Packing waits for a moment in which they open no tables, and where some were seen, the videos that it
-        replaces stay for `replaced.GRACE_S` seconds and until the commit, packing or opening after that.
+        Packing waits for a moment in which they open no tables, and the videos that it replaces and that they
+        may need stay for `readers.GRACE_S` seconds and until the commit, packing or opening after that.
         """
         with self._mutex:
             self._readers = ReaderWatch(self.root)
@@ -229,8 +230,8 @@ class DatasetWriter:
         with self._mutex, storage.storage_errors(self.root, "roll back"):
             self._stale = True
             roll_forward(self.root)
-            with self._readers.ignoring() if self._readers is not None else contextlib.nullcontext():
-                self._info = read_info(self.root)
+            if self._read is None or self._identity() != self._read:
+                self._info, self._read = read_info(self.root), self._identity()
             changed = rollback(self.root, self._info)
             self._load()
             return changed
@@ -351,13 +352,22 @@ class DatasetWriter:
         self._log = EpisodeLog(self.root, schema, last, info.total_episodes)
         self._stale = False
 
+    def _identity(self) -> tuple[int, int, int] | None:
+        """Of info.json: while it stays the same it is not opened, as readers do (`ReaderWatch`)."""
+        try:
+            status = (self.root / layout.INFO_PATH).stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
     def _release_expired(self) -> None:
         """Delete what packing replaced, once it has been kept for long enough."""
-        if any(file.is_expired() for file in self._replaced):
-            try:
-                self._replaced = release(self.root, self._info)
-            except AiorecordError as error:  # nothing needs it to be gone; the next use tries again
-                logger.warning("Replaced videos of %s could not be deleted yet: %s", self.root, error)
+        try:
+            with storage.storage_errors(self.root, "read"):
+                if is_due(self.root, self._replaced):
+                    self._replaced = release(self.root, self._info)
+        except AiorecordError as error:  # nothing needs it to be gone; the next use tries again
+            logger.warning("Replaced videos of %s could not be deleted yet: %s", self.root, error)
 
     def _write(
         self,
@@ -403,6 +413,7 @@ class DatasetWriter:
 
         self._log.accept()
         self._info, self._tasks, self._stats, self._last = info, parts.tasks, stats, places
+        self._read = self._identity()
         self._release_expired()
         return CommittedEpisode(index, length, from_index, to_index, size, quality.flags)
 

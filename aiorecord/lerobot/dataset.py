@@ -14,6 +14,7 @@ from lerobot.datasets import LeRobotDataset
 
 from ..capture.staging import STAGING_FOLDER
 from ..dataset.own_files import OwnFiles
+from ..dataset.replaced import RECORD, replaced_names
 from ..errors import StateError
 from ..printable import get_logger
 from ..storage import remove_tree
@@ -256,7 +257,9 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             self.reader = None  # what it has loaded is not all any more
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
-        """As in lerobot, without the staging area: committed episodes only, and nothing through a link.
+        """As in lerobot, but of committed episodes only, and nothing through a link.
+
+        The staging area and videos that packing has replaced are left out.
 
         Raises:
             DatasetError: the dataset's folder holds a link, a pipe or a device: lerobot would send what is
@@ -267,13 +270,19 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         parent = super().push_to_hub
         bound = inspect.signature(parent).bind(*args, **kwargs)
         patterns = bound.arguments.get("allow_patterns")
-        if patterns is None:
+        replaced = replaced_names(Path(self.root))
+        if patterns is None and not replaced:
             bound.arguments["allow_patterns"] = VISIBLE_FILES
-        elif (self.root / STAGING_FOLDER).exists():
-            wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+        elif replaced or (self.root / STAGING_FOLDER).exists():
+            wanted = [patterns] if isinstance(patterns, str) else list(patterns or [VISIBLE_FILES])
             wanted = [pattern + "*" if pattern.endswith("/") else pattern for pattern in wanted]
             paths = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
-            visible = [path.as_posix() for path in paths if path.parts[0] != STAGING_FOLDER]
+            left_out = {*replaced, RECORD} if replaced else set()
+            visible = [
+                name
+                for path in paths
+                if path.parts[0] != STAGING_FOLDER and (name := path.as_posix()) not in left_out
+            ]
             bound.arguments["allow_patterns"] = [
                 glob.escape(path) for path in visible if any(fnmatch(path, pattern) for pattern in wanted)
             ]
