@@ -117,7 +117,7 @@ class _Round:
         self._episodes = [
             Unit(file.index, file.first, file.end, file_size(file.path)) for file in self._files
         ]
-        self._journal = Journal(secrets.token_hex(4))
+        self._journal = Journal(secrets.token_hex(4), watched=self._readers is not None)
         self._folder = self._root
 
     @property

@@ -47,12 +47,15 @@ class Journal:
         folders: folders in the pack folder and which of the dataset they replace. Each holds a file named
             by `marker`, which tells it from the one it replaces.
         removed: files of the dataset to delete.
+        watched: other programs may read the dataset meanwhile; whoever finds the journal keeps what they may
+            need of `removed`, see `replaced`.
     """
 
     token: str
     moves: dict[str, str] = field(default_factory=dict)
     folders: dict[str, str] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
+    watched: bool = False
 
     @property
     def marker(self) -> str:

@@ -95,7 +95,7 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
             with the dataset first, see `pack_evidence`.
         readers: sees who reads the dataset: folders are replaced in a moment in which nobody opens what is in
             them, and the removed files are kept for a while where somebody may need them. None: nobody does.
-            What a found journal removes is always kept: nobody knows who read while its writer died.
+            What a found journal removes is kept too if it says so: nobody knows who read since then.
 
     Returns:
         Whether a decided packing was carried out.
@@ -127,7 +127,11 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
             with storage.storage_errors(root / target, "replace"):
                 storage.fsync_folder(place.parent)
     # Asked only now: whoever has read where the videos were opened meta/info.json before.
-    needed = [n for n in journal.removed if found or (readers is not None and readers.may_need(n))]
+    needed = [
+        name
+        for name in journal.removed
+        if (journal.watched if found or readers is None else readers.may_need(name))
+    ]
     if needed:
         keep(root, needed)
     kept = replaced_names(root) if needed else set()
@@ -206,6 +210,8 @@ def _check(journal: Journal) -> None:
         camera, _, number = name.partition("/")
         if not (folder == layout.VIDEOS_FOLDER and _is_plain(camera) and layout.parse_index(number)):
             raise ValueError(f"{target!r:.80} is not a video of the dataset")
+    if not isinstance(journal.watched, bool):
+        raise ValueError(f"{journal.watched!r:.80} is neither true nor false")
     folders = {"data": layout.DATA_FOLDER, "episodes": layout.EPISODES_FOLDER}
     if not journal.folders.items() <= folders.items():
         raise ValueError("it replaces other folders than data and meta/episodes")
