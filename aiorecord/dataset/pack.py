@@ -172,12 +172,6 @@ class _Round:
         """The highest number of a packed video that is kept: no other gets its name."""
         return newest_packed(self._kept, key)
 
-    def _is_read(self, key: str) -> bool:
-        """Whether a reader may have a packed video open: lerobot keeps decoders by the names of files."""
-        readers = self._readers
-        packed = (unit.index for unit in self._videos[key] if not unit.index.is_loose)
-        return readers is not None and any(readers.may_need(layout.video_path(key, i)) for i in packed)
-
     def _plan_videos(self, key: str) -> Iterator[Group]:
         @functools.cache
         def joinable(a: Unit, b: Unit) -> bool:
@@ -201,7 +195,7 @@ class _Round:
             joinable=joinable,
             fits_after=readable,
             taken=self._taken(key),
-            new_names=self._is_read(key),
+            new_names=self._readers is not None,  # lerobot keeps decoders by the names of files
         )
 
     def _plan_data(self) -> Iterator[Group]:
