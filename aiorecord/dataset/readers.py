@@ -1,7 +1,7 @@
 """Other programs that read a dataset while it is written: seen by what they open, with Linux's inotify(7).
 
 A reader opens `meta/info.json` first. Then it lists `meta/episodes` and `data`, and a moment later opens the
-tables that it found, one by one; no order of steps can exchange several files under such a reader (ADR 15).
+tables that it found, one by one; no order of steps can exchange several files under such a reader (ADR 18).
 So a packing waits for a moment in which nobody lists or opens any of them. And a video that a packing
 replaced is deleted at once only where it is known that nobody has learned of it, see `ReaderWatch.may_need`.
 
