@@ -109,6 +109,8 @@ class DatasetHome:
             if self._created and self._writer is not None and self._writer.total_episodes == 0:
                 self._writer.remove_empty()
         finally:
+            if self._writer is not None:
+                self._writer.unwatch_readers()
             self._lock.release()
             if self._created:
                 with contextlib.suppress(OSError):  # it holds a dataset: the usual case

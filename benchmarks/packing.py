@@ -2,12 +2,12 @@
 
 uv run --extra lerobot python benchmarks/packing.py [--packs 60] [--readers lerobot,lerobot,strict,info]
 
-One process records short episodes of two cameras and packs after every other one, in sessions of several packs,
-closing and reopening the dataset in between. Readers, each in a process of its own, meanwhile open it again and
-again. A `lerobot` reader opens it with `LeRobotDataset`, reads rows and images of both ends and some others at
-once, and again after `--hold` seconds; every other time it asks for some episodes only. A `strict` reader reads
-every table and a frame of each of some episodes, with nothing but pyarrow and PyAV. `info` and `check` are the
-commands. What is read is compared with what was recorded: the image says the episode.
+One process records short episodes of two cameras and packs after every other one, in sessions of several
+packs, closing and reopening the dataset in between. Readers, each in a process of its own, meanwhile open it
+again and again. A `lerobot` reader opens it with `LeRobotDataset`, reads rows and images of both ends and some
+others at once, and again after `--hold` seconds; every other time it asks for some episodes only. A `strict`
+reader reads every table and a frame of each of some episodes, with nothing but pyarrow and PyAV. `info` and
+`check` are the commands. What is read is compared with what was recorded: the image says the episode.
 """
 
 import argparse
@@ -79,13 +79,13 @@ async def record(root, packs, per_session, pause):
     return took
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """What was read is not what was recorded."""
 
 
 def expect(found, wanted, what):
     if found != wanted:
-        raise Wrong(f"{what}: {found} instead of {wanted}")
+        raise WrongError(f"{what}: {found} instead of {wanted}")
 
 
 def lerobot_reader(root, hold, turn):
@@ -138,7 +138,7 @@ def strict_reader(root, hold, turn):
                         expect(abs(level - grey(row["episode_index"])) < 8, True, f"image {level}")
                         break
                 else:
-                    raise Wrong(f"no frame {frame_at} in {path}")
+                    raise WrongError(f"no frame {frame_at} in {path}")
     yield "read"
 
 
@@ -148,7 +148,7 @@ def command_reader(name):
             [sys.executable, "-m", "aiorecord", name, str(root)], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise Wrong(f"exit code {done.returncode}: {(done.stderr or done.stdout).strip()[-400:]}")
+            raise WrongError(f"exit code {done.returncode}: {(done.stderr or done.stdout).strip()[-400:]}")
         yield "opened"
 
     return reader
@@ -173,8 +173,8 @@ def read_on(name, number, root, hold, stop, results):
         try:
             for stage in READERS[name](root, hold, turn):
                 counts[stage] += 1
-        except Exception as error:  # every kind counts
-            kind = "wrong" if isinstance(error, Wrong) else "failed"
+        except Exception as error:  # noqa: BLE001 - every kind counts
+            kind = "wrong" if isinstance(error, WrongError) else "failed"
             counts[f"{kind} after {stage}"] += 1
             text = str(error).strip().splitlines()[-1].replace(str(root), "")[-120:]
             errors[f"{type(error).__name__}: {re.sub('[0-9.]+', 'N', text)}"] += 1

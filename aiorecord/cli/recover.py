@@ -223,7 +223,7 @@ async def recover(
     await asyncio.to_thread(lock.acquire)
     try:
         writer = await asyncio.to_thread(_open, root, done)
-        writer.watch_readers()
+        await asyncio.to_thread(writer.watch_readers)
         staging = Staging(root)
         done.episodes = await asyncio.to_thread(salvage, writer, staging, partial)
         await _save_all(writer, done.episodes, workers)
@@ -235,6 +235,7 @@ async def recover(
             except (DatasetError, StorageError) as error:
                 done.problems.append(f"The files of single episodes were not merged: {error}")
         await asyncio.to_thread(staging.tidy)
+        writer.unwatch_readers()
     finally:
         await asyncio.to_thread(lock.release)
     done.total_episodes, done.total_frames = writer.total_episodes, writer.total_frames

@@ -67,11 +67,16 @@ class ReaderWatch:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._fd = _watch([root, root / layout.INFO_PATH.split("/")[0]]) if _is_local(root) else None
-        if self._fd is not None:
-            weakref.finalize(self, os.close, self._fd)
+        self._closing = weakref.finalize(self, os.close, self._fd) if self._fd is not None else None
         self._began = time.monotonic()
         self._before = frozenset(path.relative_to(root).as_posix() for path in root.glob("videos/*/*/*.mp4"))
         self._opened: float | None = None
+
+    def close(self) -> None:
+        """See nothing any more. Idempotent."""
+        if self._closing is not None:
+            self._closing()
+        self._fd = None
 
     def may_need(self, video: str) -> bool:
         """Whether a reader may have learned of a video, in the last `GRACE_S` seconds, and open it yet.

@@ -26,6 +26,7 @@ from .. import storage
 from ..capture.sealed import read_sealed, write_sealed
 from ..errors import DamageError
 from . import layout
+from .damage import damage_errors
 from .episodes import episode_files, read_episodes
 from .files import remove_files
 from .info import DatasetInfo
@@ -156,7 +157,8 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
         grace_s = 0
     expired = [file for file in files if now - file.since_ns >= grace_s * 1e9]
     if expired:
-        referred = _referred(root, info)
+        with damage_errors(root):
+            referred = _referred(root, info)
         with storage.storage_errors(root, "read the videos of"):
             unneeded = [
                 file

@@ -208,7 +208,14 @@ class DatasetWriter:
         may need stay for `readers.GRACE_S` seconds and until the commit, packing or opening after that.
         """
         with self._mutex:
+            self.unwatch_readers()
             self._readers = ReaderWatch(self.root)
+
+    def unwatch_readers(self) -> None:
+        """Give back what `watch_readers` took; what is packed after it is kept. Idempotent."""
+        with self._mutex:
+            if self._readers is not None:
+                self._readers.close()
 
     @property
     def stats(self) -> dict[str, FeatureStats]:
@@ -218,7 +225,7 @@ class DatasetWriter:
     def rollback(self) -> list[Path]:
         """Remove what info.json does not count, such as what a failed commit left; finish a packing.
 
-        Everything is read from disk anew.
+        Everything is read from disk anew (info.json if it is another one).
 
         Returns:
             The files that were removed or written anew.

@@ -48,7 +48,9 @@ def read_places(root):
     info = json.loads((root / "meta/info.json").read_text())
     keys = [key for key, spec in info["features"].items() if spec["dtype"] == "video"]
     rows = [r for p in sorted(root.glob("meta/episodes/*/*.parquet")) for r in pq.read_table(p).to_pylist()]
-    places = [FileIndex(r[f"videos/{k}/chunk_index"], r[f"videos/{k}/file_index"]) for r in rows for k in keys]
+    places = [
+        FileIndex(r[f"videos/{k}/chunk_index"], r[f"videos/{k}/file_index"]) for r in rows for k in keys
+    ]
     return {layout.video_path(k, place) for k, place in zip(keys * len(rows), places, strict=True)}
 
 
