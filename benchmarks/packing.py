@@ -3,11 +3,12 @@
 uv run --extra lerobot python benchmarks/packing.py [--packs 60] [--readers lerobot,lerobot,strict,info]
 
 One process records short episodes of two cameras and packs after every other one, in sessions of several
-packs, closing and reopening the dataset in between. Readers, each in a process of its own, meanwhile open it
-again and again. A `lerobot` reader opens it with `LeRobotDataset`, reads rows and images of both ends and
-some others at once, and again after `--hold` seconds; every other time it asks for some episodes only. A
-`strict` reader reads every table and a frame of each of some episodes, with nothing but pyarrow and PyAV. `info` and
-`check` are the commands. What is read is compared with what was recorded: the image says the episode.
+packs, closing and reopening the dataset in between. Readers, each in a process of its own, meanwhile open
+it again and again. A `lerobot` reader opens it with `LeRobotDataset`, reads rows and images of both ends
+and some others at once, and again after `--hold` seconds; every other time it asks for some episodes only.
+A `strict` reader reads every table and a frame of each of some episodes, with nothing but pyarrow and PyAV.
+`info` and `check` are the commands. What is read is compared with what was recorded: the image says the
+episode.
 """
 
 import argparse
