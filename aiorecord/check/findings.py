@@ -111,7 +111,7 @@ CODES: dict[str, tuple[str, str]] = {
     "video-orphan": (WARNING, _REPAIR),
     "video-replaced": (
         NOTE,
-        "The next recording, or `aiorecord recover ROOT`, deletes them once ten minutes have passed.",
+        "The next recording, or `aiorecord recover ROOT`, deletes them once an hour has passed.",
     ),
     "camera-frozen": (WARNING, "Look at these frames; leave the episode out if the camera hung."),
     # What LeRobot 0.6 leaves when it is killed, by name.

@@ -117,7 +117,7 @@ class _Round:
         self._episodes = [
             Unit(file.index, file.first, file.end, file_size(file.path)) for file in self._files
         ]
-        self._journal = Journal(secrets.token_hex(4), watched=self._readers is not None)
+        self._journal = Journal(secrets.token_hex(4))
         self._folder = self._root
 
     @property
@@ -156,6 +156,7 @@ class _Round:
             for path in [path for path in self._folder.rglob("*") if path.is_dir()]:
                 storage.fsync_folder(path)
             storage.fsync_folder(self._folder)
+        self._journal.watched = self._readers is not None and self._readers.are_expected
         decide(self._root, self._journal)
         roll_forward(self._root, self._journal, self._readers)
 
@@ -195,7 +196,9 @@ class _Round:
             joinable=joinable,
             fits_after=readable,
             taken=self._taken(key),
-            new_names=self._readers is not None,  # lerobot keeps decoders by the names of files
+            # lerobot keeps decoders by the names of files. Where no reader is known, one of before finds
+            # the episodes that it learned of in the file that continues the one it learned of.
+            new_names=self._readers is not None and self._readers.are_expected,
         )
 
     def _plan_data(self) -> Iterator[Group]:

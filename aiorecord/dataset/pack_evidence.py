@@ -47,8 +47,8 @@ class Journal:
         folders: folders in the pack folder and which of the dataset they replace. Each holds a file named
             by `marker`, which tells it from the one it replaces.
         removed: files of the dataset to delete.
-        watched: other programs may read the dataset meanwhile; whoever finds the journal keeps what they may
-            need of `removed`, see `replaced`.
+        watched: other programs have opened the dataset, or may have: whoever finds the journal keeps what is
+            `removed` for them, see `replaced`.
     """
 
     token: str

@@ -95,7 +95,7 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
             with the dataset first, see `pack_evidence`.
         readers: sees who reads the dataset: folders are replaced in a moment in which nobody opens what is in
             them, and the removed files are kept for a while where somebody may need them. None: nobody does.
-            What a found journal removes is kept too if it says so: nobody knows who read since then.
+            What a found journal removes is kept if it says so.
 
     Returns:
         Whether a decided packing was carried out.
@@ -112,8 +112,7 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
         return False
     journal = _read(path)
     _check_places(root, journal)
-    found = journal != decided
-    if found:
+    if journal != decided:
         check_evidence(root, folder, journal)
     for source, target in journal.moves.items():
         _move(folder / source, root / target)
@@ -127,14 +126,9 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
             with storage.storage_errors(root / target, "replace"):
                 storage.fsync_folder(place.parent)
     # Asked only now: whoever has read where the videos were opened meta/info.json before.
-    needed = [
-        name
-        for name in journal.removed
-        if (journal.watched if found or readers is None else readers.may_need(name))
-    ]
-    if needed:
-        keep(root, needed)
-    kept = replaced_names(root) if needed else set()
+    if journal.removed and (journal.watched or (readers is not None and readers.are_expected)):
+        keep(root, journal.removed)
+    kept = replaced_names(root)
     remove_files([root / name for name in journal.removed if name not in kept])
     with storage.storage_errors(path, "remove"):
         path.unlink()

@@ -3,7 +3,7 @@
 A reader opens `meta/info.json` first. Then it lists `meta/episodes` and `data`, and a moment later opens the
 tables that it found, one by one; no order of steps can exchange several files under such a reader (ADR 18).
 So a packing waits for a moment in which nobody lists or opens any of them. And a video that a packing
-replaced is deleted at once only where it is known that nobody has learned of it, see `ReaderWatch.may_need`.
+replaced is deleted at once only where nobody has opened the dataset of late, see `ReaderWatch.are_expected`.
 
 What is on other machines cannot be seen, so on network filesystems, and where there is no inotify, readers
 have to be expected at any time.
@@ -26,7 +26,7 @@ from typing import Any
 
 from . import layout
 
-GRACE_S = 600.0
+GRACE_S = 3600.0
 """How long after opening a dataset a reader may look for its videos by name. lerobot 0.6.1 looks for all of
 them 0.4 s after it has read where they are, and opens each when its first frame is asked for."""
 
@@ -69,7 +69,6 @@ class ReaderWatch:
         self._fd = _watch([root, root / layout.INFO_PATH.split("/")[0]]) if _is_local(root) else None
         self._closing = weakref.finalize(self, os.close, self._fd) if self._fd is not None else None
         self._began = time.monotonic()
-        self._before = frozenset(path.relative_to(root).as_posix() for path in root.glob("videos/*/*/*.mp4"))
         self._opened: float | None = None
 
     def close(self) -> None:
@@ -78,21 +77,16 @@ class ReaderWatch:
             self._closing()
         self._fd = None
 
-    def may_need(self, video: str) -> bool:
-        """Whether a reader may have learned of a video, in the last `GRACE_S` seconds, and open it yet.
+    @property
+    def are_expected(self) -> bool:
+        """Whether a reader may have learned what is in the dataset now, and open it yet.
 
-        Not if nobody has opened the dataset since then; for a time before this watch, that is not known.
-
-        Args:
-            video: its path relative to the dataset's root.
+        Not if nobody has opened the dataset in the last `GRACE_S` seconds, or since this watch began.
         """
         if self._fd is None:
             return True
         self._take()
-        now = time.monotonic()
-        if self._opened is not None and now - self._opened < GRACE_S:
-            return True
-        return now - self._began < GRACE_S and video in self._before
+        return self._opened is not None and time.monotonic() - self._opened < GRACE_S
 
     def wait_until_quiet(self) -> None:
         """Wait for a moment in which no reader is between listing tables and opening them. Blocking.
@@ -105,7 +99,7 @@ class ReaderWatch:
         begun = last = time.monotonic()
         if self._opened is None or begun - self._opened > RECENT_S:
             # One that began before this watch did has opened its tables soon.
-            if self._before and begun - self._began < QUIET_S:
+            if begun - self._began < QUIET_S and (self._root / layout.EPISODES_FOLDER).exists():
                 time.sleep(self._began + QUIET_S - begun)
                 self._take()
             if self._opened is None or begun - self._opened > RECENT_S:

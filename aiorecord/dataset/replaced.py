@@ -1,9 +1,9 @@
 """Videos that a packing replaced and that readers may still need: kept for a while, and deleted then.
 
 A reader learns from `meta/episodes` in which videos the episodes are, and opens them later. So the videos
-that a packing replaced stay under their names, which get no other content, unless it is known that nobody has
-learned of them (`readers`). ``meta/aiorecord/replaced.json`` names them: they are neither leftovers of a
-commit nor forgotten. The first commit, packing or opening after `GRACE_S` deletes them.
+that a packing replaced stay under their names, which get no other content, where readers were seen or cannot
+be seen (`readers`). ``meta/aiorecord/replaced.json`` names them: they are neither leftovers of a commit nor
+forgotten. The first commit, packing or opening after `GRACE_S` deletes them.
 
 The record is no more than a list of what may be deleted later. What it names is deleted only if no episode
 refers to it and the file is the one that was replaced; without the record, a file is what it is without it: a

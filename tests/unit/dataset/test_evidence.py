@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from helpers import FEATURES, FPS, H264, record_episode, videos_of
+from helpers import FEATURES, FPS, H264, record_episode
 
 from aiorecord import Recorder
 from aiorecord.dataset import evidence
@@ -39,7 +39,7 @@ def record(root, lengths=LENGTHS, **options):
 def said(root):
     """The evidence of every file, data and video."""
     data = [read_evidence(path) for path in sorted(root.glob("data/*/*.parquet"))]
-    return data, [read_video_evidence(path) for path in videos_of(root)]
+    return data, [read_video_evidence(path) for path in sorted(root.glob(f"videos/{FRONT}/*/*.mp4"))]
 
 
 @pytest.mark.parametrize("encode", ["deferred", "live"])

@@ -113,16 +113,6 @@ def test_nothing_is_kept_where_nobody_has_opened_the_dataset(root):
     assert len(stored(root)) == 1
 
 
-def test_what_was_there_before_the_watch_is_kept(root):
-    writer = DatasetWriter.create(root, fps=30, schema=Schema(VIDEO))
-    commit(writer, 0)
-    learned = read_places(root)
-    writer = open_again(root)
-    commit(writer, 1)
-    pack(writer)
-    assert replaced_names(root) == learned <= stored(root).keys()
-
-
 @pytest.mark.parametrize("why", ["another machine may read it", "no inotify"])
 def test_where_readers_cannot_be_seen_everything_is_kept(root, monkeypatch, why):
     if why == "no inotify":

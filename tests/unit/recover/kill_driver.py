@@ -70,7 +70,7 @@ def digest(root: Path) -> dict[str, Any]:
     pid = os.fork()
     if pid == 0:
         try:
-            from helpers import episodes_of, rows_of, videos_of
+            from helpers import episodes_of, rows_of
 
             from aiorecord.dataset.videos import count_packets
 
@@ -79,7 +79,7 @@ def digest(root: Path) -> dict[str, Any]:
                 "lengths": [episode["length"] for episode in episodes_of(root)],
                 "info": hashlib.sha256((root / "meta/info.json").read_bytes()).hexdigest(),
                 "stats": hashlib.sha256((root / "meta/stats.json").read_bytes()).hexdigest(),
-                "frames": sum(count_packets(path) for path in videos_of(root)),
+                "frames": sum(count_packets(path) for path in root.glob("videos/*/*/*.mp4")),
                 "left": sorted(path.name for path in root.glob(".*")),
                 "temporary": sorted(path.name for path in root.rglob("*aiorecord-tmp")),
             }
