@@ -62,14 +62,15 @@ class ReaderWatch:
 
     Args:
         root: the dataset's root folder, which has its `meta`.
+        expected: a reader may have opened it just now, which an earlier watch knew.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, expected: bool = False) -> None:
         self._root = root
         self._fd = _watch([root, root / layout.INFO_PATH.split("/")[0]]) if _is_local(root) else None
         self._closing = weakref.finalize(self, os.close, self._fd) if self._fd is not None else None
         self._began = time.monotonic()
-        self._opened: float | None = None
+        self._opened = self._began if expected else None
 
     def close(self) -> None:
         """See nothing any more. Idempotent."""

@@ -209,7 +209,8 @@ class DatasetWriter:
         """
         with self._mutex:
             self.unwatch_readers()
-            self._readers = ReaderWatch(self.root)
+            # What is kept is kept for somebody who may still be there.
+            self._readers = ReaderWatch(self.root, expected=bool(self._replaced))
 
     def unwatch_readers(self) -> None:
         """Give back what `watch_readers` took; what is packed after it is kept. Idempotent."""

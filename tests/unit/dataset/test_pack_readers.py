@@ -113,6 +113,19 @@ def test_nothing_is_kept_where_nobody_has_opened_the_dataset(root):
     assert len(stored(root)) == 1
 
 
+def test_the_next_session_knows_of_the_readers_of_the_one_before(root):
+    writer = create(root)
+    commit(writer, 0)
+    read_places(root)
+    pack(writer)
+    writer = open_again(root)
+    commit(writer, 1)
+    before = stored(root)
+    pack(writer)
+    assert before.items() <= stored(root).items()
+    check_dataset(root, [(0, 5), (1, 5)])
+
+
 @pytest.mark.parametrize("why", ["another machine may read it", "no inotify"])
 def test_where_readers_cannot_be_seen_everything_is_kept(root, monkeypatch, why):
     if why == "no inotify":
