@@ -21,7 +21,7 @@ from ..dataset.workers import WorkerPool
 from ..errors import DatasetError, StorageError
 from .agreement import Agreement
 from .checked import Checked
-from .compare import total_difference
+from .compare import total_differences
 from .findings import Finding, Report
 from .jobs import Job, Outcome, is_regular, run_jobs
 from .metadata import (
@@ -346,16 +346,18 @@ class Check:
             self._add("stats-invalid", layout.STATS_PATH, str(error))
             return
         counts = Counter(row.file for row in checked.episodes.values())
-        names = list(counts)
-        job = Job(path, total_stats_job, (self.root, names, [counts[n] for n in names]), len(names))
+        files = [self.root / name for name in counts]
+        job = Job(path, total_stats_job, (files, list(counts.values())), len(files))
         merged: dict[str, FeatureStats] | None = None
         for outcome in self._jobs("statistics", [job]):
             merged = outcome.value
-        if merged is not None and (difference := total_difference(stored, merged)) is not None:
+        # Of a feature that was removed, lerobot keeps the statistics of its episodes.
+        merged = {key: stats for key, stats in (merged or {}).items() if key in info.features}
+        for key, difference in total_differences(stored, merged).items():
             self._add(
                 "stats-total",
                 layout.STATS_PATH,
-                f"It is not what the statistics of the episodes add up to: {difference}.",
+                f"It is not what the statistics of the episodes add up to: {key}: {difference}.",
             )
 
 

@@ -63,6 +63,11 @@ class DecodedEpisode:
             codes = np.minimum(lines[::stride, : frame.width : stride], DEPTH_QUANTA)
             self._samples.append(self._depth[codes])
 
+    @property
+    def pixels(self) -> int:
+        """How many pixels of a colour camera the statistics are of."""
+        return sum(int(sample[0].sum(dtype=np.int64)) for sample in self._samples)
+
     def stats(self) -> FeatureStats:
         """Statistics of the sampled frames, as lerobot samples them."""
         samples = np.stack(self._samples)

@@ -15,6 +15,10 @@ _REPAIR = "Run `aiorecord check ROOT --repair`."
 _REPAIR_CUTS = (
     "Run `aiorecord check ROOT --repair`: it keeps the episodes that are whole, the rest goes aside."
 )
+_REPAIR_STATISTICS = (
+    "No data is damaged: versions of lerobot and its dataset tools compute, merge and keep statistics "
+    "differently. `aiorecord check ROOT --repair` recomputes the statistics and changes nothing else."
+)
 
 CODES: dict[str, tuple[str, str]] = {
     # The dataset as a whole.
@@ -54,8 +58,9 @@ CODES: dict[str, tuple[str, str]] = {
     "task-unknown": (ERROR, _REPAIR),
     "stats-missing": (ERROR, _REPAIR),
     "stats-invalid": (ERROR, _REPAIR),
-    "stats-total": (ERROR, _REPAIR),
     "stats-mismatch": (ERROR, _REPAIR),
+    "stats-total": (WARNING, _REPAIR_STATISTICS),
+    "stats-stale": (WARNING, _REPAIR_STATISTICS),
     # meta/episodes.
     "episodes-unreadable": (ERROR, _REPAIR_CUTS),
     "episodes-columns": (ERROR, _REPAIR_CUTS),

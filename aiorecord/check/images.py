@@ -18,7 +18,7 @@ from ..dataset.stats import (
     sample_indices,
 )
 from ..features import Feature
-from .compare import depth_difference, image_difference
+from .compare import NONE_STORED, Difference, depth_difference, image_difference
 from .findings import Finding
 from .frozen import FreezeFinder
 from .jobs import is_refusal
@@ -130,17 +130,18 @@ class ImageCheck:
         actual = depth_stats(samples) if self._feature.is_depth else histogram_stats(samples)
         stored = self._stored.get(episode, {}).get(self._key)
         if stored is None:
-            difference: str | None = "it has none"
+            difference: Difference | None = NONE_STORED
         elif self._feature.is_depth:
             difference = depth_difference(stored, actual, lossy=False, limit=np.inf)
         else:
-            difference = image_difference(stored, actual, lossy=False)
+            pixels = int(samples[:, 0].sum(dtype=np.int64))
+            difference = image_difference(stored, actual, lossy=False, pixels=pixels)
         if difference is not None:
             self.stats[self._number] = actual
             if episode in self._known:
-                message = f"Statistics of {self._key} in meta/episodes: {difference}."
+                message = f"Statistics of {self._key} in meta/episodes: {difference.what}."
                 self.findings.append(
-                    Finding("stats-mismatch", self._place, message, episode=episode, camera=self._key)
+                    Finding(difference.code, self._place, message, episode=episode, camera=self._key)
                 )
 
 

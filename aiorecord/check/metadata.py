@@ -239,18 +239,15 @@ def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
     return out
 
 
-def total_stats_job(
-    root: Path, names: list[str], counts: list[int], progress: Progress
-) -> dict[str, FeatureStats]:
+def total_stats_job(paths: list[Path], counts: list[int], progress: Progress) -> dict[str, FeatureStats]:
     """The statistics in files of `meta/episodes`, merged. A job.
 
     Args:
-        names: the files, relative to the root.
+        paths: the files.
         counts: how many rows of each count.
     """
     parts = []
-    for done, (name, count) in enumerate(zip(names, counts, strict=True)):
-        path = root / name
+    for done, (path, count) in enumerate(zip(paths, counts, strict=True)):
         with open_table(path) as file:
             columns = [n for n in file.schema_arrow.names if n.startswith("stats/")]
             for batch in file.iter_batches(batch_size=1000, columns=columns or None, use_threads=False):

@@ -69,7 +69,7 @@ def publish(
     old += parquet_files(root / layout.EPISODES_FOLDER)
     old += [root / name for name in (*replaced, *new_videos.values())]
     journal = Journal(os.urandom(4).hex())
-    if _link_aside(root, [path for path in old if is_regular(path)]):
+    if link_aside(root, [path for path in old if is_regular(path)]):
         journal.moves["aside"] = aside.name
     journal.moves |= new_videos
     for name in replaced:
@@ -115,6 +115,19 @@ def _write_files(
             jobs.append(Job(target, write_data_job, rows, len(kept)))
     arguments = (root, folder, info.features, info.fps, list(kept), dict(tasks))
     jobs.append(Job(folder, write_metadata_job, arguments, len(kept) or 1))
+    run_writing(root, pool, jobs, width)
+    (folder / layout.DATA_FOLDER).mkdir(exist_ok=True)
+    (folder / "episodes").mkdir(exist_ok=True)
+    return untouched
+
+
+def run_writing(root: Path, pool: WorkerPool, jobs: Sequence[Job], width: int) -> None:
+    """Run jobs that write into the pack folder.
+
+    Raises:
+        DatasetError: one failed; nothing was changed.
+        StorageError: the machine refused.
+    """
     for outcome in run_jobs(pool, jobs, width=width):
         if outcome.code is not None:
             undetermined = CODES[outcome.code][0] == UNDETERMINED
@@ -122,9 +135,6 @@ def _write_files(
                 f"{root}: the repaired files could not be written, nothing was changed: {outcome.message}",
                 path=root,
             )
-    (folder / layout.DATA_FOLDER).mkdir(exist_ok=True)
-    (folder / "episodes").mkdir(exist_ok=True)
-    return untouched
 
 
 def _is_as_it_was(part: RowsPart, episodes: Sequence[Kept]) -> bool:
@@ -159,12 +169,12 @@ def _write_quality(root: Path, folder: Path, kept: Sequence[Kept]) -> bool:
     return True
 
 
-def _link_aside(root: Path, paths: Iterable[Path]) -> bool:
+def link_aside(root: Path, paths: Iterable[Path]) -> bool:
     """Give files a second name in what will become the aside folder; whether there was any."""
     any_linked = False
     for path in paths:
         target = root / PACK_FOLDER / "aside" / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(path, target)
+        link_or_copy(path.resolve(), target)
         any_linked = True
     return any_linked

@@ -43,6 +43,12 @@ from .publish import publish
 from .repair_videos import VideoRepair
 from .rewrite import Kept, recover_job
 from .rows import RowsFile, RowsPart, rows_job
+from .statistics_repair import (
+    STATISTICS,
+    publish_statistics,
+    recomputed_statistics,
+    statistics_step,
+)
 from .tree import IMAGES_FOLDER, asides, lerobot_temporaries
 
 
@@ -211,8 +217,13 @@ class _Repair:
                 checked = self._check()
                 _refuse_undetermined(checked)
         rebuilding: _Rebuilding | None = None
-        if checked.info is not None and not checked.report.ok and not is_decided(self._root):
-            rebuilding = self._prepare(checked, checked.info)
+        stale: Checked | None = None
+        if checked.info is not None and not is_decided(self._root):
+            if not checked.report.ok:
+                rebuilding = self._prepare(checked, checked.info)
+            elif checked.report.codes & STATISTICS:
+                stale = checked
+                self._plan.steps.append(statistics_step(len(recomputed_statistics(checked))))
         if on_plan is not None:
             on_plan(self._plan)
         refused = self._plan.loses and not accept_loss
@@ -222,6 +233,9 @@ class _Repair:
         self._lost = self._plan.lost
         if rebuilding is not None:
             self._rebuild(rebuilding)
+            checked = self._check()
+        elif stale is not None:
+            self._recompute(stale)
             checked = self._check()
         if checked.info is not None and checked.report.is_determined and self._clear_away(checked):
             checked = self._check()
@@ -342,6 +356,13 @@ class _Repair:
             f"Put the dataset together again: {len(kept)} episodes, {sum(k.length for k in kept)} frames"
             + (f"; {len(self._lost)} episodes could not be kept." if self._lost else ".")
         )
+
+    def _recompute(self, checked: Checked) -> None:
+        """Publish the statistics that the check recomputed."""
+        stats = recomputed_statistics(checked)
+        publish_statistics(checked, begin(self._root), stats, self._aside, self._pool, self._width)
+        whose = f"the statistics of {len(stats)} episodes and " if stats else ""
+        self._actions.append(f"Recomputed {whose}meta/stats.json; nothing else was changed.")
 
     def _recovered_rows(self, checked: Checked, info: DatasetInfo, folder: Path) -> dict[int, EpisodeRow]:
         """Rows of `meta/episodes` files without footer. Where things are is safe to take from them."""

@@ -20,7 +20,7 @@ from ..dataset.stats import FeatureStats, column_stats
 from ..dataset.tables import MAX_TABLE_ROWS, column_array, data_schema, evidence_of, open_table
 from ..errors import AiorecordError
 from ..features import Feature
-from .compare import numeric_difference
+from .compare import NONE_STORED, Difference, numeric_difference
 from .findings import Finding
 from .footer import is_footerless
 from .images import ImageCheck
@@ -254,16 +254,16 @@ class _Reader:
             if stored is None or key not in stored:
                 recomputed[key] = actual
                 if known:
-                    self._mismatch(run, key, "it has none")
-            elif finite and (difference := numeric_difference(stored[key], actual)) is not None:
+                    self._mismatch(run, key, NONE_STORED)
+            elif finite and (difference := numeric_difference(stored[key], actual, key)) is not None:
                 recomputed[key] = actual
                 self._mismatch(run, key, difference)
         if recomputed:
             self._part.stats[len(self._part.runs) - 1] = recomputed
 
-    def _mismatch(self, run: Run, key: str, difference: str) -> None:
-        message = f"Statistics of {key} in meta/episodes: {difference}."
-        self._add("stats-mismatch", message, episode=run.episode)
+    def _mismatch(self, run: Run, key: str, difference: Difference) -> None:
+        message = f"Statistics of {key} in meta/episodes: {difference.what}."
+        self._add(difference.code, message, episode=run.episode)
 
     def _check_images(self, file: pq.ParquetFile, stored: dict[int, dict[str, FeatureStats]]) -> None:
         part = self._part

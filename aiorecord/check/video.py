@@ -21,7 +21,7 @@ from ..dataset.stats import FeatureStats
 from ..dataset.videos import evidence_of
 from ..errors import AiorecordError
 from ..features import Feature
-from .compare import depth_difference, image_difference
+from .compare import NONE_STORED, Difference, depth_difference, image_difference
 from .decoded import DecodedEpisode
 from .findings import Finding
 from .images import frozen
@@ -250,16 +250,16 @@ class _Reader:
         actual = look.stats()
         known = any(row.episode == span.episode for row in self._file.episodes)
         if stored is None or self._key not in stored:
-            difference: str | None = "it has none"
+            difference: Difference | None = NONE_STORED
         elif self._feature.is_depth:
             difference = depth_difference(stored[self._key], actual, lossy=True, limit=look.depth_limit)
         else:
-            difference = image_difference(stored[self._key], actual, lossy=True)
+            difference = image_difference(stored[self._key], actual, lossy=True, pixels=look.pixels)
         if difference is not None:
             self._part.stats[span.episode] = actual
             if known:
-                message = f"Statistics of {self._key} in meta/episodes: {difference}."
-                self._add("stats-mismatch", message, episode=span.episode)
+                message = f"Statistics of {self._key} in meta/episodes: {difference.what}."
+                self._add(difference.code, message, episode=span.episode)
 
 
 def default_threads(workers: int) -> int:
