@@ -25,6 +25,7 @@ class Checked:
         episodes: the rows of `meta/episodes` that count, by episode.
         data: data files and what is in them; None where the reader died.
         videos: video files by camera and number, likewise.
+        agreed: what was found is true of one state of the dataset; else files were exchanged meanwhile.
     """
 
     report: Report
@@ -34,6 +35,7 @@ class Checked:
     episodes: dict[int, EpisodeRow] = field(default_factory=dict)
     data: dict[Path, RowsPart | None] = field(default_factory=dict)
     videos: dict[tuple[str, FileIndex], VideoPart | None] = field(default_factory=dict)
+    agreed: bool = True
 
     @property
     def video_keys(self) -> list[str]:
