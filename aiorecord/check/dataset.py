@@ -89,16 +89,28 @@ def check_dataset(
     pool = WorkerPool(width, name="aiorecord-check")
     started = time.monotonic()
     try:
-        for number in range(TRIES):
-            if number:
-                _await_packing(root)
-            checked = Check(root, pool, width, fast, progress).run()
-            if checked.agreed:
-                break
+        report = run_until_agreed(root, pool, width, fast, progress)
     finally:
         pool.shutdown(cancel_futures=True)
-    checked.report.seconds = time.monotonic() - started
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def run_until_agreed(
+    root: Path, pool: WorkerPool, width: int, fast: bool = False, progress: ProgressCallback | None = None
+) -> Report:
+    """Run a `Check` until what it found is true of one state of the dataset, `TRIES` times at most."""
+    for number in range(TRIES):
+        if number:
+            _await_packing(root)
+        checked = Check(root, pool, width, fast, progress).run()
+        if checked.agreed:
+            break
     return checked.report
+
+
+def _settle() -> None:
+    time.sleep(SETTLE_S)
 
 
 def _await_packing(root: Path) -> None:
@@ -117,6 +129,7 @@ class Check:
         fast: decode nothing.
         progress: see `check_dataset`.
         holding_lock: the caller holds the dataset's lock, so nobody records into it.
+        settle: waits for a commit to end that no lock tells of.
     """
 
     def __init__(
@@ -128,10 +141,11 @@ class Check:
         progress: ProgressCallback | None = None,
         *,
         holding_lock: bool = False,
+        settle: Callable[[], object] = _settle,
     ) -> None:
         self.root, self.pool, self.width, self.fast = root, pool, width, fast
         self._progress = progress
-        self._holding_lock = holding_lock
+        self._holding_lock, self._settle = holding_lock, settle
         self._found: list[Finding] = []
         self._checked = Checked(Report(root, fast=fast))
 
@@ -147,7 +161,7 @@ class Check:
         except StorageError as error:
             place = "." if error.path is None else self._name(error.path)
             self._add("file-unread", place, f"The rest was not looked at: {error}.")
-        generations = Generations(checked, before, self._read_again, SETTLE_S)
+        generations = Generations(checked, before, self._read_again, self._settle)
         if self._holding_lock:
             checked.report.add(generations.alone(self._found))
         else:

@@ -7,7 +7,6 @@ fault. Where files were exchanged, what did not fit is in doubt, and the check b
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..dataset.generation import Look, look
 from ..dataset.info import DatasetInfo, parse_info
 from ..errors import DatasetError, StorageError
 from .checked import Checked
-from .findings import ERROR, NOTE, UNDETERMINED, WARNING, Finding
+from .findings import NOTE, Finding
 from .metadata import EpisodeRow, EpisodesPart
 
 _EXPLAINED = {
@@ -62,14 +61,18 @@ class Generations:
         checked: what the pass learned. It is told when the looks do not agree.
         before: the look before it.
         read_again: reads the metadata once more.
-        settle_s: seconds to wait for a commit to end where nobody is known to record, or not to.
+        settle: waits for a commit to end; called where nobody is known to record, nor known not to.
     """
 
     def __init__(
-        self, checked: Checked, before: Look, read_again: Callable[[], Metadata], settle_s: float
+        self,
+        checked: Checked,
+        before: Look,
+        read_again: Callable[[], Metadata],
+        settle: Callable[[], object],
     ) -> None:
         self._checked, self._before, self._read_again = checked, before, read_again
-        self._root, self._settle_s = checked.report.root, settle_s
+        self._root, self._settle = checked.report.root, settle
 
     def alone(self, found: list[Finding]) -> list[Finding]:
         """The findings of one who holds the lock: whoever writes all the same cannot be seen by it."""
@@ -84,7 +87,7 @@ class Generations:
         before, after = self._before, look(self._root)
         is_known = before.holder is not None or before.holder_is_dead
         if not is_known and after == before and any(_is_explained(finding) for finding in found):
-            time.sleep(self._settle_s)  # a commit that nobody's lock tells of may have been under way
+            self._settle()  # a commit that no lock tells of may have been under way
             after = look(self._root)
         if before.holder is None and after.holder is None and after == before:
             return found
@@ -98,7 +101,7 @@ class Generations:
             return found
         self._checked.agreed = False
         firm = self._firm(doubt)
-        left = [f for f in found if f.severity in (NOTE, UNDETERMINED) or replace(f, is_live=False) in firm]
+        left = [f for f in found if f.severity == NOTE or replace(f, is_live=False) in firm]
         message = "Its files were exchanged each time they were read. What did not fit is not said."
         return [*left, Finding("dataset-changed", ".", message, is_live=True)]
 
@@ -148,7 +151,7 @@ class Generations:
         parts: dict[str, Any] = {self._name(path): part for path, part in self._checked.data.items()}
         parts |= {layout.video_path(key, index): part for (key, index), part in self._checked.videos.items()}
         read = {name: part for name, part in parts.items() if part is not None and name not in doubtful}
-        return {f for part in read.values() for f in part.findings if f.severity in (ERROR, WARNING)}
+        return {finding for part in read.values() for finding in part.findings}
 
     def _files_of(self, row: EpisodeRow) -> list[str]:
         videos = [layout.video_path(key, place.index) for key, place in row.videos.items()]
