@@ -146,6 +146,7 @@ class Check:
         self.root, self.pool, self.width, self.fast = root, pool, width, fast
         self._progress = progress
         self._holding_lock, self._settle = holding_lock, settle
+        self._holder: str | None = None
         self._found: list[Finding] = []
         self._checked = Checked(Report(root, fast=fast))
 
@@ -154,8 +155,8 @@ class Check:
         started = time.monotonic()
         checked = self._checked
         before = look(self.root)
-        holder = None if self._holding_lock else before.holder
-        self._look_for_leftovers(holder)
+        self._holder = None if self._holding_lock else before.holder
+        self._look_for_leftovers()
         try:
             self._look(before)
         except StorageError as error:
@@ -170,10 +171,10 @@ class Check:
         checked.report.seconds = time.monotonic() - started
         return checked
 
-    def _look_for_leftovers(self, holder: str | None) -> None:
+    def _look_for_leftovers(self) -> None:
         for again in (True, False):  # a recorder that closes just now removes its folder under the first look
             try:
-                self._found += list(leftovers(self.root, holder))
+                self._found += list(leftovers(self.root, self._holder))
                 return
             except OSError as error:
                 if not again:
@@ -382,8 +383,8 @@ class Check:
     def _look_at_totals(self, info: DatasetInfo) -> None:
         checked = self._checked
         path = self.root / layout.STATS_PATH
-        if not checked.episodes:
-            return
+        if not checked.episodes or self._holder is not None:
+            return  # a commit writes it before it counts its episode
         if is_regular(path) is None:
             self._add("stats-missing", layout.STATS_PATH, "It is missing.")
             return

@@ -1,6 +1,7 @@
 """Records and packs until it is told to stop: ``python recording_packing.py ROOT STOP``.
 
-Says ``packed`` when it has packed once; ends when there is a file STOP.
+Records in real time, so that others get the processor too. Says ``packed`` when it has packed once; ends when
+there is a file STOP.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from helpers import FEATURES, FPS, H264, record_episode
+from helpers import FEATURES, FPS, H264, make_frame
 
 from aiorecord import Recorder
 
@@ -26,8 +27,11 @@ async def main(root: Path, stop: Path) -> None:
         for number in range(3000):
             if is_over(stop):
                 return
-            episode = await record_episode(recorder, 4, number)
+            async with recorder.episode("Test") as episode:
+                async for tick in recorder.ticks(seconds=0.2):
+                    episode.add_frame(make_frame(tick.index, number))
             if number % 8 == 2:
+                assert episode.save is not None
                 await episode.save
                 await recorder.pack()
                 print("packed", flush=True)
