@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import storage
 from ..capture.staging import STAGING_FOLDER
+from ..errors import AiorecordError
 from . import layout
 from .lock import LOCK_FILE, live_holder
 from .lock_holder import is_dead, read_holder
@@ -25,6 +27,10 @@ from .pack_journal import is_decided
 
 TOPS = ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER)
 """The folders that a dataset is made of."""
+
+_TRIES = 5
+_PAUSE_S = 0.1
+"""Between tries: a packing exchanges its folders within less."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,24 @@ def look(root: Path) -> Look:
     _list(root / STAGING_FOLDER, STAGING_FOLDER, staging)
     is_dead_one = named is not None and is_dead(named)
     return Look(info, files, staging, is_decided(root), holder, is_dead_one)
+
+
+def read_settled[T](root: Path, read: Callable[[], T]) -> T:
+    """Call a function that reads a dataset; again if it fails and files were exchanged meanwhile. Blocking.
+
+    Raises:
+        AiorecordError: what `read` raises of a dataset that did not change, or keeps changing.
+    """
+    for attempt in range(_TRIES):
+        before = look(root)
+        try:
+            return read()
+        except AiorecordError:
+            after = look(root)
+            if attempt + 1 == _TRIES or (after == before and not after.is_packing):
+                raise
+        time.sleep(_PAUSE_S)
+    raise AssertionError
 
 
 def _read(path: Path) -> bytes | None:
