@@ -159,8 +159,9 @@ class Check:
         self._look_for_leftovers()
         try:
             self._look(before)
-        except StorageError as error:
-            place = "." if error.path is None else self._name(error.path)
+        except OSError as error:
+            path = error.path if isinstance(error, StorageError) else None
+            place = "." if path is None else self._name(path)
             self._add("file-unread", place, f"The rest was not looked at: {error}.")
         generations = Generations(checked, before, self._read_again, self._settle)
         if self._holding_lock:
