@@ -20,6 +20,7 @@ from ..options import Partial
 from ..printable import get_logger
 from ..storage import each, storage_errors
 from .camera_info import depth_differences, depth_settings
+from .committed import check_committed
 from .remains import describe
 from .writer import DatasetWriter
 
@@ -251,6 +252,7 @@ def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], parti
         if episode.episode_index is None:
             _measure(episode, folder, partial)
         else:
+            check_committed(path.parents[2], episode.episode_index, folder)
             episode.frames = folder.manifest.length or 0
             episode.state, episode.step, episode.folder = State.COMMITTED, Step.REMOVE, folder
     except StorageError as error:
