@@ -13,6 +13,7 @@ from ..capture.sealed import read_sealed
 from ..capture.staging import EpisodeFolder
 from ..errors import DamageError, DatasetError, EncodeError, StorageError
 from . import layout
+from .damage import damage_errors
 from .encoded import EncodedCamera, EncodedEpisode, file_crc
 from .episodes import read_file, read_ids
 from .files import numbered_files
@@ -74,26 +75,30 @@ def check_committed(root: Path, index: int, folder: EpisodeFolder) -> None:
 
     Raises:
         DamageError: it is not; staging has it still.
-        DatasetError: `meta/episodes` cannot be read.
         StorageError: the disk refused.
     """
     keys = list(folder.manifest.schema().videos)
-    places = [f"{prefix}/{name}_index" for prefix in ("data", *_videos(keys)) for name in ("chunk", "file")]
-    row = _row(root, index, ["length", *places, *(f"{video}/to_timestamp" for video in _videos(keys))])
     try:
-        _check_rows(root / layout.data_path(_place(row, "data")), index, int(row["length"]))
-        encoded = EncodedEpisode.load(folder)
-        for key, video in zip(keys, _videos(keys), strict=True):
-            frames = round(row[f"{video}/to_timestamp"] * folder.manifest.fps)
-            path = root / layout.video_path(key, _place(row, video))
-            _check_video(path, frames, key, None if encoded is None else encoded.cameras[key])
+        with damage_errors(root):
+            _check_files(root, index, keys, folder)
     except StorageError:
         raise
-    except (DatasetError, EncodeError, TypeError, ValueError, OverflowError) as error:
+    except (DatasetError, EncodeError) as error:
         raise DamageError(
             f"the dataset counts it as episode {index}, and not all of it is there ({error})",
             path=folder.path,
         ) from error
+
+
+def _check_files(root: Path, index: int, keys: list[str], folder: EpisodeFolder) -> None:
+    places = [f"{prefix}/{name}_index" for prefix in ("data", *_videos(keys)) for name in ("chunk", "file")]
+    row = _row(root, index, ["length", *places, *(f"{video}/to_timestamp" for video in _videos(keys))])
+    _check_rows(root / layout.data_path(_place(row, "data")), index, int(row["length"]))
+    encoded = EncodedEpisode.load(folder)
+    for key, video in zip(keys, _videos(keys), strict=True):
+        frames = round(row[f"{video}/to_timestamp"] * folder.manifest.fps)
+        path = root / layout.video_path(key, _place(row, video))
+        _check_video(path, frames, key, None if encoded is None else encoded.cameras[key])
 
 
 def _check_rows(path: Path, index: int, length: int) -> None:
