@@ -15,7 +15,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,22 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
         raise StorageError(
             f"Could not {doing} {path}: {error.strerror or error}{where}", path=path, reading=doing == "read"
         ) from error
+
+
+def each[T](items: Iterable[T], action: Callable[[T], object]) -> None:
+    """Do something with each item, also with those after one that the disk refuses.
+
+    Raises:
+        OSError: the disk refused; the first of what `action` raised of that kind.
+    """
+    first: OSError | None = None
+    for item in items:
+        try:
+            action(item)
+        except OSError as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def fsync_file(path: Path) -> None:

@@ -32,6 +32,7 @@ from typing import Any
 from ..errors import DatasetError, StorageError
 from ..storage import (
     TEMPORARY_SUFFIX,
+    each,
     fsync_folder,
     is_there,
     make_folder,
@@ -215,12 +216,15 @@ class Staging:
             What was removed.
 
         Raises:
-            StorageError: the disk refused.
+            StorageError: the disk refused to remove one, or to list them; the others are removed.
         """
         found = self.leftovers()
-        for path in found:
+
+        def remove(path: Path) -> None:
             with storage_errors(path, "remove"):
                 shutil.rmtree(path)
+
+        each(found, remove)
         return found
 
     def leftovers(self) -> list[Path]:

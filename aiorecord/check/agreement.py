@@ -22,11 +22,10 @@ class Agreement:
     Args:
         checked: what was read.
         info: its info.json.
-        live: it is being recorded into, so files may be ahead of what info.json counts.
     """
 
-    def __init__(self, checked: Checked, info: DatasetInfo, live: bool) -> None:
-        self._checked, self._info, self._live = checked, info, live
+    def __init__(self, checked: Checked, info: DatasetInfo) -> None:
+        self._checked, self._info = checked, info
         self._root = checked.report.root
         self._found: list[Finding] = []
 
@@ -42,8 +41,9 @@ class Agreement:
         if any(code is not None and CODES[code][0] == UNDETERMINED for code in problems):
             return []  # what it holds is not known, so nothing is missing
         rows = [row for part in self._checked.parts.values() for row in part.rows]
+        counted = rows[: self._info.total_episodes]
         expected = end = 0
-        for row in rows:
+        for row in counted:
             if row.episode != expected or row.first != end or row.end != end + row.length or row.length < 1:
                 self._add(
                     "episodes-order",
@@ -55,13 +55,14 @@ class Agreement:
                 break
             expected, end = expected + 1, row.end
         lost = any(part.problem for part in self._checked.parts.values()) or not rows
-        if len(rows) > self._info.total_episodes and not self._live:
+        if len(rows) > self._info.total_episodes:
             self._add(
                 "episodes-uncounted",
                 layout.EPISODES_FOLDER,
                 f"It holds {len(rows)} episodes, meta/info.json counts {self._info.total_episodes}.",
+                is_ahead=True,
             )
-        elif len(rows) < self._info.total_episodes:
+        if len(rows) < self._info.total_episodes:
             code = "lerobot-killed-metadata-behind" if self._looks_killed(lost) else "info-counts"
             self._add(
                 code,
@@ -73,7 +74,7 @@ class Agreement:
                     else "."
                 ),
             )
-        elif rows and expected == len(rows) and end != self._info.total_frames:
+        elif rows and expected == len(counted) and end != self._info.total_frames:
             self._add(
                 "info-counts",
                 layout.INFO_PATH,
@@ -106,7 +107,7 @@ class Agreement:
             for run in part.runs:
                 row = checked.episodes.get(run.episode)
                 if row is None or row.data != index:
-                    if checked.is_complete and not (self._live and run.episode >= self._info.total_episodes):
+                    if checked.is_complete:
                         self._orphan(path, run)
                     continue
                 seen[run.episode] += 1
@@ -126,6 +127,7 @@ class Agreement:
             f"It holds {run.length} rows of episode {run.episode}, which meta/episodes does not look for here"
             + (" (info.json does not count it)." if run.episode >= self._info.total_episodes else "."),
             episode=run.episode,
+            is_ahead=run.episode >= self._info.total_episodes,
         )
 
     def _match_run(self, path: Path, run: Run, row: EpisodeRow, known: dict[int, str], before: int) -> None:

@@ -26,6 +26,7 @@ class Checked:
         data: data files and what is in them; None where the reader died.
         videos: video files by camera and number, likewise.
         info_found: `info` is not from info.json, which is lost, so that nothing says how many episodes count.
+        agreed: what was found is true of one state of the dataset; else files were exchanged meanwhile.
     """
 
     report: Report
@@ -36,6 +37,7 @@ class Checked:
     data: dict[Path, RowsPart | None] = field(default_factory=dict)
     videos: dict[tuple[str, FileIndex], VideoPart | None] = field(default_factory=dict)
     info_found: bool = False
+    agreed: bool = True
 
     @property
     def video_keys(self) -> list[str]:

@@ -12,17 +12,21 @@ from typing import Any
 
 from ..dataset import layout, quality_log
 from ..dataset.evidence import read_dataset_id
-from ..dataset.info import DatasetInfo
+from ..dataset.generation import Look, look
+from ..dataset.info import DatasetInfo, parse_info
 from ..dataset.layout import FileIndex, parse_index
-from ..dataset.lock import live_holder
+from ..dataset.pack_journal import is_decided
+from ..dataset.places import file_size
 from ..dataset.replaced import read_replaced
 from ..dataset.stats import FeatureStats
 from ..dataset.workers import WorkerPool
 from ..errors import DatasetError, StorageError
+from ..storage import MAX_JSON_BYTES
 from .agreement import Agreement
 from .checked import Checked
 from .compare import total_differences
 from .findings import Finding, Report
+from .generations import Generations, Metadata
 from .jobs import Job, Outcome, is_regular, run_jobs
 from .metadata import (
     EpisodeRow,
@@ -39,6 +43,15 @@ from .tree import leftovers, parquet_files
 from .video import VideoFile, default_threads, video_job
 
 ProgressCallback = Callable[[str, int, int], None]
+
+TRIES = 4
+"""So often a dataset is checked that is rearranged meanwhile, as packing does. Commits only add to it."""
+
+SETTLE_S = 1.0
+"""What a commit explains is looked at again after this time where it is not known whether there is one."""
+
+PATIENCE_S = 10.0
+"""So long a check that begins again waits for a packing to end."""
 
 _BYTES_PER_UNIT = 1 << 12
 """Progress of a video is in frames, which are not known before; its size stands for them."""
@@ -59,7 +72,8 @@ def check_dataset(
     """Verify a dataset deeply. Blocking. Only reads; it may be one that is being recorded into.
 
     Every file is read once, in worker processes, one row group or one video frame at a time. Whatever is on
-    disk, this ends with a report.
+    disk, this ends with a report. Where files were exchanged while they were read, and something did not fit,
+    everything is checked again; a dataset that keeps changing is undetermined (`dataset-changed`).
 
     Args:
         root: the dataset's root folder.
@@ -75,14 +89,40 @@ def check_dataset(
     """
     width = default_workers() if workers is None else workers
     pool = WorkerPool(width, name="aiorecord-check")
+    started = time.monotonic()
     try:
-        return Check(root, pool, width, fast, progress).run().report
+        report = run_until_agreed(root, pool, width, fast, progress)
     finally:
         pool.shutdown(cancel_futures=True)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def run_until_agreed(
+    root: Path, pool: WorkerPool, width: int, fast: bool = False, progress: ProgressCallback | None = None
+) -> Report:
+    """Run a `Check` until what it found is true of one state of the dataset, `TRIES` times at most."""
+    for number in range(TRIES):
+        if number:
+            _await_packing(root)
+        checked = Check(root, pool, width, fast, progress).run()
+        if checked.agreed:
+            break
+    return checked.report
+
+
+def _settle() -> None:
+    time.sleep(SETTLE_S)
+
+
+def _await_packing(root: Path) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while is_decided(root) and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 class Check:
-    """One check; `run` it once.
+    """One pass of a check, between two looks at the dataset; `run` it once.
 
     Args:
         root: the dataset's root folder.
@@ -92,6 +132,7 @@ class Check:
         progress: see `check_dataset`.
         holding_lock: the caller holds the dataset's lock, so nobody records into it.
         info_found: what a lost info.json said, as far as is known; then all of `meta/episodes` counts.
+        settle: waits for a commit to end that no lock tells of.
     """
 
     def __init__(
@@ -104,12 +145,13 @@ class Check:
         *,
         holding_lock: bool = False,
         info_found: DatasetInfo | None = None,
+        settle: Callable[[], object] = _settle,
     ) -> None:
         self._info_found = info_found
         self.root, self.pool, self.width, self.fast = root, pool, width, fast
         self._progress = progress
-        self._holder = None if holding_lock else live_holder(root)
-        self._live = self._holder is not None
+        self._holding_lock, self._settle = holding_lock, settle
+        self._holder: str | None = None
         self._found: list[Finding] = []
         self._checked = Checked(Report(root, fast=fast))
 
@@ -117,22 +159,35 @@ class Check:
         """Look at everything."""
         started = time.monotonic()
         checked = self._checked
+        before = look(self.root)
+        self._holder = None if self._holding_lock else before.holder
+        self._look_for_leftovers()
         try:
-            self._found += leftovers(self.root, self._holder)
+            self._look(before)
         except OSError as error:
-            self._add("file-unread", ".", f"The folder cannot be read: {error}.")
-        try:
-            self._look()
-        except StorageError as error:
-            place = "." if error.path is None else self._name(error.path)
+            path = error.path if isinstance(error, StorageError) else None
+            place = "." if path is None else self._name(path)
             self._add("file-unread", place, f"The rest was not looked at: {error}.")
-        checked.report.add(self._found)
+        generations = Generations(checked, before, self._read_again, self._settle)
+        if self._holding_lock:
+            checked.report.add(generations.alone(self._found))
+        else:
+            checked.report.add(generations.judge(self._found))
         checked.report.episodes = len(checked.episodes)
         checked.report.seconds = time.monotonic() - started
         return checked
 
-    def _look(self) -> None:
-        if not self._load_info() and self._info_found is not None:
+    def _look_for_leftovers(self) -> None:
+        for again in (True, False):  # a recorder that closes just now removes its folder under the first look
+            try:
+                self._found += list(leftovers(self.root, self._holder))
+                return
+            except OSError as error:
+                if not again:
+                    self._add("file-unread", ".", f"The folder cannot be read: {error}.")
+
+    def _look(self, before: Look) -> None:
+        if not self._load_info(before) and self._info_found is not None:
             self._checked.info, self._checked.info_found = copy.deepcopy(self._info_found), True
         if self._checked.info is not None:
             self._load_tasks(self._checked.info)
@@ -165,7 +220,7 @@ class Check:
             return False
         return True
 
-    def _load_info(self) -> bool:
+    def _load_info(self, before: Look) -> bool:
         path = self.root / layout.INFO_PATH
         if is_regular(path) is None:
             self._add("info-missing", layout.INFO_PATH, "It is missing, so this is no dataset.")
@@ -173,7 +228,11 @@ class Check:
         if not self._is_file(path):
             return False
         try:
-            self._checked.info = load_info(self.root)
+            # What counts is what counted at the first look: whatever is added meanwhile is more than that.
+            if before.info is not None and len(before.info) <= MAX_JSON_BYTES:
+                self._checked.info = parse_info(before.info, path)
+            else:
+                self._checked.info = load_info(self.root)
         except DatasetError as error:
             self._add("info-invalid", layout.INFO_PATH, f"{error}")
             return False
@@ -199,21 +258,17 @@ class Check:
         tasks = self._checked.tasks
         if self._checked.info_found:
             info.total_tasks = len(tasks or ())
-        if (
-            tasks is not None
-            and len(tasks) != info.total_tasks
-            and not (self._live and len(tasks) > info.total_tasks)
-        ):
+        if tasks is not None and len(tasks) != info.total_tasks:
             self._add(
                 "info-counts",
                 layout.INFO_PATH,
                 f"total_tasks is {info.total_tasks}, meta/tasks.parquet holds {len(tasks)}.",
+                is_ahead=len(tasks) > info.total_tasks,
             )
 
     def _load_episodes(self, info: DatasetInfo) -> None:
-        keys = tuple(self._checked.video_keys)
         paths = [path for path in parquet_files(self.root / layout.EPISODES_FOLDER) if self._is_file(path)]
-        jobs = [Job(path, episodes_job, (self.root, path, keys)) for path in paths]
+        jobs = self._episodes_jobs(paths)
         parts: dict[Path, EpisodesPart] = {}
         for outcome in self._jobs("metadata", jobs):
             part = outcome.value or EpisodesPart([], outcome.code or "episodes-unreadable", outcome.message)
@@ -225,7 +280,23 @@ class Check:
         if self._checked.info_found:
             info.total_episodes, info.total_frames = len(rows), rows[-1].end if rows else 0
         self._checked.episodes = {row.episode: row for row in rows[: info.total_episodes]}
-        self._found += Agreement(self._checked, info, self._live).order()
+        self._found += Agreement(self._checked, info).order()
+
+    def _episodes_jobs(self, paths: list[Path]) -> list[Job]:
+        keys = tuple(self._checked.video_keys)
+        return [Job(path, episodes_job, (self.root, path, keys)) for path in paths]
+
+    def _read_again(self) -> Metadata:
+        """Read the metadata once more; what is wrong with it is not said here."""
+        tasks_path = self.root / layout.TASKS_PATH
+        paths = [path for path in parquet_files(self.root / layout.EPISODES_FOLDER) if is_regular(path)]
+        jobs = self._episodes_jobs(paths)
+        if is_regular(tasks_path):
+            jobs.append(Job(tasks_path, tasks_job, (self.root,)))
+        found = {outcome.job.path: outcome for outcome in run_jobs(self.pool, jobs, width=self.width)}
+        tasks = found[tasks_path].value if tasks_path in found else {}
+        parts = {path: found[path].value for path in paths}
+        return Metadata(tasks if isinstance(tasks, dict) else None, parts)
 
     def _look_at_data(self, info: DatasetInfo) -> None:
         checked = self._checked
@@ -256,7 +327,7 @@ class Check:
                 checked.report.frames += outcome.value.rows
             checked.report.files += 1
         checked.data = {job.path: parts.get(job.path) for job in jobs}
-        self._found += Agreement(checked, info, self._live).runs()
+        self._found += Agreement(checked, info).runs()
 
     def _look_at_videos(self, info: DatasetInfo) -> None:
         checked = self._checked
@@ -309,11 +380,11 @@ class Check:
         file = VideoFile(self.root, path, key, spec, info.fps, rows, inferred, self.fast, threads)
         frames = sum(row.length for row in rows if 0 < row.length < 1 << 40)
         frames += sum(length for _, length, _ in inferred)
-        return Job(path, video_job, (file,), max(1, frames or path.stat().st_size // _BYTES_PER_UNIT))
+        return Job(path, video_job, (file,), max(1, frames or file_size(path) // _BYTES_PER_UNIT))
 
     def _look_for_orphans(self, used: set[tuple[str, FileIndex]]) -> None:
-        if self._live or not self._checked.is_complete:
-            return  # a commit publishes videos before it counts them; lost metadata is reported by itself
+        if not self._checked.is_complete:
+            return  # lost metadata is reported by itself
         folder = self.root / layout.VIDEOS_FOLDER
         wanted = {self.root / layout.video_path(key, index) for key, index in used}
         replaced = {file.name: file.size for file in read_replaced(self.root)}
@@ -333,8 +404,8 @@ class Check:
     def _look_at_totals(self, info: DatasetInfo) -> None:
         checked = self._checked
         path = self.root / layout.STATS_PATH
-        if not checked.episodes or self._live:
-            return
+        if not checked.episodes or self._holder is not None:
+            return  # a commit writes it before it counts its episode
         if is_regular(path) is None:
             self._add("stats-missing", layout.STATS_PATH, "It is missing.")
             return

@@ -20,6 +20,10 @@ _REPAIR_STATISTICS = (
     "differently. `aiorecord check ROOT --repair` recomputes the statistics and changes nothing else."
 )
 
+_LATER = (
+    "Check again when the recording has ended: while somebody writes into the dataset, nothing is repaired."
+)
+
 CODES: dict[str, tuple[str, str]] = {
     # The dataset as a whole.
     "info-missing": (
@@ -141,6 +145,8 @@ class Finding:
         camera: the camera's feature key, or None.
         first_frame: frame index in the episode where it begins, or None.
         last_frame: the last frame it is about, or None.
+        is_ahead: it is of an episode that info.json does not count, so a commit under way explains it.
+        is_live: somebody writes into the dataset, so nothing can be repaired now.
     """
 
     code: str
@@ -150,6 +156,8 @@ class Finding:
     camera: str | None = None
     first_frame: int | None = None
     last_frame: int | None = None
+    is_ahead: bool = False
+    is_live: bool = False
 
     @property
     def severity(self) -> str:
@@ -159,7 +167,8 @@ class Finding:
     @property
     def hint(self) -> str:
         """What to do."""
-        return CODES[self.code][1]
+        hint = CODES[self.code][1]
+        return _LATER if self.is_live and ("--repair" in hint or "recover" in hint) else hint
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; parts that do not apply are left out."""

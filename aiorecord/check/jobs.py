@@ -242,9 +242,11 @@ def _run(
         # Libraries take a read error for the end of the file, or for damage.
         try:
             value = run(*arguments, progress)
-        except Exception:
+        except Exception as error:
             if (refused := unreadable(file)) is not None:
                 return None, refused
+            if isinstance(error, FileNotFoundError) or isinstance(error.__cause__, FileNotFoundError):
+                return None, f"a file went away while it was read ({error})"
             raise
         faults = _faults(value)
         if not faults:

@@ -120,9 +120,10 @@ def repair_dataset(
         DatasetLockedError: it is being recorded into.
         StorageError: the disk refused.
     """
-    _refuse_links(root)
-    if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder.", path=root)
+    with storage.storage_errors(root, "read"):
+        _refuse_links(root)
+        if not root.is_dir():
+            raise DatasetError(f"{root} is not a folder.", path=root)
     width = default_workers() if workers is None else workers
     pool = WorkerPool(width, name="aiorecord-check")
     try:

@@ -10,16 +10,14 @@ from pathlib import Path
 from ..capture.staging import EpisodeFolder, Staging
 from ..dataset import layout, quality_log
 from ..dataset.episodes import episode_files, read_episodes
+from ..dataset.generation import read_settled
 from ..dataset.info import DatasetInfo, read_info
 from ..dataset.lock import live_holder
-from ..errors import AiorecordError, DatasetError, StorageError
+from ..errors import DatasetError, StorageError
 from ..quality import EpisodeQuality
 
 MAX_INFO_BYTES = 64 << 20
 """Of info.json; lerobot's are a few kB."""
-
-_TRIES = 5
-"""A dataset that is being packed exchanges its files while they are read."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +84,7 @@ def read_facts(root: Path) -> DatasetFacts:
         DatasetError: there is no dataset, or a damaged one.
         StorageError: the disk refused.
     """
-    for attempt in range(1, _TRIES + 1):
-        info = _read_info(root)
-        try:
-            rows = _episode_rows(root, info)
-            break
-        except AiorecordError:
-            if attempt == _TRIES:
-                raise
+    info, rows = read_settled(root, lambda: _counted(root))
     records, problems = quality_log.read(root, info.total_episodes)
     episodes = []
     for index, length, tasks in rows:
@@ -142,6 +133,11 @@ def _read_info(root: Path) -> DatasetInfo:
         raise DatasetError(f"{path} cannot be read: nested too deeply", path=path) from error
 
 
+def _counted(root: Path) -> tuple[DatasetInfo, list[tuple[int, int, list[str]]]]:
+    info = _read_info(root)
+    return info, _episode_rows(root, info)
+
+
 def _episode_rows(root: Path, info: DatasetInfo) -> list[tuple[int, int, list[str]]]:
     """Index, length and tasks of the episodes that count."""
     files = episode_files(root)
@@ -154,10 +150,13 @@ def _episode_rows(root: Path, info: DatasetInfo) -> list[tuple[int, int, list[st
             path=root,
         )
     table = read_episodes(files, ["episode_index", "length", "tasks"]).slice(0, info.total_episodes)
-    return [
+    rows = [
         (int(row["episode_index"]), int(row["length"] or 0), [str(task) for task in row["tasks"] or []])
         for row in table.to_pylist()
     ]
+    if [index for index, _, _ in rows] != list(range(info.total_episodes)):
+        raise DatasetError(f"{root}: the files of meta/episodes do not fit each other.", path=root)
+    return rows
 
 
 def _staged(path: Path) -> StagedFacts:

@@ -50,7 +50,8 @@ written (they have checksums) is "damaged": both stay in staging, and nothing of
 --accept-loss the frames before the damage are saved, and the damaged folder is kept aside as it was found.
 
 exit codes: 0 clean, 1 something failed, or is damaged or unreadable, 2 wrong usage, 3 nothing failed, but
-something was salvaged with a loss (the last line says how many frames), or could not be determined."""
+something was salvaged with a loss (the last line says how many frames), or could not be determined (a disk
+that does not read)."""
 
 
 @dataclass
@@ -139,7 +140,7 @@ def run(argv: Sequence[str]) -> int:
         return end.code if isinstance(end.code, int) else 2
     root = given.root
     try:
-        with storage_errors(root, "recover"):
+        with storage_errors(root, "read" if given.dry_run else "recover"):
             if given.dry_run:
                 done = survey(root, given.partial, accept_loss=given.accept_loss)
             else:
@@ -148,7 +149,7 @@ def run(argv: Sequence[str]) -> int:
                 done = asyncio.run(recover(root, **options))
     except AiorecordError as error:
         complain(error)
-        return 1
+        return 3 if isinstance(error, StorageError) and error.reading else 1
     except KeyboardInterrupt:
         say("Stopped. What is not committed stays in staging; run the command again.", file=sys.stderr)
         return 130
@@ -291,7 +292,7 @@ def _make_writable(root: Path) -> None:
         StorageError: the disk refused.
     """
     uid = getattr(os, "geteuid", lambda: None)()
-    try:
+    with storage_errors(root, "read"):
         places = [root]
         for top in ("meta", "data", "videos", STAGING_FOLDER):
             if (root / top).is_symlink():
@@ -299,15 +300,14 @@ def _make_writable(root: Path) -> None:
             for folder, _, names in os.walk(root / top):
                 places.append(Path(folder))
                 places += [Path(folder, name) for name in names if top in ("meta", STAGING_FOLDER)]
-        for place in places:
-            status = place.lstat()
+        found = [(place, place.lstat()) for place in places]
+    with storage_errors(root, "make writable"):
+        for place, status in found:
             if stat.S_ISLNK(status.st_mode) or (uid is not None and status.st_uid != uid):
                 continue
             needed = stat.S_IRWXU if stat.S_ISDIR(status.st_mode) else stat.S_IRUSR | stat.S_IWUSR
             if status.st_mode & needed != needed:
                 place.chmod(stat.S_IMODE(status.st_mode) | needed)
-    except OSError as error:
-        raise StorageError(f"Could not make {root} writable: {error}", path=root) from error
 
 
 def _print(done: Recovered) -> None:

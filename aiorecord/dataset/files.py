@@ -113,7 +113,7 @@ def remove_temporaries(root: Path) -> list[Path]:
         The files and folders that were removed.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the disk refused; what it did not refuse is removed.
     """
     suffix = storage.TEMPORARY_SUFFIX
     with storage.storage_errors(root, "search"):
@@ -124,7 +124,10 @@ def remove_temporaries(root: Path) -> list[Path]:
                     folders.remove(name)
                     found.append(Path(folder, name))
                 found += [Path(folder, name) for name in names if name.endswith(suffix)]
-    for path in found:
+
+    def remove(path: Path) -> None:
         with storage.storage_errors(path, "remove"):
             storage.remove_entry(path)
+
+    storage.each(found, remove)
     return found

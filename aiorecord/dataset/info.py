@@ -140,7 +140,7 @@ def read_info(root: Path) -> DatasetInfo:
     except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(f"{root} is not a dataset: it has no {layout.INFO_PATH}.", path=root) from None
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error}", path=path) from error
+        raise StorageError(f"{path} cannot be read: {error}", path=path, reading=True) from error
     except ValueError as error:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
     return _checked(data, path)

@@ -18,8 +18,9 @@ from ..capture.staging import EpisodeFolder, Manifest, Staging
 from ..errors import AiorecordError, ConfigError, DamageError, StorageError
 from ..options import Partial
 from ..printable import get_logger
-from ..storage import storage_errors
+from ..storage import each, storage_errors
 from .camera_info import depth_differences, depth_settings
+from .committed import check_committed
 from .remains import describe
 from .writer import DatasetWriter
 
@@ -170,20 +171,33 @@ def examine(
 def settle(staging: Staging, found: list[StagedEpisode]) -> None:
     """Do what `examine` decided, but for the saving. Safe to be killed and run again.
 
+    What the disk refuses for one episode is done for the others. One that could not be removed stays, which
+    is noted as its error.
+
     Raises:
-        StorageError: the disk refused.
+        StorageError: the disk refused to write what an episode is to be saved by.
     """
-    staging.remove_leftovers()
-    for episode in found:
-        folder = episode.folder
-        if folder is None or episode.step is Step.STAGE:
-            if episode.state in LEFT_ALONE:
-                logger.warning("Left alone in staging: %s (%s)", episode.path, episode.note)
-        elif episode.step is not Step.SAVE:
+    try:
+        staging.remove_leftovers()
+    except StorageError as error:  # nothing depends on what holds no episode
+        logger.warning("A leftover stays in staging: %s", error)
+    each(found, _settle)
+
+
+def _settle(episode: StagedEpisode) -> None:
+    folder = episode.folder
+    if folder is None or episode.step is Step.STAGE:
+        if episode.state in LEFT_ALONE:
+            logger.warning("Left alone in staging: %s (%s)", episode.path, episode.note)
+    elif episode.step is not Step.SAVE:
+        try:
             folder.remove()
-        elif folder.manifest.state == "recording":
-            complete_salvaged(folder.manifest, episode)
-            folder.save()
+        except StorageError as error:
+            episode.error = str(error)
+            logger.warning("It could not be removed from staging: %s", error)
+    elif folder.manifest.state == "recording":
+        complete_salvaged(folder.manifest, episode)
+        folder.save()
 
 
 def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") -> list[StagedEpisode]:
@@ -243,6 +257,7 @@ def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], parti
         if episode.episode_index is None:
             _measure(episode, folder, partial)
         else:
+            check_committed(path.parents[2], episode.episode_index, folder)
             episode.frames = folder.manifest.length or 0
             episode.state, episode.step, episode.folder = State.COMMITTED, Step.REMOVE, folder
     except StorageError as error:

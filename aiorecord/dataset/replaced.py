@@ -12,7 +12,6 @@ leftover or an orphan.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import time
@@ -25,6 +24,7 @@ from typing import Any
 from .. import storage
 from ..capture.sealed import read_sealed, write_sealed
 from ..errors import DamageError
+from ..printable import get_logger
 from . import layout
 from .damage import damage_errors
 from .episodes import episode_files, read_episodes
@@ -33,7 +33,7 @@ from .info import DatasetInfo
 from .layout import FileIndex
 from .readers import GRACE_S
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 RECORD = "meta/aiorecord/replaced.json"
 

@@ -47,7 +47,7 @@ def table_errors(path: Path) -> Iterator[None]:
         raise
     except MemoryError as error:  # also pa.ArrowMemoryError; another machine may have enough
         raise StorageError(
-            f"{path} cannot be read: there is not enough memory ({error})", path=path
+            f"{path} cannot be read: there is not enough memory ({error})", path=path, reading=True
         ) from error
     except (pa.ArrowException, UnicodeError) as error:
         # Arrow's own errors; names and texts that are not UTF-8.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,10 +24,12 @@ from ..capture.sealed import write_sealed
 from ..capture.staging import EpisodeFolder, Staging
 from ..errors import AiorecordError, StateError
 from ..features import Schema
+from ..printable import get_logger
 from . import layout, quality_log
 from .assemble import Assembled, assemble, check_episode
-from .committed import committed_index, span_of
+from .committed import check_committed, committed_index, span_of
 from .damage import check_links, damage_errors
+from .encoded import file_crc
 from .episodes import EpisodeLog, episodes_schema, location, read_schema, stats_columns
 from .evidence import Evidence, Named, describing, ensure_dataset_id, read_dataset_id
 from .files import link_or_copy
@@ -42,9 +44,9 @@ from .stats import FeatureStats, aggregate, to_json
 from .tables import read_evidence, read_tasks, with_evidence, write_table, write_tasks
 
 if TYPE_CHECKING:
-    from .encoded import EncodedEpisode
+    from .encoded import EncodedCamera, EncodedEpisode
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -319,6 +321,7 @@ class DatasetWriter:
             self._refresh()
             index = self.is_committed(folder)
             if index is not None:
+                check_committed(self.root, index, folder)  # whoever called deletes it now
                 from_index, to_index = span_of(self.root, index)
                 return CommittedEpisode(index, to_index - from_index, from_index, to_index, 0)
             check_episode(self.root, self._info, folder, encoded)
@@ -403,7 +406,7 @@ class DatasetWriter:
         size = self._write_data(places["data"], table)
         for key in self._schema.videos:
             target = self.root / layout.video_path(key, places[f"videos/{key}"])
-            size += self._add_video(folder.path / encoded.cameras[key].file, target)
+            size += self._add_video(folder.path / encoded.cameras[key].file, target, encoded.cameras[key])
         if len(parts.tasks) > len(self._tasks):
             write_tasks(self.root, parts.tasks)
         self._log.write(row, folder.id)
@@ -446,7 +449,9 @@ class DatasetWriter:
             write_table(temporary, table)
         return path.stat().st_size
 
-    def _add_video(self, source: Path, target: Path) -> int:
+    def _add_video(self, source: Path, target: Path, camera: EncodedCamera) -> int:
         with storage.replacing(target) as temporary:
             link_or_copy(source, temporary)
+            if not os.path.samefile(source, temporary):  # a copy, on a filesystem without links
+                camera.check(temporary, file_crc(temporary))
         return target.stat().st_size

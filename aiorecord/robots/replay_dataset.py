@@ -6,6 +6,7 @@ File layout and column names follow lerobot 0.6.1 (`lerobot/datasets/utils.py`, 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, SourceError
+from ..errors import AiorecordError, ConfigError, SourceError
 from ..features import Feature, Schema
 from ..storage import check_file, read_json
 from .video_source import Clip
@@ -26,6 +27,8 @@ from .video_source import Clip
 VERSION = "v3.0"
 MAX_FPS = 1000
 MAX_ROWS = 10_000_000
+_PAUSE_S = 0.2
+"""Before the metadata is read again: a packing exchanges its files within less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,13 @@ class ReplayDataset:
 
     def __init__(self, root: str | Path, episodes: Sequence[int] | None = None) -> None:
         self.root = Path(root)
-        info = _read_info(self.root)
-        self.fps = _fps(self.root, info.get("fps"))
         try:
-            self.schema = Schema(info["features"])
-            found = self._read_episodes(info)
-        except (LookupError, TypeError, ValueError, OSError, pa.ArrowException) as error:
-            raise _damaged(self.root, f"{type(error).__name__}: {error}") from error
+            found, is_whole = self._read()
+        except ConfigError:
+            is_whole = False
+        if not is_whole:  # it is damaged, or a packing exchanged its files meanwhile
+            time.sleep(_PAUSE_S)
+            found, _ = self._read()
         if not found:
             raise ConfigError(f"The dataset {self.root} has no episodes yet.", option="root")
         wanted = sorted(found) if episodes is None else list(episodes)
@@ -106,23 +109,38 @@ class ReplayDataset:
         while True:
             for episode in self.episodes:
                 try:
-                    _check_table(episode.data)
-                    table = pq.read_table(
-                        episode.data,
-                        columns=list(keys),
-                        filters=[("episode_index", "=", episode.index)],
-                        partitioning=None,
-                    )
-                    columns = {feature.key: _column(feature, table[feature.key]) for feature in features}
-                except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-                    raise _error(f"{episode.data} cannot be read: {error}") from error
-                if table.num_rows != episode.length:
-                    raise _error(
-                        f"Episode {episode.index} has {table.num_rows} rows in {episode.data}, "
-                        f"but should have {episode.length}."
-                    )
+                    columns = _columns(episode, features)
+                except SourceError:
+                    moved = self._moved(episode)
+                    if moved is None:
+                        raise
+                    columns = _columns(moved, features)
                 for row in range(episode.length):
                     yield {feature.key: _value(feature, columns[feature.key][row]) for feature in features}
+
+    def _read(self) -> tuple[dict[int, ReplayEpisode], bool]:
+        """The episodes that count, and whether they are all there.
+
+        Raises:
+            ConfigError: the metadata cannot be read.
+        """
+        info = _read_info(self.root)
+        self.fps = _fps(self.root, info.get("fps"))
+        try:
+            self.schema = Schema(info["features"])
+            found = self._read_episodes(info)
+            return found, len(found) >= int(info["total_episodes"])
+        except (LookupError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+            raise _damaged(self.root, f"{type(error).__name__}: {error}") from error
+
+    def _moved(self, episode: ReplayEpisode) -> ReplayEpisode | None:
+        """Where an episode is now, if a packing has moved its rows."""
+        try:
+            found = self._read_episodes(_read_info(self.root))
+        except (AiorecordError, LookupError, TypeError, ValueError, OSError, pa.ArrowException):
+            return None
+        now = found.get(episode.index)
+        return now if now is not None and now.length == episode.length and now.data != episode.data else None
 
     def _read_episodes(self, info: dict[str, Any]) -> dict[int, ReplayEpisode]:
         videos = list(self.schema.videos)
@@ -152,6 +170,31 @@ class ReplayDataset:
                 )
                 out[index] = ReplayEpisode(index, length, self.root / data, clips)
         return out
+
+
+def _columns(episode: ReplayEpisode, features: Sequence[Feature]) -> dict[str, Any]:
+    """The values of an episode, by feature; see `_column`.
+
+    Raises:
+        SourceError: they cannot be read, or are not as many as they should.
+    """
+    try:
+        _check_table(episode.data)
+        table = pq.read_table(
+            episode.data,
+            columns=[feature.key for feature in features],
+            filters=[("episode_index", "=", episode.index)],
+            partitioning=None,
+        )
+        columns = {feature.key: _column(feature, table[feature.key]) for feature in features}
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise _error(f"{episode.data} cannot be read: {error}") from error
+    if table.num_rows != episode.length:
+        raise _error(
+            f"Episode {episode.index} has {table.num_rows} rows in {episode.data}, "
+            f"but should have {episode.length}."
+        )
+    return columns
 
 
 def _read_info(root: Path) -> dict[str, Any]:

@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 from damaged import EVERYTHING, record
 
+from aiorecord.check import dataset
+
+
+@pytest.fixture(autouse=True)
+def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody writes into these datasets, which a check cannot know."""
+    monkeypatch.setattr(dataset, "SETTLE_S", 0.0)
+
 
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:

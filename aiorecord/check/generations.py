@@ -1,0 +1,193 @@
+"""What a check may say of a dataset into which somebody may have been writing while it was read.
+
+Everything was read between two looks (`dataset.generation`). What was counted at the first one stays as it is
+while episodes are only added; then what was found of it is true, and what is ahead of the counts is nobody's
+fault. Where files were exchanged, what did not fit is in doubt, and the check begins again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..capture.staging import STAGING_FOLDER
+from ..dataset import layout
+from ..dataset.generation import Look, look
+from ..dataset.info import DatasetInfo, parse_info
+from ..errors import DatasetError, StorageError
+from .checked import Checked
+from .findings import NOTE, Finding
+from .metadata import EpisodeRow, EpisodesPart
+
+_EXPLAINED = {
+    *("staging-unfinished", "staging-packing", "temporary-file", "episodes-uncounted", "video-orphan"),
+    *("stats-total", "stats-missing"),
+}
+"""What is there while somebody records, commits or packs, and left over only when nobody does."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The metadata as a second reading finds it.
+
+    Attributes:
+        tasks: tasks and their numbers, None if they cannot be read.
+        parts: the files of `meta/episodes`, None for one that was not read.
+    """
+
+    tasks: dict[str, int] | None
+    parts: dict[Path, EpisodesPart | None]
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """What was exchanged: names of data and video files, and episodes with another row in `meta/episodes`.
+
+    Attributes:
+        everything: it cannot be told what.
+    """
+
+    files: frozenset[str] = frozenset()
+    episodes: frozenset[int] = frozenset()
+    everything: bool = False
+
+
+class Generations:
+    """The judgement on what one pass of a check found; call `judge` or `alone`, once.
+
+    Args:
+        checked: what the pass learned. It is told when the looks do not agree.
+        before: the look before it.
+        read_again: reads the metadata once more.
+        settle: waits for a commit to end; called where nobody is known to record, nor known not to.
+    """
+
+    def __init__(
+        self,
+        checked: Checked,
+        before: Look,
+        read_again: Callable[[], Metadata],
+        settle: Callable[[], object],
+    ) -> None:
+        self._checked, self._before, self._read_again = checked, before, read_again
+        self._root, self._settle = checked.report.root, settle
+
+    def alone(self, found: list[Finding]) -> list[Finding]:
+        """The findings of one who holds the lock: whoever writes all the same cannot be seen by it."""
+        if look(self._root) == self._before:
+            return found
+        self._checked.agreed = False
+        message = "It changed although its lock was held: somebody writes into it who does not see the lock."
+        return [*found, Finding("dataset-changed", ".", message)]
+
+    def judge(self, found: list[Finding]) -> list[Finding]:
+        """The findings that are true whatever was written meanwhile."""
+        before, after = self._before, look(self._root)
+        is_known = before.holder is not None or before.holder_is_dead
+        if not is_known and after == before and any(_is_explained(finding) for finding in found):
+            self._settle()  # a commit that no lock tells of may have been under way
+            after = look(self._root)
+        if before.holder is None and after.holder is None and after == before:
+            return found
+        found = [replace(f, is_live=True) for f in found if not _is_explained(f) and not self._is_new(f)]
+        if before.holder is None:
+            found.append(_who(after))
+        if not any(finding.severity != NOTE for finding in found):
+            return found
+        doubt = self._doubt(after)
+        if doubt is None:
+            return found
+        self._checked.agreed = False
+        firm = self._firm(doubt)
+        left = [f for f in found if f.severity == NOTE or replace(f, is_live=False) in firm]
+        message = "Its files were exchanged each time they were read. What did not fit is not said."
+        return [*left, Finding("dataset-changed", ".", message, is_live=True)]
+
+    def _is_new(self, finding: Finding) -> bool:
+        """Whether it is about a file that came after the first look, so that nothing counted it."""
+        path = self._root / finding.place
+        was_read = path in self._checked.data or path in self._checked.parts
+        return was_read and finding.place not in self._before.files
+
+    def _doubt(self, after: Look) -> _Doubt | None:
+        """What was exchanged of that which counted at the first look; None if nothing was."""
+        before, checked = self._before, self._checked
+        if before.is_packing or after.is_packing:
+            return _Doubt(everything=True)
+        if after == before:
+            return None
+        if checked.info is None:
+            return None if after.info == before.info else _Doubt(everything=True)
+        try:
+            now = parse_info(after.info or b"", self._root / layout.INFO_PATH)
+            again = self._read_again()
+        except (DatasetError, StorageError):
+            return _Doubt(everything=True)
+        if not _continues(checked.info, now) or not _has_tasks(again.tasks, checked.tasks):
+            return _Doubt(everything=True)
+        for path, part in checked.parts.items():
+            other = again.parts.get(path)
+            if part.problem is not None and (other is None or other.problem != part.problem):
+                return _Doubt(everything=True)
+        rows = _rows(again.parts.values(), checked.info.total_episodes)
+        numbers = rows.keys() | checked.episodes.keys()
+        # By their text, where NaN equals itself.
+        episodes = {n for n in numbers if repr(rows.get(n)) != repr(checked.episodes.get(n))}
+        names = {name for row in checked.episodes.values() for name in self._files_of(row)}
+        names |= {self._name(path) for path in checked.data}
+        files = {name for name in names if before.files.get(name) != after.files.get(name)}
+        return _Doubt(frozenset(files), frozenset(episodes)) if files or episodes else None
+
+    def _firm(self, doubt: _Doubt) -> set[Finding]:
+        """What was found in files that are the same, as are the rows of `meta/episodes` for them."""
+        if doubt.everything:
+            return set()
+        doubtful = set(doubt.files)
+        for number in doubt.episodes:
+            if (row := self._checked.episodes.get(number)) is not None:
+                doubtful.update(self._files_of(row))
+        parts: dict[str, Any] = {self._name(path): part for path, part in self._checked.data.items()}
+        parts |= {layout.video_path(key, index): part for (key, index), part in self._checked.videos.items()}
+        read = {name: part for name, part in parts.items() if part is not None and name not in doubtful}
+        return {finding for part in read.values() for finding in part.findings}
+
+    def _files_of(self, row: EpisodeRow) -> list[str]:
+        videos = [layout.video_path(key, place.index) for key, place in row.videos.items()]
+        return [layout.data_path(row.data), *videos]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+
+def _is_explained(finding: Finding) -> bool:
+    return finding.is_ahead or finding.code in _EXPLAINED
+
+
+def _who(after: Look) -> Finding:
+    what = "It changed while it was looked at: somebody records into it whose lock cannot be seen."
+    if after.holder is not None:
+        what = f"It is being recorded into by {after.holder}."
+    return Finding("dataset-locked", f"{STAGING_FOLDER}/lock", what, is_live=True)
+
+
+def _continues(before: DatasetInfo, after: DatasetInfo) -> bool:
+    """Whether an info.json is the other one with more episodes."""
+    counts = {"total_episodes": 0, "total_frames": 0, "total_tasks": 0, "splits": {}}
+    return (
+        after.total_episodes >= before.total_episodes
+        and after.total_frames >= before.total_frames
+        and {**before.as_dict(), **counts} == {**after.as_dict(), **counts}
+    )
+
+
+def _has_tasks(after: dict[str, int] | None, before: dict[str, int] | None) -> bool:
+    if after is None or before is None:
+        return after is before
+    return before.items() <= after.items()
+
+
+def _rows(parts: Iterable[EpisodesPart | None], count: int) -> dict[int, EpisodeRow]:
+    rows = [row for part in parts if part is not None for row in part.rows]
+    return {row.episode: row for row in rows[:count]}
