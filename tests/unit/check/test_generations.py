@@ -76,7 +76,7 @@ def test_damage_is_found_while_episodes_are_added(loose, tmp_path):
     edit_table(data_file(root), timestamp=lambda v: [v[0], 9.0, *v[2:]])
     between = Between("rows", grow(root, False))
     report = check(root, between)
-    assert {code for code, _ in serious(report)} == {"rows-timestamp", "stats-mismatch"}
+    assert {code for code, _ in serious(report)} == {"rows-timestamp", "stats-stale"}
     assert (between.passes, report.exit_code) == (1, 1)
     assert "dataset-locked" in report.codes  # though no lock was to be seen, somebody wrote
 
