@@ -58,7 +58,7 @@ _INFO, _EPISODES, _DATA = (
 class ReaderWatch:
     """Sees other programs read a dataset, from its making on. Not for several threads at once.
 
-    What this process opens by itself is seen like anything else, so its owner leaves `meta/info.json` closed.
+    What this process opens is seen as well, so its owner opens `meta/info.json` in `ignoring` only.
 
     Args:
         root: the dataset's root folder, which has its `meta`.
@@ -88,6 +88,15 @@ class ReaderWatch:
             return True
         self._take()
         return self._opened is not None and time.monotonic() - self._opened < GRACE_S
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Take nothing that is opened in this block for a reader; it should be a short one."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._events()
 
     def wait_until_quiet(self) -> None:
         """Wait for a moment in which no reader is between listing tables and opening them. Blocking.

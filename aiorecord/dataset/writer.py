@@ -36,7 +36,7 @@ from .files import link_or_copy
 from .free import check_free
 from .info import DatasetInfo, check_continues, new_info, read_info, write_info
 from .layout import FileIndex
-from .pack_journal import roll_forward
+from .pack_journal import is_decided, roll_forward
 from .readers import ReaderWatch
 from .replaced import is_due, read_replaced, release
 from .rollback import counted_files, last_locations, read_stats, rollback
@@ -239,9 +239,12 @@ class DatasetWriter:
         """
         with self._mutex, storage.storage_errors(self.root, "roll back"):
             self._stale = True
-            roll_forward(self.root)
-            if self._read is None or self._identity() != self._read:
-                self._info, self._read = read_info(self.root), self._identity()
+            if is_decided(self.root) or self._read is None or self._identity() != self._read:
+                with self._readers.ignoring() if self._readers is not None else contextlib.nullcontext():
+                    roll_forward(self.root)
+                    self._info, self._read = read_info(self.root), self._identity()
+            else:
+                roll_forward(self.root)
             changed = rollback(self.root, self._info)
             self._load()
             return changed
@@ -364,7 +367,7 @@ class DatasetWriter:
         self._stale = False
 
     def _identity(self) -> tuple[int, int, int] | None:
-        """Of info.json: while it stays the same it is not opened, as readers do (`ReaderWatch`)."""
+        """Of info.json: while it stays the same it is not opened, as readers open it (`ReaderWatch`)."""
         try:
             status = (self.root / layout.INFO_PATH).stat()
         except OSError:

@@ -178,6 +178,21 @@ def test_a_rollback_leaves_what_is_kept_and_removes_what_a_commit_left(root, mon
     check_dataset(root, [(0, 5), (1, 5)])
 
 
+@seen_here
+def test_what_the_writer_reads_itself_is_no_reader(root, monkeypatch):
+    writer = create(root)
+    commit(writer, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(DatasetWriter, "_identity", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            commit(writer, 1)  # it counts already
+    with full_disk_at(20, monkeypatch), pytest.raises(StorageError):
+        pack(writer)
+    pack(writer)
+    assert not (root / RECORD).exists()
+    check_dataset(root, [(0, 5), (1, 5)])
+
+
 def test_a_packing_that_is_finished_later_keeps_them(root, monkeypatch):
     writer = create(root)
     for n in range(2):
