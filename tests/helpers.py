@@ -66,6 +66,18 @@ def episodes_of(root: Path) -> list[dict]:
     return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
+def videos_of(root: Path) -> list[Path]:
+    """The videos in which the episodes of a dataset are; those that packing has replaced are left out."""
+    keys = [path.name for path in root.glob("videos/*")]
+    names = {
+        f"videos/{key}/chunk-{row[f'videos/{key}/chunk_index']:03d}"
+        f"/file-{row[f'videos/{key}/file_index']:03d}.mp4"
+        for row in episodes_of(root)
+        for key in keys
+    }
+    return sorted(root / name for name in names)
+
+
 def leaked() -> tuple[set[str], set[str]]:
     """Names of tasks and threads of aiorecord that are still there."""
     tasks = {task.get_name() for task in asyncio.all_tasks()}

@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 import pytest
-from helpers import FPS, rows_of
+from helpers import FPS, rows_of, videos_of
 from small_disk import break_ext4, fill, small_disk
 
 import aiorecord
@@ -69,7 +69,7 @@ def contents(root):
         own = [row for row in rows if row["episode_index"] == index]
         assert [row["observation.state"][0] for row in own] == list(range(len(own)))
         found.append((int(own[0]["observation.state"][1]), len(own)))
-    assert sum(count_packets(path) for path in (root / "videos").rglob("*.mp4")) == len(rows)
+    assert sum(count_packets(path) for path in videos_of(root)) == len(rows)
     return found
 
 
