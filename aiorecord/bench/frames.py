@@ -77,9 +77,22 @@ async def _render(cell: Cell, count: int) -> dict[str, list[NDArray[np.uint8]]]:
     return pictures
 
 
+def check_source(source: str) -> None:
+    """Check that there are pictures, before anything is measured with them.
+
+    Args:
+        source: see `Cell`.
+
+    Raises:
+        ConfigError: it is a file without a film, or none.
+    """
+    if source.startswith("video:"):
+        probe(Path(source.removeprefix("video:")).expanduser(), "source")
+
+
 def _decode(cell: Cell, count: int) -> dict[str, list[NDArray[np.uint8]]]:
     path = Path(cell.source.removeprefix("video:")).expanduser()
-    probe(path, "source")
+    check_source(cell.source)
     pictures = {}
     for number, name in enumerate(cell.camera_names):
         frames = endless_frames([Clip(path)], rgb_converter(cell.width, cell.height))

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from ..bench.advice import drain_floor_s, judge, middle, recommendations
 from ..bench.cell import Cell, Measurement, System
+from ..bench.frames import check_source
 from ..bench.plot import check_plot, draw
 from ..bench.runner import check_systems, grid, measure_all
 from ..dataset.workers import WorkerPool
@@ -125,6 +126,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
         encode=flags.encode,
     )
     cells = grid(flags.cameras, flags.sizes, flags.codecs, base)
+    check_source(flags.source)
     if flags.calibrate:
         for line in calibrate_cells(cells):
             console.print(line)
