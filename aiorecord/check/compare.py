@@ -60,6 +60,8 @@ def numeric_difference(stored: Mapping[str, Any], actual: FeatureStats, key: str
     bounds = {"min": (scale * 1e-6,) * 2, "max": (scale * 1e-6,) * 2, "count": (np.zeros(1),) * 2}
     bounds |= {"mean": (scale * 1e-4, scale * 0.01), "std": (scale * 2e-3, scale * 0.02)}
     slight: Difference | None = None
+    if len({np.size(stored[name]) for name in STAT_NAMES if name in stored and name != "count"}) > 1:
+        slight = Difference("they are not of one shape", False)
     for name in STAT_NAMES:
         fine, same = bounds.get(name, (span * 0.01 + scale * 1e-5, np.full(1, np.inf)))
         if name not in stored:

@@ -18,7 +18,6 @@ from ..dataset.layout import FileIndex, parse_index
 from ..dataset.pack_journal import is_decided
 from ..dataset.places import file_size
 from ..dataset.replaced import read_replaced
-from ..dataset.stats import FeatureStats
 from ..dataset.workers import WorkerPool
 from ..errors import DatasetError, StorageError
 from ..storage import MAX_JSON_BYTES
@@ -418,18 +417,18 @@ class Check:
             return
         counts = Counter(row.file for row in checked.episodes.values())
         files = [self.root / name for name in counts]
-        job = Job(path, total_stats_job, (files, list(counts.values())), len(files))
-        merged: dict[str, FeatureStats] | None = None
-        for outcome in self._jobs("statistics", [job]):
-            merged = outcome.value
-        # Of a feature that was removed, lerobot keeps the statistics of its episodes.
-        merged = {key: stats for key, stats in (merged or {}).items() if key in info.features}
-        for key, difference in total_differences(stored, merged).items():
-            self._add(
-                "stats-total",
-                layout.STATS_PATH,
-                f"It is not what the statistics of the episodes add up to: {key}: {difference}.",
-            )
+        arguments = (files, list(counts.values()), list(info.features))
+        for outcome in self._jobs("statistics", [Job(path, total_stats_job, arguments, len(files))]):
+            if isinstance(outcome.value, str):
+                message = f"The statistics of the episodes cannot be added up: {outcome.value}."
+                self._add("stats-total", layout.STATS_PATH, message)
+                continue
+            for key, difference in total_differences(stored, outcome.value or {}).items():
+                self._add(
+                    "stats-total",
+                    layout.STATS_PATH,
+                    f"It is not what the statistics of the episodes add up to: {key}: {difference}.",
+                )
 
 
 def flagged_episodes(root: Path, checked: Checked) -> list[Finding]:

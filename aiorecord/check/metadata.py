@@ -239,21 +239,31 @@ def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
     return out
 
 
-def total_stats_job(paths: list[Path], counts: list[int], progress: Progress) -> dict[str, FeatureStats]:
-    """The statistics in files of `meta/episodes`, merged. A job.
+def total_stats_job(
+    paths: list[Path], counts: list[int], features: list[str], progress: Progress
+) -> dict[str, FeatureStats] | str:
+    """The statistics in files of `meta/episodes`, merged, or why they cannot be. A job.
 
     Args:
         paths: the files.
         counts: how many rows of each count.
+        features: of which features. Of one that was removed, lerobot keeps the statistics of its episodes.
     """
+    wanted = {f"stats/{key}" for key in features}
     parts = []
     for done, (path, count) in enumerate(zip(paths, counts, strict=True)):
         with open_table(path) as file:
-            columns = [n for n in file.schema_arrow.names if n.startswith("stats/")]
+            columns = [n for n in file.schema_arrow.names if n.rpartition("/")[0] in wanted]
             for batch in file.iter_batches(batch_size=1000, columns=columns or None, use_threads=False):
                 table = pa.Table.from_batches([batch]).slice(0, count)
                 if table.num_rows and columns:
-                    parts.append(aggregate(list(episode_stats(table.select(columns)))))
+                    try:
+                        parts.append(aggregate(list(episode_stats(table.select(columns)))))
+                    except (ValueError, TypeError, KeyError, OverflowError):
+                        return f"in {path.name} they are not numbers of one shape for each feature"
                 count -= table.num_rows
         progress.update(done + 1)
-    return aggregate(parts)
+    try:
+        return aggregate(parts)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return "they do not have one shape for each feature"

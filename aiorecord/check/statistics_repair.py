@@ -28,6 +28,7 @@ from ..dataset.progress import Progress
 from ..dataset.stats import FeatureStats, to_json
 from ..dataset.tables import open_table, parquet_writer, write_row_group
 from ..dataset.workers import WorkerPool
+from ..errors import DatasetError
 from .checked import Checked
 from .compare import total_differences
 from .jobs import Job
@@ -157,12 +158,13 @@ def statistics_job(task: _Task, progress: Progress) -> None:
         files.append(path)
         progress.update(done)
     (task.folder / "episodes").mkdir(exist_ok=True)
-    merged = total_stats_job(files, list(task.counts.values()), progress)
-    merged = {key: merged[key] for key in task.features if key in merged}
+    merged = total_stats_job(files, list(task.counts.values()), list(task.features), progress)
+    if isinstance(merged, str):
+        raise DatasetError(f"The statistics of the episodes cannot be added up: {merged}.", path=task.root)
     keys = {key for rows in task.changes.values() for stats in rows.values() for key in stats}
     total = load_stats(task.root)
     keys |= total_differences(total, merged).keys()
-    total |= {key: stats for key, stats in merged.items() if key in keys}
+    total |= {key: merged[key] for key in task.features if key in keys and key in merged}
     storage.write_json(task.folder / layout.STATS_PATH, to_json(total))
 
 

@@ -199,4 +199,4 @@ def test_a_check_while_a_recorder_records_and_packs(tmp_path):
     assert {code for report in reports for code, _ in serious(report)} <= allowed
     assert reports[-1].episodes >= 12
     assert recording.returncode == 0
-    assert check_dataset(root, fast=True, workers=1).codes <= {"episode-flagged"}
+    assert check_dataset(root, fast=True, workers=1).codes <= {"episode-flagged", "video-replaced"}

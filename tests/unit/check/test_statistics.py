@@ -125,6 +125,13 @@ def test_statistics_of_a_feature_that_has_none(good: Path, tmp_path: Path) -> No
     assert new.select(same).equals(table.select(same))
 
 
+def test_statistics_that_cannot_be_added_up(good: Path, tmp_path: Path) -> None:
+    root = copy(good, tmp_path / "set")
+    edit_table(episodes_file(root), stats__index__std=lambda values: [[1.0, 2.0], *values[1:]])
+    assert codes(root) == {"stats-stale", "stats-total"}
+    assert repair(root).after.codes == {"aside-folder"}
+
+
 def test_statistics_of_something_else_stay_an_error(everything: Path, tmp_path: Path) -> None:
     for number, key in enumerate(("action", STILL, FRONT)):
         root = copy(everything, tmp_path / str(number))
