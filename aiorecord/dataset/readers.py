@@ -69,6 +69,7 @@ class ReaderWatch:
         self._root = root
         self._fd = _watch([root, root / layout.INFO_PATH.split("/")[0]]) if _is_local(root) else None
         self._closing = weakref.finalize(self, os.close, self._fd) if self._fd is not None else None
+        self._is_new = not (root / layout.EPISODES_FOLDER).exists()
         self._began = time.monotonic()
         self._opened = self._began if expected else None
 
@@ -109,7 +110,7 @@ class ReaderWatch:
         begun = last = time.monotonic()
         if self._opened is None or begun - self._opened > RECENT_S:
             # One that began before this watch did has opened its tables soon.
-            if begun - self._began < QUIET_S and (self._root / layout.EPISODES_FOLDER).exists():
+            if begun - self._began < QUIET_S and not self._is_new:
                 time.sleep(self._began + QUIET_S - begun)
                 self._take()
             if self._opened is None or begun - self._opened > RECENT_S:
