@@ -15,7 +15,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 DEFAULT_PYTHON = Path(".python-version").read_text().strip()
 
-OF_FILES = ("tests/unit/check", "tests/unit/fuzz")
+OF_FILES = ("tests/unit/check", "tests/unit/dataset", "tests/unit/fuzz", "tests/unit/recover")
 """Rooms that look at files, which no version of Python changes: run on the default one, unless asked for."""
 
 

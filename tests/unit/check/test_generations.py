@@ -188,15 +188,14 @@ def test_a_check_while_a_recorder_records_and_packs(tmp_path):
     try:
         assert recording.stdout.readline() == b"packed\n"
         reports: list[Report] = []
-        while len(reports) < 50 and (not reports or reports[-1].episodes < 12):
+        while not reports or reports[-1].episodes < 12:
             reports.append(check(root, Between("", lambda: None)))
-        assert recording.poll() is None
+            assert recording.poll() is None
     finally:
         stop.touch()
         recording.communicate(timeout=60)
     # Where it packs faster than it is read, nothing can be said; and a busy machine records too slowly.
     allowed = {"dataset-changed", "episode-flagged"}
     assert {code for report in reports for code, _ in serious(report)} <= allowed
-    assert reports[-1].episodes >= 12
     assert recording.returncode == 0
     assert check_dataset(root, fast=True, workers=1).codes <= {"episode-flagged", "video-replaced"}
