@@ -15,8 +15,12 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 DEFAULT_PYTHON = Path(".python-version").read_text().strip()
 
-OF_FILES = ("tests/unit/check", "tests/unit/dataset", "tests/unit/fuzz", "tests/unit/recover")
-"""Rooms that look at files, which no version of Python changes: run on the default one, unless asked for."""
+ONCE = (
+    *("tests/unit/check", "tests/unit/dataset", "tests/unit/fuzz", "tests/unit/recover"),
+    "tests/unit/test_examples.py",
+)
+"""What looks at files, which no version of Python changes, and whole programs of code that the other tests
+run on each version: on the default one only, unless asked for."""
 
 
 def sync(session: nox.Session, *groups: str, extras: tuple[str, ...] = ()) -> None:
@@ -63,7 +67,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     is_default = session.python == DEFAULT_PYTHON
-    session.run("pytest", "tests/unit", *(f"--ignore={room}" for room in OF_FILES if not is_default))
+    session.run("pytest", "tests/unit", *(f"--ignore={room}" for room in ONCE if not is_default))
     session.run("pytest", "tests/faults", "-m", "smoke")
     if is_default:
         session.run("pytest", "tests/sweep")

@@ -33,6 +33,13 @@ DEPTH = FEATURES | {
 }
 
 
+@pytest.fixture(autouse=True)
+def _starved_sooner(monkeypatch):
+    """A stopped worker is given up after twice the limit: five times would be minutes of waiting."""
+    monkeypatch.setattr("aiorecord.dataset.watch.STARVED_FACTOR", 2)
+    monkeypatch.setattr("aiorecord.dataset.episode_encoding.STARVED_FACTOR", 2)
+
+
 @pytest.fixture
 def pool():
     with FaultyPool(2) as pool:
