@@ -163,9 +163,10 @@ def _write_quality(root: Path, folder: Path, kept: Sequence[Kept]) -> bool:
         return False
     if fitting:
         path = folder / quality_log.PATH
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"".join(fitting[index].to_line() for index in sorted(fitting)))
-        storage.fsync_file(path)
+        with storage.storage_errors(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"".join(fitting[index].to_line() for index in sorted(fitting)))
+            storage.fsync_file(path)
     return True
 
 

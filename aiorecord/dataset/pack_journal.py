@@ -68,9 +68,11 @@ def decide(root: Path, journal: Journal) -> None:
         for source, target in journal.folders.items():
             if (root / target).is_symlink():
                 raise DatasetError(f"{root / target} is a symbolic link, not packed.", path=root / target)
-            (folder / source / journal.marker).write_bytes(b"")
-            storage.fsync_file(folder / source / journal.marker)
-            storage.fsync_folder(folder / source)
+            marker = folder / source / journal.marker
+            with storage.storage_errors(marker, "write"):
+                marker.write_bytes(b"")
+                storage.fsync_file(marker)
+                storage.fsync_folder(marker.parent)
         device = folder.stat().st_dev
         for target in [*journal.moves.values(), *journal.folders.values()]:
             place = root / target
