@@ -42,7 +42,7 @@ class Announced:
     """What a journal says.
 
     Attributes:
-        frames: by episode, what was recorded.
+        frames: by episode, what was recorded; of a durable one, what its save says there is.
         durable: episodes that had been announced as durable.
         damaged: episodes that the scene damaged.
     """
@@ -59,6 +59,7 @@ class Announced:
                 self.frames.setdefault(id_, []).append((int(rest[0]), int(rest[1])))
             elif kind == "D":
                 self.durable.add(id_)
+                del self.frames[id_][int(rest[0]) :]
             else:
                 self.damaged.add(id_)
         return self

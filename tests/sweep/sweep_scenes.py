@@ -1,8 +1,8 @@
 """What the sweep runs: a small dataset of two cameras, and the programs that change it.
 
 A scene is a dataset as it is before, and what is done to it. Each program tells, in a file outside of it,
-what it has announced: ``F <episode> <session> <step>`` after `add_frame`, ``D <episode>`` once the episode is
-durable, ``G <episode>`` for one that the scene itself has damaged.
+what it has announced: ``F <episode> <session> <step>`` after `add_frame`, ``D <episode> <frames>`` once the
+episode is durable, ``G <episode>`` for one that the scene itself has damaged.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ async def record(
                 assert episode.save is not None
                 try:
                     await episode.save.durable()
-                    journal.tell(f"D {episode.save.episode_id}")
+                    # Of one that the disk cut short, the save says how many frames there are.
+                    journal.tell(f"D {episode.save.episode_id} {episode.save.length}")
                     if save:
                         await episode.save
                 except AiorecordError as error:
