@@ -164,7 +164,7 @@ def watch() -> None:
     add_frame = episode_module.Episode.add_frame
     mark = saves_module.EpisodeSave.mark
     cut_to = saves_module.EpisodeSave.cut_to
-    sync = journal_module.EpisodeJournal.sync
+    sync, sync_at_end = journal_module.EpisodeJournal._sync, journal_module.EpisodeJournal.sync
     events = record.RecordCommand._events
     opened = recorder_module.Recorder.open
 
@@ -183,12 +183,21 @@ def watch() -> None:
         mark(self, stage)
         tell(f"S {self.episode_id} {stage}")
 
-    def watched_sync(self: Any) -> None:
+    def durable_frames(self: Any) -> int:
         # The muxer of a live capture writes a frame when the next one comes.
         frames = [camera.encoded + camera.spilled - 1 for camera in self._cameras.values()]
-        rows = self._rows.rows - len(self._rows._pending)
-        sync(self)
-        tell(f"Y {self._folder.id} {max(0, min([rows, *frames]))}")
+        return max(0, min([self._rows.rows - len(self._rows._pending), *frames]))
+
+    def watched_sync(self: Any) -> bool:
+        count = durable_frames(self)
+        if is_done := sync(self):  # else the end of the episode came meanwhile
+            tell(f"Y {self._folder.id} {count}")
+        return is_done
+
+    def watched_sync_at_end(self: Any) -> None:
+        count = durable_frames(self)
+        sync_at_end(self)
+        tell(f"Y {self._folder.id} {count}")
 
     def watched_events(self: Any, *args: Any) -> Any:
         made = events(self, *args)
@@ -208,7 +217,8 @@ def watch() -> None:
     episode_module.Episode.add_frame = watched_add_frame  # type: ignore[method-assign]
     saves_module.EpisodeSave.mark = watched_mark  # type: ignore[method-assign]
     saves_module.EpisodeSave.cut_to = watched_cut_to  # type: ignore[method-assign]
-    journal_module.EpisodeJournal.sync = watched_sync  # type: ignore[method-assign]
+    journal_module.EpisodeJournal._sync = watched_sync  # type: ignore[method-assign]
+    journal_module.EpisodeJournal.sync = watched_sync_at_end  # type: ignore[method-assign]
     record.RecordCommand._events = watched_events  # type: ignore[method-assign]
     recorder_module.Recorder.open = watched_open  # type: ignore[method-assign]
 
