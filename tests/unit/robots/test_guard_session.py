@@ -402,9 +402,7 @@ def test_a_stuck_driver_that_returns_is_asked_again_and_not_connected_again(
     )
     assert done.error is None
     assert len(done.frames) == 2
-    # Whichever of its calls is held for the limit first: on a busy machine ticks are not alike.
-    lost = ("robot was lost", "robot.send_action was lost")
-    assert done.session.records[0].end_reason.startswith(lost)
+    assert "robot was lost" in done.session.records[0].end_reason
     assert driver.calls == ["connect", "disconnect"]
 
 
