@@ -102,8 +102,10 @@ async def record(
                 assert episode.save is not None
                 try:
                     await episode.save.durable()
-                    # Of one that the disk cut short, the save says how many frames there are.
-                    journal.tell(f"D {episode.save.episode_id} {episode.save.length}")
+                    # One that the disk cut short counts as what there is only where its save says so.
+                    cut = any("frames are lost" in problem for problem in episode.save.problems)
+                    count = episode.save.length if cut else length
+                    journal.tell(f"D {episode.save.episode_id} {count}")
                     if save:
                         await episode.save
                 except AiorecordError as error:
