@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .. import storage
@@ -205,17 +206,19 @@ class _Round:
         schema = data_schema(self._info.features)
 
         @functools.cache
-        def has_schema(unit: Unit) -> bool:
+        def is_sound(unit: Unit) -> bool:
+            """Whether it may share a file: what is damaged must not take others along."""
             path = self._root / layout.data_path(unit.index)
             with open_table(path) as file:
-                return _storage_types(file.schema_arrow) == _storage_types(schema)
+                same = _storage_types(file.schema_arrow) == _storage_types(schema)
+                return same and not _has_nulls(file.metadata)
 
         limit = round(self._info.data_files_size_in_mb * layout.MEGABYTE)
         return plan_groups(
             self._data,
             limit=limit,
             chunks_size=self._chunks_size,
-            joinable=lambda a, b: has_schema(a) and has_schema(b),
+            joinable=lambda a, b: is_sound(a) and is_sound(b),
         )
 
     def _plan_episodes(self) -> Iterator[Group]:
@@ -353,6 +356,16 @@ def _link_tree(source: Path, target: Path, leave_out: set[Path]) -> None:
             copy = target / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(path, copy)
+
+
+def _has_nulls(metadata: pq.FileMetaData) -> bool:
+    """Whether a data file says that values are missing, which no episode has."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for number in range(group.num_columns):
+            statistics = group.column(number).statistics
+            if statistics is not None and statistics.null_count:
+                return True
+    return False
 
 
 def _storage_types(schema: pa.Schema) -> dict[str, pa.DataType]:

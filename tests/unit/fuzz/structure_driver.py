@@ -123,8 +123,8 @@ def _read_episode(root: Path, info: dict[str, Any], fps: int, row: dict[str, Any
     place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
     table = pq.read_table(_plain(root / info["data_path"].format(**place))).to_pylist()
     wanted = {name for name, spec in info["features"].items() if spec["dtype"] != "video"}
+    assert all(None not in values.values() and values.keys() == wanted for values in table)
     rows = [values for values in table if values["episode_index"] == row["episode_index"]]
-    assert all(None not in values.values() and values.keys() == wanted for values in rows)
     assert len(rows) == row["length"] == row["dataset_to_index"] - row["dataset_from_index"]
     assert [values["frame_index"] for values in rows] == list(range(len(rows)))
     codes = [tuple(map(int, values["observation.state"][:2])) for values in rows]
