@@ -19,6 +19,7 @@ from ..dataset.progress import Progress
 from ..dataset.stats import FeatureStats, aggregate, from_json
 from ..dataset.tables import open_table, read_tasks
 from ..errors import DatasetError, StorageError
+from ..table_size import check_size
 from .footer import is_footerless
 from .jobs import is_refusal, is_regular
 
@@ -168,6 +169,7 @@ def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Prog
             if missing:
                 return EpisodesPart([], "episodes-columns", f"It lacks the columns {', '.join(missing)}.")
             wanted = [n for n in file.schema_arrow.names if not n.startswith(("stats/", "meta/"))]
+            check_size(file, path, wanted)
             ids = ids_of(file.schema_arrow)
             rows: list[EpisodeRow] = []
             for batch in file.iter_batches(batch_size=4096, columns=wanted, use_threads=False):
@@ -219,6 +221,7 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
                 end = first + file.metadata.row_group(number).num_rows
                 inside = [at for at in wanted if first <= at < end]
                 if columns and inside:
+                    check_size(file, path, columns, group=number)
                     # The reader takes a name as the beginning of a path, hence the selection.
                     table = file.read_row_group(number, columns=columns, use_threads=False).select(columns)
                     chosen = table.take(pa.array([at - first for at in inside]))
@@ -254,6 +257,8 @@ def total_stats_job(
     for done, (path, count) in enumerate(zip(paths, counts, strict=True)):
         with open_table(path) as file:
             columns = [n for n in file.schema_arrow.names if n.rpartition("/")[0] in wanted]
+            for number in range(file.num_row_groups):
+                check_size(file, path, columns, group=number)
             for batch in file.iter_batches(batch_size=1000, columns=columns or None, use_threads=False):
                 table = pa.Table.from_batches([batch]).slice(0, count)
                 if table.num_rows and columns:

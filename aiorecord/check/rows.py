@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,9 +18,10 @@ from ..dataset.evidence import Evidence
 from ..dataset.progress import Progress
 from ..dataset.reader_limits import TOLERANCE_S
 from ..dataset.stats import FeatureStats, column_stats
-from ..dataset.tables import MAX_TABLE_ROWS, column_array, data_schema, evidence_of, open_table
+from ..dataset.tables import column_array, data_schema, evidence_of, open_table
 from ..errors import AiorecordError
 from ..features import Feature
+from ..table_size import MAX_TABLE_ROWS, check_shapes
 from .compare import NONE_STORED, Difference, numeric_difference
 from .findings import Finding
 from .footer import is_footerless
@@ -136,6 +138,7 @@ class _Reader:
             with open_table(self._path) as file:
                 if not self._has_columns(file.schema_arrow):
                     return part
+                check_shapes(file, self._path, {k: math.prod(f.shape) for k, f in self._numeric.items()})
                 part.rows = file.metadata.num_rows
                 part.evidence = evidence_of(file.schema_arrow)
                 stored = stored_stats(self._root, self._episodes) if self._episodes else {}

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from .. import storage
 from ..errors import DatasetError
+from ..table_size import check_size
 from . import layout, quality_log
 from .episodes import EpisodesFile, episode_files, episode_stats, read_episodes, read_file, read_ids, with_ids
 from .evidence import first_rows
@@ -22,7 +23,6 @@ from .layout import FileIndex
 from .replaced import replaced_names
 from .stats import FeatureStats, aggregate, from_json, to_json
 from .tables import (
-    check_size,
     evidence_of,
     open_table,
     parquet_writer,

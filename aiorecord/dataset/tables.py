@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .. import storage
 from ..errors import AiorecordError, DatasetError, StorageError
 from ..features import Feature, Schema
+from ..table_size import check_size
 from . import layout
 from .evidence import PARQUET_KEY, Evidence, parse
 
@@ -54,13 +55,6 @@ def table_errors(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
 
 
-MAX_TABLE_BYTES = 1 << 30
-"""What a table may take in memory that is read as a whole; the largest real ones have some dozen MB."""
-
-MAX_TABLE_ROWS = 10_000_000
-"""Rows of a table that is read as a whole."""
-
-
 @contextlib.contextmanager
 def open_table(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file that anybody may have written. The block's errors are mapped as by `table_errors`.
@@ -76,28 +70,6 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
             raise DatasetError(f"{path} cannot be read: {error}.", path=path) from error
         with pq.ParquetFile(path) as file:
             yield file
-
-
-def check_size(file: pq.ParquetFile, path: Path, columns: Collection[str] | None = None) -> None:
-    """Check that a table, or some columns, may be read as a whole: a few bytes can stand for gigabytes.
-
-    Raises:
-        DatasetError: it has too many rows, or takes too much memory by what its footer says.
-    """
-    meta = file.metadata
-    size = 0
-    if meta.num_rows <= MAX_TABLE_ROWS:
-        for number in range(meta.num_row_groups):
-            group = meta.row_group(number)
-            for place in range(group.num_columns):
-                column = group.column(place)
-                name = column.path_in_schema
-                if columns is None or any(name == c or name.startswith(f"{c}.") for c in columns):
-                    size += column.total_uncompressed_size
-    if meta.num_rows > MAX_TABLE_ROWS or size > MAX_TABLE_BYTES:
-        raise DatasetError(
-            f"{path} is no table of a dataset: it claims {meta.num_rows} rows and {size} bytes.", path=path
-        )
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from ..errors import AiorecordError, ConfigError, SourceError
 from ..features import Feature, Schema
 from ..storage import check_file, read_json
+from ..table_size import check_size
 from .video_source import Clip
 
 VERSION = "v3.0"
 MAX_FPS = 1000
-MAX_ROWS = 10_000_000
 _PAUSE_S = 0.2
 """Before the metadata is read again: a packing exchanges its files within less."""
 
@@ -149,7 +149,7 @@ class ReplayDataset:
             columns += [f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
         out: dict[int, ReplayEpisode] = {}
         for file in _tables(self.root / "meta" / "episodes"):
-            _check_table(file)
+            _check_table(file, columns)
             table = pq.read_table(file, columns=columns, partitioning=None)
             for row in table.to_pylist():
                 index, length = int(row["episode_index"]), int(row["length"])
@@ -179,7 +179,7 @@ def _columns(episode: ReplayEpisode, features: Sequence[Feature]) -> dict[str, A
         SourceError: they cannot be read, or are not as many as they should.
     """
     try:
-        _check_table(episode.data)
+        _check_table(episode.data, ["episode_index", *(feature.key for feature in features)])
         table = pq.read_table(
             episode.data,
             columns=[feature.key for feature in features],
@@ -225,16 +225,16 @@ def _tables(folder: Path) -> list[Path]:
     return sorted(path for chunk in chunks for path in chunk.iterdir() if path.suffix == ".parquet")
 
 
-def _check_table(path: Path) -> None:
-    """Check that a table is a plain file and may be read as a whole.
+def _check_table(path: Path, columns: list[str]) -> None:
+    """Check that a table is a plain file and some columns may be read as a whole.
 
     Raises:
         ValueError: it is not, or may not.
         OSError: it cannot be looked at.
     """
     check_file(path)
-    if (rows := pq.read_metadata(path).num_rows) > MAX_ROWS:
-        raise ValueError(f"it claims {rows} rows")
+    with pq.ParquetFile(path) as file:
+        check_size(file, path, columns)
 
 
 def _fps(root: Path, value: Any) -> float:
