@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +20,7 @@ from aiorecord.features import Schema
 from aiorecord.plans.settle import settle_encoders
 from aiorecord.robots.policy import SourcePolicy
 from aiorecord.session import SessionPlan
+from aiorecord.threads import Threads
 
 STATE = {"observation.state": {"dtype": "float32", "shape": (1,), "names": None}}
 
@@ -50,6 +52,35 @@ def test_rates(vcodec, fps):
         Recorder("me/x", fps=fps, features=camera(64, 48), rgb_encoder=RGBEncoderConfig(vcodec=vcodec))
 
 
+async def _settled(schema, options, executor):
+    threads = Threads(1)
+    try:
+        return await settle_encoders(schema, options, 30, executor, threads)
+    finally:
+        await threads.aclose()
+
+
+def test_the_worker_that_tried_the_codecs_has_ended_with_the_trial():
+    async def cancelled_while_it_tries():
+        threads, executor = Threads(1), ThreadPoolExecutor(1)
+        options = Recorder("me/x", fps=30, features=STATE).options
+        settling = asyncio.create_task(
+            settle_encoders(Schema(camera(64, 64)), options, 30, executor, threads), name="settling"
+        )
+        while "aiorecord-encode-0" not in {thread.name for thread in threading.enumerate()}:
+            await asyncio.sleep(0)
+        settling.cancel()
+        await asyncio.wait((settling,))
+        left = {thread.name for thread in threading.enumerate()}
+        await threads.aclose()
+        executor.shutdown()
+        return settling.cancelled(), left
+
+    was_cancelled, left = asyncio.run(cancelled_while_it_tries())
+    assert was_cancelled
+    assert "aiorecord-encode-0" not in left
+
+
 @pytest.mark.parametrize("vcodec", list(LIMITS))
 def test_the_least_sizes_are_really_encoded_and_a_thread_pool_does_not_open_codecs(vcodec):
     width, height = LIMITS[vcodec].least
@@ -57,7 +88,7 @@ def test_the_least_sizes_are_really_encoded_and_a_thread_pool_does_not_open_code
     with ThreadPoolExecutor(1) as threads:
         submitted = []
         threads.submit = lambda *args: submitted.append(args[0])
-        encoders = asyncio.run(settle_encoders(Schema(camera(width, height)), options, 30, threads))
+        encoders = asyncio.run(_settled(Schema(camera(width, height)), options, threads))
     assert [encoder.vcodec for encoder in encoders.values()] == [vcodec]
     assert submitted == [int]  # whether it takes jobs at all
 
