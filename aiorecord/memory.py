@@ -15,6 +15,7 @@ import importlib.util
 import os
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 _M_TRIM_THRESHOLD = -1
@@ -73,6 +74,44 @@ def load_when_used(name: str) -> None:
         module = _LoadedWhenUsed(name)
         module.__spec__ = spec
         sys.modules[name] = module
+
+
+def refuse(name: str) -> Callable[[], None]:
+    """Let ``import name`` raise ModuleNotFoundError, unless the module is loaded already.
+
+    Returns:
+        Ends that.
+    """
+    finder = _Refused(name)
+    sys.meta_path.insert(0, finder)
+    return lambda: sys.meta_path.remove(finder)
+
+
+def keep_pandas_out_of_arrow() -> None:
+    """Let pyarrow do without pandas in this process, which must be one that is aiorecord's own.
+
+    It imports pandas at the first array if there is one (pyarrow's pandas-shim.pxi), to know its series. That
+    takes longer than all else that a command loads, and nothing here has a series. Who imports pandas itself
+    still gets it, and so does ``to_pandas``.
+    """
+    if "pandas" in sys.modules:
+        return
+    allow = refuse("pandas")
+    try:
+        importlib.import_module("pyarrow").array([0])
+    finally:
+        allow()
+
+
+class _Refused:
+    """Says that a module is not there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname == self._name:
+            raise ModuleNotFoundError(f"No module named {fullname!r} in this process.", name=fullname)
 
 
 class _LoadedWhenUsed(types.ModuleType):

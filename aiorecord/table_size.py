@@ -87,13 +87,20 @@ def check_shapes(file: pq.ParquetFile, path: Path, sizes: Mapping[str, int]) -> 
 
 def _columns(meta: Any, groups: range, names: Collection[str] | None) -> Iterator[tuple[int, Any]]:
     """The leaves of some columns, each with the number of its row group."""
+    chosen = frozenset(names or ())
     for number in groups:
         group = meta.row_group(number)
         for place in range(group.num_columns):
             column = group.column(place)
-            path = column.path_in_schema
-            if names is None or any(path == name or path.startswith(f"{name}.") for name in names):
+            if names is None or any(name in chosen for name in _prefixes(column.path_in_schema)):
                 yield number, column
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """What the name of the column may be, of which this is the path of a leaf: either may have dots."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
 
 
 def _bytes_of_texts(path: Path, texts: Mapping[int, list[str]]) -> int:

@@ -19,9 +19,10 @@ from ..dataset.progress import Progress
 from ..dataset.stats import FeatureStats, aggregate, from_json
 from ..dataset.tables import open_table, read_tasks
 from ..errors import DatasetError, StorageError
+from ..storage import storage_errors
 from ..table_size import check_size
 from .footer import is_footerless
-from .jobs import is_refusal, is_regular
+from .jobs import is_refusal, is_regular, looks
 
 MAX_JSON_BYTES = 64 << 20
 """Larger info.json or stats.json are not read: those of real datasets have kilobytes."""
@@ -214,21 +215,55 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
         by_file.setdefault(row.file, {})[row.row] = row.episode
     for name, wanted in by_file.items():
         path = root / name
-        with open_table(path) as file:
-            columns = [n for n in file.schema_arrow.names if n.startswith("stats/")]
-            first = 0
-            for number in range(file.num_row_groups):
-                end = first + file.metadata.row_group(number).num_rows
-                inside = [at for at in wanted if first <= at < end]
-                if columns and inside:
-                    check_size(file, path, columns, group=number)
-                    # The reader takes a name as the beginning of a path, hence the selection.
-                    table = file.read_row_group(number, columns=columns, use_threads=False).select(columns)
-                    chosen = table.take(pa.array([at - first for at in inside]))
-                    for at, stats in zip(inside, episode_stats(chosen), strict=True):
-                        found[wanted[at]] = {key: _arrays(value) for key, value in stats.items()}
-                first = end
+        first = 0
+        for number, count in enumerate(_kept.open(path)):
+            inside = [at for at in wanted if first <= at < first + count]
+            if inside and (table := _kept.read(number)).num_columns:
+                chosen = table.take(pa.array([at - first for at in inside]))
+                for at, stats in zip(inside, episode_stats(chosen), strict=True):
+                    found[wanted[at]] = {key: _arrays(value) for key, value in stats.items()}
+            first += count
     return found
+
+
+class _KeptStats:
+    """The statistics that were read last: those of the next data file are mostly beside them.
+
+    They are read anew where the file is another one, or where a second look is taken.
+    """
+
+    def __init__(self) -> None:
+        self._file: tuple[object, ...] = ()
+        self._counts: list[int] = []
+        self._group = -1
+        self._table: pa.Table = pa.table({})
+
+    def open(self, path: Path) -> list[int]:
+        """How many rows each row group of a file has."""
+        with storage_errors(path, "read"):
+            about = path.stat()
+        file = (path, about.st_ino, about.st_mtime_ns, about.st_size, looks())
+        if file != self._file:
+            self._file = ()
+            with open_table(path) as table:
+                self._counts = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
+            self._file, self._path, self._group = file, path, -1
+        return self._counts
+
+    def read(self, number: int) -> pa.Table:
+        """The statistics in one row group of the file."""
+        if number != self._group:
+            self._group = -1
+            with open_table(self._path) as file:
+                columns = [name for name in file.schema_arrow.names if name.startswith("stats/")]
+                check_size(file, self._path, columns, group=number)
+                # The reader takes a name as the beginning of a path, hence the selection.
+                table = file.read_row_group(number, columns=columns, use_threads=False)
+                self._table, self._group = table.select(columns), number
+        return self._table
+
+
+_kept = _KeptStats()
 
 
 def _arrays(stats: Mapping[str, Any]) -> FeatureStats:

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from ..dataset.workers import worker_ahead
-from ..memory import settle_allocator
+from ..memory import keep_pandas_out_of_arrow, settle_allocator
 from ..printable import plain
 from ..threads import no_threads
 from .output import complain, lasting_output, open_standard_files, say
@@ -117,5 +117,8 @@ def _run(arguments: list[str]) -> int:
             # The longest wait before the first frame is for libraries to load: here and in the encoder's
             # process at the same time.
             stack.enter_context(worker_ahead())
-        code: int = import_module(home, "aiorecord").run(arguments[1:])
+        command = import_module(home, "aiorecord")
+        if "pyarrow" in sys.modules and not theirs:
+            keep_pandas_out_of_arrow()
+        code: int = command.run(arguments[1:])
     return code

@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 
-from ..memory import give_memory_back, load_when_used, settle_allocator
+from ..memory import give_memory_back, load_when_used, refuse, settle_allocator
 from .priority import lower_priority
 
 LENGTH = struct.Struct("<Q")
@@ -46,6 +46,7 @@ def main() -> None:
     jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # the parent sends one at a time
     # A daemon, because it ends the process itself.
     threading.Thread(target=_read_jobs, args=(jobs_fd, jobs, parent), name="jobs", daemon=True).start()
+    refuse("pandas")  # pyarrow would load it, for nothing
     load_when_used("numpy")  # 20 MB that colour video does without
     # What nearly every job needs, so that a child started ahead is ready when the first job comes.
     from . import encode  # noqa: F401

@@ -16,7 +16,7 @@ from typing import Any
 import fault_content as content
 from fault_encode import Strike, StruckPool
 
-from aiorecord import Recorder, RGBEncoderConfig, SaveError
+from aiorecord import Recorder, RGBEncoderConfig, SaveError, disk_guard
 from aiorecord.clock import FakeClock
 from aiorecord.saving.saves import EpisodeSave
 
@@ -30,6 +30,7 @@ def embed(settings: str) -> int:
 
 async def _run(settings: dict[str, Any]) -> int:
     session, step = settings["session"], 0
+    disk_guard.MAX_RETRIES = 0  # what is retried is retried from the handle, however long the rest takes
     saves: list[EpisodeSave] = []
     with StruckPool(1, [Strike(**strike) for strike in settings["strikes"]]) as pool:
         recorder = Recorder(
