@@ -26,7 +26,6 @@ class Episode:
     Attributes:
         task: what is being done.
         limits: what the quality record flags the episode for.
-        save: the handle, set when the block was left well; None before, and after `discard`.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class Episode:
     ) -> None:
         self.task = task
         self.limits = limits or recorder.options.limits
-        self.save: EpisodeSave | None = None
+        self._save: EpisodeSave | None = None
         self._recorder = recorder
         self._owner = recorder._owner
         self._hold = hold
@@ -43,6 +42,29 @@ class Episode:
         self._discarded = False
         self._end_reason: str | None = None
         self._tickers: list[Ticker] = []
+
+    @property
+    def save(self) -> EpisodeSave:
+        """The handle of its save, which exists once the block was left and the episode is kept.
+
+        Raises:
+            StateError: it does not exist: the episode has not ended, was discarded, or was interrupted by an
+                exception.
+        """
+        if self._save is None:
+            if self._state != "ended":
+                why = "the episode has not ended. Read it after its `async with` block"
+            elif self._discarded:
+                why = "the episode was discarded"
+            else:
+                why = "an exception ended its block. `aiorecord recover` finds what was recorded"
+            raise StateError(f"There is no save: {why}.")
+        return self._save
+
+    @property
+    def has_save(self) -> bool:
+        """Whether `save` exists: the block was left, and the episode is kept."""
+        return self._save is not None
 
     @property
     def frames(self) -> int:

@@ -248,7 +248,6 @@ class Recorder:
                     raise
                 episode.request_end(str(error))
             frames.finish()
-        assert episode.save is not None
         return episode.save
 
     async def take_back(self, save: EpisodeSave) -> bool:
@@ -476,7 +475,7 @@ class Recorder:
             save = self._save_of(
                 capture, episode.task, capture.length, hold=episode._hold, flags=episode.flags
             )
-            episode.save = self._last = save
+            episode._save = self._last = save
             if not self.options.async_saving:
                 await self.saver.save_now(save)
             elif not self.saver.submit_episode(save):

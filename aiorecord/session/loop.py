@@ -180,7 +180,7 @@ class Session:
             if not keep:
                 episode.discard()
         self._reset_ns = 0
-        if episode.save is None:
+        if not episode.has_save:
             self.dropped += 1
             self._repeats += 1
             self.events.on_dropped(number)
