@@ -59,7 +59,7 @@ async def record_one(
             angle = frequency * tick.index / FPS
             action = {"action": np.array([math.cos(angle), math.sin(2 * angle)], np.float32)}
             await robot.send_action(action)
-            episode.add_frame({**observation, **action})
+            episode.add_frame(observation, action)
     return episode.save
 
 

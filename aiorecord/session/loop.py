@@ -52,6 +52,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.plan.check_rate(self.recorder.fps)
+        self.recorder.note_robot(self.robot)
         self.machine = SessionMachine(self.plan)
         self._guards = guarded(
             self.robot,
