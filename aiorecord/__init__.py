@@ -12,7 +12,7 @@ Episodes save themselves behind the robot; what comes out is a LeRobotDataset v3
                 observation = await robot.get_observation()
                 action = await teleop.get_action()
                 await robot.send_action(action)
-                episode.add_frame({**observation, **action})
+                episode.add_frame(observation, action)
         save = episode.save            # awaitable; the next episode can start now
         result = await save            # EpisodeSaveResult(episode_index=0, length=300, ...)
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .quality import OFFLINE, QualityLimits
     from .recorder import Recorder
     from .recorder import open_recorder as open
-    from .robots import Robot, Teleoperator, dataset_features
+    from .robots import Robot, Teleoperator, build_frame, dataset_features
     from .robots.guards import guarded
     from .robots.policy import SourcePolicy, SourceStatus
     from .robots.step import control_step
@@ -76,7 +76,7 @@ _HOMES = {
     "monitor.notebook": "StatusView",
     "quality": "OFFLINE QualityLimits",
     "recorder": "Recorder",
-    "robots": "Robot Teleoperator dataset_features",
+    "robots": "Robot Teleoperator build_frame dataset_features",
     "robots.guards": "guarded",
     "robots.policy": "SourcePolicy SourceStatus",
     "robots.step": "control_step",
@@ -136,6 +136,7 @@ __all__ = [
     "Tick",
     "Ticker",
     "__version__",
+    "build_frame",
     "control_step",
     "dataset_features",
     "guarded",

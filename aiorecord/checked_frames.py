@@ -1,4 +1,4 @@
-"""Frames checked against the features, and what becomes of numbers that are none."""
+"""Frames of either style checked against the features, and what becomes of NaN and infinity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .errors import FrameError
 from .features import CheckedFrame, Schema
 from .options import NonFinite
 from .printable import get_logger
+from .robots.schema import build_frame, from_flat
 
 logger = get_logger(__name__)
 
@@ -26,15 +27,25 @@ class CheckedFrames:
 
     def __init__(self, schema: Schema, policy: NonFinite) -> None:
         self._schema = schema
+        self._specs = schema.as_dict(defaults=False)
         self._policy = policy
         self.nonfinite = 0
 
-    def check(self, frame: Mapping[str, Any]) -> CheckedFrame:
-        """Check a frame; see `Schema.check`. Nothing is copied.
+    def check(self, frame: Mapping[str, Any], action: Mapping[str, Any] | None = None) -> CheckedFrame:
+        """Check a frame; see `Schema.check`. Nothing is copied but gathered numbers.
+
+        Args:
+            frame: keyed as the features, or in LeRobot's flat style; with `action`, the observation alone.
+            action: as it came from the teleoperator, in either style; None when it is in `frame`.
 
         Raises:
             FrameError: it does not fit the features, or holds NaN or infinity where they are refused.
         """
+        if action is not None:
+            whole = build_frame(self._specs, frame, action)
+            frame = {**whole, "task": frame["task"]} if "task" in frame else whole
+        elif isinstance(frame, Mapping) and not self._specs.keys() <= frame.keys():
+            frame = from_flat(self._specs, frame)
         checked = self._schema.check(frame)
         if checked.nonfinite:
             keys = ", ".join(checked.nonfinite)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from .capture.episode import CameraStatus, EpisodeCapture
 from .clock import Lateness, Ticker
 from .errors import ConfigError, EncodeError, StateError, StorageError
+from .options import check_task
 from .quality import MEASURED, Pace, QualityLimits
 from .saving.saves import EpisodeSave
 
@@ -26,15 +27,14 @@ class Episode:
     Attributes:
         task: what is being done.
         limits: what the quality record flags the episode for.
-        save: the handle, set when the block was left well; None before, and after `discard`.
     """
 
     def __init__(
         self, recorder: Recorder, task: str, hold: bool, limits: QualityLimits | None = None
     ) -> None:
-        self.task = task
+        self.task = check_task(task)
         self.limits = limits or recorder.options.limits
-        self.save: EpisodeSave | None = None
+        self._save: EpisodeSave | None = None
         self._recorder = recorder
         self._owner = recorder._owner
         self._hold = hold
@@ -43,6 +43,29 @@ class Episode:
         self._discarded = False
         self._end_reason: str | None = None
         self._tickers: list[Ticker] = []
+
+    @property
+    def save(self) -> EpisodeSave:
+        """The handle of its save, which exists once the block was left and the episode is kept.
+
+        Raises:
+            StateError: it does not exist: the episode has not ended, was discarded, or was interrupted by an
+                exception.
+        """
+        if self._save is None:
+            if self._state != "ended":
+                why = "the episode has not ended. Read it after its `async with` block"
+            elif self._discarded:
+                why = "the episode was discarded"
+            else:
+                why = "an exception ended its block. `aiorecord recover` finds what was recorded"
+            raise StateError(f"There is no save: {why}.")
+        return self._save
+
+    @property
+    def has_save(self) -> bool:
+        """Whether `save` exists: the block was left, and the episode is kept."""
+        return self._save is not None
 
     @property
     def frames(self) -> int:
@@ -95,18 +118,25 @@ class Episode:
     def add_frame(
         self,
         frame: Mapping[str, Any],
+        action: Mapping[str, Any] | None = None,
         *,
         frame_times_ns: Mapping[str, int] | None = None,
         copy: bool = True,
     ) -> int:
         """Record one frame. A plain call that never waits for the disk or an encoder.
 
-        What the caller may reuse is copied. Numeric values have the dtype and shape of their feature;
-        cameras are (H, W, C) or (C, H, W), uint8 or floats in [0, 1]; see `Schema.check`. A ``"task"`` in
-        the frame replaces the episode's task for this frame.
+        ``add_frame(observation, action)`` takes both as a robot and a teleoperator give them, keyed as the
+        features or in LeRobot's flat style, and leaves out what no feature asks for. ``add_frame(frame)``
+        takes a value for every feature, and nothing else.
+
+        What the caller may reuse is copied. Numeric values have the shape of their feature and any dtype that
+        becomes the feature's without loss, see `aiorecord.features.converted`; cameras are (H, W, C) or
+        (C, H, W), uint8 or floats in [0, 1]; see `Schema.check`. A ``"task"`` in the frame replaces the
+        episode's task for this frame.
 
         Args:
-            frame: a value for every feature.
+            frame: the whole frame, or the observation.
+            action: what the teleoperator asked for; None when it is in `frame`.
             frame_times_ns: when each camera took its image, by feature key, on any scale of the camera's own;
                 a camera whose time does not move on is counted as stale. Leave out what is not known.
             copy: False gives the images away: they are recorded without copying them first, and must never be
@@ -129,7 +159,7 @@ class Episode:
             raise StateError("The episode is not open: add frames inside `async with recorder.episode(...)`.")
         if self._discarded:
             raise StateError("The episode was discarded.")
-        checked = self._recorder._checked.check(frame)
+        checked = self._recorder._checked.check(frame, action)
         task = checked.task if checked.task is not None else self.task
         late = self._tickers[-1].lateness.newest_is_late() if self._tickers else None
         try:

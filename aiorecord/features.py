@@ -197,14 +197,17 @@ class Schema(Mapping[str, Feature]):
         """Check one frame against the features. Nothing is copied.
 
         Args:
-            frame: a value for every feature; optionally ``"task"``. Numeric values are arrays of the
-                feature's dtype and shape (Python numbers and lists are converted). Cameras are (H, W, C)
-                or (C, H, W), uint8 or floats in [0, 1] (numpy, PIL or torch); depth is (H, W), (H, W, 1)
-                or (1, H, W), uint16 millimetres or float32 metres.
+            frame: a value for every feature; optionally ``"task"``. Numeric values are arrays, lists or
+                numbers of the feature's shape; another dtype is converted as `converted` says. Cameras are
+                (H, W, C) or (C, H, W), uint8 or floats in [0, 1] (numpy, PIL or torch); depth is (H, W),
+                (H, W, 1) or (1, H, W), uint16 millimetres or float32 metres.
 
         Raises:
-            FrameError: a key is missing or unknown, or a value has another shape or dtype.
+            FrameError: it is no dict, a key is missing or unknown, or a value has another shape, or a dtype
+                that cannot be converted without loss.
         """
+        if not isinstance(frame, Mapping):
+            raise FrameError(f"A frame is a dict with a value for every feature, not {type(frame).__name__}.")
         if frame.keys() - {"task"} != self._features.keys():
             raise self._key_error(frame)
         task = frame.get("task")
@@ -344,11 +347,7 @@ def _check_value(feature: Feature, value: Any) -> Any:
     expected = feature.numpy_dtype
     array = _as_array(key, value)
     if array.dtype != expected:
-        # Python numbers and lists have no dtype of their own; arrays of another dtype are a mistake.
-        untyped = isinstance(value, bool | int | float | list | tuple)
-        if not untyped or not np.can_cast(array.dtype, expected, "same_kind"):
-            raise FrameError(f"{key!r} has dtype {array.dtype}, expected {expected}.", key=key)
-        array = array.astype(expected)
+        array = converted(key, array, expected)
     if expected.char in _UINT64 and array.size and array.max() > _INT64_MAX:
         raise FrameError(
             f"{key!r} holds {array.max()}; lerobot reads whole numbers up to {_INT64_MAX} (2**63 - 1).",
@@ -359,6 +358,55 @@ def _check_value(feature: Feature, value: Any) -> Any:
             return array.reshape(1)
         raise FrameError(f"{key!r} has shape {array.shape}, expected {feature.shape}.", key=key)
     return array
+
+
+def converted(key: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers in the dtype of their feature, when nothing is lost but the last digits of a float.
+
+    Floats become floats, rounded as ever, if none becomes infinite; whole numbers and booleans become any
+    dtype that holds their values exactly. Floats do not become whole numbers, numbers not booleans.
+
+    Args:
+        key: the feature, for messages.
+        values: the numbers.
+        dtype: the feature's.
+
+    Raises:
+        FrameError: something would be lost; it says what to do.
+    """
+    kind, wanted = values.dtype.kind, dtype.kind
+    if kind not in "biuf" or (kind, wanted) in (("f", "i"), ("f", "u")) or wanted == "b":
+        advice = ""
+        if kind == "f" and wanted in "iu":
+            advice = f" Round them yourself: np.rint(values).astype({dtype.name!r})."
+        elif kind in "iuf":
+            advice = " Say what counts as true, such as values != 0."
+        raise FrameError(f"{key!r} has dtype {values.dtype}, expected {dtype}.{advice}", key=key)
+    if kind == "f":
+        with np.errstate(over="ignore"):
+            narrowed = values.astype(dtype)
+        if not _all_finite(narrowed) and (np.isfinite(values) & ~np.isfinite(narrowed)).any():
+            raise FrameError(
+                f"{key!r} holds values that {dtype} cannot hold: at most {np.finfo(dtype).max:.3g}. Scale "
+                "them, or declare the feature as float64.",
+                key=key,
+            )
+        return narrowed
+    if kind != "b" and values.size:
+        low, high = int(values.min()), int(values.max())
+        if wanted == "f":
+            most = 2 ** (np.finfo(dtype).nmant + 1)
+            fits, reach = -most <= low and high <= most, f"-{most} to {most} without gaps"
+        else:
+            least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+            fits, reach = least <= low and high <= most, f"{least} to {most}"
+        if not fits:
+            raise FrameError(
+                f"{key!r} holds whole numbers from {low} to {high}; {dtype} holds {reach}. Declare the "
+                "feature as a wider dtype, or convert the values yourself.",
+                key=key,
+            )
+    return values.astype(dtype)
 
 
 def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
@@ -403,6 +451,8 @@ def _all_finite(array: NDArray[Any]) -> bool:
 def _as_array(key: str, value: Any) -> NDArray[Any]:
     if type(value) is np.ndarray and value.dtype.kind != "O":
         return value
+    if value is None:
+        raise FrameError(f"{key!r} is None; every feature needs a value in every frame.", key=key)
     try:
         array = np.asarray(value)
     except Exception as error:  # whatever a foreign __array__ raises

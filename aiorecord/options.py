@@ -112,6 +112,19 @@ def check_repo_id(repo_id: str) -> str:
     return repo_id
 
 
+def check_task(task: str) -> str:
+    """Check what an episode is recorded for: words, or nothing.
+
+    Raises:
+        ConfigError: it is no string.
+    """
+    if not isinstance(task, str):
+        raise ConfigError(
+            f"task must be a string, not {task!r:.40}; leave it out if there is none.", option="task"
+        )
+    return task
+
+
 def check_number(option: str, value: float, *, above: float | None = None, least: float = 0) -> None:
     """Check a time, a rate or a size: a finite number.
 

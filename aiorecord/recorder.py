@@ -129,6 +129,7 @@ class Recorder:
         self._failed = FailedSaves()
         self._checked = CheckedFrames(self.schema, self.options.nonfinite)
         self._opened = False
+        self._robot_type = self.options.robot_type
         self._closing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -197,6 +198,9 @@ class Recorder:
             hold: encode the episode when it ends, but commit it only when its save is released (the next
                 episode and `aclose` do that too), so that it can be taken back until then.
             limits: what the quality record flags the episode for; default the recorder's.
+
+        Raises:
+            ConfigError: the task is no string.
         """
         self._owner.check("Recorder.episode()")
         return Episode(self, task, hold, limits)
@@ -231,6 +235,7 @@ class Recorder:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
         """
         self._owner.check_awaited("Recorder.record()")
+        self.note_robot(robot)
         if round(seconds * self.fps) < 1:
             raise ConfigError(
                 f"An episode of {seconds:g} s has no frame at {self.fps} fps; record {1 / self.fps:.3g} s "
@@ -248,8 +253,20 @@ class Recorder:
                     raise
                 episode.request_end(str(error))
             frames.finish()
-        assert episode.save is not None
         return episode.save
+
+    def note_robot(self, robot: Robot) -> None:
+        """Store a robot's name as the dataset's ``robot_type``, if none was given and it has no episode yet.
+
+        `record` and `Session` call it. A dataset of another robot is continued as it is, with a warning.
+        """
+        name = getattr(robot, "name", None)
+        if self._robot_type is not None or not isinstance(name, str):
+            return
+        self._robot_type = name
+        known = self._home.writer.info.robot_type if self._home.is_open else None
+        if known is not None and known != name:
+            logger.warning("%s was recorded with the robot %r; this one is %r.", self.root, known, name)
 
     async def take_back(self, save: EpisodeSave) -> bool:
         """Drop an ended episode that is not committed yet.
@@ -421,7 +438,7 @@ class Recorder:
             rgb_encoder=options.rgb_encoder,
             depth_encoder=options.depth_encoder,
             encoder_threads=options.encoder_threads,
-            robot_type=options.robot_type,
+            robot_type=self._robot_type,
             budget=self._budget,
             live=[key for key, plan in self.plans.items() if plan.mode == "live"],
         )
@@ -444,6 +461,7 @@ class Recorder:
         except BaseException:
             self._episode = None
             raise
+        capture.folder.manifest.robot_type = self._robot_type  # which may have become known since
         if self._last is not None:
             self._last.release()
         return capture
@@ -476,7 +494,7 @@ class Recorder:
             save = self._save_of(
                 capture, episode.task, capture.length, hold=episode._hold, flags=episode.flags
             )
-            episode.save = self._last = save
+            episode._save = self._last = save
             if not self.options.async_saving:
                 await self.saver.save_now(save)
             elif not self.saver.submit_episode(save):

@@ -14,7 +14,7 @@ import aiorecord
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
 
 
-async def main(root):
+async def main(root: Path) -> None:
     robot, teleop = SimRobot(SimRobotConfig()), SimTeleoperator(SimTeleopConfig())
     features = aiorecord.dataset_features(robot.observation_features, teleop.action_features)
     plan = aiorecord.SessionPlan("Pick up the cube", num_episodes=3, episode_time_s=2, reset_time_s=0.5)
@@ -23,16 +23,16 @@ async def main(root):
         session = aiorecord.Session(recorder, robot, teleop, plan)
         unhappy = True
 
-        def on_phase(phase):
+        def on_phase(phase: aiorecord.Phase) -> None:
             print(f"{phase.value}: episode {session.machine.number} of {plan.num_episodes}")
 
-        def on_tick(ticker):
+        def on_tick(ticker: aiorecord.Ticker) -> None:
             nonlocal unhappy
             if unhappy and session.phase is aiorecord.Phase.RECORDING and len(session.records) == 1:
                 unhappy = False
                 session.command(aiorecord.Command.RERECORD)
 
-        def on_episode(record):
+        def on_episode(record: aiorecord.EpisodeRecord) -> None:
             late = record.lateness
             print(f"  kept {record.frames} frames, at worst {late['max_ms']} ms late")
 

@@ -10,6 +10,7 @@ import asyncio
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +24,8 @@ class PaintingRobot:
 
     name = "plotter"
 
-    def __init__(self):
-        self.observation_features = {
+    def __init__(self) -> None:
+        self.observation_features: dict[str, Any] = {
             "observation.state": {"dtype": "float32", "shape": (2,), "names": ["x", "y"]},
             "observation.images.top": {
                 "dtype": "video",
@@ -32,21 +33,25 @@ class PaintingRobot:
                 "names": ["height", "width", "channels"],
             },
         }
-        self.action_features = {"action": {"dtype": "float32", "shape": (2,), "names": ["x", "y"]}}
+        self.action_features: dict[str, Any] = {
+            "action": {"dtype": "float32", "shape": (2,), "names": ["x", "y"]}
+        }
         self.position = np.zeros(2, np.float32)
         self.paper = np.full((240, 320, 3), 235, np.uint8)
 
-    async def get_observation(self):
+    async def get_observation(self) -> dict[str, Any]:
         x, y = (self.position * 90 + (160, 120)).astype(int)
         self.paper[y - 2 : y + 3, x - 2 : x + 3] = (30, 60, 160)
         return {"observation.state": self.position, "observation.images.top": self.paper}
 
-    async def send_action(self, action):
+    async def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
         self.position = self.position + 0.5 * (action["action"] - self.position)
         return action
 
 
-async def record_one(recorder, robot, task, frequency):
+async def record_one(
+    recorder: aiorecord.Recorder, robot: PaintingRobot, task: str, frequency: float
+) -> aiorecord.EpisodeSave:
     """One episode of two seconds; returns the handle of its save."""
     async with recorder.episode(task=task) as episode:
         async for tick in recorder.ticks(seconds=2):
@@ -54,11 +59,11 @@ async def record_one(recorder, robot, task, frequency):
             angle = frequency * tick.index / FPS
             action = {"action": np.array([math.cos(angle), math.sin(2 * angle)], np.float32)}
             await robot.send_action(action)
-            episode.add_frame({**observation, **action})
+            episode.add_frame(observation, action)
     return episode.save
 
 
-async def main(root):
+async def main(root: Path) -> None:
     robot = PaintingRobot()
     features = {**robot.observation_features, **robot.action_features}
     async with aiorecord.Recorder(

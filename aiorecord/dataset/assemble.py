@@ -130,6 +130,8 @@ def assemble(
         task_indices=task_indices,
     )
     changed = info.with_episode(rows.num_rows, len(all_tasks))
+    if changed.robot_type is None and not info.total_episodes:
+        changed.robot_type = folder.manifest.robot_type
     _describe_cameras(changed, folder, encoded)
     stats = {key: column_stats(array) for key, array in (numeric_columns(rows, schema) | defaults).items()}
     stats |= _camera_stats(changed, folder, encoded)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -49,6 +49,13 @@ class Devices:
     teleop: Teleoperator | None
     features: dict[str, Any]
     driven: tuple[ThreadedRobot | ThreadedTeleoperator, ...]
+
+
+@dataclass(frozen=True)
+class TeleoperatedDevices(Devices):
+    """Devices with a teleoperator, as a type checker sees them."""
+
+    teleop: Teleoperator
 
 
 class _Seen:
@@ -252,6 +259,30 @@ class LeRobotTeleoperator(ThreadedTeleoperator):
             raise
 
 
+@overload
+def make_devices(
+    robot: Any,
+    teleop: None = None,
+    *,
+    processors: Processors | None = ...,
+    use_videos: bool = ...,
+    record_sent_action: bool = ...,
+    feedback_first: bool = ...,
+    call_timeout_s: float = ...,
+    connect_timeout_s: float = ...,
+) -> Devices: ...
+@overload
+def make_devices(
+    robot: Any,
+    teleop: object,
+    *,
+    processors: Processors | None = ...,
+    use_videos: bool = ...,
+    record_sent_action: bool = ...,
+    feedback_first: bool = ...,
+    call_timeout_s: float = ...,
+    connect_timeout_s: float = ...,
+) -> TeleoperatedDevices: ...
 def make_devices(
     robot: Any,
     teleop: Any = None,
@@ -304,7 +335,10 @@ def make_devices(
         ours, asks = recording_sent_action(ours, asks)
         acted = dataset_features({}, asks.action_features, use_videos)
     observed = dataset_features(ours.observation_features, {}, use_videos)
-    return Devices(ours, asks, combined(acted, observed), tuple(driven))
+    features = combined(acted, observed)
+    if asks is None:
+        return Devices(ours, None, features, tuple(driven))
+    return TeleoperatedDevices(ours, asks, features, tuple(driven))
 
 
 def _make_robot(robot: Any) -> Any | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FeatureError, FrameError
-from ..features import DEFAULT_FEATURES, VISUAL_DTYPES
+from ..features import DEFAULT_FEATURES, NUMERIC_DTYPES, VISUAL_DTYPES, converted
 
 STATE = "observation.state"
 IMAGES = "observation.images."
@@ -62,20 +62,24 @@ def build_frame(
         action: what was asked of it.
 
     Raises:
-        FrameError: a feature has no value in either style, or a gathered value is not a number.
+        FrameError: one of the two is no dict, a feature has no value in either style, or a gathered value is
+            not a number or does not fit the feature's dtype.
     """
+    for side, values in (("observation", observation), ("action", action)):
+        if not isinstance(values, Mapping):
+            raise FrameError(f"The {side} must be a dict of values, not {type(values).__name__}.")
     frame: dict[str, Any] = {}
     for key, feature in features.items():
         if key in DEFAULT_FEATURES:
             continue
-        is_action = key == ACTION or key.startswith("action.")
+        is_action = _is_action(key)
         first, second = (action, observation) if is_action else (observation, action)
         if key in first:
             frame[key] = first[key]
         elif key in second:
             frame[key] = second[key]
         elif feature["dtype"] in VISUAL_DTYPES:
-            name = key.removeprefix("action.images." if is_action else IMAGES)
+            name = _flat_camera(key, is_action)
             if name not in first:
                 raise FrameError(
                     f"There is no image for {key!r}: neither it nor {name!r} was given.", key=key
@@ -84,6 +88,53 @@ def build_frame(
         else:
             frame[key] = _gather(key, feature, first, "action" if is_action else "observation")
     return frame
+
+
+def from_flat(features: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A frame whose observation and action came in one dict, from flat values in it.
+
+    Args:
+        features: the feature dict of the dataset, without default columns.
+        values: every feature by its key, or flat, as `build_frame` gathers it.
+
+    Returns:
+        The frame, with what no feature asks for left in it; `values` where nothing flat was found.
+
+    Raises:
+        FrameError: a flat value would be both the robot's and the teleoperator's, of which one dict can hold
+            only one; or a gathered value does not fit.
+    """
+    used: dict[str, str] = {}
+    flat: dict[str, Any] = {}
+    for key, feature in features.items():
+        if key in values:
+            continue
+        is_action = _is_action(key)
+        visual = feature["dtype"] in VISUAL_DTYPES
+        names = [_flat_camera(key, is_action)] if visual else feature.get("names")
+        if not isinstance(names, list | tuple) or not all(name in values for name in names):
+            continue
+        for name in names:
+            other = used.setdefault(name, key)
+            if other != key and _is_action(other) != is_action:
+                raise FrameError(
+                    f"{name!r} is a value of {other!r} and of {key!r}, and one dict can hold only one of the "
+                    "two. Give them apart: episode.add_frame(observation, action).",
+                    key=key,
+                )
+        side = "action" if is_action else "observation"
+        flat[key] = values[names[0]] if visual else _gather(key, feature, values, side)
+    if not flat:
+        return values
+    return {key: value for key, value in values.items() if key not in used} | flat
+
+
+def _is_action(key: str) -> bool:
+    return key == ACTION or key.startswith("action.")
+
+
+def _flat_camera(key: str, is_action: bool) -> str:
+    return key.removeprefix("action.images." if is_action else IMAGES)
 
 
 def _one_side(features: Mapping[str, Any], vector: str, images: str, use_videos: bool) -> dict[str, Any]:
@@ -124,7 +175,7 @@ def _one_side(features: Mapping[str, Any], vector: str, images: str, use_videos:
 
 def _gather(key: str, feature: Mapping[str, Any], values: Mapping[str, Any], side: str) -> Any:
     names = feature.get("names")
-    if not isinstance(names, list | tuple):
+    if not isinstance(names, list | tuple) or feature["dtype"] not in NUMERIC_DTYPES:
         raise FrameError(f"The {side} has no {key!r}.", key=key)
     if missing := [name for name in names if name not in values]:
         raise FrameError(
@@ -133,8 +184,16 @@ def _gather(key: str, feature: Mapping[str, Any], values: Mapping[str, Any], sid
             key=key,
         )
     try:
-        return np.array([values[name] for name in names], dtype=feature["dtype"])
-    except (TypeError, ValueError) as error:
+        gathered = np.array([values[name] for name in names])
+    except Exception as error:  # whatever a foreign number raises
         raise FrameError(
             f"The elements of {key!r} in the {side} are not numbers: {error}", key=key
         ) from error
+    if gathered.dtype.kind not in "biuf":
+        wrong = next(name for name in names if np.asarray(values[name]).dtype.kind not in "biuf")
+        raise FrameError(
+            f"The elements of {key!r} in the {side} are not numbers: {wrong!r} is {values[wrong]!r:.40}.",
+            key=key,
+        )
+    dtype = np.dtype(feature["dtype"])
+    return gathered if gathered.dtype == dtype else converted(key, gathered, dtype)

@@ -52,6 +52,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.plan.check_rate(self.recorder.fps)
+        self.recorder.note_robot(self.robot)
         self.machine = SessionMachine(self.plan)
         self._guards = guarded(
             self.robot,
@@ -180,7 +181,7 @@ class Session:
             if not keep:
                 episode.discard()
         self._reset_ns = 0
-        if episode.save is None:
+        if not episode.has_save:
             self.dropped += 1
             self._repeats += 1
             self.events.on_dropped(number)

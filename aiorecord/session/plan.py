@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigError
-from ..options import check_number
+from ..options import check_number, check_task
 from ..quality import QualityLimits
 
 
@@ -38,6 +38,7 @@ class SessionPlan:
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot be recorded."""
+        check_task(self.task)
         if self.num_episodes < 1:
             raise ConfigError(
                 f"num_episodes must be 1 or more, not {self.num_episodes}.", option="num_episodes"

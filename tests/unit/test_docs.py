@@ -50,10 +50,19 @@ def names(tmp_path, steady_clock):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python-api.md"])
 def test_the_recorder_example(page, names):
-    (code,) = [block for block in blocks(page) if "async with recorder.episode" in block]
+    (code,) = [block for block in blocks(page) if "aiorecord.Recorder(" in block]
     result = execute(code, names)["result"]
     assert (result.episode_index, result.length) == (0, 30)
     assert episodes_of(names["root"])[0]["length"] == 30
+
+
+def test_the_frame_lines(names):
+    (code,) = [block for block in blocks("docs/python-api.md") if "control_step" in block]
+    opened = """
+async with aiorecord.Recorder("me/x", root=root, fps=30, features=features) as recorder:
+"""
+    execute(opened + textwrap.indent(code.replace("150", "20"), "    "), names)
+    assert episodes_of(names["root"])[0]["tasks"] == ["Pick up", "Put down"]
 
 
 def test_the_notebook_lines(names):

@@ -86,7 +86,7 @@ def test_numbers_and_lists_are_converted_when_nothing_is_lost():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"state": np.zeros(3)}, "float64"),
+        ({"state": np.zeros(3, complex)}, "complex128"),
         ({"state": np.zeros(4, np.float32)}, r"\(4,\)"),
         ({"state": np.zeros((3, 1), np.float32)}, r"\(3, 1\)"),
         ({"state": "text"}, "state"),

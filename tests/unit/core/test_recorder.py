@@ -109,7 +109,7 @@ def test_discarded_and_taken_back_episodes_leave_no_trace(tmp_path):
                 episode.discard()
                 with pytest.raises(aiorecord.StateError):
                     episode.add_frame(make_frame(1))
-            assert episode.save is None
+            assert not episode.has_save
             held = (await record_episode(recorder, episode=7, hold=True)).save
             assert await recorder.take_back(held)
             assert held.stage is Stage.DISCARDED
@@ -147,7 +147,7 @@ def test_an_exception_inside_keeps_the_partial_episode(tmp_path):
                         episode.add_frame(make_frame(k))
                     raise ZeroDivisionError
             assert "4 frames" in caught.value.__notes__[0]
-            assert episode.save is None
+            assert not episode.has_save
             await (await record_episode(recorder)).save
 
     asyncio.run(main())
