@@ -94,6 +94,16 @@ class EpisodeSaveResult:
     flags: list[str] = field(default_factory=list)
     priority: int = 0
 
+    @property
+    def error_message(self) -> str | None:
+        """`error`, by the name that it has in LeRobot's proposal."""
+        return self.error
+
+    @property
+    def save_time(self) -> float:
+        """`duration_s`, by the name that it has in LeRobot's proposal."""
+        return self.duration_s
+
     def as_dict(self) -> dict[str, Any]:
         """All fields, JSON-ready."""
         return dataclasses.asdict(self)

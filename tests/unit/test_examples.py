@@ -9,9 +9,9 @@ from helpers import episodes_of
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name, root):
+def run(name, root, *more):
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), str(root)], capture_output=True, text=True, timeout=300
+        [sys.executable, str(EXAMPLES / name), str(root), *more], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -31,7 +31,9 @@ def test_async_recording(tmp_path):
 
 
 def test_demo_async_saving(tmp_path):
-    out = run("demo_async_saving.py", tmp_path / "demo")
+    out = run("demo_async_saving.py", tmp_path / "demo", f"--plot={tmp_path / 'saving.svg'}")
+    drawn = (tmp_path / "saving.svg").read_text()
+    assert drawn.count("<!-- waiting for a save -->") == drawn.count("<!-- saving behind the robot -->") == 1
     assert out.count("all in the dataset after") == 2
     for sign in "#.-":
         assert sign in out
