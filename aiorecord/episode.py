@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from .capture.episode import CameraStatus, EpisodeCapture
 from .clock import Lateness, Ticker
 from .errors import ConfigError, EncodeError, StateError, StorageError
-from .options import check_task
+from .options import check_priority, check_task
 from .quality import MEASURED, Pace, QualityLimits
 from .saving.saves import EpisodeSave
 
@@ -27,13 +27,20 @@ class Episode:
     Attributes:
         task: what is being done.
         limits: what the quality record flags the episode for.
+        priority: of its save, which can still change it.
     """
 
     def __init__(
-        self, recorder: Recorder, task: str, hold: bool, limits: QualityLimits | None = None
+        self,
+        recorder: Recorder,
+        task: str,
+        hold: bool,
+        limits: QualityLimits | None = None,
+        priority: int = 0,
     ) -> None:
         self.task = check_task(task)
         self.limits = limits or recorder.options.limits
+        self.priority = check_priority(priority)
         self._save: EpisodeSave | None = None
         self._recorder = recorder
         self._owner = recorder._owner
@@ -83,7 +90,8 @@ class Episode:
             raise StateError("An episode is recorded once; call recorder.episode() for each.")
         self._capture = await self._recorder._begin(self)
         self._state = "open"
-        # At once: an episode that is killed is judged by them too.
+        # At once: an episode that is killed is judged by them too, and saved in its order.
+        self._capture.manifest.priority = self.priority
         self._capture.annotate({"limits": asdict(self.limits)})
         return self
 

@@ -25,6 +25,9 @@ EncodeChoice = Literal["auto", "live", "deferred"]
 MAX_NAME_BYTES = 255
 """Of a file's name, on the filesystems that are in use."""
 
+MAX_PRIORITY = 1_000_000
+"""Of a save, and with a minus the lowest."""
+
 SaveOrder = Literal["fifo", "shortest"]
 Partial = Literal["keep", "drop", "stage"]
 
@@ -51,8 +54,8 @@ class RecorderOptions:
         encode: ``deferred`` captures losslessly and encodes behind the robot; ``live`` captures colour video
             straight in its final codec, to be copied only; ``auto`` does that where it was measured to keep
             up on this machine (h264 and hardware encoders), see `aiorecord.plans`.
-        save_order: which of the waiting episodes is encoded next: ``fifo``, or ``shortest``. Commits keep the
-            order of recording.
+        save_order: which of the waiting episodes of equal priority is encoded next: ``fifo``, or
+            ``shortest``. Their commits keep the order of recording.
         fallback_vcodec: codec for a colour video that the configured one fails on, also when tried again;
             None leaves the episode in staging. The dataset then holds videos of two codecs, which lerobot
             reads and packing keeps apart.
@@ -141,6 +144,21 @@ def check_number(option: str, value: float, *, above: float | None = None, least
     if not is_number or (value < least if above is None else value <= above):
         wanted = f"{least:g} or more" if above is None else f"above {above:g}"
         raise ConfigError(f"{option} must be a finite number, {wanted}, not {value!r}.", option=option)
+
+
+def check_priority(priority: object) -> int:
+    """Check the priority of a save: a whole number, higher first.
+
+    Raises:
+        ConfigError: it is none, or beyond `MAX_PRIORITY`.
+    """
+    whole = isinstance(priority, int) and not isinstance(priority, bool)
+    if not whole or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:  # type: ignore[operator]  # an int
+        raise ConfigError(
+            f"A priority is a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r:.40}.",
+            option="priority",
+        )
+    return priority  # type: ignore[return-value]
 
 
 def check_root(root: str | Path | None) -> None:

@@ -190,7 +190,9 @@ class Recorder:
             await self.aclose(drain=False)
             raise
 
-    def episode(self, task: str = "", *, hold: bool = False, limits: QualityLimits | None = None) -> Episode:
+    def episode(
+        self, task: str = "", *, hold: bool = False, limits: QualityLimits | None = None, priority: int = 0
+    ) -> Episode:
         """An episode to record, as an async context manager.
 
         Args:
@@ -198,12 +200,14 @@ class Recorder:
             hold: encode the episode when it ends, but commit it only when its save is released (the next
                 episode and `aclose` do that too), so that it can be taken back until then.
             limits: what the quality record flags the episode for; default the recorder's.
+            priority: of its save: of those that wait, higher ones are encoded and committed first. See
+                `EpisodeSave.priority`.
 
         Raises:
-            ConfigError: the task is no string.
+            ConfigError: the task is no string, or the priority no whole number.
         """
         self._owner.check("Recorder.episode()")
-        return Episode(self, task, hold, limits)
+        return Episode(self, task, hold, limits, priority)
 
     def ticks(self, seconds: float | None = None, *, fps: float | None = None) -> Ticker:
         """Deadlines at the dataset's rate: ``async for tick in recorder.ticks(seconds=10)``.
@@ -221,12 +225,19 @@ class Recorder:
         return ticker
 
     async def record(
-        self, robot: Robot, teleop: Teleoperator, *, seconds: float, task: str = ""
+        self, robot: Robot, teleop: Teleoperator, *, seconds: float, task: str = "", priority: int = 0
     ) -> EpisodeSave:
         """Record one episode: observe, ask the teleoperator, act, add the frame, at the dataset's rate.
 
         Devices made by `aiorecord.guarded` are held when they fail; one that is lost ends the episode, which
         is kept and says why in `Episode.end_reason` and in the quality record.
+
+        Args:
+            robot: connected.
+            teleop: connected.
+            seconds: how long.
+            task: what is being done, in words.
+            priority: of its save, as in `episode`.
 
         Returns:
             The handle of its save, when the episode has ended (not when it is saved).
@@ -242,7 +253,7 @@ class Recorder:
                 "or more.",
                 option="seconds",
             )
-        async with self.episode(task) as episode:
+        async with self.episode(task, priority=priority) as episode:
             held = HeldFrames.of(robot, teleop)
             frames = DeviceFrames(episode, robot, teleop, held, schema=self.schema, fps=self.fps)
             try:
@@ -416,7 +427,7 @@ class Recorder:
         await self._standby.wait()
 
     async def _finish_staged(self) -> None:
-        """Hand what an earlier session left in staging to the saver, ahead of everything new."""
+        """Hand what an earlier session left in staging to the saver, ahead of what is new of its priority."""
         self.recovered = await self._threads.run(
             salvage, self.writer, self._home.staging, self.options.partial
         )

@@ -23,7 +23,8 @@ class RecorderStatus:
         frames: committed frames.
         episode: the live capture, None between episodes.
         saves: the saver's `get_status()`.
-        pending: saves that are not committed yet, oldest first.
+        pending: saves that are not committed yet, in the order of their turns: by priority, then the oldest
+            first.
         queued_bytes: memory held by frames that wait for the capture encoders.
         nonfinite_frames: accepted frames that held NaN or infinity.
         plans: how each camera's frames become its final file, and why.

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ..encoder_options import PIXEL_FORMATS
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..features import Schema
+from ..options import check_priority
 from ..quality import stored_facts
 
 MANIFEST_VERSION = 2
@@ -88,6 +89,7 @@ class Manifest:
         state: ``recording`` until the end was made durable, then ``complete``.
         length: number of rows (and of frames of every camera) once complete.
         interrupted: the episode did not end by the operator's or the program's decision.
+        priority: of its save, higher first; a later session saves what is left in that order.
         quality: facts about the recording, JSON-ready, for the quality record; see `Episode.annotate`.
         version: of this format.
     """
@@ -104,6 +106,7 @@ class Manifest:
     state: State = "recording"
     length: int | None = None
     interrupted: bool = False
+    priority: int = 0
     quality: dict[str, Any] = field(default_factory=dict)
     version: int = MANIFEST_VERSION
 
@@ -177,6 +180,7 @@ def _check_values(manifest: Manifest) -> None:
         raise ValueError("task or robot_type is no text")
     if not isinstance(manifest.interrupted, bool):
         raise ValueError("interrupted is neither true nor false")
+    check_priority(manifest.priority)
 
 
 def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:

@@ -103,6 +103,8 @@ class EpisodeFolder:
         """
         data = dataclasses.asdict(self.manifest)
         data["quality"] = {**data["quality"], **(facts or {})}
+        if not data["priority"]:
+            del data["priority"]  # versions that know of none read it as well
         if self.manifest.has_sums:
             write_sealed(self.path / self.MANIFEST, data)
         else:

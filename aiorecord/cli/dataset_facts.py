@@ -46,12 +46,14 @@ class StagedFacts:
         state: ``recording``, ``complete`` or ``unreadable``.
         frames: frames, known once it is complete.
         bytes: on disk.
+        priority: of its save.
     """
 
     id: str
     state: str
     frames: int | None
     bytes: int
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,4 +169,4 @@ def _staged(path: Path) -> StagedFacts:
         return StagedFacts(path.name, "unreadable", None, size)
     except StorageError:
         return StagedFacts(path.name, "undetermined", None, size)
-    return StagedFacts(path.name, manifest.state, manifest.length, size)
+    return StagedFacts(path.name, manifest.state, manifest.length, size, manifest.priority)

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -192,6 +193,12 @@ def _staging_lines(facts: DatasetFacts) -> list[str]:
         states = [staged.state for staged in facts.staged]
         parts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
         lines.append(f"staging: {len(states)} unfinished episodes ({parts}; {size})")
+        counts = Counter(staged.priority for staged in facts.staged)
+        if any(counts):
+            turns = [
+                f"{counts[priority]} of priority {priority}" for priority in sorted(counts, reverse=True)
+            ]
+            lines.append(f"saved in this order: {', then '.join(turns)}")
         if facts.writer is None:
             lines.append(f"finish them: aiorecord recover {plain(str(facts.root))}")
     return lines
@@ -220,6 +227,8 @@ def _quality_row(episode: EpisodeFacts) -> list[Text | str]:
     notes = Text(style="")
     if quality.interrupted:
         notes.append("interrupted  ", style="yellow")
+    if priority := quality.save.get("priority"):
+        notes.append(f"priority {plain(str(priority))}  ")
     for flag in quality.flags:
         notes.append(f"FLAGGED: {plain(flag)}  ", style="bold red")
     for key, camera in quality.cameras.items():

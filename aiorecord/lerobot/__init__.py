@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .dataset import AsyncLeRobotDataset, enable_async_saving
     from .devices import Devices, make_devices
+    from .installed import install, uninstall
     from .processors import Processors
     from .saver import AsyncEpisodeSaver
 
@@ -20,7 +21,9 @@ _HOMES = {
     "Devices": "devices",
     "Processors": "processors",
     "enable_async_saving": "dataset",
+    "install": "installed",
     "make_devices": "devices",
+    "uninstall": "installed",
 }
 """Public names and the modules they live in."""
 
@@ -30,7 +33,9 @@ __all__ = [
     "Devices",
     "Processors",
     "enable_async_saving",
+    "install",
     "make_devices",
+    "uninstall",
 ]
 
 

@@ -18,7 +18,7 @@ from ..dataset.replaced import RECORD, replaced_names
 from ..errors import StateError
 from ..printable import get_logger
 from ..storage import remove_tree
-from .saver import STATUS_KEYS, AsyncEpisodeSaver
+from .saver import IDLE_STATUS, AsyncEpisodeSaver
 from .writer import AsyncDatasetWriter
 
 logger = get_logger(__name__)
@@ -140,41 +140,42 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             return
         self._saver = AsyncEpisodeSaver(self, max_queue_size, save_timeout)
 
-    def save_episode_async(self, episode_buffer: Mapping[str, Any] | None = None) -> bool:
+    def save_episode_async(self, episode_buffer: Mapping[str, Any] | None = None, priority: int = 0) -> bool:
         """Save the running episode behind the caller. Returns within milliseconds.
 
-        The next frame belongs to the next episode. Episodes get their indices in the order of saving.
+        The next frame belongs to the next episode. Episodes get their indices in the order of saving, those
+        of higher priority first. Where asynchronous saving is not enabled, the episode is saved in the
+        foreground, as by `save_episode`.
 
         Args:
             episode_buffer: the running buffer, a copy of it, or a buffer with all its data, which then
                 belongs to the save until it is done; None is the running one.
+            priority: of the episodes that wait, higher ones are encoded and committed first.
 
         Returns:
-            False when the queue is full or asynchronous saving is not enabled: then call `save_episode`.
+            False when the queue is full: then call `save_episode`. Else the episode is seen to.
 
         Raises:
-            ValueError: the buffer is empty, or does not fit the features.
+            ValueError: the buffer is empty, or does not fit the features; the priority is no whole number.
             NotImplementedError: the buffer was made for another episode index.
             LostImageError: an image of the episode could not be stored.
             StateError: the dataset is read-only or finalized, or the buffer was saved before.
         """
         self._check_writable("save_episode_async")
         if self._saver is None or not self._saver.running:
-            logger.warning("Asynchronous saving is not enabled: call enable_async_saving() first.")
-            return False
-        return self._saver.submit_episode(episode_buffer)
+            return save_in_foreground(self, episode_buffer)
+        return self._saver.submit_episode(episode_buffer, priority=priority)
 
     def get_async_save_status(self) -> dict[str, Any]:
         """Counts and health of the saver, JSON-ready.
 
         Returns:
             ``is_running``, ``total_submitted``, ``total_completed``, ``total_failed``, ``queue_size``,
-            ``pending_tasks``, ``last_error``, ``worker_alive``. Saves in the foreground are counted too.
+            ``pending_tasks``, ``last_error``, ``worker_alive``, ``async_saving_enabled``. Saves in the
+            foreground are counted too.
         """
-        if self._saver is not None:
-            return self._saver.get_status()
-        status: dict[str, Any] = dict.fromkeys(STATUS_KEYS, 0)
-        return status | {"is_running": False, "last_error": None, "worker_alive": False}
+        status = IDLE_STATUS if self._saver is None else self._saver.get_status()
+        return status | {"async_saving_enabled": status["is_running"]}
 
     def wait_for_async_saves(self, timeout: float | None = None) -> bool:
         """Wait until no save is pending.
@@ -188,20 +189,27 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         return self._saver is None or self._saver.wait_for_completion(timeout)
 
     def get_async_save_results(self) -> list[dict[str, Any]]:
-        """Outcomes since the last call, good and bad, oldest first: the fields of `EpisodeSaveResult`."""
-        return [] if self._saver is None else [result.as_dict() for result in self._saver.get_results()]
+        """Outcomes since the last call, good and bad, oldest first.
 
-    def disable_async_saving(self, wait_for_completion: bool = True, timeout: float | None = None) -> bool:
-        """Take no more episodes with `save_episode_async`. Pending saves are finished in any case.
+        Returns:
+            The fields of `EpisodeSaveResult`, and the proposal's names for two of them: ``error_message`` for
+            ``error``, and ``save_time`` for ``duration_s``.
+        """
+        results = [] if self._saver is None else self._saver.get_results()
+        return [
+            {**result.as_dict(), "error_message": result.error_message, "save_time": result.save_time}
+            for result in results
+        ]
+
+    def disable_async_saving(self, wait_for_completion: bool = True, timeout: float | None = None) -> None:
+        """Take no more episodes behind. Pending saves are finished in any case; see the status.
 
         Args:
             wait_for_completion: return when they are done; else they go on behind.
             timeout: wait at most this many seconds.
-
-        Returns:
-            True when no save is pending any more.
         """
-        return self._saver is None or self._saver.stop(wait_for_completion, timeout)
+        if self._saver is not None:
+            self._saver.stop(wait_for_completion, timeout)
 
     async def asave_episode(self, episode_data: Mapping[str, Any] | None = None) -> None:
         """`save_episode` for asyncio. Cancelling it ends the waiting; the save goes on.
@@ -331,6 +339,16 @@ def enable_async_saving(
     replaced = replace_writer(dataset)
     replaced.enable_async_saving(max_queue_size, save_timeout)
     return replaced
+
+
+def save_in_foreground(dataset: Any, episode_buffer: Mapping[str, Any] | None) -> bool:
+    """Save an episode that was to be saved behind, where that is not enabled; returns True."""
+    logger.warning(
+        "Asynchronous saving is not enabled, the episode is saved in the foreground: call "
+        "enable_async_saving() first."
+    )
+    dataset.save_episode(episode_buffer)
+    return True
 
 
 def replace_writer(dataset: Any, **options: Any) -> AsyncLeRobotDataset:

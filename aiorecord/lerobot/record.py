@@ -125,9 +125,9 @@ def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[S
         SystemExit: a value cannot be read.
     """
     parser = argparse.ArgumentParser(f"aiorecord {program}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--dataset.async_saving", dest="async_saving", type=_boolean, default=True)
-    parser.add_argument("--dataset.async_save_queue_size", dest="async_save_queue_size", type=int, default=10)
-    parser.add_argument("--dataset.async_save_timeout", dest="async_save_timeout", type=float, default=300.0)
+    _add(parser, "async_saving", type=_boolean, nargs="?", const=True, default=True)
+    _add(parser, "async_save_queue_size", type=int, default=10)
+    _add(parser, "async_save_timeout", type=float, default=300.0)
     known, rest = parser.parse_known_args(list(argv))
     return SavingFlags(**vars(known)), rest
 
@@ -204,6 +204,13 @@ def _arguments(program: str, arguments: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
+
+
+def _add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
+    """Add a flag by its name, and as the proposal's pages write it: with hyphens, without ``dataset.``."""
+    names = (name, name.replace("_", "-"))
+    flags = [f"--{prefix}{written}" for prefix in ("dataset.", "") for written in names]
+    parser.add_argument(*flags, dest=name, **options)
 
 
 def _boolean(text: str) -> bool:

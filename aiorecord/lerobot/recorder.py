@@ -92,21 +92,25 @@ class PortalRecorder(Recorder):
         capture.annotate({"limits": asdict(self.options.limits)})
         return capture
 
-    async def submit(self, capture: EpisodeCapture, task: str, length: int) -> bool:
+    async def submit(self, capture: EpisodeCapture, task: str, length: int, priority: int = 0) -> bool:
         """Save an ended episode behind; False when the queue is full and nothing was done."""
+        if self._queue_is_full:
+            return False
+        capture.manifest.priority = priority
         if not self.saver.submit_episode(self._ended_save(capture, task, length)):
             return False
         self._accepted(capture)
         return True
 
-    async def submit_feed(self, feed: Callable[[EpisodeCapture], None], task: str, length: int) -> bool:
+    async def submit_feed(
+        self, feed: Callable[[EpisodeCapture], None], task: str, length: int, priority: int = 0
+    ) -> bool:
         """Likewise for an episode that `feed` adds to a capture of its own."""
-        status = self.saver.get_status()
-        if status["queue_size"] >= status["max_queue_size"]:
+        if self._queue_is_full:
             return False
         capture = await self.next_capture()
         capture.feed = feed
-        if await self.submit(capture, task, length):
+        if await self.submit(capture, task, length, priority):
             return True
         self.drop(capture)
         return False
@@ -173,6 +177,11 @@ class PortalRecorder(Recorder):
         if self._pool is not None:
             self._pool.shutdown()
         self._home.close()
+
+    @property
+    def _queue_is_full(self) -> bool:
+        status = self.saver.get_status()
+        return bool(status["queue_size"] >= status["max_queue_size"])
 
     def _ended_save(self, capture: EpisodeCapture, task: str, length: int) -> EpisodeSave:
         cameras, limits = capture.status().cameras, self.options.limits

@@ -17,6 +17,7 @@ from lerobot.datasets.feature_utils import validate_episode_buffer, validate_fra
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..errors import FrameError, StateError
+from ..options import check_priority
 from ..printable import get_logger
 from .buffers import EpisodeBuffer, HandedInEpisode, Recording, buffer_index, plain
 from .image_writer import IdleImageWriter
@@ -202,23 +203,29 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         await self.acall(*self._foreground(episode_data))
         self._meta.refresh()
 
-    def save_behind(self, episode_data: Mapping[str, Any] | None = None) -> bool:
+    def save_behind(self, episode_data: Mapping[str, Any] | None = None, priority: int = 0) -> bool:
         """Save the running episode, or one that is handed in, behind the caller.
 
         A buffer that is handed in belongs to the save until it is done.
+
+        Args:
+            episode_data: as in `save_episode`.
+            priority: of the episodes that wait, higher ones are encoded and committed first.
 
         Returns:
             False when the queue is full; the episode is still the running one.
 
         Raises:
-            ValueError: as `save_episode`, and so on for the others but `SaveError`.
+            ValueError: as `save_episode`, and so on for the others but `SaveError`; the priority is no whole
+                number.
         """
+        check_priority(priority)
         self._check_open()
         with self._lock:
             recording, arguments = self._ending(episode_data)
             recorder = self.recorder
             function = recorder.submit_feed if recording is None else recorder.submit
-            accepted: bool = self.call(function, *arguments)
+            accepted: bool = self.call(function, *arguments, priority)
             if accepted:
                 self._ended(recording)
             return accepted

@@ -17,7 +17,7 @@ from rich.text import Text
 from ..robots.policy import short
 from ..session import Phase
 from .consoles import PlainConsole
-from .snapshot import Snapshot, stage_text
+from .snapshot import SaveRow, Snapshot
 from .text import size_text, time_text, waiting_text
 
 SHOWN_SAVES = 8
@@ -174,7 +174,7 @@ def _saves(s: Snapshot) -> RenderableType:
     table.add_column("stage")
     table.add_column("", width=24)
     for save in s.saves[:SHOWN_SAVES]:
-        stage = Text(save.error, style="bold red") if save.error else Text(_stage(save.stage, save.held))
+        stage = Text(save.error, style="bold red") if save.error else Text(_stage(save))
         bar = ProgressBar(total=1, completed=save.progress, width=24)
         table.add_row(save.label, str(save.frames), stage, bar)
     if len(s.saves) > SHOWN_SAVES:
@@ -182,9 +182,8 @@ def _saves(s: Snapshot) -> RenderableType:
     return table
 
 
-def _stage(stage: str, held: bool) -> str:
-    shown = stage_text(stage)
-    return f"{shown} (can be taken back)" if held else shown
+def _stage(save: SaveRow) -> str:
+    return f"{save.text} (can be taken back)" if save.held else save.text
 
 
 def _foot(s: Snapshot) -> RenderableType:

@@ -101,4 +101,5 @@ def _save_row(save: EpisodeSave) -> str:
         "<div style='width:160px;height:10px;background:#8884;border-radius:5px'>"
         f"<div style='width:{width}%;height:10px;background:#2a8;border-radius:5px'></div></div>"
     )
-    return f"<tr><td>{escape(save.episode_id)}</td><td>{stage_text(save.stage)}</td><td>{bar}</td></tr>"
+    stage = stage_text(save.stage) + (f", priority {save.priority}" if save.priority else "")
+    return f"<tr><td>{escape(save.episode_id)}</td><td>{stage}</td><td>{bar}</td></tr>"

@@ -9,7 +9,7 @@ from typing import Self
 from ..printable import plain_lines
 from ..robots.policy import short
 from ..session import Phase
-from .snapshot import CameraRow, Snapshot, stage_text
+from .snapshot import CameraRow, SaveRow, Snapshot, stage_text
 from .text import size_text, time_text, waiting_text
 
 EVERY_S = 5.0
@@ -76,6 +76,11 @@ def _counts(c: CameraRow) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
+def _save(save: SaveRow) -> str:
+    priority = f" (priority {save.priority})" if save.priority else ""
+    return f"{save.label} {stage_text(save.stage)} {save.progress:.0%}{priority}"
+
+
 def describe(s: Snapshot) -> str:
     """A snapshot in one line."""
     parts = [f"[{s.phase.value}]"]
@@ -95,9 +100,7 @@ def describe(s: Snapshot) -> str:
         if source.held_s is not None
     ]
     if s.saves:
-        stages = ", ".join(
-            f"{save.label} {stage_text(save.stage)} {save.progress:.0%}" for save in s.saves[:3]
-        )
+        stages = ", ".join(_save(save) for save in s.saves[:3])
         more = f" and {len(s.saves) - 3} more" if len(s.saves) > 3 else ""
         parts.append(f"saving {stages}{more}")
     if s.backlog_frames:

@@ -31,7 +31,7 @@ class CameraRow:
 
 @dataclass(frozen=True)
 class SaveRow:
-    """One save under way."""
+    """One save under way, in the order of their turns."""
 
     label: str
     frames: int
@@ -39,6 +39,13 @@ class SaveRow:
     progress: float
     held: bool
     error: str | None
+    priority: int = 0
+
+    @property
+    def text(self) -> str:
+        """Its stage for a view, and its priority where it has one."""
+        shown = stage_text(self.stage)
+        return f"{shown}, priority {self.priority}" if self.priority else shown
 
 
 @dataclass(frozen=True)
@@ -194,4 +201,5 @@ def _text(error: object) -> str | None:
 
 
 def _save_row(save: EpisodeSave, label: str) -> SaveRow:
-    return SaveRow(label, save.length, save.stage.value, save.progress, save.held, _text(save.error))
+    stage, error = save.stage.value, _text(save.error)
+    return SaveRow(label, save.length, stage, save.progress, save.held, error, save.priority)

@@ -1,4 +1,4 @@
-"""Encoded episodes enter the dataset one by one, in the order in which they were submitted."""
+"""Encoded episodes enter the dataset one by one, by priority, of equals in the order of submission."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .saves import EpisodeSave
 
 
 class Committer:
-    """Commits the oldest of the pending saves, when it is encoded and not held; then the next.
+    """Commits the pending saves one after another, as `PendingSaves.ready` names them.
 
     Args:
         writer: the dataset.
@@ -27,17 +27,13 @@ class Committer:
         """Commit saves as they become ready, until it is cancelled."""
         while True:
             self._pending.changed.clear()
-            while self._pending.order and await self._commit_next(self._pending.order[0]):
-                self._pending.order.popleft()
-                self._pending.settle()
+            self._pending.forget_done()
+            while (save := self._pending.ready()) is not None:
+                await self._commit_next(save)
+                self._pending.forget_done()
             await self._pending.changed.wait()
 
-    async def _commit_next(self, save: EpisodeSave) -> bool:
-        """Commit the oldest save if it can be; True when it is out of the way."""
-        if save.done():
-            return True
-        if save.encoded is None or save.held:
-            return False
+    async def _commit_next(self, save: EpisodeSave) -> None:
         save.committing = True
         try:
             committed = await self._threads.run(self._commit, save)
@@ -47,7 +43,6 @@ class Committer:
             self._pending.committed(save, committed)
         finally:
             save.committing = False
-        return True
 
     def _commit(self, save: EpisodeSave) -> CommittedEpisode:
         assert save.folder is not None
@@ -56,6 +51,8 @@ class Committer:
         if isinstance(save.source, EpisodeCapture):  # else it ended in an earlier session
             saving = {f"{stage}_s": save.times.seconds_to(stage) for stage in ("durable", "encoded")}
             saving["commit_s"] = (self._clock.now_ns() - save.times.ended_ns) / NS_PER_S
+        if save.priority:
+            saving["priority"] = save.priority
         committed = self._writer.commit(save.folder, save.encoded, saving)
         save.folder.remove()
         return committed

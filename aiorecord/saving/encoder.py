@@ -1,4 +1,4 @@
-"""What is done for one save before its commit: the episode is made durable, then encoded."""
+"""What is done for one save before its commit: it is made durable, its priority is noted, it is encoded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from concurrent.futures import Executor
 from ..capture.episode import EpisodeCapture
 from ..clock import Clock
 from ..dataset.episode_encoding import EpisodeEncoding
+from ..errors import AiorecordError
+from ..printable import get_logger
 from ..threads import Threads
 from .pending import PendingSaves
 from .saves import EpisodeSave, Stage
+
+logger = get_logger(__name__)
 
 
 class SaveEncoder:
@@ -54,6 +58,33 @@ class SaveEncoder:
         if not save.done():
             save.mark(Stage.DURABLE)
         self._pending.settle()  # what it takes on disk is known now
+
+    async def note_priority(self, save: EpisodeSave) -> None:
+        """Write the priority of a durable save to its manifest, where a later session finds it.
+
+        Where the disk refuses, the save keeps its priority for this session, and a warning says so.
+        """
+        assert save.folder is not None
+        manifest = save.folder.manifest
+        try:
+            while manifest.priority != save.priority and save.stage is not Stage.DISCARDED:
+                before, manifest.priority = manifest.priority, save.priority
+                try:
+                    await self._threads.run(save.folder.save)
+                except AiorecordError as error:
+                    manifest.priority = before
+                    logger.warning(
+                        "Episode %s: priority %d is not on disk, a later session takes %d: %s",
+                        save.episode_id,
+                        save.priority,
+                        before,
+                        error,
+                    )
+                    return
+        finally:
+            self._pending.noting.discard(save)
+            self._pending.changed.set()
+            self._pending.settle()
 
     async def encode(self, save: EpisodeSave) -> None:
         """Encode a save that is durable, or wait until it is; what goes wrong is the save's outcome."""

@@ -1,4 +1,4 @@
-"""The saves that are not done, in the order of their commits, and what became of those that are."""
+"""The saves that are not done, whose turn it is, and what became of those that are."""
 
 from __future__ import annotations
 
@@ -22,30 +22,60 @@ class PendingSaves:
     """What the parts of a saver know together. On one event loop.
 
     Attributes:
-        order: saves that are not out of the committer's way, oldest first.
+        order: saves that are not done, or have just come to their end, in the order of submission.
         counts: of all saves so far.
         results: outcomes that nobody has fetched yet.
         speed: of the encodes.
-        changed: set when the oldest save may be ready for its commit.
+        noting: saves whose priority is being written to their manifests.
+        changed: set when a save may be ready for its commit, or has come to its end without one.
     """
 
     def __init__(self) -> None:
-        self.order: deque[EpisodeSave] = deque()
+        self.order: list[EpisodeSave] = []
         self.counts = SaveCounts()
         self.results: deque[EpisodeSaveResult] = deque(maxlen=KEPT_RESULTS)
         self.speed = EncodeSpeed()
+        self.noting: set[EpisodeSave] = set()
         self.changed = asyncio.Event()
         self._settled = asyncio.Event()
 
     def add(self, save: EpisodeSave) -> None:
-        """Append a save to the order of commits."""
+        """Append a save to the order of submission."""
         self.order.append(save)
         self.counts.submitted += 1
 
     def add_again(self, save: EpisodeSave) -> None:
         """Append a save that failed before; it no longer counts as failed."""
         self.counts.failed -= 1
+        if save in self.order:  # it failed a moment ago
+            self.order.remove(save)
         self.order.append(save)
+
+    def by_turn(self) -> list[EpisodeSave]:
+        """The saves as their turns come: higher priorities first, of equals in the order of submission."""
+        return sorted(self.order, key=lambda save: -save.priority)
+
+    def ready(self) -> EpisodeSave | None:
+        """The save to commit next; None when there is none yet.
+
+        Of each priority it can only be the oldest, which must be encoded and not held. Of several priorities
+        it is the highest that has one: a save that is ready does not wait for a higher one that is not.
+        """
+        seen: set[int] = set()
+        for save in self.by_turn():
+            if save.done() or save.priority in seen:
+                continue
+            seen.add(save.priority)
+            if save.encoded is not None and not save.held and save not in self.noting:
+                return save
+        return None
+
+    def forget_done(self) -> None:
+        """Take the saves that came to their end out of the order."""
+        left = [save for save in self.order if not save.done()]
+        if len(left) < len(self.order):
+            self.order = left
+            self.settle()
 
     def encoded(self, save: EpisodeSave, size: int) -> None:
         """Note that a save's videos are encoded and take so many bytes."""

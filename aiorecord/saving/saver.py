@@ -4,6 +4,8 @@
 
     submit_episode ─► bounded queue ─► save workers ──► committer (in order of submission) ─► dataset
                                           │ run_in_executor: encode in worker processes, verify
+
+Of saves of different `EpisodeSave.priority` the higher ones leave the queue first, and are committed first.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -28,7 +31,7 @@ from .backlog import Backlog
 from .committer import Committer
 from .encoder import SaveEncoder
 from .pending import PendingSaves
-from .queue import ShortestFirstQueue
+from .queue import SaveQueue
 from .saves import EpisodeSave, EpisodeSaveResult, Stage
 
 
@@ -52,9 +55,9 @@ class AsyncEpisodeSaver:
         clock: reads the times of stages.
         fallback_vcodec: codec for cameras that the configured one fails on, also when tried again; None
             leaves such an episode in staging.
-        save_order: which of the waiting saves is encoded next: ``fifo``, or the ``shortest``, by frames to
-            encode (one that waits is overtaken four times at most). Commits keep the order of submission
-            either way.
+        save_order: which of the waiting saves of equal priority is encoded next: ``fifo``, or the
+            ``shortest``, by frames to encode (one that waits is overtaken four times at most). Their commits
+            keep the order of submission either way.
 
     Raises:
         ConfigError: a size or time that makes no sense.
@@ -83,10 +86,10 @@ class AsyncEpisodeSaver:
         self._own_executor = encode_executor is None
         self.executor: Executor = encode_executor or WorkerPool(workers)
         self._workers = workers
-        self._queue: asyncio.Queue[EpisodeSave] = (
-            asyncio.Queue(max_queue_size)
-            if save_order == "fifo"
-            else ShortestFirstQueue(max_queue_size, lambda save: save.frames_to_encode)
+        self._queue: SaveQueue[EpisodeSave] = SaveQueue(
+            max_queue_size,
+            size_of=lambda save: 0 if save_order == "fifo" else save.frames_to_encode,
+            priority_of=lambda save: save.priority,
         )
         self._pending = PendingSaves()
         self._tasks = TaskOwner("aiorecord-saver", self._tasks_ended)
@@ -147,7 +150,7 @@ class AsyncEpisodeSaver:
     def submit_recovered(self, saves: Sequence[EpisodeSave]) -> None:
         """Take over episodes of an earlier session: all at once, whatever the queue's size.
 
-        They are on disk already and are committed before anything submitted later.
+        They are on disk already, and are committed before anything of their priority that is submitted later.
 
         Raises:
             StateError: the saver does not run.
@@ -156,13 +159,13 @@ class AsyncEpisodeSaver:
         self._check_accepting()
         for save in saves:
             self._accept(save)
-        self._tasks.create(self._feed(saves), "aiorecord-recovered-saves")
+        self._queue.put_beyond(saves)
 
     async def save_now(self, save: EpisodeSave) -> EpisodeSaveResult:
         """Save in the foreground: encode at once, beside the queue, and return when it is committed.
 
-        Commits keep the order of submission, so it also waits for the saves before it. Cancelling stops the
-        waiting; the save goes on behind.
+        Commits keep the order of submission, so it also waits for the saves of its priority before it.
+        Cancelling stops the waiting; the save goes on behind.
 
         Raises:
             SaveError: the save failed.
@@ -207,7 +210,10 @@ class AsyncEpisodeSaver:
         return not self._pending.order
 
     def get_status(self) -> dict[str, Any]:
-        """Counts, health and backlog (see `Backlog`), JSON-ready."""
+        """Counts, health and backlog (see `Backlog`), JSON-ready.
+
+        ``pending_priorities`` counts the pending saves by priority, the highest first.
+        """
         counts = self._pending.counts
         backlog = self.backlog()
         return {
@@ -224,12 +230,13 @@ class AsyncEpisodeSaver:
             "backlog_frames": backlog.frames,
             "backlog_s": backlog.seconds,
             "backlog_bytes": backlog.bytes,
+            "pending_priorities": dict(Counter(str(save.priority) for save in self.pending)),
         }
 
     @property
     def pending(self) -> list[EpisodeSave]:
-        """Saves that are not done, in the order of their commits."""
-        return list(self._pending.order)
+        """Saves that are not done, in the order of their turns."""
+        return self._pending.by_turn()
 
     def backlog(self) -> Backlog:
         """What the pending saves still need. Cheap."""
@@ -269,7 +276,7 @@ class AsyncEpisodeSaver:
         save.hold()
         await save.wait_durable()
         self._pending.discard(save)
-        while save.encoding is not None:
+        while save.encoding is not None or (save in self._pending.noting and self._tasks.alive):
             await self._pending.wait_settled()
         await self._threads.run(self._delete, save)
         return True
@@ -325,11 +332,25 @@ class AsyncEpisodeSaver:
         self._attach(save)
 
     def _attach(self, save: EpisodeSave) -> None:
-        save.attach(self._pending.changed.set, self._resubmit)
+        save.attach(self._pending.changed.set, self._resubmit, self._note_priority)
         if save.folder is None:
-            self._tasks.create(self._encoder.make_durable(save), f"aiorecord-durable-{save.episode_id}")
+            self._tasks.create(self._make_durable(save), f"aiorecord-durable-{save.episode_id}")
         elif not save.done():
             save.mark(Stage.DURABLE)
+            self._note_priority(save)
+
+    async def _make_durable(self, save: EpisodeSave) -> None:
+        await self._encoder.make_durable(save)
+        self._note_priority(save)
+
+    def _note_priority(self, save: EpisodeSave) -> None:
+        """Have a priority that was set since the manifest was written noted there."""
+        if save.folder is None or save in self._pending.noting:
+            return  # whoever makes the episode durable, or notes now, sees to it
+        if save.folder.manifest.priority != save.priority:
+            with contextlib.suppress(StateError):  # it ends: what is left keeps the priority that is on disk
+                self._tasks.create(self._encoder.note_priority(save), f"aiorecord-priority-{save.episode_id}")
+                self._pending.noting.add(save)
 
     def _resubmit(self, save: EpisodeSave) -> None:
         self._check_accepting()
@@ -338,10 +359,6 @@ class AsyncEpisodeSaver:
         self._pending.add_again(save)
         self._attach(save)
         self._tasks.create(self._encoder.encode(save), f"aiorecord-save-again-{save.episode_id}")
-
-    async def _feed(self, saves: Sequence[EpisodeSave]) -> None:
-        for save in saves:
-            await self._queue.put(save)
 
     async def _work(self) -> None:
         while True:
@@ -368,7 +385,7 @@ class AsyncEpisodeSaver:
             self._accepting = False
             complete = not self._pending.order
             self.abandon()
-            while self._pending.order and self._tasks.alive:
+            while (self._pending.order or self._pending.noting) and self._tasks.alive:
                 await self._pending.wait_settled()
         finally:
             self._accepting = False

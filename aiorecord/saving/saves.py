@@ -14,6 +14,7 @@ from ..capture.staging import EpisodeFolder
 from ..clock import NS_PER_S
 from ..errors import SaveError, StateError
 from ..loop_owner import LoopOwner
+from ..options import check_priority
 from ..printable import get_logger
 
 logger = get_logger(__name__)
@@ -76,6 +77,7 @@ class EpisodeSaveResult:
         bytes: size of what the commit added to the dataset.
         flags: what exceeds the episode's limits (`QualityLimits`), a sentence each: it was recorded too
             slowly, with gaps, or with repeated frames. As in the quality record.
+        priority: of the save in the end.
     """
 
     episode_id: str
@@ -90,6 +92,17 @@ class EpisodeSaveResult:
     committed_s: float | None
     bytes: int = 0
     flags: list[str] = field(default_factory=list)
+    priority: int = 0
+
+    @property
+    def error_message(self) -> str | None:
+        """`error`, by the name that it has in LeRobot's proposal."""
+        return self.error
+
+    @property
+    def save_time(self) -> float:
+        """`duration_s`, by the name that it has in LeRobot's proposal."""
+        return self.duration_s
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, JSON-ready."""
@@ -147,11 +160,13 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self.on_failure: Callable[[EpisodeSave], None] = lambda save: None
         self._now_ns = now_ns
         self._held = hold
+        self._priority = source.manifest.priority
         self._owner = LoopOwner("save")
         self._durable = asyncio.Event()
         self._finished = asyncio.Event()
         self._changed: Callable[[], None] = lambda: None
         self._resubmit: Callable[[EpisodeSave], None] | None = None
+        self._reprioritized: Callable[[EpisodeSave], None] = lambda save: None
         self._result: EpisodeSaveResult | None = None
 
     def __await__(self) -> Generator[Any, None, EpisodeSaveResult]:
@@ -184,6 +199,29 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         if isinstance(self.source, EpisodeFolder):
             return self._bytes_on_disk
         return sum(c.bytes_written + c.queued_bytes for c in self.source.status().cameras.values())
+
+    @property
+    def priority(self) -> int:
+        """Decides which of the waiting saves is encoded next, and which is committed next: higher first.
+
+        It can be set, up and down, while the save waits, and is written to the episode's manifest behind the
+        caller. Once the commit has begun, or the save was discarded, setting it changes nothing. A save of
+        lower priority waits for as long as higher ones come faster than they are encoded.
+
+        Raises:
+            ConfigError: it is set to anything else than a whole number.
+        """
+        return self._priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        self._owner.check("Setting EpisodeSave.priority")
+        check_priority(priority)
+        if self.committing or self.stage in (Stage.COMMITTED, Stage.DISCARDED):
+            return
+        self._priority = priority
+        self._changed()
+        self._reprioritized(self)
 
     @property
     def held(self) -> bool:
@@ -233,7 +271,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self._changed()
 
     def retry(self) -> None:
-        """Submit a failed save again, as the last in the order of commits.
+        """Submit a failed save again, as the last of its priority in the order of commits.
 
         Also one whose episode could not be written in the first place: what is still in memory is written.
 
@@ -310,15 +348,22 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
             committed_s=times.seconds_to("committed"),
             bytes=size,
             flags=list(self.flags),
+            priority=self._priority,
         )
         self._finished.set()
         return self._result
 
-    def attach(self, changed: Callable[[], None], resubmit: Callable[[EpisodeSave], None]) -> None:
+    def attach(
+        self,
+        changed: Callable[[], None],
+        resubmit: Callable[[EpisodeSave], None],
+        reprioritized: Callable[[EpisodeSave], None],
+    ) -> None:
         """Connect to the saver that owns it (for the saver)."""
         self._owner.bind()
         self._changed = changed
         self._resubmit = resubmit
+        self._reprioritized = reprioritized
 
     async def wait_durable(self) -> None:
         """Wait until it is on disk or has ended without (for the saver)."""

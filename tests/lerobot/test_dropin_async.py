@@ -112,7 +112,6 @@ def test_the_proposals_example(tmp_path):
     assert dataset.wait_for_async_saves(timeout=60.0)
     assert dataset.num_episodes == 7
     status = dataset.get_async_save_status()
-    assert set(status) == KEYS
     assert status == {
         "is_running": True,
         "total_submitted": 7,
@@ -120,16 +119,17 @@ def test_the_proposals_example(tmp_path):
         "total_failed": 0,
         "queue_size": 0,
         "pending_tasks": 0,
-        "last_error": None,
+        "last_error": "",
         "worker_alive": True,
+        "async_saving_enabled": True,
     }
     results = dataset.get_async_save_results()
     assert [result["episode_index"] for result in results] == list(range(7))
     assert all(result["success"] and result["length"] == 5 for result in results)
     assert dataset.get_async_save_results() == []
-    assert dataset.disable_async_saving(wait_for_completion=True)
-    assert not dataset.get_async_save_status()["is_running"]
-    assert not dataset.save_episode_async()
+    assert dataset.disable_async_saving(wait_for_completion=True) is None
+    status = dataset.get_async_save_status()
+    assert [status[key] for key in ("is_running", "worker_alive", "async_saving_enabled")] == [False] * 3
     dataset.finalize()
     assert contents(tmp_path / "set") == [(5, episode) for episode in range(7)]
     assert not dataset.get_async_save_status()["worker_alive"]
@@ -142,17 +142,17 @@ def test_before_it_is_enabled(dataset, gate):
     gate.open.set()
     assert dataset.get_async_save_status() == dict.fromkeys(KEYS, 0) | {
         "is_running": False,
-        "last_error": None,
+        "last_error": "",
         "worker_alive": False,
+        "async_saving_enabled": False,
     }
     assert dataset.get_async_save_results() == []
     assert dataset.wait_for_async_saves(timeout=0)
-    assert dataset.disable_async_saving()
+    dataset.disable_async_saving()
     add(dataset)
-    assert not dataset.save_episode_async()
-    assert dataset.episode_buffer["size"] == 4
-    dataset.save_episode()
+    assert dataset.save_episode_async()  # in the foreground
     assert dataset.num_episodes == 1
+    assert not dataset.has_pending_frames()
 
 
 @pytest.mark.parametrize("bad", [{"max_queue_size": 0}, {"save_timeout": 0}, {"save_timeout": -1}])
@@ -205,8 +205,10 @@ def test_saving_behind_does_not_wait_and_the_next_episode_begins_at_once(dataset
     status = dataset.get_async_save_status()
     assert (status["pending_tasks"], status["total_completed"]) == (3, 0)
     assert dataset.num_episodes == 0
-    assert dataset.disable_async_saving(wait_for_completion=False) is False
-    assert dataset.disable_async_saving(wait_for_completion=True, timeout=0.01) is False
+    dataset.disable_async_saving(wait_for_completion=False)
+    dataset.disable_async_saving(wait_for_completion=True, timeout=0.01)
+    status = dataset.get_async_save_status()
+    assert (status["is_running"], status["worker_alive"], status["pending_tasks"]) == (False, True, 3)
 
 
 def test_buffers_of_ones_own_behind_the_caller(tmp_path, dataset, gate):
@@ -285,7 +287,7 @@ def test_results_are_still_there_after_finalize(dataset, gate):
     assert [r["success"] for r in dataset.get_async_save_results()] == [True]
     assert dataset.get_async_save_results() == []
     assert dataset.wait_for_async_saves()
-    assert dataset.disable_async_saving()
+    dataset.disable_async_saving()
 
 
 def test_enabling_again_counts_anew(dataset, gate):
@@ -326,9 +328,10 @@ def test_the_saver_by_itself(tmp_path, gate):
         (2, 3, True),
         (3, 2, True),
     ]
-    assert saver.stop()
-    assert saver.stop(wait=False)
-    assert not saver.get_status()["is_running"]
+    assert saver.get_results() == saver.get_results(None) == []
+    assert saver.wait_for_stop() is None
+    assert saver.stop(wait=False) is None
+    assert [saver.get_status()[key] for key in ("is_running", "worker_alive")] == [False, False]
     add(plain, 1, 4, STATES)
     assert not saver.submit_episode(plain.writer.episode_buffer, 4)
     plain.save_episode()

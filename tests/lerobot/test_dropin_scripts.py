@@ -208,7 +208,16 @@ def test_record_loop_and_video_encoding_manager(tmp_path, wrapped):
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["--dataset.async_saving=false"], ["--dataset.streaming_encoding=true"]]
+    "more",
+    [
+        [
+            "--dataset.async_saving=true",
+            "--dataset.async_save_queue_size=5",
+            "--dataset.async_save_timeout=300.0",
+        ],
+        ["--dataset.async_saving=false"],
+        ["--dataset.streaming_encoding=true"],
+    ],
 )
 def test_the_script_records_and_resumes(tmp_path, more):
     root = tmp_path / "set"
@@ -294,7 +303,12 @@ def test_flags():
     )
     assert flags == SavingFlags(async_saving=False, async_save_timeout=7.0)
     assert rest == ["--dataset.fps=5", "--resume=true"]
-    assert parse_flags([]) == (SavingFlags(), [])
+    assert parse_flags([]) == (SavingFlags(), []) == (SavingFlags(True, 10, 300.0), [])
+    for said in ("--dataset.async_saving", "--dataset.async-saving=true", "--async-saving=true"):
+        assert parse_flags([said, "--dataset.async-save-queue-size=5", "--resume=true"]) == (
+            SavingFlags(True, 5, 300.0),
+            ["--resume=true"],
+        )
     for bad in ("--dataset.async_saving=maybe", "--dataset.async_save_queue_size=x"):
         with pytest.raises(SystemExit):
             parse_flags([bad])

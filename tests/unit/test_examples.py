@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from helpers import episodes_of
@@ -9,9 +10,9 @@ from helpers import episodes_of
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name, root):
+def run(name, root, *more):
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), str(root)], capture_output=True, text=True, timeout=300
+        [sys.executable, str(EXAMPLES / name), str(root), *more], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -31,7 +32,10 @@ def test_async_recording(tmp_path):
 
 
 def test_demo_async_saving(tmp_path):
-    out = run("demo_async_saving.py", tmp_path / "demo")
+    picture, drawn = tmp_path / "saving.svg", find_spec("matplotlib") is not None
+    out = run("demo_async_saving.py", tmp_path / "demo", *([f"--plot={picture}"] if drawn else []))
+    for label in ("recording", "waiting for a save", "saving behind the robot"):
+        assert not drawn or picture.read_text().count(f"<!-- {label} -->") == 1
     assert out.count("all in the dataset after") == 2
     for sign in "#.-":
         assert sign in out

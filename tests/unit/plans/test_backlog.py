@@ -15,7 +15,7 @@ from aiorecord.dataset.encode import encode_camera
 from aiorecord.dataset.videos import count_packets
 from aiorecord.monitor.snapshot import Observer
 from aiorecord.saving.backlog import EncodeSpeed
-from aiorecord.saving.queue import MAX_OVERTAKEN, ShortestFirstQueue
+from aiorecord.saving.queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Command, Phase, Session, SessionEvents, SessionPlan
 
 
@@ -24,14 +24,14 @@ def taken(queue):
 
 
 def test_the_shortest_goes_first_and_the_older_of_equals():
-    queue = ShortestFirstQueue(10, len)
+    queue = SaveQueue(10, len)
     for item in ("ccc", "a", "bb", "z", "yy"):
         queue.put_nowait(item)
     assert taken(queue) == ["a", "z", "bb", "yy", "ccc"]
 
 
 def test_no_one_is_overtaken_for_ever():
-    queue = ShortestFirstQueue(100, len)
+    queue = SaveQueue(100, len)
     queue.put_nowait("long" * 10)
     order = []
     for k in range(2 * MAX_OVERTAKEN):
@@ -42,7 +42,7 @@ def test_no_one_is_overtaken_for_ever():
 
 def test_the_queue_is_bounded_and_waits():
     async def main():
-        queue = ShortestFirstQueue(2, len)
+        queue = SaveQueue(2, len)
         assert queue.empty()
         queue.put_nowait("aa")
         queue.put_nowait("b")

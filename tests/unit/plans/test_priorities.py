@@ -1,0 +1,311 @@
+"""Priorities of saves: which one is encoded and committed next, and that a kill keeps them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import FPS, STATES, episodes_of, make_frame, record_episode, rows_of
+from rich.console import Console
+from test_backlog import Gated, recorder_for
+
+from aiorecord import ConfigError, Recorder, StorageError
+from aiorecord.capture.manifest import parse_manifest
+from aiorecord.capture.staging import EpisodeFolder, Staging
+from aiorecord.check.dataset import check_dataset
+from aiorecord.cli import main
+from aiorecord.dataset import quality_log
+from aiorecord.monitor.live import render
+from aiorecord.monitor.notebook import StatusView
+from aiorecord.monitor.plain import describe
+from aiorecord.monitor.snapshot import Observer
+from aiorecord.saving.queue import MAX_OVERTAKEN, SaveQueue
+from aiorecord.session import Session, SessionPlan
+
+
+def test_the_highest_goes_first_and_a_change_counts_while_they_wait():
+    priorities = {"a": 0, "bb": 0, "c": 1, "d": 1, "e": -1}
+    queue = SaveQueue(10, priority_of=priorities.__getitem__)
+    for item in priorities:
+        queue.put_nowait(item)
+    assert [queue.get_nowait(), queue.get_nowait()] == ["c", "d"]
+    priorities["e"] = 3
+    assert [queue.get_nowait() for _ in range(3)] == ["e", "a", "bb"]
+
+
+def test_the_shortest_of_a_priority_overtakes_as_often_as_ever():
+    queue = SaveQueue(100, size_of=len, priority_of=lambda item: item.isupper())
+    for item in ("low", "LONG", *"ABCDEF"):
+        queue.put_nowait(item)
+    taken = [queue.get_nowait() for _ in range(8)]
+    assert taken.index("LONG") == MAX_OVERTAKEN
+    assert taken[-1] == "low"
+
+
+def test_what_is_put_beyond_the_bound_leaves_no_room_for_more():
+    queue = SaveQueue(2)
+    queue.put_beyond("abc")
+    assert queue.full()
+    with pytest.raises(asyncio.QueueFull):
+        queue.put_nowait("d")
+    assert [queue.get_nowait(), queue.get_nowait()] == ["a", "b"]
+    queue.put_nowait("d")
+
+
+def shown_of(snapshot):
+    console = Console(width=100, file=io.StringIO())
+    console.print(render(snapshot))
+    return console.file.getvalue()
+
+
+class Still:
+    """A robot that is never asked."""
+
+    name = "still"
+
+
+def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp_path, capsys):
+    """Recorded: 9 frames first, then 20, 5 with priority 5, 12, and 3 that is raised while it waits."""
+    lengths, given = [9, 20, 5, 12, 3], [0, 0, 5, -2, 0]
+
+    async def record():
+        with Gated() as executor:
+            async with recorder_for(tmp_path, executor) as recorder:
+                saves = []
+                for e, (length, priority) in enumerate(zip(lengths, given, strict=True)):
+                    saves.append((await record_episode(recorder, length, e, priority=priority)).save)
+                    while e == 0 and saves[0].encoding is None:  # it is the one under way
+                        await asyncio.sleep(0.001)
+                for save in saves:
+                    await save.durable()
+                with pytest.raises(ConfigError, match="whole number"):
+                    saves[4].priority = 1.5
+                saves[4].priority = 7
+                assert [save.length for save in recorder.saver.pending] == [3, 5, 9, 20, 12]
+                status = recorder.saver.get_status()
+                assert list(status["pending_priorities"].items()) == [("7", 1), ("5", 1), ("0", 2), ("-2", 1)]
+                assert [save.priority for save in recorder.get_status().pending] == [7, 5, 0, 0, -2]
+                views = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0))).take()
+                assert f"{saves[4].episode_id} durable 0% (priority 7)" in describe(views)
+                assert "durable, priority 7" in shown_of(views)
+                assert "encoding, priority" not in shown_of(views)
+                assert "durable, priority 5" in StatusView(recorder)._repr_html_()
+                while EpisodeFolder.load(saves[4].source.path).manifest.priority != 7:
+                    await asyncio.sleep(0.001)
+                assert main(["info", str(recorder.root)]) == 0
+                executor.gate.release(len(lengths))
+                results = [await save for save in saves]
+            assert executor.lengths == [9, 3, 5, 20, 12]
+            assert [r.episode_index for r in results] == [0, 3, 2, 4, 1]
+            assert [r.priority for r in results] == [0, 0, 5, -2, 7]
+            saves[4].priority = 1  # too late
+            assert saves[4].priority == 7
+
+    asyncio.run(record())
+    root = tmp_path / "set"
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "saved in this order: 1 of priority 7, then 1 of priority 5, then 2 of priority 0, "
+        "then 1 of priority -2" in shown
+    )
+    assert [e["length"] for e in episodes_of(root)] == [9, 3, 5, 20, 12]
+    assert [row["index"] for row in rows_of(root)] == list(range(sum(lengths)))
+    assert [row["action"][1] - 1 for row in rows_of(root) if not row["frame_index"]] == [0, 4, 2, 1, 3]
+    saved = [quality.save.get("priority") for _, quality in sorted(quality_log.read(root, 5)[0].items())]
+    assert saved == [None, 7, 5, None, -2]
+    assert main(["info", str(root)]) == 0
+    shown = capsys.readouterr().out
+    assert "priority 7" in shown
+    assert "priority 0" not in shown
+    assert check_dataset(root, fast=True, workers=1).exit_code == 0
+
+
+def test_what_is_ready_waits_for_no_higher_one(tmp_path):
+    async def record():
+        with Gated(2) as executor:
+            async with recorder_for(tmp_path, executor, encode_workers=2) as recorder:
+                low = (await record_episode(recorder, 5, 0)).save
+                held = (await record_episode(recorder, 4, 1, priority=9, hold=True)).save
+                executor.gate.release(2)
+                assert (await low).episode_index == 0  # the held one is higher, encoded or not
+                held.release()
+                assert (await held).episode_index == 1
+
+    asyncio.run(record())
+
+
+def test_within_a_priority_commits_keep_the_order_of_submission(tmp_path):
+    """A save that is raised leaves the row it stood in, and joins that of its new priority."""
+
+    async def record():
+        with Gated(3) as executor:
+            async with recorder_for(tmp_path, executor, encode_workers=3) as recorder:
+                first = (await record_episode(recorder, 5, 0, hold=True)).save
+                second = (await record_episode(recorder, 4, 1)).save
+                first.hold()  # the second episode released it
+                third = (await record_episode(recorder, 3, 2)).save
+                first.hold()
+                executor.gate.release(3)
+                while second.encoded is None or third.encoded is None:
+                    await asyncio.sleep(0.001)
+                assert not second.done()
+                third.priority = 1
+                assert (await third).episode_index == 0
+                assert not second.done()
+                first.release()
+                assert [(await first).episode_index, (await second).episode_index] == [1, 2]
+
+    asyncio.run(record())
+
+
+def test_a_disk_that_refuses_the_note_costs_the_priority_nothing_in_this_session(
+    tmp_path, monkeypatch, caplog
+):
+    async def record():
+        with Gated() as executor:
+            async with recorder_for(tmp_path, executor) as recorder:
+                saves = [(await record_episode(recorder, 4 + e, e)).save for e in range(3)]
+                for save in saves:
+                    await save.durable()
+
+                def refuse(folder):
+                    raise StorageError("no")
+
+                with monkeypatch.context() as patched:
+                    patched.setattr(EpisodeFolder, "save", refuse)
+                    saves[2].priority = 4
+                    while "is not on disk" not in caplog.text:
+                        await asyncio.sleep(0.001)
+                executor.gate.release(3)
+                assert (await saves[2]).episode_index == 1
+                assert (await saves[1]).episode_index == 2
+
+    asyncio.run(record())
+
+
+def test_a_save_that_fails_keeps_its_priority_for_its_retry_and_can_be_taken_back(tmp_path, monkeypatch):
+    async def record():
+        async with Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES) as recorder:
+            with monkeypatch.context() as patched:
+                patched.setattr(
+                    type(recorder.writer), "commit", lambda *args: (_ for _ in ()).throw(StorageError("no"))
+                )
+                save = (await record_episode(recorder, 4, priority=2)).save
+                with pytest.raises(Exception, match="no"):
+                    await save
+            save.priority = 6
+            assert await recorder.take_back(save)  # also while its manifest is being written
+            assert not save.source.path.exists()
+            async with recorder.episode("y") as episode:
+                episode.add_frame(make_frame(0, features=STATES))
+            assert (await episode.save).episode_index == 0
+
+    asyncio.run(record())
+
+
+def test_priorities_of_a_manifest_are_checked(tmp_path):
+    async def record():
+        with Gated() as executor:
+            async with recorder_for(tmp_path, executor) as recorder:
+                save = (await record_episode(recorder, 4, priority=3)).save
+                plain = (await record_episode(recorder, 4)).save
+                await plain.durable()
+                await save.durable()
+                found = [json.loads((s.source.path / "manifest.json").read_text()) for s in (save, plain)]
+                executor.gate.release(2)
+        return found
+
+    data, plain = asyncio.run(record())
+    assert "priority" not in plain  # versions that know of none read it
+    data.pop("crc32")
+    assert parse_manifest(data).priority == 3
+    for bad in ("1", True, 1.0, None, 10**9):
+        with pytest.raises(ValueError, match="priority"):
+            parse_manifest({**data, "priority": bad})
+
+
+CHILD = """
+import asyncio, sys, threading
+from helpers import make_frame, record_episode
+from rich.console import Console
+from test_backlog import Gated, recorder_for
+from pathlib import Path
+
+async def main():
+    executor = Gated()
+    async with recorder_for(Path(sys.argv[1]), executor) as recorder:
+        given = enumerate([0, 0, 3, 0])
+        saves = [(await record_episode(recorder, 4 + e, e, priority=p)).save for e, p in given]
+        for save in saves:
+            await save.durable()
+        saves[3].priority = 8
+        async with recorder.episode("cut off", priority=5) as episode:
+            episode.add_frame(make_frame(0, 4))
+            print("recorded", flush=True)
+            await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A dataset whose recorder was killed: four ended episodes, one of them raised, and a running one."""
+    folder = tmp_path_factory.mktemp("killed")
+    here = Path(__file__).parent
+    paths = os.pathsep.join(map(str, (here, here.parents[1])))
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert child.stdout.readline().strip() == b"recorded"
+        deadline = time.monotonic() + 30
+        while True:
+            folders = [EpisodeFolder.load(path) for path in Staging(folder / "set").episode_paths()]
+            started = "started_unix_ns" in folders[4].manifest.quality if len(folders) > 4 else False
+            if started and folders[3].manifest.priority == 8:
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+    return folder / "set"
+
+
+def tasks_and_lengths(root):
+    return [(episode["tasks"][0], episode["length"]) for episode in episodes_of(root)]
+
+
+IN_ORDER = [("Test", 7), ("cut off", 1), ("Test", 6), ("Test", 4), ("Test", 5)]
+
+
+def test_resuming_saves_what_a_kill_left_by_priority(tmp_path, killed):
+    shutil.copytree(killed, tmp_path / "set")
+
+    async def resume():
+        async with recorder_for(tmp_path, resume=True) as recorder:
+            save = (await record_episode(recorder, 3, 9)).save
+            assert (await save).episode_index == 5
+
+    asyncio.run(resume())
+    assert tasks_and_lengths(tmp_path / "set") == [*IN_ORDER, ("Test", 3)]
+
+
+def test_recover_saves_what_a_kill_left_by_priority(tmp_path, killed, capsys):
+    root = shutil.copytree(killed, tmp_path / "set")
+    assert main(["recover", str(root), "--encode_workers=1"]) == 0
+    assert tasks_and_lengths(root) == IN_ORDER
