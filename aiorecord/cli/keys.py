@@ -16,8 +16,6 @@ from typing import Any
 
 from ..session import Command
 
-KEYS_LINE = "→ n end the episode   ← r record it again   Esc q stop   (q twice: leave the rest in staging)"
-
 _SEQUENCES = {
     b"\x1b[C": Command.END_EARLY,
     b"\x1bOC": Command.END_EARLY,

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from ..tasks import beside
 from .consoles import output_console
 from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
-from .keys import KEYS_LINE, has_keyboard, reading_keys
+from .keys import has_keyboard, reading_keys
 from .output import say
 from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, session_plan, source_policy
 from .recovered import table_of
@@ -62,7 +63,13 @@ keys: → or n ends the episode, ← or r records it again, Esc or q stops.
 exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 left early."""
 
 REFRESH_S = 0.25
-VIEWS = {"live": LiveView, "plain": PlainView, "none": NoView}
+
+
+def make_view(display: str | None) -> LiveView | PlainView | NoView:
+    """The view of `--display`."""
+    if display == "live":
+        return LiveView(has_keyboard())
+    return NoView() if display == "none" else PlainView()
 
 
 def run(argv: Sequence[str]) -> int:
@@ -142,6 +149,8 @@ class RecordCommand:
         robot, teleop = devices.robot, devices.teleop
         assert teleop is not None  # check_flags
         plan = session_plan(flags)
+        if not has_keyboard():  # nobody can take a flagged last episode back
+            plan = replace(plan, flagged_reset_s=0)
         recorder = self._recorder = Recorder(
             flags.dataset.repo_id,
             features=devices.features,
@@ -155,9 +164,7 @@ class RecordCommand:
                 say("An earlier session left in staging, and it is finished behind this one:")
                 output_console().print(table_of(recorder.recovered, done=False))
             session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
-            view = VIEWS[flags.display or "plain"](
-                *([KEYS_LINE] if flags.display == "live" and has_keyboard() else [])
-            )
+            view = make_view(flags.display)
             observer = Observer(session)
             session.events = self._events(view, observer, viewer)
             try:
@@ -316,9 +323,8 @@ class RecordCommand:
         def on_phase(phase: Phase) -> None:
             session = self._session
             assert session is not None
-            number = session.recorder.writer.total_episodes + len(session.recorder.saver.pending)
             spoken = {
-                Phase.RECORDING: f"Recording episode {number}",
+                Phase.RECORDING: f"Recording episode {session.next_index}",
                 Phase.RESETTING: "Reset the environment",
                 Phase.DRAINING: "Stop recording",
             }
@@ -326,11 +332,15 @@ class RecordCommand:
                 self._speaker.say(spoken[phase])
             view.draw(observer.take())
 
+        def named(record: EpisodeRecord) -> str:
+            return observer.session.name_of(record.save)
+
         def on_episode(record: EpisodeRecord) -> None:
             late = record.lateness
             view.line(
-                f"episode {record.number}: {record.frames} frames, late p99 {late['p99_ms']} ms, "
-                f"max {late['max_ms']} ms" + (f", {late['missed']} ticks missed" if late["missed"] else "")
+                f"{named(record)}: {record.frames} frames, late p99 {late['p99_ms']:.1f} ms, "
+                f"at worst {late['worst_ms']:.1f} ms"
+                + (f", {late['missed']} ticks missed" if late["missed"] else "")
             )
             for source, facts in record.sources.items():
                 view.line(
@@ -345,13 +355,13 @@ class RecordCommand:
             observer.say(line)
 
         def on_flagged(record: EpisodeRecord) -> None:
-            self._speaker.say(f"Episode {record.number} is flagged")
-            again = "; ← records it again" if observer.session.phase is Phase.RESETTING else ""
-            view.line(f"episode {record.number} is FLAGGED: {'; '.join(record.flags)}{again}")
+            self._speaker.say(f"{named(record)} is flagged".capitalize())
+            again = "; ← records it again" if observer.session.can_take_back(record.save) else ""
+            view.line(f"{named(record)} is FLAGGED: {'; '.join(record.flags)}{again}")
 
         def on_dropped(number: int) -> None:
             self._speaker.say("Re-record episode")
-            view.line(f"episode {number} dropped, to be recorded again")
+            view.line(f"take {number} of {observer.session.plan.num_episodes} dropped, to be recorded again")
 
         def on_frame(frame: dict[str, Any], recording: bool) -> None:
             if viewer is not None:
@@ -364,6 +374,7 @@ class RecordCommand:
             on_flagged=on_flagged,
             on_dropped=on_dropped,
             on_source=on_source,
+            on_refused=on_source,
             on_tick=lambda ticker: self._draw_in_slack(view, observer),
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -101,6 +102,8 @@ class AsyncEpisodeSaver:
             fallback_vcodec=fallback_vcodec,
         )
         self._committer = Committer(writer, self._pending, self._threads, clock)
+        self._writer = writer
+        self._first_index = 0
         self._accepting = False
         self._owner = LoopOwner("saver")
         self._stopping: asyncio.Task[bool] | None = None
@@ -121,6 +124,7 @@ class AsyncEpisodeSaver:
         if self._accepting or self._stopping is not None:
             raise StateError("This saver was started before; make a new one.")
         self._owner.bind()
+        self._first_index = self._writer.total_episodes
         await self._tasks.start()
         for n in range(self._workers):
             self._tasks.create(self._work(), f"aiorecord-save-worker-{n}")
@@ -230,6 +234,16 @@ class AsyncEpisodeSaver:
     def pending(self) -> list[EpisodeSave]:
         """Saves that are not done, in the order of their commits."""
         return list(self._pending.order)
+
+    def expected_index(self, save: EpisodeSave | None = None) -> int:
+        """The episode index that a pending save will get if all before it are committed. Cheap.
+
+        Args:
+            save: the save; None asks for the one that is submitted next.
+        """
+        before = itertools.takewhile(lambda other: other is not save, list(self._pending.order))
+        waiting = sum(not other.done() for other in before)
+        return self._first_index + self._pending.counts.completed + waiting
 
     def backlog(self) -> Backlog:
         """What the pending saves still need. Cheap."""

@@ -16,7 +16,8 @@ class EpisodeRecord:
     """What happened in one kept episode.
 
     Attributes:
-        number: in the session, from 1.
+        number: which take of the session it is, from 1. Its index in the dataset is given when it is
+            committed; `Session.index_of` knows it before.
         save: its save, with the outcome.
         frames: frames recorded.
         duration_s: seconds from the first frame to the last, plus one period.
@@ -56,7 +57,8 @@ class SessionEvents:
         on_episode: an episode ended and is kept.
         on_flagged: an episode exceeds a limit of the plan (`EpisodeRecord.flags`). Called right after
             `on_episode`, and again if its last frames exceed another one.
-        on_dropped: an episode was dropped; its number.
+        on_dropped: an episode was dropped; the number of its take.
+        on_refused: the operator asked for something that cannot be done; why, as a line for the operator.
         on_source: a robot, teleoperator or camera failed, is lost, or is back: a line for the operator.
     """
 
@@ -67,3 +69,4 @@ class SessionEvents:
     on_flagged: Callable[[EpisodeRecord], None] = lambda record: None
     on_dropped: Callable[[int], None] = lambda number: None
     on_source: Callable[[str], None] = lambda line: None
+    on_refused: Callable[[str], None] = lambda line: None

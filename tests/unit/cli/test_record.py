@@ -211,7 +211,7 @@ def test_resuming_says_what_was_left(tmp_path):
     root = tmp_path / "set"
     flags = ["--dataset.num_episodes=9", "--dataset.episode_time_s=0.5", "--dataset.reset_time_s=0"]
     with subprocess.Popen(command(root, *flags), stdout=subprocess.PIPE, text=True) as process:
-        next(line for line in process.stdout if re.match(r"episode 2: \d+ frames", line))
+        next(line for line in process.stdout if re.match(r"episode 1: \d+ frames", line))
         process.kill()
     left = [path.name for path in Staging(root).episode_paths()]
     assert left
