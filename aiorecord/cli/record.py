@@ -38,7 +38,7 @@ from .record_config import RecordFlags, check_flags, notes_on, recorder_argument
 from .recovered import table_of
 from .signals import watch_signals
 from .sounds import Speaker
-from .summary import summary_lines
+from .summary import leaving_line, left_over, summary_lines
 from .viewing import viewing
 
 EXAMPLES = """examples:
@@ -60,7 +60,8 @@ EXAMPLES = """examples:
   aiorecord record --config_path=record.yaml
 
 keys: → or n ends the episode, ← or r records it again, Esc or q stops.
-exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 left early."""
+exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 ended early: you left
+before all was saved, or a full disk cut an episode short."""
 
 REFRESH_S = 0.25
 
@@ -115,7 +116,8 @@ class RecordCommand:
         self.interrupted = False
         self.left_early = False
         self._signals = 0
-        self._stops = 0
+        self._skip_upload = False
+        self._view: LiveView | PlainView | NoView | None = None
         self._memory = PeakMemory()
         self._speaker = Speaker(flags.play_sounds)
         self._started_s = time.monotonic()
@@ -134,7 +136,7 @@ class RecordCommand:
             AiorecordError: what made it impossible to start, or what ended it.
         """
         # To the very end: a signal that comes late must not cost the report.
-        async with beside(watch_signals(self._on_signal), "aiorecord-signals"):
+        async with beside(watch_signals(self._on_signal, self._on_hangup), "aiorecord-signals"):
             return await self._run()
 
     async def _run(self) -> int:
@@ -164,7 +166,7 @@ class RecordCommand:
                 say("An earlier session left in staging, and it is finished behind this one:")
                 output_console().print(table_of(recorder.recovered, done=False))
             session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
-            view = make_view(flags.display)
+            view = self._view = make_view(flags.display)
             observer = Observer(session)
             session.events = self._events(view, observer, viewer)
             try:
@@ -201,8 +203,7 @@ class RecordCommand:
                 error = problem
             else:
                 error.add_note(str(problem))
-        if flags.display != "none":
-            say("\n".join(summary_lines(session, self.left_early)))
+        say("\n".join(summary_lines(session, self.left_early, await asyncio.to_thread(left_over, recorder))))
         if (
             flags.dataset.push_to_hub
             and not self._uploaded
@@ -215,41 +216,59 @@ class RecordCommand:
             say(f"The dataset was NOT uploaded. Upload it: {command}", file=sys.stderr)
         if error is not None:
             raise error
-        if self.left_early:
-            return 130
-        return 1 if failed else 0
+        if failed and not self.left_early:
+            return 1
+        cut_short = any(record.cut_by_machine for record in session.records)
+        not_uploaded = flags.dataset.push_to_hub and not self._uploaded
+        return 130 if self.left_early or cut_short or (self._skip_upload and not_uploaded) else 0
 
     def command(self, command: Command) -> None:
-        """Take an operator's command. A second *stop* leaves what is not encoded in staging."""
-        if command is Command.STOP:
-            self._stops += 1
+        """Take an operator's command. While saving, *stop* leaves what is not encoded in staging."""
         session = self._session
         if session is None:
             return
-        if command is Command.STOP and (
-            session.phase is Phase.UPLOADING or (self._stops > 1 and session.phase is Phase.DRAINING)
-        ):
+        if command is not Command.STOP:
+            session.command(command)
+        elif session.phase in (Phase.DRAINING, Phase.UPLOADING):
             self._leave()
+        elif session.phase is Phase.PACKING:
+            self._finish_packing()
         else:
             session.command(command)
 
     def _leave(self) -> None:
+        """End soon. What that means is said at once; what is safe, in the summary."""
+        if not self.left_early and self._view is not None and self._session is not None:
+            self._view.line(leaving_line(self._session))
         self.left_early = True
         if self._work is not None:
             self._work.cancel()
 
+    def _finish_packing(self) -> None:
+        """A packing that has begun comes to its end; the upload after it is left out."""
+        if not self._skip_upload and self._view is not None:
+            self._view.line(
+                "Every episode is in the dataset. Small files are merged to the end, then this ends."
+            )
+        self._skip_upload = True
+
     def _on_signal(self) -> None:
-        """The first signal ends the episode and drains; the second leaves the rest in staging.
+        """The first signal ends the episode and drains, and leaves while draining; the second leaves.
 
         While connecting or uploading there is nothing to drain: then the first one leaves.
         """
         self._signals += 1
         self.interrupted = True
         phase = Phase.CONNECTING if self._session is None else self._session.phase
-        if self._signals == 1 and phase not in (Phase.CONNECTING, Phase.UPLOADING):
+        if phase is Phase.PACKING or (self._signals == 1 and phase is not Phase.CONNECTING):
             self.command(Command.STOP)
         else:
             self._leave()
+
+    def _on_hangup(self) -> None:
+        """The terminal is closed: as the first signal, but nobody asked to leave a save unfinished."""
+        if self._session is None or self._session.phase not in (Phase.DRAINING, Phase.PACKING):
+            self._on_signal()
 
     async def _work_on(self, work: Coroutine[Any, Any, None], name: str) -> AiorecordError | None:
         """Run what `_leave` may cancel; returns what ended it before its time."""
@@ -293,7 +312,7 @@ class RecordCommand:
     async def _upload(self, session: Session, view: Any) -> None:
         """Upload what is committed, if asked to. A failure is kept, to be raised at the end of the run."""
         flags = self.flags.dataset
-        if not flags.push_to_hub:
+        if not flags.push_to_hub or self._skip_upload:
             return
         session.machine.phase = Phase.UPLOADING
         session.events.on_phase(Phase.UPLOADING)

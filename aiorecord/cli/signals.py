@@ -16,11 +16,12 @@ from ..clock import Ticker
 from ..tasks import beside
 
 
-async def watch_signals(on_signal: Callable[[], None]) -> None:
+async def watch_signals(on_signal: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
     """Call a function for each request to stop, until cancelled.
 
     Args:
         on_signal: called on the event loop.
+        on_hangup: called for SIGHUP instead.
     """
     if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
         return
@@ -31,8 +32,10 @@ async def watch_signals(on_signal: Callable[[], None]) -> None:
 
     def received(number: signal.Signals) -> None:
         nonlocal asked
-        if number is not signal.SIGHUP or not asked:
+        if number is not signal.SIGHUP:
             on_signal()
+        elif not asked:
+            (on_hangup or on_signal)()
         asked = True
 
     loop = asyncio.get_running_loop()

@@ -321,7 +321,7 @@ class AsyncEpisodeSaver:
                     episode_id=save.episode_id,
                     staging=save.folder.path if save.folder else None,
                 )
-                self._pending.fail(save, error)
+                self._pending.fail(save, error, asked=True)
 
     def _tasks_ended(self) -> None:
         """Let nobody wait for saves that nobody works on any more: a task failed, which is a bug."""

@@ -27,6 +27,7 @@ class EpisodeRecord:
         repeats: how often it was recorded again before it was kept.
         sources: what failed in it, see `HeldFrames.facts`; empty if nothing did.
         end_reason: what ended it, if it was neither the plan nor the operator.
+        cut_by_machine: that was the disk, or memory that ran out, and no source that failed.
         flags: what exceeds the plan's limits, in words. Frames that still waited for a camera's thread when
             the episode ended may add to it, see `SessionEvents.on_flagged`.
         effective_fps: frames per second from the first to the last; None for a single frame.
@@ -43,6 +44,7 @@ class EpisodeRecord:
     sources: dict[str, Any] = field(default_factory=dict)
     end_reason: str | None = None
     effective_fps: float | None = None
+    cut_by_machine: bool = False
 
 
 @dataclass

@@ -249,6 +249,7 @@ class Session:
             flags=flags,
             sources=sources.get("sources", {}),
             end_reason=episode.end_reason,
+            cut_by_machine=episode.end_reason is not None and not lost,
         )
         self._repeats = 0
         self.records.append(record)
