@@ -52,19 +52,7 @@ def summary_lines(session: Session, left_early: bool, earlier: int = 0) -> list[
     frames = writer.total_frames
     cameras = ", ".join(key.removeprefix("observation.images.") for key in recorder.schema.cameras) or "none"
     unsaved = [r for r in session.records if not (r.save.done() and r.save.result().success)]
-    if writer.total_episodes:
-        lines = [
-            *plan_lines(recorder.plans),
-            f"dataset   {recorder.root}",
-            f"contents  {_count(writer.total_episodes, 'episode', 'episodes')}, {frames} frames "
-            f"({time_text(frames / recorder.fps)} at {recorder.fps} fps), cameras: {cameras}",
-            "load      from lerobot.datasets import LeRobotDataset; "
-            f"dataset = LeRobotDataset({recorder.repo_id!r}, root={str(recorder.root)!r})",
-        ]
-    elif unsaved or earlier:
-        lines = [f"dataset   {recorder.root}", "contents  no episode yet"]
-    else:
-        lines = ["Nothing was recorded."]
+    lines = plan_lines(recorder.plans) if writer.total_episodes else []
     for record in session.records:
         lines += _problems(session, record, left_early)
     if flagged := sum(bool(record.flags) for record in session.records):
@@ -72,6 +60,18 @@ def summary_lines(session: Session, left_early: bool, earlier: int = 0) -> list[
             f"{flagged} of {_count(len(session.records), 'episode', 'episodes')} "
             f"{'is' if flagged == 1 else 'are'} flagged: look at them, or drop them."
         )
+    if writer.total_episodes:
+        lines += [
+            f"dataset   {recorder.root}",
+            f"contents  {_count(writer.total_episodes, 'episode', 'episodes')}, {frames} frames "
+            f"({time_text(frames / recorder.fps)} at {recorder.fps} fps), cameras: {cameras}",
+            "load      from lerobot.datasets import LeRobotDataset; "
+            f"dataset = LeRobotDataset({recorder.repo_id!r}, root={str(recorder.root)!r})",
+        ]
+    elif unsaved or earlier:
+        lines += [f"dataset   {recorder.root}", "contents  no episode yet"]
+    else:
+        lines.append("Nothing was recorded.")
     return lines + _unfinished(session, unsaved, left_early, earlier)
 
 

@@ -94,7 +94,8 @@ def test_flags_from_a_file_and_images_instead_of_video(tmp_path):
     config.write_text("dataset: {num_episodes: 1, episode_time_s: 0.2, video: false, fps: 20}\n")
     done = record(tmp_path / "set", f"--config_path={config}", "--display=none")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    assert "recording]" not in done.stdout
+    assert f"dataset   {tmp_path / 'set'}" in done.stdout  # the summary stays
     info = json.loads((tmp_path / "set/meta/info.json").read_text())
     assert info["fps"] == 20
     assert info["features"]["observation.images.front"]["dtype"] == "image"
