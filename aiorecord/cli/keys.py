@@ -63,6 +63,14 @@ def has_keyboard() -> bool:
     return sys.platform != "win32" and sys.stdin is not None and sys.stdin.isatty()
 
 
+def keys_notes() -> list[str]:
+    """What the operator has to know about the keys before a recording, a line each."""
+    text = (
+        "the keys do not work on Windows: Ctrl-C stops, `aiorecord recover` finishes what is not saved then."
+    )
+    return [text] if sys.platform == "win32" else []
+
+
 @contextlib.contextmanager
 def reading_keys(on_command: Callable[[Command], None]) -> Iterator[None]:
     """Call `on_command` for each key while the block runs. Without a terminal, does nothing.

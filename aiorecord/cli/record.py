@@ -32,7 +32,7 @@ from ..tasks import beside
 from .consoles import output_console
 from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
-from .keys import has_keyboard, reading_keys
+from .keys import has_keyboard, keys_notes, reading_keys
 from .output import say
 from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, session_plan, source_policy
 from .recovered import table_of
@@ -59,7 +59,7 @@ EXAMPLES = """examples:
   # all flags from a file
   aiorecord record --config_path=record.yaml
 
-keys: → or n ends the episode, ← or r records it again, Esc or q stops.
+keys: → or n ends the episode, ← or r records it again, Esc or q stops (not on Windows: Ctrl-C stops there).
 exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 ended early: you left
 before all was saved, or a full disk cut an episode short."""
 
@@ -80,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
         return flags
     try:
         check_flags(flags, terminal=sys.stdout.isatty())
-        for note in [*notes_on(flags), *check_extras(flags)]:
+        for note in [*notes_on(flags), *check_extras(flags), *keys_notes()]:
             say(f"note: {note}", file=sys.stderr)
         return asyncio.run(RecordCommand(flags).run())
     except AiorecordError as error:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..clock import Ticker
+from ..session import Command
 from ..tasks import beside
 
 
@@ -49,10 +50,10 @@ async def watch_signals(on_signal: Callable[[], None], on_hangup: Callable[[], N
 
 
 class StoppableRun:
-    """Runs one coroutine that SIGINT, SIGTERM and SIGHUP can stop.
+    """Runs one coroutine that SIGINT, SIGTERM, SIGHUP and the operator's keys can stop.
 
-    The first signal ends its ticker, so that it comes to its end by itself; before there is one, and at the
-    second signal, the coroutine is cancelled.
+    The first of them ends its ticker, so that it comes to its end by itself; before there is one, and at the
+    second one, the coroutine is cancelled.
 
     Attributes:
         ticker: set by the coroutine, when its loop begins.
@@ -80,6 +81,11 @@ class StoppableRun:
                 raise
         if not self._work.cancelled():
             self._work.result()
+
+    def command(self, command: Command) -> None:
+        """Take an operator's key: *stop* does what a signal does."""
+        if command is Command.STOP:
+            self._on_signal()
 
     async def _watch(self) -> None:
         await watch_signals(self._on_signal)

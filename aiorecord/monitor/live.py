@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -24,24 +25,27 @@ from .snapshot import Snapshot
 FRAME_COLUMNS, FRAME_ROWS = 50, 14
 """Smaller terminals get no frame around the view: its columns and rows are needed."""
 
+TITLE = "aiorecord"
 KEPT_LINES = 100
 """Lines above the view that are printed again when the terminal is resized."""
 
 _ASCII = str.maketrans({"→": ">", "←": "<", "━": "=", "╸": "-", "─": ".", "…": "~"})
 
 
-class LiveView:
-    """Draws snapshots in place, on a terminal.
+Lines = Callable[[int, int], list[Text]]
+"""Makes the lines of a view, of so many columns and rows at most."""
+
+
+class LiveScreen:
+    """Draws lines in place, on a terminal of any size, that may change.
 
     Drawing takes a few milliseconds of Python, so it is done between ticks, when `fits` says so.
 
     Args:
-        keys: there is a keyboard: what its keys do is shown. Otherwise, what Ctrl-C does.
         console: where to draw; default standard output.
     """
 
-    def __init__(self, keys: bool = False, console: Console | None = None) -> None:
-        self._keys = keys
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console or PlainConsole(file=sys.stdout)
         self._live = self._new_live()
         self._cost_s = 0.005
@@ -61,14 +65,17 @@ class LiveView:
         self._follow_size()
         self._live.stop()
 
-    def draw(self, snapshot: Snapshot) -> None:
-        """Show a snapshot."""
+    def show(self, lines: Lines, title: str) -> None:
+        """Show lines in place of those before.
+
+        Args:
+            lines: makes them.
+            title: of the frame around them.
+        """
         started_s = time.perf_counter()
         self._follow_size()
-        width, height = self._size
         ascii_only = not self._console.encoding.startswith("utf")
-        shown = render(snapshot, self._keys, width=width, height=height, ascii_only=ascii_only)
-        self._live.update(shown, refresh=True)
+        self._live.update(framed(lines, title, *self._size, ascii_only=ascii_only), refresh=True)
         self._cost_s = max(time.perf_counter() - started_s, 0.9 * self._cost_s)
 
     def fits(self, slack_s: float) -> bool:
@@ -107,6 +114,23 @@ class LiveView:
         self._live.start()
 
 
+class LiveView(LiveScreen):
+    """Draws snapshots of a session in place, on a terminal.
+
+    Args:
+        keys: there is a keyboard: what its keys do is shown. Otherwise, what Ctrl-C does.
+        console: where to draw; default standard output.
+    """
+
+    def __init__(self, keys: bool = False, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._keys = keys
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        self.show(lambda width, height: screen(snapshot, self._keys, width, height), TITLE)
+
+
 def render(
     snapshot: Snapshot, keys: bool = False, *, width: int = 120, height: int = 40, ascii_only: bool = False
 ) -> RenderableType:
@@ -119,17 +143,32 @@ def render(
         height: rows of the terminal.
         ascii_only: with ASCII characters only.
     """
-    if width >= FRAME_COLUMNS and height >= FRAME_ROWS:
-        lines = screen(snapshot, keys, width - 4, height - 2)
-    else:
-        lines = screen(snapshot, keys, width, height)
-    if ascii_only:
-        lines = [_in_ascii(line) for line in lines]
-    shown = Group(*(_one_line(line) for line in lines))
-    if width < FRAME_COLUMNS or height < FRAME_ROWS:
+    return framed(
+        lambda columns, rows: screen(snapshot, keys, columns, rows),
+        TITLE,
+        width,
+        height,
+        ascii_only=ascii_only,
+    )
+
+
+def framed(lines: Lines, title: str, width: int, height: int, *, ascii_only: bool = False) -> RenderableType:
+    """Lines with a frame around them where the terminal has room for one.
+
+    Args:
+        lines: makes them.
+        title: of the frame.
+        width: columns of the terminal.
+        height: rows of the terminal.
+        ascii_only: with ASCII characters only.
+    """
+    roomy = width >= FRAME_COLUMNS and height >= FRAME_ROWS
+    made = lines(width - 4, height - 2) if roomy else lines(width, height)
+    shown = Group(*(_one_line(_in_ascii(line) if ascii_only else line) for line in made))
+    if not roomy:
         return shown
     return Panel(
-        shown, title="aiorecord", title_align="left", border_style="dim", box=ASCII if ascii_only else ROUNDED
+        shown, title=title, title_align="left", border_style="dim", box=ASCII if ascii_only else ROUNDED
     )
 
 
