@@ -20,9 +20,9 @@ from ..errors import AiorecordError, ConfigError
 from ..features import DEFAULT_FEATURES
 from ..monitor.text import size_text, time_text
 from ..printable import json_text, plain
-from ..quality import CameraQuality
 from .consoles import output_console
 from .dataset_facts import DatasetFacts, EpisodeFacts, count_tasks, read_facts
+from .notes import notes_of
 from .output import FlagParser, complain, dataset_folder, say
 
 EXAMPLES = """examples:
@@ -30,12 +30,14 @@ EXAMPLES = """examples:
   aiorecord info data/pick-cube --episodes=3,5-9   # the quality of these
   aiorecord info data/pick-cube --json | jq '.episodes[] | select(.quality.flags != [])'
 
-The quality columns: fps as measured; how late ticks were (ms) and how many were late or missed; per camera
-the frames that repeat the one before, and the longest such freeze; frames spilled and lost.
+The quality columns: fps as measured; how late ticks were (ms) and how many were late or missed; frames that
+repeat the one before, over all cameras, and the longest such freeze. Below: what else there is to say.
 
 exit codes: 0 shown, 1 no dataset or a damaged one, 2 wrong usage."""
 
 SHOWN_EPISODES = 50
+WIDE, NARROW = 76, 50
+"""Columns of a terminal that has room for the whole table, and for most of it."""
 
 
 class EpisodeRanges:
@@ -135,10 +137,12 @@ def show(facts: DatasetFacts, chosen: EpisodeRanges | None = None, console: Cons
         episodes = [episode for episode in facts.episodes if episode.index in chosen]
         if not episodes:
             console.print(Text("none of these episodes is in the dataset", style="yellow"))
-    if not any(episode.quality for episode in facts.episodes):
-        console.print("no quality record: the episodes were not recorded by aiorecord")
+    if facts.episodes and not any(episode.quality for episode in facts.episodes):
+        console.print(_no_record(facts))
     elif episodes:
-        console.print(_quality(episodes))
+        console.print(_quality(episodes, console.width))
+        for note in _notes(episodes):
+            console.print(note)
     if len(episodes) < len(facts.episodes) and chosen is None:
         console.print(
             f"the newest {len(episodes)} of {len(facts.episodes)} episodes; --episodes=0-9 shows others"
@@ -160,11 +164,14 @@ def _head(facts: DatasetFacts) -> Table:
     spent = time_text(info.total_frames / info.fps)
     table.add_row(
         "contents",
-        f"{info.total_episodes} episodes, {info.total_frames} frames, {spent} at {info.fps} fps",
+        f"{_episodes(info.total_episodes)}, {info.total_frames} frames, {spent} at {info.fps} fps",
     )
     table.add_row("size", f"{size_text(sum(facts.sizes[n] for n in ('data', 'videos', 'meta')))}: {sizes}")
     for number, (task, count) in enumerate(list(tasks.items())[:10]):
-        table.add_row("" if number else "tasks", Text(f"{plain(task) or '(none)'}  ({count} episodes)"))
+        table.add_row(
+            "" if number else "tasks",
+            Text(f"{plain(task) or '(none)'}  ({count} episode{'' if count == 1 else 's'})"),
+        )
     if len(tasks) > 10:
         table.add_row("", f"and {len(tasks) - 10} more")
     return table
@@ -173,7 +180,7 @@ def _head(facts: DatasetFacts) -> Table:
 def _features(info: DatasetInfo) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("feature", "type", "shape", "codec"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for key, feature in info.features.items():
         if key in DEFAULT_FEATURES:
             continue
@@ -190,9 +197,10 @@ def _staging_lines(facts: DatasetFacts) -> list[str]:
         lines.append(f"being written by {plain(facts.writer)}")
     if facts.staged:
         size = size_text(facts.sizes["staging"])
-        states = [staged.state for staged in facts.staged]
+        names = {"recording": "recording or prepared for it" if facts.writer else "interrupted"}
+        states = [names.get(staged.state, staged.state) for staged in facts.staged]
         parts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-        lines.append(f"staging: {len(states)} unfinished episodes ({parts}; {size})")
+        lines.append(f"staging: {_episodes(len(states), 'unfinished ')} ({parts}; {size})")
         counts = Counter(staged.priority for staged in facts.staged)
         if any(counts):
             turns = [
@@ -204,14 +212,25 @@ def _staging_lines(facts: DatasetFacts) -> list[str]:
     return lines
 
 
-def _quality(episodes: Sequence[EpisodeFacts]) -> Table:
+def _no_record(facts: DatasetFacts) -> str:
+    """Why there is nothing to show, as far as it is known."""
+    if facts.problems:
+        return "no quality record that fits the episodes"
+    return f"no quality record: other software wrote the episodes, or {quality_log.PATH} is gone"
+
+
+def _quality(episodes: Sequence[EpisodeFacts], width: int) -> Table:
+    """A row for each episode; a narrow terminal gets fewer columns."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    names = ("episode", "frames", "fps", "late p50", "p99", "max ms", "late", "missed", "repeated", "freeze")
-    for name in names:
-        table.add_column(name, justify="right")
-    table.add_column("notes")
+    names = ["episode", "frames", "fps", "late p50", "p99", "max ms", "late", "missed", "repeated", "freeze"]
+    hidden = () if width >= WIDE else ("late p50", "p99", "late", "freeze")
+    hidden = hidden if width >= NARROW else (*hidden, "max ms", "repeated")
+    shown = [name for name in names if name not in hidden]
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True)
     for episode in episodes:
-        table.add_row(*_quality_row(episode))
+        row = dict(zip(names, _quality_row(episode), strict=True))
+        table.add_row(*(row[name] for name in shown))
     return table
 
 
@@ -219,35 +238,31 @@ def _quality_row(episode: EpisodeFacts) -> list[Text | str]:
     first: list[Text | str] = [str(episode.index), str(episode.length)]
     quality = episode.quality
     if quality is None:
-        return [*first, *[""] * 8, Text("no record", style="dim")]
+        return [*first, *[""] * 8]
     late = quality.lateness
     cameras = quality.cameras.values()
     repeated = [camera.repeated for camera in cameras if camera.repeated is not None]
     freezes = [camera.longest_freeze_s for camera in cameras if camera.longest_freeze_s is not None]
-    notes = Text(style="")
-    if quality.interrupted:
-        notes.append("interrupted  ", style="yellow")
-    if priority := quality.save.get("priority"):
-        notes.append(f"priority {plain(str(priority))}  ")
-    for flag in quality.flags:
-        notes.append(f"FLAGGED: {plain(flag)}  ", style="bold red")
-    for key, camera in quality.cameras.items():
-        if counts := _camera_notes(camera):
-            notes.append(f"{plain(key.removeprefix('observation.images.'))}: {counts}  ", style="yellow")
-    notes.append("  ".join(f"{plain(name)}={plain(str(value))}" for name, value in quality.facts.items()))
     return [
         *first,
         "-" if quality.effective_fps is None else f"{quality.effective_fps:.2f}",
         *(_number(late.get(name)) for name in ("p50_ms", "p99_ms", "worst_ms", "late", "missed")),
         str(sum(repeated)) if repeated else "-",
         f"{max(freezes):.2f} s" if freezes else "-",
-        notes,
     ]
 
 
-def _camera_notes(camera: CameraQuality) -> str:
-    counts = {name: getattr(camera, name) for name in ("repeated", "stale", "spilled", "lost")}
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+def _notes(episodes: Sequence[EpisodeFacts]) -> list[Text]:
+    """Below the table, a line for each thing that is to be said of an episode."""
+    lines = []
+    for episode in episodes:
+        notes = [("no record", "dim")] if episode.quality is None else notes_of(episode.quality)
+        lines += [Text.assemble(f"episode {episode.index}  ", (text, style)) for text, style in notes]
+    return lines
+
+
+def _episodes(count: int, kind: str = "") -> str:
+    return f"{count} {kind}episode{'' if count == 1 else 's'}"
 
 
 def _number(value: Any) -> str:

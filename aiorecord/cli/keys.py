@@ -16,8 +16,6 @@ from typing import Any
 
 from ..session import Command
 
-KEYS_LINE = "→ n end the episode   ← r record it again   Esc q stop   (q twice: leave the rest in staging)"
-
 _SEQUENCES = {
     b"\x1b[C": Command.END_EARLY,
     b"\x1bOC": Command.END_EARLY,
@@ -63,6 +61,14 @@ class KeyDecoder:
 def has_keyboard() -> bool:
     """Whether standard input is a terminal whose keys can be read one by one."""
     return sys.platform != "win32" and sys.stdin is not None and sys.stdin.isatty()
+
+
+def keys_notes() -> list[str]:
+    """What the operator has to know about the keys before a recording, a line each."""
+    text = (
+        "the keys do not work on Windows: Ctrl-C stops, `aiorecord recover` finishes what is not saved then."
+    )
+    return [text] if sys.platform == "win32" else []
 
 
 @contextlib.contextmanager

@@ -126,6 +126,7 @@ def _lasting(stream: object) -> io.TextIOWrapper | None:
         encoding=stream.encoding,
         # What the terminal's encoding does not have is no reason to end.
         errors="backslashreplace" if stream.errors == "strict" else stream.errors,
-        line_buffering=stream.line_buffering,
+        # PYTHONUNBUFFERED gives streams that write through and buffer no lines; there is a buffer below here.
+        line_buffering=stream.line_buffering or stream.write_through,
         write_through=stream.write_through,
     )

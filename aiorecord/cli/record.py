@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ from ..tasks import beside
 from .consoles import output_console
 from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
-from .keys import KEYS_LINE, has_keyboard, reading_keys
+from .keys import has_keyboard, keys_notes, reading_keys
 from .output import say
 from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, session_plan, source_policy
 from .recovered import table_of
 from .signals import watch_signals
 from .sounds import Speaker
-from .summary import summary_lines
+from .summary import leaving_line, left_over, summary_lines
 from .viewing import viewing
 
 EXAMPLES = """examples:
@@ -58,11 +59,18 @@ EXAMPLES = """examples:
   # all flags from a file
   aiorecord record --config_path=record.yaml
 
-keys: → or n ends the episode, ← or r records it again, Esc or q stops.
-exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 left early."""
+keys: → or n ends the episode, ← or r records it again, Esc or q stops (not on Windows: Ctrl-C stops there).
+exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 ended early: you left
+before all was saved, or a full disk cut an episode short."""
 
 REFRESH_S = 0.25
-VIEWS = {"live": LiveView, "plain": PlainView, "none": NoView}
+
+
+def make_view(display: str | None) -> LiveView | PlainView | NoView:
+    """The view of `--display`."""
+    if display == "live":
+        return LiveView(has_keyboard())
+    return NoView() if display == "none" else PlainView()
 
 
 def run(argv: Sequence[str]) -> int:
@@ -72,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
         return flags
     try:
         check_flags(flags, terminal=sys.stdout.isatty())
-        for note in [*notes_on(flags), *check_extras(flags)]:
+        for note in [*notes_on(flags), *check_extras(flags), *keys_notes()]:
             say(f"note: {note}", file=sys.stderr)
         return asyncio.run(RecordCommand(flags).run())
     except AiorecordError as error:
@@ -108,7 +116,8 @@ class RecordCommand:
         self.interrupted = False
         self.left_early = False
         self._signals = 0
-        self._stops = 0
+        self._skip_upload = False
+        self._view: LiveView | PlainView | NoView | None = None
         self._memory = PeakMemory()
         self._speaker = Speaker(flags.play_sounds)
         self._started_s = time.monotonic()
@@ -127,7 +136,7 @@ class RecordCommand:
             AiorecordError: what made it impossible to start, or what ended it.
         """
         # To the very end: a signal that comes late must not cost the report.
-        async with beside(watch_signals(self._on_signal), "aiorecord-signals"):
+        async with beside(watch_signals(self._on_signal, self._on_hangup), "aiorecord-signals"):
             return await self._run()
 
     async def _run(self) -> int:
@@ -142,6 +151,8 @@ class RecordCommand:
         robot, teleop = devices.robot, devices.teleop
         assert teleop is not None  # check_flags
         plan = session_plan(flags)
+        if not has_keyboard():  # nobody can take a flagged last episode back
+            plan = replace(plan, flagged_reset_s=0)
         recorder = self._recorder = Recorder(
             flags.dataset.repo_id,
             features=devices.features,
@@ -155,9 +166,7 @@ class RecordCommand:
                 say("An earlier session left in staging, and it is finished behind this one:")
                 output_console().print(table_of(recorder.recovered, done=False))
             session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
-            view = VIEWS[flags.display or "plain"](
-                *([KEYS_LINE] if flags.display == "live" and has_keyboard() else [])
-            )
+            view = self._view = make_view(flags.display)
             observer = Observer(session)
             session.events = self._events(view, observer, viewer)
             try:
@@ -194,8 +203,7 @@ class RecordCommand:
                 error = problem
             else:
                 error.add_note(str(problem))
-        if flags.display != "none":
-            say("\n".join(summary_lines(session, self.left_early)))
+        say("\n".join(summary_lines(session, self.left_early, await asyncio.to_thread(left_over, recorder))))
         if (
             flags.dataset.push_to_hub
             and not self._uploaded
@@ -208,41 +216,59 @@ class RecordCommand:
             say(f"The dataset was NOT uploaded. Upload it: {command}", file=sys.stderr)
         if error is not None:
             raise error
-        if self.left_early:
-            return 130
-        return 1 if failed else 0
+        if failed and not self.left_early:
+            return 1
+        cut_short = any(record.cut_by_machine for record in session.records)
+        not_uploaded = flags.dataset.push_to_hub and not self._uploaded
+        return 130 if self.left_early or cut_short or (self._skip_upload and not_uploaded) else 0
 
     def command(self, command: Command) -> None:
-        """Take an operator's command. A second *stop* leaves what is not encoded in staging."""
-        if command is Command.STOP:
-            self._stops += 1
+        """Take an operator's command. While saving, *stop* leaves what is not encoded in staging."""
         session = self._session
         if session is None:
             return
-        if command is Command.STOP and (
-            session.phase is Phase.UPLOADING or (self._stops > 1 and session.phase is Phase.DRAINING)
-        ):
+        if command is not Command.STOP:
+            session.command(command)
+        elif session.phase in (Phase.DRAINING, Phase.UPLOADING):
             self._leave()
+        elif session.phase is Phase.PACKING:
+            self._finish_packing()
         else:
             session.command(command)
 
     def _leave(self) -> None:
+        """End soon. What that means is said at once; what is safe, in the summary."""
+        if not self.left_early and self._view is not None and self._session is not None:
+            self._view.line(leaving_line(self._session))
         self.left_early = True
         if self._work is not None:
             self._work.cancel()
 
+    def _finish_packing(self) -> None:
+        """A packing that has begun comes to its end; the upload after it is left out."""
+        if not self._skip_upload and self._view is not None:
+            self._view.line(
+                "Every episode is in the dataset. Small files are merged to the end, then this ends."
+            )
+        self._skip_upload = True
+
     def _on_signal(self) -> None:
-        """The first signal ends the episode and drains; the second leaves the rest in staging.
+        """The first signal ends the episode and drains, and leaves while draining; the second leaves.
 
         While connecting or uploading there is nothing to drain: then the first one leaves.
         """
         self._signals += 1
         self.interrupted = True
         phase = Phase.CONNECTING if self._session is None else self._session.phase
-        if self._signals == 1 and phase not in (Phase.CONNECTING, Phase.UPLOADING):
+        if phase is Phase.PACKING or (self._signals == 1 and phase is not Phase.CONNECTING):
             self.command(Command.STOP)
         else:
             self._leave()
+
+    def _on_hangup(self) -> None:
+        """The terminal is closed: as the first signal, but nobody asked to leave a save unfinished."""
+        if self._session is None or self._session.phase not in (Phase.DRAINING, Phase.PACKING):
+            self._on_signal()
 
     async def _work_on(self, work: Coroutine[Any, Any, None], name: str) -> AiorecordError | None:
         """Run what `_leave` may cancel; returns what ended it before its time."""
@@ -286,7 +312,7 @@ class RecordCommand:
     async def _upload(self, session: Session, view: Any) -> None:
         """Upload what is committed, if asked to. A failure is kept, to be raised at the end of the run."""
         flags = self.flags.dataset
-        if not flags.push_to_hub:
+        if not flags.push_to_hub or self._skip_upload:
             return
         session.machine.phase = Phase.UPLOADING
         session.events.on_phase(Phase.UPLOADING)
@@ -316,9 +342,8 @@ class RecordCommand:
         def on_phase(phase: Phase) -> None:
             session = self._session
             assert session is not None
-            number = session.recorder.writer.total_episodes + len(session.recorder.saver.pending)
             spoken = {
-                Phase.RECORDING: f"Recording episode {number}",
+                Phase.RECORDING: f"Recording episode {session.next_index}",
                 Phase.RESETTING: "Reset the environment",
                 Phase.DRAINING: "Stop recording",
             }
@@ -326,11 +351,15 @@ class RecordCommand:
                 self._speaker.say(spoken[phase])
             view.draw(observer.take())
 
+        def named(record: EpisodeRecord) -> str:
+            return observer.session.name_of(record.save)
+
         def on_episode(record: EpisodeRecord) -> None:
             late = record.lateness
             view.line(
-                f"episode {record.number}: {record.frames} frames, late p99 {late['p99_ms']} ms, "
-                f"max {late['max_ms']} ms" + (f", {late['missed']} ticks missed" if late["missed"] else "")
+                f"{named(record)}: {record.frames} frames, late p99 {late['p99_ms']:.1f} ms, "
+                f"at worst {late['worst_ms']:.1f} ms"
+                + (f", {late['missed']} ticks missed" if late["missed"] else "")
             )
             for source, facts in record.sources.items():
                 view.line(
@@ -345,13 +374,13 @@ class RecordCommand:
             observer.say(line)
 
         def on_flagged(record: EpisodeRecord) -> None:
-            self._speaker.say(f"Episode {record.number} is flagged")
-            again = "; ← records it again" if observer.session.phase is Phase.RESETTING else ""
-            view.line(f"episode {record.number} is FLAGGED: {'; '.join(record.flags)}{again}")
+            self._speaker.say(f"{named(record)} is flagged".capitalize())
+            again = "; ← records it again" if observer.session.can_take_back(record.save) else ""
+            view.line(f"{named(record)} is FLAGGED: {'; '.join(record.flags)}{again}")
 
         def on_dropped(number: int) -> None:
             self._speaker.say("Re-record episode")
-            view.line(f"episode {number} dropped, to be recorded again")
+            view.line(f"take {number} of {observer.session.plan.num_episodes} dropped, to be recorded again")
 
         def on_frame(frame: dict[str, Any], recording: bool) -> None:
             if viewer is not None:
@@ -364,6 +393,7 @@ class RecordCommand:
             on_flagged=on_flagged,
             on_dropped=on_dropped,
             on_source=on_source,
+            on_refused=on_source,
             on_tick=lambda ticker: self._draw_in_slack(view, observer),
         )
 

@@ -13,15 +13,19 @@ from typing import Any
 from ..clock import SystemClock, Ticker
 from ..errors import AiorecordError, ConfigError
 from ..lerobot import flags as lerobot_flags
+from ..monitor.text import time_text
 from ..options import check_repo_id, resolve_root
 from ..robots.replay_dataset import ReplayDataset
 from ..robots.schema import ACTION
 from ..tasks import beside
 from .devices import CommandDevices, parse_device_flags, print_error
+from .keys import reading_keys
+from .loop_view import LoopView
 from .output import say
 from .record_config import RobotChoice
 from .signals import StoppableRun
 from .sounds import Speaker
+from .teleoperate import named_numbers
 
 EXAMPLES = """examples:
   # what `aiorecord record` recorded, on the simulated arm
@@ -32,7 +36,7 @@ EXAMPLES = """examples:
   aiorecord replay --robot.type=so101_follower --robot.port=/dev/ttyACM0 --robot.id=black \\
       --dataset.repo_id=me/pick-cube --dataset.episode=0
 
-Ctrl-C stops. exit codes: 0 stopped or done, 1 the robot failed, 2 wrong usage."""
+Esc, q or Ctrl-C stops. exit codes: 0 stopped or done, 1 the robot failed, 2 wrong usage."""
 
 PROG = "aiorecord replay"
 
@@ -87,6 +91,7 @@ class ReplayCommand:
         self.flags = flags
         self._run = StoppableRun()
         self._played = 0
+        self._view = LoopView("live" if sys.stdout.isatty() else "plain", "replaying")
 
     async def run(self) -> int:
         """Play the episode; returns the exit code.
@@ -109,7 +114,7 @@ class ReplayCommand:
         late = self._run.ticker.lateness.summary() if self._run.ticker is not None else None
         say(
             f"played {self._played} of {len(rows)} actions of episode {flags.episode}"
-            + (f", late p99 {late['p99_ms']} ms, {late['missed']} ticks missed" if late else "")
+            + (f", late p99 {late['p99_ms']:.1f} ms, {late['missed']} ticks missed" if late else "")
         )
         return 0
 
@@ -121,19 +126,33 @@ class ReplayCommand:
             async with beside(speaker.run(), "aiorecord-speaker"), devices.connected():
                 speaker.say("Replaying episode")
                 ticker = self._run.ticker = Ticker(clock, fps)
-                for row in rows:
-                    try:
-                        await anext(ticker)
-                    except StopAsyncIteration:  # stopped by a signal
-                        return
-                    await robot.get_observation()  # processors may need it, as in lerobot
-                    action = row if names is None else dict(zip(names, map(float, row[ACTION]), strict=True))
-                    await robot.send_action(action)
-                    self._played += 1
-                    for line in devices.slow_calls():
-                        say(line, flush=True)
+                with self._view, reading_keys(self._run.command):
+                    for row in rows:
+                        try:
+                            await anext(ticker)
+                        except StopAsyncIteration:  # stopped by a signal or a key
+                            return
+                        await robot.get_observation()  # processors may need it, as in lerobot
+                        action = (
+                            row if names is None else dict(zip(names, map(float, row[ACTION]), strict=True))
+                        )
+                        await robot.send_action(action)
+                        self._played += 1
+                        if self._view.is_due(ticker, clock.now_ns()):
+                            self._show(ticker, len(rows), named_numbers(action, devices.features), fps)
+                        for line in devices.slow_calls():
+                            self._view.line(line)
         finally:
             clock.close()
+
+    def _show(self, ticker: Ticker, total: int, sent: list[tuple[str, float]], fps: int) -> None:
+        facts = [
+            f"episode {self.flags.dataset.episode}",
+            f"{self._played} of {total} actions",
+            f"{time_text((total - self._played) / fps)} left",
+            f"at worst {ticker.lateness.counts()['worst_ms']:.1f} ms late",
+        ]
+        self._view.show(facts, self._played / total, sent)
 
 
 def open_episode(repo_id: str, root: str | None, episode: int) -> ReplayDataset:

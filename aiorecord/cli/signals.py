@@ -13,14 +13,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..clock import Ticker
+from ..session import Command
 from ..tasks import beside
 
 
-async def watch_signals(on_signal: Callable[[], None]) -> None:
+async def watch_signals(on_signal: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
     """Call a function for each request to stop, until cancelled.
 
     Args:
         on_signal: called on the event loop.
+        on_hangup: called for SIGHUP instead.
     """
     if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
         return
@@ -31,8 +33,10 @@ async def watch_signals(on_signal: Callable[[], None]) -> None:
 
     def received(number: signal.Signals) -> None:
         nonlocal asked
-        if number is not signal.SIGHUP or not asked:
+        if number is not signal.SIGHUP:
             on_signal()
+        elif not asked:
+            (on_hangup or on_signal)()
         asked = True
 
     loop = asyncio.get_running_loop()
@@ -46,10 +50,10 @@ async def watch_signals(on_signal: Callable[[], None]) -> None:
 
 
 class StoppableRun:
-    """Runs one coroutine that SIGINT, SIGTERM and SIGHUP can stop.
+    """Runs one coroutine that SIGINT, SIGTERM, SIGHUP and the operator's keys can stop.
 
-    The first signal ends its ticker, so that it comes to its end by itself; before there is one, and at the
-    second signal, the coroutine is cancelled.
+    The first of them ends its ticker, so that it comes to its end by itself; before there is one, and at the
+    second one, the coroutine is cancelled.
 
     Attributes:
         ticker: set by the coroutine, when its loop begins.
@@ -77,6 +81,11 @@ class StoppableRun:
                 raise
         if not self._work.cancelled():
             self._work.result()
+
+    def command(self, command: Command) -> None:
+        """Take an operator's key: *stop* does what a signal does."""
+        if command is Command.STOP:
+            self._on_signal()
 
     async def _watch(self) -> None:
         await watch_signals(self._on_signal)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from ..dataset.recover import Step
 from ..monitor.text import time_text
 from ..plans import EncodePlan
-from ..session import Session
+from ..recorder import Recorder
+from ..session import EpisodeRecord, Phase, Session
 
 
 def plan_lines(plans: Mapping[str, EncodePlan]) -> list[str]:
@@ -19,41 +21,96 @@ def plan_lines(plans: Mapping[str, EncodePlan]) -> list[str]:
     return [f"encoding  {', '.join(names)}: {how}" for how, names in cameras.items()]
 
 
-def summary_lines(session: Session, left_early: bool) -> list[str]:
-    """A line for each encode plan, three for the dataset, and more only for what is wrong or unfinished."""
+def left_over(recorder: Recorder) -> int:
+    """How many episodes of an earlier session wait still to be finished. Blocking."""
+    return sum(episode.step is Step.SAVE and episode.path.exists() for episode in recorder.recovered)
+
+
+def leaving_line(session: Session) -> str:
+    """What happens now that the operator does not wait for the rest, in a sentence or two."""
+    if session.phase is Phase.UPLOADING:
+        return "The upload is stopped. The dataset is complete on this disk."
+    waiting = [save for save in session.recorder.saver.pending if not save.done()]
+    if not waiting:
+        return "Leaving. Nothing waits to be saved."
+    text = f"Leaving: encoding stops, {_count(len(waiting), 'episode stays', 'episodes stay')} in staging."
+    if torn := sum(not save.is_durable for save in waiting):
+        text += f" {_count(torn, 'of them is', 'of them are')} written to disk first."
+    return text
+
+
+def summary_lines(session: Session, left_early: bool, earlier: int = 0) -> list[str]:
+    """A line for each encode plan, three for the dataset, and more only for what is wrong or unfinished.
+
+    Args:
+        session: after it has run; its recorder is closed.
+        left_early: the operator did not wait until all was saved.
+        earlier: episodes of an earlier session that still wait, see `left_over`.
+    """
     recorder = session.recorder
     writer = recorder.writer
     frames = writer.total_frames
     cameras = ", ".join(key.removeprefix("observation.images.") for key in recorder.schema.cameras) or "none"
-    lines = [
-        f"dataset   {recorder.root}",
-        f"contents  {writer.total_episodes} episodes, {frames} frames ({time_text(frames / recorder.fps)} "
-        f"at {recorder.fps} fps), cameras: {cameras}",
-        "load      from lerobot.datasets import LeRobotDataset; "
-        f"dataset = LeRobotDataset({recorder.repo_id!r}, root={str(recorder.root)!r})",
-    ]
-    lines = [*plan_lines(recorder.plans), *lines]
-    if not writer.total_episodes:
-        lines = ["Nothing was recorded."]
-    recover = f"aiorecord recover {shlex.quote(str(recorder.root))}"
-    flagged = [record for record in session.records if record.flags]
-    for record in flagged:
-        lines.append(f"episode {record.number} is FLAGGED: {'; '.join(record.flags)}")
-    if flagged:
-        lines.append(
-            f"{len(flagged)} of {len(session.records)} episodes are flagged: look at them, or drop them."
-        )
-    for record in session.records:
-        lines += [f"episode {record.number}: {problem}" for problem in record.save.problems]
-        if record.save.done() and not record.save.result().success and not left_early:
-            lines.append(f"episode {record.number} was NOT saved: {record.save.result().error}")
     unsaved = [r for r in session.records if not (r.save.done() and r.save.result().success)]
-    durable = sum(r.save.is_durable for r in unsaved)
-    if durable:
-        lines.append(f"{durable} episode(s) wait in staging, safe on disk. Finish them: {recover}")
-    if torn := [str(r.number) for r in unsaved if not r.save.is_durable]:
+    lines = plan_lines(recorder.plans) if writer.total_episodes else []
+    for record in session.records:
+        lines += _problems(session, record, left_early)
+    if flagged := sum(bool(record.flags) for record in session.records):
         lines.append(
-            f"NOT on disk whole: episode {', '.join(torn)}. "
-            f"What reached the disk is in staging; keep it: {recover}"
+            f"{flagged} of {_count(len(session.records), 'episode', 'episodes')} "
+            f"{'is' if flagged == 1 else 'are'} flagged: look at them, or drop them."
         )
+    if writer.total_episodes:
+        lines += [
+            f"dataset   {recorder.root}",
+            f"contents  {_count(writer.total_episodes, 'episode', 'episodes')}, {frames} frames "
+            f"({time_text(frames / recorder.fps)} at {recorder.fps} fps), cameras: {cameras}",
+            "load      from lerobot.datasets import LeRobotDataset; "
+            f"dataset = LeRobotDataset({recorder.repo_id!r}, root={str(recorder.root)!r})",
+        ]
+    elif unsaved or earlier:
+        lines += [f"dataset   {recorder.root}", "contents  no episode yet"]
+    else:
+        lines.append("Nothing was recorded.")
+    return lines + _unfinished(session, unsaved, left_early, earlier)
+
+
+def _problems(session: Session, record: EpisodeRecord, left_early: bool) -> list[str]:
+    """What is to be said of one take."""
+    name, save = session.name_of(record.save), record.save
+    lines = []
+    if record.end_reason is not None:
+        wanted = round(session.plan.episode_time_s * session.recorder.fps)
+        lines.append(f"{name} was CUT SHORT after {record.frames} of {wanted} frames: {record.end_reason}")
+    if record.flags:
+        lines.append(f"{name} is FLAGGED: {'; '.join(record.flags)}")
+    lines += [f"{name}: {problem}" for problem in save.problems]
+    if save.done() and not save.result().success and not left_early:
+        lines.append(f"{name} was NOT saved: {save.result().error}")
     return lines
+
+
+def _unfinished(session: Session, unsaved: list[EpisodeRecord], left_early: bool, earlier: int) -> list[str]:
+    """What is safe, what waits, and the command that finishes it; nothing where all is saved."""
+    lines = []
+    torn = [record for record in unsaved if not record.save.is_durable]
+    waiting = len(unsaved) - len(torn)
+    if left_early and len(unsaved) < len(session.records):
+        count = len(session.records) - len(unsaved)
+        lines.append(f"safe      {_count(count, 'take', 'takes')} of this session: in the dataset")
+    if waiting:
+        what = _count(waiting, "episode waits", "episodes wait")
+        lines.append(f"waiting   {what} in staging, safe on disk" + ", to be encoded" * left_early)
+    if earlier:
+        what = _count(earlier, "episode waits", "episodes wait")
+        lines.append(f"waiting   {what} in staging from an earlier session, safe on disk as before")
+    if torn:
+        names = ", ".join(f"take {record.number}" for record in torn)
+        lines.append(f"NOT on disk whole: {names}. What reached the disk is in staging.")
+    if lines and (waiting or earlier or torn):
+        lines.append(f"finish    aiorecord recover {shlex.quote(str(session.recorder.root))}")
+    return lines
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from ..clock import SystemClock, Ticker
 from ..errors import AiorecordError, ConfigError
-from ..monitor.consoles import PlainConsole
+from ..monitor.text import time_text
 from ..options import check_number
 from .devices import CommandDevices, parse_device_flags, print_error
+from .keys import reading_keys
+from .loop_view import LoopView
 from .output import say
 from .record_config import RobotChoice, TeleopChoice
 from .signals import StoppableRun
@@ -33,11 +31,9 @@ EXAMPLES = """examples:
   aiorecord teleoperate --robot.type=so101_follower --robot.port=/dev/ttyACM0 --robot.id=black \\
       --teleop.type=so101_leader --teleop.port=/dev/ttyACM1 --teleop.id=blue
 
-Ctrl-C stops. exit codes: 0 stopped or done, 1 a device failed, 2 wrong usage."""
+Esc, q or Ctrl-C stops. exit codes: 0 stopped or done, 1 a device failed, 2 wrong usage."""
 
 PROG = "aiorecord teleoperate"
-REFRESH_S = 0.25
-PLAIN_EVERY_S = 5.0
 
 
 @dataclass
@@ -112,7 +108,7 @@ class TeleoperateCommand:
     def __init__(self, flags: TeleoperateFlags) -> None:
         self.flags = flags
         self._run = StoppableRun()
-        self._view = _View(flags.display or "plain", flags.fps)
+        self._view = LoopView(flags.display or "plain", "teleoperating")
 
     async def run(self) -> int:
         """Teleoperate until the time is over or a signal comes; returns the exit code.
@@ -130,7 +126,7 @@ class TeleoperateCommand:
             late = self._run.ticker.lateness.summary()
             say(
                 f"teleoperated {time.monotonic() - started_s:.1f} s: {late['ticks']} turns, late p99 "
-                f"{late['p99_ms']} ms, max {late['max_ms']} ms, {late['missed']} missed"
+                f"{late['p99_ms']:.1f} ms, at worst {late['worst_ms']:.1f} ms, {late['missed']} missed"
             )
         return 0
 
@@ -141,81 +137,50 @@ class TeleoperateCommand:
         try:
             async with viewing(self.flags, "teleoperation") as viewer, devices.connected():
                 ticker = self._run.ticker = Ticker(clock, self.flags.fps, self.flags.teleop_time_s)
-                with self._view:
+                with self._view, reading_keys(self._run.command):
                     async for _ in ticker:
                         observation = await robot.get_observation()
                         action = await teleop.get_action()
                         await robot.send_action(action)
                         if viewer is not None:
                             viewer.show(observation, action, devices.features)
-                        self._view.show(action, ticker, clock.now_ns())
+                        if self._view.is_due(ticker, now_ns := clock.now_ns()):
+                            self._show(ticker, now_ns, named_numbers(action, devices.features))
                         for line in devices.slow_calls():
                             self._view.line(line)
         finally:
             clock.close()
 
-
-class _View:
-    """What the loop does, on the terminal; drawn when there is time left before the next turn."""
-
-    def __init__(self, kind: str, fps: int) -> None:
-        self._kind = kind
-        self._fps = fps
-        self._live: Live | None = None
-        if kind == "live":
-            self._live = Live(console=PlainConsole(file=sys.stdout), auto_refresh=False, transient=True)
-        self._next_s = 0.0
-        self._cost_s = 0.005
-
-    def __enter__(self) -> None:
-        if self._live is not None:
-            self._live.__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        if self._live is not None:
-            self._live.__exit__(*exception)
-
-    def line(self, text: str) -> None:
-        """Print a line."""
-        if self._live is not None:
-            self._live.console.print(text, markup=False, highlight=False)
-        elif self._kind == "plain":
-            say(text, flush=True)
-
-    def show(self, action: Mapping[str, Any], ticker: Ticker, now_ns: int) -> None:
-        """Show the action and the rate, if it is time to and there is time."""
-        now_s = time.monotonic()
-        slack_s = (ticker.next_deadline_ns - now_ns) / 1e9
-        if (
-            self._kind == "none"
-            or len(ticker.lateness) < 2
-            or now_s < self._next_s
-            or slack_s < 2 * self._cost_s
-        ):
-            return
+    def _show(self, ticker: Ticker, now_ns: int, sent: list[tuple[str, float]]) -> None:
         turns = len(ticker.lateness) - 1  # the first one is due at once
         rate = turns * 1e9 / max(now_ns - ticker.start_ns, 1)
-        late_ms, _ = ticker.lateness.recent()
-        text = f"{rate:.1f} Hz of {self._fps}, {late_ms:.1f} ms late at worst"
-        if self._live is None:
-            self._next_s = now_s + PLAIN_EVERY_S
-            self.line(f"[teleoperating]  {text}")
-            return
-        self._next_s = now_s + REFRESH_S
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("sent")
-        table.add_column("", justify="right")
-        for name, value in _numbers(action):
-            table.add_row(name, f"{value:9.2f}")
-        self._live.update(Group(Text(text), table, Text("Ctrl-C stops", style="dim")), refresh=True)
-        self._cost_s = max(time.monotonic() - now_s, 0.9 * self._cost_s)
+        facts = [
+            f"{rate:.1f} Hz of {self.flags.fps}",
+            f"at worst {ticker.lateness.counts()['worst_ms']:.1f} ms late",
+        ]
+        share = None
+        if self.flags.teleop_time_s is not None and ticker.seconds_left is not None:
+            facts.append(f"{time_text(ticker.seconds_left)} left of {time_text(self.flags.teleop_time_s)}")
+            share = 1 - ticker.seconds_left / self.flags.teleop_time_s
+        self._view.show(facts, share, sent)
 
 
-def _numbers(action: Mapping[str, Any]) -> list[tuple[str, float]]:
+def named_numbers(
+    action: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, float]]:
+    """The numbers of an action, by the names of the joints where the features tell them.
+
+    Args:
+        action: keyed as in a frame, or flat.
+        features: the dataset's feature dict.
+    """
     rows = []
-    for name, value in action.items():
+    for key, value in action.items():
         values = np.asarray(value).ravel()
-        if values.dtype.kind in "biuf":
-            names = [name] if len(values) == 1 else [f"{name}[{i}]" for i in range(len(values))]
-            rows += [(n, float(v)) for n, v in zip(names, values, strict=True)]
+        if values.dtype.kind not in "biuf":
+            continue
+        names = features.get(key, {}).get("names")
+        if not isinstance(names, list | tuple) or len(names) != len(values):
+            names = [key] if len(values) == 1 else [f"{key}[{i}]" for i in range(len(values))]
+        rows += [(str(name), float(number)) for name, number in zip(names, values, strict=True)]
     return rows

@@ -44,8 +44,9 @@ async def viewing(flags: DisplayFlags, session_name: str) -> AsyncIterator[Viewe
         flags.display_port,
         flags.display_compressed_images,
     )
-    if viewer.note is not None:
-        say(f"note: {viewer.note}", file=sys.stderr)
+    for text in (viewer.note, viewer.hint):
+        if text is not None:
+            say(f"note: {text}", file=sys.stderr, flush=True)
     try:
         yield viewer
     finally:

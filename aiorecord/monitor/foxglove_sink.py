@@ -57,6 +57,7 @@ class FoxgloveSink:
         self._ip = ip or "127.0.0.1"
         self._port = PORT if port is None else port
         self._compressed = compressed
+        self.hint: str | None = None
         self._context: Any = None
         self._server: Any = None
         self._channels: dict[str, Any] = {}
@@ -80,6 +81,8 @@ class FoxgloveSink:
                 f"The Foxglove server cannot listen on {self._ip}:{self._port}: {error}",
                 option="display_port",
             ) from error
+        host = f"[{self._ip}]" if ":" in self._ip else self._ip
+        self.hint = f"Foxglove: open a connection to ws://{host}:{self._server.port} in the app."
         return None
 
     def show(self, view: View) -> None:

@@ -2,52 +2,58 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from rich.box import ASCII, ROUNDED
 from rich.console import Console, Group, RenderableType
+from rich.control import Control
 from rich.live import Live
 from rich.panel import Panel
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.segment import ControlType
 from rich.text import Text
 
-from ..robots.policy import short
-from ..session import Phase
 from .consoles import PlainConsole
-from .snapshot import SaveRow, Snapshot
-from .text import size_text, time_text, waiting_text
+from .screen import screen
+from .snapshot import Snapshot
 
-SHOWN_SAVES = 8
-_PHASE_STYLE = {
-    Phase.CONNECTING: "bold yellow",
-    Phase.RECORDING: "bold white on red",
-    Phase.RESETTING: "bold black on yellow",
-    Phase.WAITING: "bold black on cyan",
-    Phase.DRAINING: "bold black on cyan",
-    Phase.PACKING: "bold black on cyan",
-    Phase.UPLOADING: "bold black on cyan",
-    Phase.DONE: "bold green",
-}
+FRAME_COLUMNS, FRAME_ROWS = 50, 14
+"""Smaller terminals get no frame around the view: its columns and rows are needed."""
+
+TITLE = "aiorecord"
+KEPT_LINES = 100
+"""Lines above the view that are printed again when the terminal is resized."""
+
+_ASCII = str.maketrans({"→": ">", "←": "<", "━": "=", "╸": "-", "─": ".", "…": "~"})
 
 
-class LiveView:
-    """Draws snapshots in place, on a terminal.
+Lines = Callable[[int, int], list[Text]]
+"""Makes the lines of a view, of so many columns and rows at most."""
+
+
+class LiveScreen:
+    """Draws lines in place, on a terminal of any size, that may change.
 
     Drawing takes a few milliseconds of Python, so it is done between ticks, when `fits` says so.
 
     Args:
-        keys: the keys the operator can use, as one line; empty without a keyboard.
         console: where to draw; default standard output.
     """
 
-    def __init__(self, keys: str = "", console: Console | None = None) -> None:
-        self._keys = keys
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console or PlainConsole(file=sys.stdout)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True, screen=False)
+        self._live = self._new_live()
         self._cost_s = 0.005
+        self._size = self._console.size
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+
+    def _new_live(self) -> Live:
+        return Live(console=self._console, auto_refresh=False, transient=True, screen=False)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -56,12 +62,20 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._follow_size()
         self._live.stop()
 
-    def draw(self, snapshot: Snapshot) -> None:
-        """Show a snapshot."""
+    def show(self, lines: Lines, title: str) -> None:
+        """Show lines in place of those before.
+
+        Args:
+            lines: makes them.
+            title: of the frame around them.
+        """
         started_s = time.perf_counter()
-        self._live.update(render(snapshot, self._keys), refresh=True)
+        self._follow_size()
+        ascii_only = not self._console.encoding.startswith("utf")
+        self._live.update(framed(lines, title, *self._size, ascii_only=ascii_only), refresh=True)
         self._cost_s = max(time.perf_counter() - started_s, 0.9 * self._cost_s)
 
     def fits(self, slack_s: float) -> bool:
@@ -76,124 +90,115 @@ class LiveView:
 
     def line(self, text: str) -> None:
         """Print a line above the view."""
+        self._follow_size()
+        self._lines.append(text)
         self._console.print(text, markup=False, highlight=False)
 
+    def _follow_size(self) -> None:
+        """Begin the screen anew if the terminal has another size than at the last drawing.
 
-def render(snapshot: Snapshot, keys: str = "") -> RenderableType:
-    """The whole view of one snapshot."""
-    parts: list[RenderableType] = [_head(snapshot)]
-    parts += [Text(f"the last episode is flagged: {flag}", style="bold red") for flag in snapshot.flags]
-    parts += [Text(f"this episode is flagged: {flag}", style="bold red") for flag in snapshot.running_flags]
-    if snapshot.flags and keys:
-        parts.append(Text("← records it again", style="red"))
-    if snapshot.phase in (Phase.RECORDING, Phase.RESETTING, Phase.CONNECTING):
-        parts.append(_rates(snapshot))
-        if snapshot.cameras:
-            parts.append(_cameras(snapshot))
-        if snapshot.sources:
-            parts.append(_sources(snapshot))
-    if snapshot.saves:
-        parts.append(_saves(snapshot))
-    parts.append(_foot(snapshot))
-    if snapshot.disk_warning is not None:
-        parts.append(Text(f"disk: {snapshot.disk_warning}", style="bold red"))
-    parts += [Text(message, style="yellow") for message in snapshot.messages]
-    if keys and snapshot.phase in (Phase.RECORDING, Phase.RESETTING):
-        parts.append(Text(keys, style="dim"))
-    elif keys and snapshot.phase is Phase.WAITING:
-        parts.append(Text("q stop", style="dim"))
-    elif keys and snapshot.phase is Phase.DRAINING:
-        parts.append(Text("q leave the rest in staging", style="dim"))
-    return Panel(Group(*parts), title="aiorecord", title_align="left", border_style="dim")
+        Terminals move what is on them each in its own way when they are resized, so nobody knows where the
+        last drawing is: the screen is emptied, and the lines above the view are printed again.
+        """
+        size = self._console.size
+        if size == self._size or not self._live.is_started:
+            return
+        self._size = size
+        self._live.stop()
+        # Row by row: some terminals move a screen that is cleared at once into what can be scrolled back to.
+        rows = [(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_DOWN, 1)] * size.height
+        self._console.control(Control.home(), Control(*rows), Control.home())
+        for text in self._lines:
+            self._console.print(text, markup=False, highlight=False)
+        self._live = self._new_live()
+        self._live.start()
 
 
-def _head(s: Snapshot) -> RenderableType:
-    head = Text.assemble((f" {s.phase.value.upper()} ", _PHASE_STYLE[s.phase]), "  ")
-    if s.phase is Phase.RECORDING:
-        head.append(f"episode {s.number} of {s.total}", style="bold")
-    elif s.phase is Phase.RESETTING:
-        head.append(f"put the scene back; next: episode {s.number} of {s.total}", style="bold")
-    elif s.phase is Phase.WAITING:
-        head.append(waiting_text(s.number, s.backlog_bytes, s.wait_s), style="bold")
-    if s.seconds_left is not None:
-        head.append(f"   {s.seconds_left:4.0f} s left")
-    if s.task:
-        head.append(f"   {s.task}", style="italic")
-    return head
+class LiveView(LiveScreen):
+    """Draws snapshots of a session in place, on a terminal.
+
+    Args:
+        keys: there is a keyboard: what its keys do is shown. Otherwise, what Ctrl-C does.
+        console: where to draw; default standard output.
+    """
+
+    def __init__(self, keys: bool = False, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._keys = keys
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        self.show(lambda width, height: screen(snapshot, self._keys, width, height), TITLE)
 
 
-def _rates(s: Snapshot) -> RenderableType:
-    rate = "-" if s.rate is None else f"{s.rate:.1f}"
-    style = "" if s.rate is None or s.rate > 0.98 * s.fps else "bold red"
-    late_style = "bold red" if s.late_ms > 5 else ""
-    return Text.assemble(
-        (f"{rate} fps", style),
-        f" of {s.fps}   worst of the last ticks ",
-        (f"{s.late_ms:.1f} ms late", late_style),
-        f"   late ticks {s.late_ticks}   frames {s.frames}",
+def render(
+    snapshot: Snapshot, keys: bool = False, *, width: int = 120, height: int = 40, ascii_only: bool = False
+) -> RenderableType:
+    """The whole view of one snapshot.
+
+    Args:
+        snapshot: what is shown.
+        keys: there is a keyboard.
+        width: columns of the terminal.
+        height: rows of the terminal.
+        ascii_only: with ASCII characters only.
+    """
+    return framed(
+        lambda columns, rows: screen(snapshot, keys, columns, rows),
+        TITLE,
+        width,
+        height,
+        ascii_only=ascii_only,
     )
 
 
-def _cameras(s: Snapshot) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name, justify in (("camera", "left"), ("captured", "right"), ("queued", "right"), ("", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name in ("spilled to disk", "late", "repeated", "stale", "lost"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for c in s.cameras:
-        lost = Text(_nonzero(c.lost), style="bold red")
-        error = Text(c.error or "", style="bold red")
-        counts = [_nonzero(count) for count in (c.spilled, c.late, c.repeated, c.stale)]
-        table.add_row(c.name, str(c.captured), str(c.queued), size_text(c.queued_bytes), *counts, lost, error)
-    return table
+def framed(lines: Lines, title: str, width: int, height: int, *, ascii_only: bool = False) -> RenderableType:
+    """Lines with a frame around them where the terminal has room for one.
+
+    Args:
+        lines: makes them.
+        title: of the frame.
+        width: columns of the terminal.
+        height: rows of the terminal.
+        ascii_only: with ASCII characters only.
+    """
+    roomy = width >= FRAME_COLUMNS and height >= FRAME_ROWS
+    made = lines(width - 4, height - 2) if roomy else lines(width, height)
+    shown = Group(*(_one_line(_in_ascii(line) if ascii_only else line) for line in made))
+    if not roomy:
+        return shown
+    return Panel(
+        shown, title=title, title_align="left", border_style="dim", box=ASCII if ascii_only else ROUNDED
+    )
 
 
-def _sources(s: Snapshot) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("source")
-    for name in ("failures", "retried", "held", "lost", "connected again"):
-        table.add_column(name, justify="right")
-    table.add_column("last failure")
-    for source in s.sources:
-        style = "" if source.held_s is None else "bold red"
-        counts = (source.errors, source.retries, source.held, source.lost, source.reconnects)
-        failing, failure = Text(short(source.source), style=style), Text(source.last_error or "")
-        table.add_row(failing, *(_nonzero(count) for count in counts), failure)
-    return table
+def _one_line(line: Text) -> Text:
+    line.no_wrap = True
+    line.overflow = "crop"
+    return line
 
 
-def _nonzero(count: int | None) -> str:
-    return str(count) if count else ""
+def _in_ascii(line: Text) -> Text:
+    return Text(line.plain.translate(_ASCII), style=line.style, spans=line.spans)
 
 
-def _saves(s: Snapshot) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("saving")
-    table.add_column("frames", justify="right")
-    table.add_column("stage")
-    table.add_column("", width=24)
-    for save in s.saves[:SHOWN_SAVES]:
-        stage = Text(save.error, style="bold red") if save.error else Text(_stage(save))
-        bar = ProgressBar(total=1, completed=save.progress, width=24)
-        table.add_row(save.label, str(save.frames), stage, bar)
-    if len(s.saves) > SHOWN_SAVES:
-        table.add_row(f"and {len(s.saves) - SHOWN_SAVES} more", "", "", "")
-    return table
+def render_svg(snapshot: Snapshot, keys: bool = True, *, width: int = 100, height: int = 24) -> str:
+    """The view of one snapshot as an SVG picture.
 
-
-def _stage(save: SaveRow) -> str:
-    return f"{save.text} (can be taken back)" if save.held else save.text
-
-
-def _foot(s: Snapshot) -> RenderableType:
-    episodes = "1 episode" if s.episodes == 1 else f"{s.episodes} episodes"
-    parts = [f"{episodes} in the dataset", f"disk {size_text(s.free)} free"]
-    if s.minutes_left is not None:
-        parts[-1] += f" = {time_text(s.minutes_left * 60)} of recording"
-    if s.backlog_frames:
-        rest = f"{s.backlog_frames} frames to encode"
-        if s.backlog_s is not None:
-            rest += f", about {time_text(s.backlog_s)}"
-        parts.append(rest)
-    return Text("   ".join(parts), style="dim")
+    Args:
+        snapshot: what is shown.
+        keys: as if there were a keyboard.
+        width: columns of the terminal.
+        height: rows of the terminal, at most; the picture has as many as the view takes.
+    """
+    console = PlainConsole(
+        record=True,
+        file=io.StringIO(),
+        width=width,
+        height=height,
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
+    )
+    console.print(render(snapshot, keys, width=width, height=height))
+    return console.export_svg(title="aiorecord record")

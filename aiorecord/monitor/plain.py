@@ -9,7 +9,7 @@ from typing import Self
 from ..printable import plain_lines
 from ..robots.policy import short
 from ..session import Phase
-from .snapshot import CameraRow, SaveRow, Snapshot, stage_text
+from .snapshot import SaveRow, Snapshot, camera_counts, stage_text
 from .text import size_text, time_text, waiting_text
 
 EVERY_S = 5.0
@@ -70,12 +70,6 @@ class NoView:
         """Show nothing."""
 
 
-def _counts(c: CameraRow) -> str:
-    """What is not as it should be with a camera."""
-    counts = {"spilled": c.spilled, "late": c.late, "repeated": c.repeated, "stale": c.stale, "lost": c.lost}
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-
-
 def _save(save: SaveRow) -> str:
     priority = f" (priority {save.priority})" if save.priority else ""
     return f"{save.label} {stage_text(save.stage)} {save.progress:.0%}{priority}"
@@ -85,15 +79,19 @@ def describe(s: Snapshot) -> str:
     """A snapshot in one line."""
     parts = [f"[{s.phase.value}]"]
     if s.phase in (Phase.RECORDING, Phase.RESETTING):
-        parts.append(f"episode {s.number}/{s.total}")
+        next_ = "next: " if s.phase is Phase.RESETTING else ""
+        if s.over:
+            parts.append("the last take can still be recorded again")
+        else:
+            parts.append(f"{next_}episode {s.index}, take {s.number} of {s.total}")
         if s.seconds_left is not None:
             parts.append(f"{s.seconds_left:.0f} s left")
-        if s.rate is not None:
-            parts.append(f"{s.rate:.1f} fps, {s.late_ms:.1f} ms late at worst")
+        if s.phase is Phase.RECORDING and s.rate is not None:
+            parts.append(f"{s.rate:.1f} fps, at worst {s.late_ms:.1f} ms late")
     elif s.phase is Phase.WAITING:
-        parts.append(waiting_text(s.number, s.backlog_bytes, s.wait_s))
+        parts.append(waiting_text(s.index, s.backlog_bytes, s.wait_s))
     parts += [f"FLAGGED: {flag}" for flag in s.running_flags]
-    parts += [f"{c.name}: {counts}" for c in s.cameras if (counts := _counts(c))]
+    parts += [f"{c.name}: {counts}" for c in s.cameras if (counts := camera_counts(c))]
     parts += [
         f"{short(source.source)}: {source.errors} failures, {source.held} times held"
         for source in s.sources

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from .displays import display_problem, is_listening
 from .entities import ACTION, OBSERVATION, Entity, entities
 from .viewer import View
 
@@ -55,6 +56,7 @@ class RerunSink:
         self._connect = connect
         self._stream: Any = None
         self._arranged = False
+        self.hint: str | None = None
 
     def open(self) -> str | None:
         """Connect to the viewer, or start one; see `Sink`.
@@ -64,11 +66,13 @@ class RerunSink:
         """
         import rerun as rr
 
-        if self._connect is None and self._ip is None and _is_headless():
+        if self._connect is None and self._ip is None and (problem := display_problem()) is not None:
             return (
-                "There is no display here, so no viewer is started. To watch from another machine, run "
+                f"{problem}, so no viewer is started. To watch from another machine, run "
                 "`rerun` there and give its address: --display_ip=... --display_port=9876"
             )
+        if self._connect is None and self._ip is not None and not is_listening(self._ip, self._port):
+            self.hint = f"No viewer listens at {self._ip}:{self._port} yet: run `rerun` there."
         # An id of its own: Rerun would add a second session of this process to the first one's recording.
         self._stream = rr.RecordingStream(self._name, recording_id=uuid.uuid4())
         if self._connect is not None:
@@ -153,11 +157,6 @@ def _escaped(path: str) -> str:
     import rerun as rr
 
     return "/".join(rr.escape_entity_path_part(part) for part in path.split("/") if part)
-
-
-def _is_headless() -> bool:
-    names = ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET")
-    return sys.platform.startswith("linux") and not any(os.environ.get(name) for name in names)
 
 
 @contextmanager

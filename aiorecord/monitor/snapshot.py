@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..capture.episode import EpisodeCapture
 from ..clock import NS_PER_S
 from ..disk import DiskStatus
 from ..robots.policy import SourceStatus
@@ -49,13 +50,43 @@ class SaveRow:
 
 
 @dataclass(frozen=True)
+class Take:
+    """The take before, as the reset after it shows it.
+
+    Attributes:
+        name: what it is called, see `Session.name_of`.
+        frames: frames recorded.
+        duration_s: seconds.
+        fps: frames per second as measured, None for a single frame.
+        worst_ms: how long a deadline waited at worst, those that were skipped included.
+        late_ticks: ticks that came late.
+        missed: deadlines that were skipped.
+        problems: what else is not as it should be, a phrase each.
+        can_be_taken_back: ← can still drop it.
+    """
+
+    name: str
+    frames: int
+    duration_s: float
+    fps: float | None
+    worst_ms: float
+    late_ticks: int
+    missed: int
+    problems: list[str]
+    can_be_taken_back: bool
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A session at one moment. Times in seconds, sizes in bytes.
 
     Attributes:
+        number: which take is recorded now or next, from 1.
+        total: takes that are asked for.
         seconds_left: of the running phase, None if it has no end of its own.
         rate: effective ticks per second of the running phase.
-        late_ms: the worst lateness among the newest ticks.
+        late_ms: the worst lateness in the running phase, deadlines that were skipped included.
+        late_ticks: ticks of the running phase that came late.
         backlog_frames: frames of ended episodes that are not encoded yet, over all cameras.
         backlog_s: how long encoding them will take at the rate measured so far, None before it is known.
         backlog_bytes: what ended episodes take in staging.
@@ -65,6 +96,12 @@ class Snapshot:
         sources: the robot, the teleoperator and each feature that has failed so far.
         flags: during a reset, what the episode before exceeds of the plan's limits.
         running_flags: what the running episode exceeds of them so far.
+        index: the number that the episode which is recorded now or next will have in the dataset.
+        phase_s: how long the running phase lasts in all, None if it has no end of its own.
+        last: during a reset, the take before it, None if that was dropped.
+        over: during a reset, that no episode follows it.
+        again: during a reset, that the take before it is dropped and recorded again.
+        stopping: the operator asked to stop, or the plan is fulfilled.
     """
 
     phase: Phase
@@ -91,6 +128,12 @@ class Snapshot:
     backlog_bytes: int = 0
     wait_s: float | None = None
     disk_warning: str | None = None
+    index: int = 0
+    phase_s: float | None = None
+    last: Take | None = None
+    over: bool = False
+    again: bool = False
+    stopping: bool = False
 
 
 class Observer:
@@ -122,7 +165,7 @@ class Observer:
             # (Deadlines are rounded to a nanosecond.)
             periods = (elapsed_ns + 1) * recorder.fps // NS_PER_S + 1
             rate = len(ticker.lateness) * recorder.fps / periods
-            late_ms, late_ticks = ticker.lateness.recent()
+            late_ms, late_ticks = ticker.lateness.counts()["worst_ms"], ticker.lateness.recent()[1]
         backlog, disk = status.backlog, status.disk or DiskStatus(0)
         disk_left_s = disk.seconds_left
         return Snapshot(
@@ -130,7 +173,7 @@ class Observer:
             number=session.machine.number,
             total=plan.num_episodes,
             task=plan.task,
-            seconds_left=None if ticker is None else ticker.seconds_left,
+            seconds_left=session.phase_s if ticker is None else ticker.seconds_left,
             fps=recorder.fps,
             rate=rate,
             late_ms=late_ms,
@@ -138,7 +181,7 @@ class Observer:
             frames=status.episode.frames if status.episode else 0,
             episodes=status.episodes,
             cameras=cameras,
-            saves=[_save_row(save, self._label(save)) for save in status.pending],
+            saves=[self._save_row(save) for save in status.pending],
             backlog_frames=backlog.frames,
             backlog_s=backlog.seconds,
             backlog_bytes=backlog.bytes,
@@ -152,13 +195,47 @@ class Observer:
             if session.records and session.phase is Phase.RESETTING
             else [],
             running_flags=list(status.flags),
+            index=session.next_index,
+            phase_s=session.phase_s,
+            last=self._last(),
+            over=session.phase is Phase.RESETTING and session.machine.finished,
+            again=session.machine.taking_back or session.machine.dropping,
+            stopping=session.machine.stopping,
         )
 
-    def _label(self, save: EpisodeSave) -> str:
-        for record in reversed(self.session.records):
-            if record.save is save:
-                return f"episode {record.number}"
-        return save.episode_id
+    def _save_row(self, save: EpisodeSave) -> SaveRow:
+        return SaveRow(
+            self.session.name_of(save),
+            save.length,
+            save.stage.value,
+            save.progress,
+            self.session.can_take_back(save),
+            _text(save.error),
+            save.priority,
+        )
+
+    def _last(self) -> Take | None:
+        session = self.session
+        if session.phase is not Phase.RESETTING or session.machine.dropping or not session.records:
+            return None
+        record = session.records[-1]
+        late = record.lateness
+        problems = [] if record.end_reason is None else [f"cut short: {record.end_reason}"]
+        if isinstance(record.save.source, EpisodeCapture):
+            for row in self._cameras(record.save.source.status()):
+                if counts := camera_counts(row):
+                    problems.append(f"{row.name}: {counts}")
+        return Take(
+            session.name_of(record.save),
+            record.frames,
+            record.duration_s,
+            record.effective_fps,
+            late["worst_ms"],
+            int(late["late"]),
+            int(late["missed"]),
+            problems,
+            session.can_take_back(record.save),
+        )
 
     def _cameras(self, capture: Any) -> list[CameraRow]:
         if capture is None:
@@ -200,6 +277,7 @@ def _text(error: object) -> str | None:
     return None if error is None else str(error)
 
 
-def _save_row(save: EpisodeSave, label: str) -> SaveRow:
-    stage, error = save.stage.value, _text(save.error)
-    return SaveRow(label, save.length, stage, save.progress, save.held, error, save.priority)
+def camera_counts(c: CameraRow) -> str:
+    """What is not as it should be with a camera; empty if nothing is. Late ticks are no camera's fault."""
+    counts = {"spilled": c.spilled, "repeated": c.repeated, "stale": c.stale, "lost": c.lost}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

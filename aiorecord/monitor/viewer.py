@@ -47,7 +47,13 @@ class View:
 
 
 class Sink(Protocol):
-    """Where views go. All methods are called from the viewer's thread, and may block."""
+    """Where views go. All methods are called from the viewer's thread, and may block.
+
+    Attributes:
+        hint: after `open`, what has to be done to see something, or None.
+    """
+
+    hint: str | None
 
     def open(self) -> str | None:
         """Connect.
@@ -96,6 +102,7 @@ class Viewer:
         shown: views that the sink took.
         dropped: views that were dropped because the sink was busy.
         note: why nothing can be seen (no display, for example), or None.
+        hint: what has to be done to see something: where to connect to, for example; or None.
         error: what ended the showing, or None.
     """
 
@@ -103,6 +110,7 @@ class Viewer:
         self.shown = 0
         self.dropped = 0
         self.note: str | None = None
+        self.hint: str | None = None
         self.error: Exception | None = None
         self._sink = sink
         self._queue: queue.Queue[View | None] = queue.Queue(capacity)
@@ -211,6 +219,7 @@ class Viewer:
     def _run(self) -> None:
         try:
             self.note = self._sink.open()
+            self.hint = self._sink.hint
         except Exception as error:  # noqa: BLE001 - handed to `start`, which raises it
             self.error = error
             return

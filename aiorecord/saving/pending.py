@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 
@@ -101,15 +102,23 @@ class PendingSaves:
         self.counts.discarded += 1
         self.changed.set()
 
-    def fail(self, save: EpisodeSave, error: BaseException) -> None:
-        """End a save that went wrong. Its encode is stopped; the episode stays in staging."""
+    def fail(self, save: EpisodeSave, error: BaseException, *, asked: bool = False) -> None:
+        """End a save that went wrong. Its encode is stopped; the episode stays in staging.
+
+        Args:
+            save: the save.
+            error: what went wrong.
+            asked: nothing did; the saver is stopped before the save is done.
+        """
         self.results.append(save.finish(Stage.FAILED, error=error))
         if save.encoding is not None:
             save.encoding.abort()
         save.on_failure(save)
         self.counts.failed += 1
         self.counts.last_error = f"{type(error).__name__}: {error}"
-        logger.error("Episode %s was not saved: %s", save.episode_id, error)
+        logger.log(
+            logging.INFO if asked else logging.ERROR, "Episode %s was not saved: %s", save.episode_id, error
+        )
         self.changed.set()
 
     def backlog(self) -> Backlog:

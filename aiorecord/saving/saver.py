@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -104,6 +105,8 @@ class AsyncEpisodeSaver:
             fallback_vcodec=fallback_vcodec,
         )
         self._committer = Committer(writer, self._pending, self._threads, clock)
+        self._writer = writer
+        self._first_index = 0
         self._accepting = False
         self._owner = LoopOwner("saver")
         self._stopping: asyncio.Task[bool] | None = None
@@ -124,6 +127,7 @@ class AsyncEpisodeSaver:
         if self._accepting or self._stopping is not None:
             raise StateError("This saver was started before; make a new one.")
         self._owner.bind()
+        self._first_index = self._writer.total_episodes
         await self._tasks.start()
         for n in range(self._workers):
             self._tasks.create(self._work(), f"aiorecord-save-worker-{n}")
@@ -238,6 +242,16 @@ class AsyncEpisodeSaver:
         """Saves that are not done, in the order of their turns."""
         return self._pending.by_turn()
 
+    def expected_index(self, save: EpisodeSave | None = None) -> int:
+        """The episode index that a pending save will get if all before it are committed. Cheap.
+
+        Args:
+            save: the save; None asks for the one that is submitted next.
+        """
+        before = itertools.takewhile(lambda other: other is not save, list(self._pending.order))
+        waiting = sum(not other.done() for other in before)
+        return self._first_index + self._pending.counts.completed + waiting
+
     def backlog(self) -> Backlog:
         """What the pending saves still need. Cheap."""
         return self._pending.backlog()
@@ -314,7 +328,7 @@ class AsyncEpisodeSaver:
                     episode_id=save.episode_id,
                     staging=save.folder.path if save.folder else None,
                 )
-                self._pending.fail(save, error)
+                self._pending.fail(save, error, asked=True)
 
     def _tasks_ended(self) -> None:
         """Let nobody wait for saves that nobody works on any more: a task failed, which is a bug."""

@@ -16,7 +16,8 @@ class EpisodeRecord:
     """What happened in one kept episode.
 
     Attributes:
-        number: in the session, from 1.
+        number: which take of the session it is, from 1. Its index in the dataset is given when it is
+            committed; `Session.index_of` knows it before.
         save: its save, with the outcome.
         frames: frames recorded.
         duration_s: seconds from the first frame to the last, plus one period.
@@ -26,6 +27,7 @@ class EpisodeRecord:
         repeats: how often it was recorded again before it was kept.
         sources: what failed in it, see `HeldFrames.facts`; empty if nothing did.
         end_reason: what ended it, if it was neither the plan nor the operator.
+        cut_by_machine: that was the disk, or memory that ran out, and no source that failed.
         flags: what exceeds the plan's limits, in words. Frames that still waited for a camera's thread when
             the episode ended may add to it, see `SessionEvents.on_flagged`.
         effective_fps: frames per second from the first to the last; None for a single frame.
@@ -42,6 +44,7 @@ class EpisodeRecord:
     sources: dict[str, Any] = field(default_factory=dict)
     end_reason: str | None = None
     effective_fps: float | None = None
+    cut_by_machine: bool = False
 
 
 @dataclass
@@ -56,7 +59,8 @@ class SessionEvents:
         on_episode: an episode ended and is kept.
         on_flagged: an episode exceeds a limit of the plan (`EpisodeRecord.flags`). Called right after
             `on_episode`, and again if its last frames exceed another one.
-        on_dropped: an episode was dropped; its number.
+        on_dropped: an episode was dropped; the number of its take.
+        on_refused: the operator asked for something that cannot be done; why, as a line for the operator.
         on_source: a robot, teleoperator or camera failed, is lost, or is back: a line for the operator.
     """
 
@@ -67,3 +71,4 @@ class SessionEvents:
     on_flagged: Callable[[EpisodeRecord], None] = lambda record: None
     on_dropped: Callable[[int], None] = lambda number: None
     on_source: Callable[[str], None] = lambda line: None
+    on_refused: Callable[[str], None] = lambda line: None

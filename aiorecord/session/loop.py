@@ -17,7 +17,7 @@ from ..robots.base import Robot, Teleoperator
 from ..robots.guards import HeldFrames, guarded, regain
 from ..robots.policy import SourcePolicy, SourceStatus
 from ..robots.step import control_step
-from ..saving.saves import Stage
+from ..saving.saves import EpisodeSave, Stage
 from .connected import connected
 from .events import EpisodeRecord, SessionEvents
 from .machine import Command, Phase, SessionMachine
@@ -87,6 +87,51 @@ class Session:
         """What happened to the robot, the teleoperator and each feature they supply. Cheap."""
         return self._guards.status()
 
+    @property
+    def phase_s(self) -> float | None:
+        """Seconds that the running phase lasts in all, None if it has no end of its own."""
+        if self.phase is Phase.RECORDING:
+            return self.plan.episode_time_s
+        return self._reset_s() if self.phase is Phase.RESETTING else None
+
+    @property
+    def next_index(self) -> int:
+        """The number that the episode which is recorded now or next will have in the dataset.
+
+        It is so unless one that waits before it fails, or is taken back.
+        """
+        return self.recorder.saver.expected_index() - self.machine.taking_back
+
+    def index_of(self, save: EpisodeSave) -> int | None:
+        """The number of an ended episode in the dataset, LeRobot's ``episode_index``.
+
+        Returns:
+            The number it has, or will have unless a save before it fails; None if it failed or was dropped.
+        """
+        if save.done():
+            return save.result().episode_index if save.stage is Stage.COMMITTED else None
+        return self.recorder.saver.expected_index(save)
+
+    def name_of(self, save: EpisodeSave) -> str:
+        """What an ended episode is called on screen: by its number in the dataset, else by its take."""
+        index = self.index_of(save)
+        if index is not None:
+            return f"episode {index}"
+        for record in self.records:
+            if record.save is save:
+                return f"take {record.number}"
+        return save.episode_id
+
+    def can_take_back(self, save: EpisodeSave) -> bool:
+        """Whether *re-record* would drop this episode now: in the reset after it, if it is not saved."""
+        return (
+            self.phase is Phase.RESETTING
+            and not self.machine.dropping
+            and bool(self.records)
+            and self.records[-1].save is save
+            and (save.held or save.stage is Stage.FAILED)
+        )
+
     def command(self, command: Command) -> None:
         """Take an operator's command; what it ends, ends before the next tick.
 
@@ -97,6 +142,11 @@ class Session:
         self._owner.check("Session.command()")
         if command is Command.STOP:
             self._stopped.set()
+        if command is Command.RERECORD and self.phase is Phase.RESETTING and not self.machine.dropping:
+            save = self.records[-1].save if self.records else None
+            if save is not None and not self.can_take_back(save):
+                self.events.on_refused(f"{self.name_of(save)} cannot be taken back: it is saved already.")
+                return
         if self.machine.command(command):
             self._ending = True  # for a phase whose first tick is still to come
             if self.ticker is not None:
@@ -180,6 +230,8 @@ class Session:
             sources = frames.finish()
             if not keep:
                 episode.discard()
+        if episode.save is not None and self.phase is not Phase.RESETTING:
+            episode.save.release()  # there is no reset in which it could be taken back
         self._reset_ns = 0
         if not episode.has_save:
             self.dropped += 1
@@ -198,6 +250,7 @@ class Session:
             flags=flags,
             sources=sources.get("sources", {}),
             end_reason=episode.end_reason,
+            cut_by_machine=episode.end_reason is not None and not lost,
         )
         self._repeats = 0
         self.records.append(record)
@@ -221,22 +274,27 @@ class Session:
 
     async def _reset(self) -> None:
         started_ns = self.recorder.clock.now_ns()
-        left_s: float | None = self.plan.reset_time_s
+        left_s: float | None = self._reset_s()
         while left_s is not None:
             if self._lost is not None:
                 await self._regain(self._lost)
             ticker = await self._run_ticks(left_s, None)
             left_s = None if self._lost is None or self.machine.stopping else ticker.seconds_left
+        if self.machine.taking_back and not await self.recorder.take_back(self.records[-1].save):
+            self.machine.keep_last()
         take_back = self.machine.reset()
         self._ending = False
         if take_back:
             record = self.records.pop()
             self._judged = None
-            await self.recorder.take_back(record.save)
             self.dropped += 1
             self._repeats = record.repeats + 1
             self.events.on_dropped(record.number)
         self._reset_ns = self.recorder.clock.now_ns() - started_ns
+
+    def _reset_s(self) -> float:
+        """Seconds of the reset that is due: there is one after a flagged last episode even without."""
+        return self.plan.review_s if self.machine.finished else self.plan.reset_time_s
 
     def _tell(self, line: str) -> None:
         self.events.on_source(line)

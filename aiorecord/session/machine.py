@@ -56,6 +56,16 @@ class SessionMachine:
         """Which episode of the session is recorded now or next, from 1."""
         return min(self.kept + 1 - self._take_back, self.plan.num_episodes)
 
+    @property
+    def finished(self) -> bool:
+        """Whether as many episodes are kept as the plan asks for, one that is taken back left out."""
+        return self.kept - self.taking_back >= self.plan.num_episodes
+
+    @property
+    def taking_back(self) -> bool:
+        """Whether the last episode will be dropped when the reset ends."""
+        return self._take_back and self.kept > 0
+
     def connected(self) -> None:
         """Robot and teleoperator are ready."""
         self.phase = Phase.DRAINING if self.stopping else Phase.RECORDING
@@ -98,13 +108,18 @@ class SessionMachine:
         """
         keep = frames > 0 and not self.dropping
         self.kept += keep
-        if self.stopping or (self._finished and keep and not (flagged and self.plan.reset_time_s > 0)):
+        again = flagged and self.plan.review_s > 0  # a last take that the operator may want to record again
+        if self.stopping or (self.finished and keep and not again):
             self.phase = Phase.DRAINING
-        elif self.plan.reset_time_s > 0 or lost:
+        elif self.plan.reset_time_s > 0 or lost or self.finished:
             self.phase = Phase.RESETTING
         else:
             self._next_episode()
         return keep
+
+    def keep_last(self) -> None:
+        """The last episode is not taken back after all: it is too late."""
+        self._take_back = False
 
     def reset(self) -> bool:
         """The reset ended.
@@ -112,18 +127,14 @@ class SessionMachine:
         Returns:
             True when the last episode must be taken back.
         """
-        take_back = self._take_back and self.kept > 0
+        take_back, finished = self.taking_back, self.finished
         self.kept -= take_back
-        if self.stopping or self._finished:
+        if self.stopping or finished:
             self.phase = Phase.DRAINING
         else:
             self._next_episode()
         self._take_back = False
         return take_back
-
-    @property
-    def _finished(self) -> bool:
-        return self.kept >= self.plan.num_episodes
 
     def _next_episode(self) -> None:
         self.dropping = False

@@ -18,6 +18,8 @@ class SessionPlan:
         num_episodes: episodes to keep.
         episode_time_s: seconds of each episode, unless ended early.
         reset_time_s: seconds between episodes to put things back, 0 for none.
+        flagged_reset_s: seconds of the reset that follows a flagged last episode, in which it can be taken
+            back, where `reset_time_s` is 0. Give 0 for none where nobody is there to answer.
         max_late_ms: flag an episode in which a deadline waited longer than this; None never does.
         max_repeats: flag an episode in which a camera repeated more frames than this; None never does.
         pace: limits of the rate, of missed deadlines and of gaps; `aiorecord.quality.OFFLINE` has none.
@@ -30,6 +32,12 @@ class SessionPlan:
     max_late_ms: float | None = None
     max_repeats: int | None = None
     pace: QualityLimits = field(default_factory=QualityLimits)
+    flagged_reset_s: float = 5
+
+    @property
+    def review_s(self) -> float:
+        """Seconds of the reset that follows a flagged last episode, 0 for none."""
+        return self.reset_time_s or self.flagged_reset_s
 
     @property
     def limits(self) -> QualityLimits:
@@ -45,6 +53,7 @@ class SessionPlan:
             )
         check_number("episode_time_s", self.episode_time_s, above=0)
         check_number("reset_time_s", self.reset_time_s)
+        check_number("flagged_reset_s", self.flagged_reset_s)
         _ = self.limits  # checked by making them
 
     def check_rate(self, fps: float) -> None:

@@ -98,7 +98,7 @@ def test_a_prepared_folder_that_cannot_be_removed_does_not_cost_the_summary(tmp_
     assert main([*argv, *more, "--robot.cameras={front: {width: 96, height: 64}}"]) == 1
     printed = capsys.readouterr()
     assert "Read-only" in printed.err
-    assert "1 episodes" in printed.out
+    assert "1 episode" in printed.out
     assert "Read-only" in json.loads(said.read_text())["error"]
 
 

@@ -69,7 +69,7 @@ def test_a_dataset_of_lerobot_is_shown(tmp_path, capsys):
     dataset.finalize()
     assert main(["info", str(root)]) == 0
     shown = capsys.readouterr().out
-    assert "1 episodes, 4 frames" in shown
+    assert "1 episode, 4 frames" in shown
     assert "no quality record" in shown
 
 

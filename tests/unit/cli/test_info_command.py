@@ -49,7 +49,7 @@ def test_it_shows_what_is_there(dataset, capsys):
     assert main(["info", str(dataset)]) == 0
     shown = capsys.readouterr().out
     for part in (
-        *("3 episodes, 27 frames", "at 30 fps", "robot arm", "Task 0  (2 episodes)", "Task 1  (1 episodes)"),
+        *("3 episodes, 27 frames", "at 30 fps", "robot arm", "Task 0  (2 episodes)", "Task 1  (1 episode)"),
         *("observation.state", "float32", "48 x 64 x 3", "h264 yuv420p", "front: 8 repeated", "0.27 s"),
         *("lights=0", "lights=2"),
     ):
@@ -132,7 +132,7 @@ def test_while_it_is_recorded_into(tmp_path, capsys):
 
     asyncio.run(record())
     shown = capsys.readouterr().out
-    assert "1 episodes, 10 frames" in shown
+    assert "1 episode, 10 frames" in shown
     assert "being written by process" in shown
     assert "recording" in shown
     assert "aiorecord recover" not in shown

@@ -94,7 +94,8 @@ def test_flags_from_a_file_and_images_instead_of_video(tmp_path):
     config.write_text("dataset: {num_episodes: 1, episode_time_s: 0.2, video: false, fps: 20}\n")
     done = record(tmp_path / "set", f"--config_path={config}", "--display=none")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    assert "recording]" not in done.stdout
+    assert f"dataset   {tmp_path / 'set'}" in done.stdout  # the summary stays
     info = json.loads((tmp_path / "set/meta/info.json").read_text())
     assert info["fps"] == 20
     assert info["features"]["observation.images.front"]["dtype"] == "image"
@@ -211,7 +212,7 @@ def test_resuming_says_what_was_left(tmp_path):
     root = tmp_path / "set"
     flags = ["--dataset.num_episodes=9", "--dataset.episode_time_s=0.5", "--dataset.reset_time_s=0"]
     with subprocess.Popen(command(root, *flags), stdout=subprocess.PIPE, text=True) as process:
-        next(line for line in process.stdout if re.match(r"episode 2: \d+ frames", line))
+        next(line for line in process.stdout if re.match(r"episode 1: \d+ frames", line))
         process.kill()
     left = [path.name for path in Staging(root).episode_paths()]
     assert left

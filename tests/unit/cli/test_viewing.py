@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -60,7 +61,7 @@ class Flags:
 
 def test_what_a_viewer_could_not_show_is_said(monkeypatch, capsys):
     class Slow:
-        note, shown, dropped, closed = "it is dark", 3, 2, False
+        note, hint, shown, dropped, closed = "it is dark", "look there", 3, 2, False
 
         def close(self):
             self.closed = True
@@ -82,8 +83,8 @@ def test_what_a_viewer_could_not_show_is_said(monkeypatch, capsys):
     assert opened == [("session", "rerun", None, None, False)]
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "note: it is dark"
-    assert lines[1] == "inside"
-    assert "too slow for 2 of 5 views" in lines[2]
+    assert lines[1:3] == ["note: look there", "inside"]
+    assert "too slow for 2 of 5 views" in lines[3]
 
 
 def record(root, *flags):
@@ -109,6 +110,7 @@ def check_every_tick(root):
 def test_record_with_foxglove(tmp_path):
     done = record(tmp_path / "set", "--display_mode=foxglove", "--display_port=0")
     assert done.returncode == 0, done.stderr
+    assert re.search(r"note: Foxglove: .* ws://127\.0\.0\.1:[1-9]\d* ", done.stderr)
     check_every_tick(tmp_path / "set")
 
 
@@ -116,6 +118,7 @@ def test_record_with_foxglove(tmp_path):
 def test_record_with_a_rerun_viewer_that_is_not_there(tmp_path):
     done = record(tmp_path / "set", "--display_ip=127.0.0.1", "--display_port=1")
     assert done.returncode == 0, done.stderr
+    assert "note: No viewer listens at 127.0.0.1:1 yet" in done.stderr
     check_every_tick(tmp_path / "set")
 
 

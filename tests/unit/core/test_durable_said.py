@@ -23,9 +23,8 @@ async def record(recorder):
 
 
 def said(recorder, save):
-    session = SimpleNamespace(
-        recorder=recorder, records=[SimpleNamespace(number=1, save=save, flags=[])], reasons={}
-    )
+    record = SimpleNamespace(number=1, save=save, flags=[], end_reason=None)
+    session = SimpleNamespace(recorder=recorder, records=[record], name_of=lambda save: "take 1")
     return "\n".join(summary_lines(session, left_early=False))
 
 
@@ -51,7 +50,7 @@ def test_an_episode_is_safe_when_it_is_durable_and_not_before(tmp_path, monkeypa
             assert "safe on disk" not in said(recorder, save)
             gate.set()
         assert save.is_durable
-        assert "1 episode(s) wait in staging, safe on disk" in said(recorder, save)
+        assert "1 episode waits in staging, safe on disk" in said(recorder, save)
         assert leaked() == (set(), set())
 
     asyncio.run(main())
@@ -70,7 +69,7 @@ def test_an_episode_that_the_disk_refused_is_not_called_safe(tmp_path, monkeypat
                 await save.durable()
             assert not save.is_durable
         lines = said(recorder, save)
-        assert "NOT on disk whole: episode 1" in lines
+        assert "NOT on disk whole: take 1" in lines
         assert "safe on disk" not in lines
 
     asyncio.run(main())

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from aiorecord import ConfigError
-from aiorecord.monitor import rerun_sink
+from aiorecord.monitor import displays, rerun_sink
 from aiorecord.monitor import viewer as viewer_module
 from aiorecord.monitor.entities import entities, split_frame
 from aiorecord.monitor.viewer import CAPACITY, View, Viewer, check_viewer
@@ -114,6 +115,8 @@ def test_names_that_are_taken_are_not_taken_twice():
 
 class Sink:
     """Takes views when it is let to."""
+
+    hint = None
 
     def __init__(self, note=None, opens=None, shows=None, blocked=False):
         self.note, self.opens, self.shows = note, opens, shows
@@ -323,7 +326,7 @@ def test_odd_names_and_depth_in_metres(rerun, tmp_path):
 def test_rerun_without_a_display(rerun, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(rerun_sink.sys, "platform", "linux")
+    monkeypatch.setattr(displays.sys, "platform", "linux")
     viewer = Viewer.open()
     assert "--display_ip" in viewer.note
     viewer.show(*split_frame(make_frame()), FEATURES)
@@ -331,8 +334,37 @@ def test_rerun_without_a_display(rerun, monkeypatch):
     assert (viewer.shown, viewer.dropped, viewer.error) == (0, 0, None)
 
 
+def test_a_display_that_does_not_answer_is_told_before_anything_is_shown(rerun, monkeypatch, tmp_path):
+    monkeypatch.setattr(displays.sys, "platform", "linux")
+    monkeypatch.delenv("WAYLAND_SOCKET", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-7")
+    monkeypatch.setenv("DISPLAY", ":4711")
+    viewer = Viewer.open()
+    assert "The display :4711 does not answer" in viewer.note
+    viewer.close()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "wayland-7"))
+        server.listen()
+        assert displays.display_problem() is None
+
+
+def test_where_an_x_server_listens():
+    assert displays.x11_addresses(":3.0") == ["/tmp/.X11-unix/X3", "\0/tmp/.X11-unix/X3"]
+    assert displays.x11_addresses("unix:3") == displays.x11_addresses(":3")
+    assert displays.x11_addresses("localhost:10.0") == [("localhost", 6010)]
+    assert displays.x11_addresses("/private/tmp/x:0") is None
+
+
+def test_whether_a_viewer_elsewhere_is_there():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert displays.is_listening("127.0.0.1", port)
+    assert not displays.is_listening("127.0.0.1", port)
+
+
 def test_rerun_without_its_program(rerun, monkeypatch, tmp_path):
-    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.setattr(rerun_sink, "display_problem", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(ConfigError, match="Rerun viewer cannot be started"):

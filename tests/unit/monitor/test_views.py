@@ -33,22 +33,25 @@ def snapshot(**changes):
         "free": 77_800_000_000,
         "minutes_left": 131.0,
         "messages": ["the robot answered late"],
+        "index": 6,
+        "phase_s": 10.0,
     }
     return Snapshot(**(values | changes))
 
 
 def text(renderable):
-    console = Console(file=io.StringIO(), width=140)
+    console = Console(file=io.StringIO(), width=140, height=40)
     console.print(renderable)
     return console.file.getvalue()
 
 
 def test_the_live_view_shows_all_there_is_to_know():
-    shown = text(render(snapshot(), "KEYS"))
+    shown = text(render(snapshot(), keys=True))
     for part in (
-        *("RECORDING", "episode 2 of 5", "7 s left", "Pick up the cube", "30.0 fps of 30", "0.4 ms late"),
-        *("late ticks 3", "front", "922 kB", "wrist", "12", "episode 1", "encoding (can be taken back)"),
-        *("77.8 GB free = 2.2 h of recording", "348 frames to encode, about 9 s", "answered late", "KEYS"),
+        *("RECORDING", "episode 6", "take 2 of 5", "7 s left of 10 s", "Pick up the cube", "30.0 fps of 30"),
+        *("at worst 0.4 ms late", "3 late ticks", "front", "922 kB", "wrist", "12", "episode 1"),
+        *("encoding (can be taken back)", "77.8 GB free = 2.2 h of recording", "→ n end the episode"),
+        *("348 frames to encode, about 9 s", "answered late"),
     ):
         assert part in shown, part
 
@@ -82,17 +85,21 @@ def test_sources_that_fail_are_shown():
 def test_what_is_wrong_with_a_camera_and_flags_are_shown_in_both_views():
     camera = CameraRow("front", 900, 0, 0, 31, None, late=42, repeated=53, stale=64, lost=75)
     shown = snapshot(phase=Phase.RESETTING, cameras=[camera], flags=["a tick was 90 ms late"])
-    live = text(render(shown, "KEYS"))
-    for part in ("31", "42", "53", "64", "75", "repeated", "stale", "lost", "flagged: a tick was 90 ms late"):
+    assert "flagged: a tick was 90 ms late" in text(render(shown, keys=True))
+    running = snapshot(cameras=[camera])
+    live = text(render(running, keys=True))
+    for part in ("31", "53", "64", "75", "repeated", "stale", "lost"):
         assert part in live, part
-    assert "← records it again" in live
-    assert "front: 31 spilled, 42 late, 53 repeated, 64 stale, 75 lost" in describe(shown)
+    for part in ("42", "captured"):  # every tick that was late is counted once, and every frame
+        assert part not in text(render(snapshot(cameras=[camera], frames=900, saves=[]), keys=True))
+    assert "900" in live  # not as many as the episode has
+    assert "front: 31 spilled, 53 repeated, 64 stale, 75 lost" in describe(running)
 
 
 def test_an_episode_that_ended_is_called_durable_only_when_it_is():
     for stage, said in (("recording", "not on disk yet"), ("durable", "durable")):
         shown = snapshot(saves=[SaveRow("episode 1", 3, stage, 0.0, False, None)])
-        for view in (text(render(shown, "KEYS")), describe(shown)):
+        for view in (text(render(shown, keys=True)), describe(shown)):
             assert said in view
             assert ("durable" in view) == (stage == "durable")
 

@@ -1,0 +1,299 @@
+"""What the live view shows of a snapshot, in the room that a terminal has. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from ..robots.policy import short
+from ..session import Phase
+from .layout import Section, bar, cut, fit, flow, table, wrapped
+from .snapshot import CameraRow, SaveRow, Snapshot, Take, camera_counts
+from .text import size_text, time_text, waiting_text
+
+SHOWN_SAVES = 8
+ROOMY_ROWS = 18
+"""With fewer rows there are no headings above tables, and the newest message only."""
+WORST_MS = 5.0
+"""A lateness above this stands out."""
+
+_PHASE_STYLE = {
+    Phase.CONNECTING: "bold yellow",
+    Phase.RECORDING: "bold white on red",
+    Phase.RESETTING: "bold black on yellow",
+    Phase.WAITING: "bold black on cyan",
+    Phase.DRAINING: "bold black on cyan",
+    Phase.PACKING: "bold black on cyan",
+    Phase.UPLOADING: "bold black on cyan",
+    Phase.DONE: "bold green",
+}
+_BAR_STYLE = {Phase.RECORDING: "red", Phase.RESETTING: "yellow"}
+
+# Ranks of what is on the screen: the lowest goes first where there is no room.
+_MESSAGES, _TASK, _FOOT, _CAMERAS, _SAVES, _FACTS, _SOURCES, _DISK, _FLAGS, _BAR, _HEAD, _KEYS = range(12)
+
+
+def screen(s: Snapshot, keys: bool, width: int, height: int) -> list[Text]:
+    """The lines of the view, none longer than `width`, `height` at most. The last one is for the keys.
+
+    Args:
+        s: what is shown.
+        keys: there is a keyboard.
+        width: columns.
+        height: rows.
+    """
+    roomy = height >= ROOMY_ROWS
+    sections = [Section(_head(s, width), _HEAD)]
+    if s.task and s.phase in (Phase.RECORDING, Phase.RESETTING):
+        sections.append(Section([cut(Text(s.task, style="italic"), width)], _TASK))
+    if s.phase_s is not None and s.seconds_left is not None:
+        sections.append(Section([_progress(s, width)], _BAR))
+    if s.phase is Phase.RESETTING:
+        sections.append(Section(_next(s, width), _FACTS))
+        if s.last is not None:
+            sections.append(Section(_last(s.last, width), _FACTS))
+    sections.append(Section(_flags(s, width, 2 if roomy else 1), _FLAGS, least=2))
+    if s.phase is Phase.RECORDING:
+        sections.append(Section(_pace(s, width), _FACTS))
+        if s.cameras:
+            sections.append(Section(_cameras(s, width, roomy), _CAMERAS, least=2))
+    if s.sources and s.phase in (Phase.RECORDING, Phase.RESETTING):
+        sections.append(Section(_sources(s, width, roomy), _SOURCES, least=2))
+    if s.saves:
+        sections.append(Section(_saves(s.saves, width, roomy), _SAVES, least=2))
+    sections.append(Section(_foot(s, width), _FOOT))
+    if s.disk_warning is not None:
+        sections.append(
+            Section(
+                wrapped(Text(f"disk: {s.disk_warning}", style="bold red"), width, 3 if roomy else 2), _DISK
+            )
+        )
+    messages = s.messages if roomy else s.messages[-1:]
+    sections.append(Section([cut(Text(message, style="yellow"), width) for message in messages], _MESSAGES))
+    sections.append(Section(_keys(s, keys, width), _KEYS))
+    return fit(sections, height)
+
+
+def _head(s: Snapshot, width: int) -> list[Text]:
+    phase = Text(f" {s.phase.value.upper()} ", style=_PHASE_STYLE[s.phase])
+    facts: list[Text | str] = []
+    if s.phase is Phase.RECORDING:
+        facts = [
+            Text(f"episode {s.index}", style="bold"),
+            Text(f"take {s.number} of {s.total}", style="bold"),
+        ]
+    elif s.phase is Phase.RESETTING:
+        what = "the last take can still be recorded again" if s.over else "put the scene back"
+        facts = [Text(what, style="bold")]
+    elif s.phase is Phase.WAITING:
+        facts = list(wrapped(Text(waiting_text(s.index, s.backlog_bytes, s.wait_s), style="bold"), width, 3))
+    elif s.phase is Phase.DRAINING:
+        count = len(s.saves)
+        what = "nothing waits" if not count else f"{count} episode{'s' * (count > 1)} to go"
+        if s.backlog_frames and s.backlog_s is not None:
+            what += f", about {time_text(s.backlog_s)}"
+        facts = [Text(what, style="bold")]
+    elif s.phase is Phase.PACKING:
+        facts = ["merging small files"]
+    elif s.phase is Phase.UPLOADING:
+        facts = ["the dataset is complete on this disk"]
+    return flow([phase, *facts], width)
+
+
+def _progress(s: Snapshot, width: int) -> Text:
+    assert s.phase_s is not None
+    assert s.seconds_left is not None
+    of = f" of {time_text(s.phase_s)}" if width >= 40 else ""
+    left = f"{time_text(s.seconds_left)} left{of}"
+    # As wide as the text becomes when the phase ends: the bar does not change its length with every digit.
+    room = max(len(left), len(f"{time_text(s.phase_s)} left{of}"))
+    share = 1 - s.seconds_left / s.phase_s if s.phase_s else 1.0
+    style = _BAR_STYLE.get(s.phase, "cyan")
+    return cut(Text.assemble(bar(share, max(4, min(width, 100) - room - 2), style), "  ", left), width)
+
+
+def _pace(s: Snapshot, width: int) -> list[Text]:
+    if s.rate is None:  # no tick so far
+        return flow([f"{s.frames} frames", f"{s.fps} fps wanted"], width)
+    rate_style = "" if s.rate > 0.98 * s.fps else "bold red"
+    facts = [
+        Text(f"{s.frames} frames"),
+        Text.assemble((f"{s.rate:.1f} fps", rate_style), f" of {s.fps}"),
+        *_lateness(s.late_ms, s.late_ticks, 0),
+    ]
+    return flow(facts, width)
+
+
+def _lateness(worst_ms: float, late: int, missed: int) -> list[Text]:
+    facts = [Text(f"at worst {worst_ms:.1f} ms late", style="bold red" if worst_ms > WORST_MS else "")]
+    facts += [Text(f"{count} {what}") for count, what in ((late, "late ticks"), (missed, "missed")) if count]
+    return facts
+
+
+def _next(s: Snapshot, width: int) -> list[Text]:
+    if s.again:
+        facts = [f"episode {s.index} once more", f"take {s.number} of {s.total}"]
+    elif s.over:
+        facts = ["the end: all takes are recorded"]
+    else:
+        facts = [f"episode {s.index}", f"take {s.number} of {s.total}"]
+    return flow([Text.assemble(("next  ", "dim"), facts[0]), *facts[1:]], width)
+
+
+def _last(last: Take, width: int) -> list[Text]:
+    fps = [] if last.fps is None else [Text(f"{last.fps:.1f} fps")]
+    facts = [
+        Text.assemble(("last  ", "dim"), last.name),
+        Text(f"{last.frames} frames in {last.duration_s:.1f} s"),
+        *fps,
+        *_lateness(last.worst_ms, last.late_ticks, last.missed),
+    ]
+    lines = flow(facts, width)
+    for problem in last.problems:
+        lines += wrapped(Text(problem, style="bold yellow"), width, 2)
+    return lines
+
+
+def _flags(s: Snapshot, width: int, most: int) -> list[Text]:
+    texts = [f"the last take is flagged: {flag}" for flag in s.flags]
+    texts += [f"this episode is flagged: {flag}" for flag in s.running_flags]
+    return [line for text in texts for line in wrapped(Text(text, style="bold red"), width, most)]
+
+
+def _cameras(s: Snapshot, width: int, roomy: bool) -> list[Text]:
+    heads = ("camera", "captured", "queued", "", "spilled to disk", "repeated", "stale", "lost", "")
+    rows = [[Text(head, style="dim") for head in heads]]
+    captured = any(c.captured != s.frames for c in s.cameras)  # elsewhere on the screen otherwise
+    for c in s.cameras:
+        counts = [_nonzero(count) for count in (c.spilled, c.repeated, c.stale)]
+        rows.append(
+            [
+                Text(c.name),
+                Text(str(c.captured) if captured else ""),
+                Text(str(c.queued)),
+                Text(size_text(c.queued_bytes) if c.queued_bytes else ""),
+                *counts,
+                Text(str(c.lost) if c.lost else "", style="bold red"),
+                Text(c.error or "", style="bold red"),
+            ]
+        )
+    for column in range(1, len(heads)):
+        if not any(row[column].plain for row in rows[1:]):
+            rows[0][column] = Text()
+    lines = table(rows, [False, *[True] * 7, False], width) if roomy else None
+    return [_camera(c, width) for c in s.cameras] if lines is None else lines
+
+
+def _camera(c: CameraRow, width: int) -> Text:
+    """A camera in one line, for narrow terminals."""
+    what = f"{c.queued} queued"
+    if counts := camera_counts(c):
+        what += f", {counts}"
+    style = "bold red" if c.lost or c.error else ""
+    return cut(Text.assemble(c.name, "  ", (f"{what}  {c.error or ''}".rstrip(), style)), width)
+
+
+def _sources(s: Snapshot, width: int, roomy: bool) -> list[Text]:
+    heads = ("source", "failures", "retried", "held", "lost", "connected again", "last failure")
+    rows = [[Text(head, style="dim") for head in heads]]
+    for source in s.sources:
+        style = "" if source.held_s is None else "bold red"
+        counts = (source.errors, source.retries, source.held, source.lost, source.reconnects)
+        name, failure = Text(short(source.source), style=style), Text(source.last_error or "")
+        rows.append([name, *(_nonzero(count) for count in counts), failure])
+    for column in range(1, len(heads)):
+        if not any(row[column].plain for row in rows[1:]):
+            rows[0][column] = Text()
+    lines = table(rows, [False, *[True] * 5, False], width) if roomy and width >= 70 else None
+    if lines is not None:
+        return lines
+    compact = []
+    for row, source in zip(rows[1:], s.sources, strict=True):
+        facts = f"  {source.errors} failures, held {source.held} times  {source.last_error or ''}"
+        compact.append(cut(Text.assemble(row[0], facts), width))
+    return compact
+
+
+def _nonzero(count: int | None) -> Text:
+    return Text(str(count) if count else "")
+
+
+def _saves(saves: Sequence[SaveRow], width: int, roomy: bool) -> list[Text]:
+    shown = saves[:SHOWN_SAVES]
+    rows = [[Text(head, style="dim") for head in ("saving", "frames", "stage", "", "")]]
+    for save in shown:
+        progress = (bar(save.progress, 24 if width >= 90 else 12), Text(f"{save.progress:.0%}"))
+        rows.append([Text(save.label), Text(str(save.frames)), Text(_stage(save)), *progress])
+    lines = None
+    if roomy and width >= 58 and not any(save.error for save in shown):
+        lines = table(rows, [False, True, False, False, True], width)
+    if lines is None:
+        lines = [_save(save, width) for save in shown]
+    if len(saves) > SHOWN_SAVES:
+        lines.append(Text(f"and {len(saves) - SHOWN_SAVES} more", style="dim"))
+    return lines
+
+
+def _save(save: SaveRow, width: int) -> Text:
+    """A save in one line, for narrow terminals and for errors."""
+    if save.error:
+        return cut(Text.assemble(f"{save.label}  ", (save.error, "bold red")), width)
+    share = f" {save.progress:.0%}" if save.progress else ""
+    return cut(Text(f"saving {save.label}  {save.text}{share}"), width)
+
+
+def _stage(save: SaveRow) -> str:
+    return f"{save.text} (can be taken back)" if save.held else save.text
+
+
+def _foot(s: Snapshot, width: int) -> list[Text]:
+    episodes = "1 episode" if s.episodes == 1 else f"{s.episodes} episodes"
+    disk = f"disk {size_text(s.free)} free"
+    if s.minutes_left is not None:
+        disk += f" = {time_text(s.minutes_left * 60)} of recording"
+    parts = [f"{episodes} in the dataset", disk]
+    if s.backlog_frames:
+        rest = f"{s.backlog_frames} frames to encode"
+        if s.backlog_s is not None and s.phase is not Phase.DRAINING:  # there the head has it
+            rest += f", about {time_text(s.backlog_s)}"
+        parts.append(rest)
+    return flow([Text(part, style="dim") for part in parts], width)
+
+
+_END = ("→ n", "end the episode", "end")
+_AGAIN = ("← r", "record it again", "again")
+_STOP = ("Esc q", "stop", "stop")
+
+
+def key_hints(s: Snapshot) -> list[tuple[str, str, str]]:
+    """What the keys do now: the keys, what they do, and the same in a word."""
+    if s.stopping and s.phase in (Phase.RECORDING, Phase.RESETTING, Phase.WAITING):
+        return []
+    if s.phase is Phase.RECORDING:
+        return [_END, _AGAIN, _STOP]
+    if s.phase is Phase.RESETTING:
+        go_on = ("→ n", "end now", "end") if s.over else ("→ n", "begin now", "begin")
+        back = ("← r", "take the last one back", "take back")
+        return [go_on, *([back] if s.last is not None and s.last.can_be_taken_back else []), _STOP]
+    if s.phase is Phase.WAITING:
+        return [_STOP]
+    if s.phase is Phase.DRAINING:
+        return [("q", "leave the rest in staging, safe on disk", "leave the rest")]
+    if s.phase is Phase.UPLOADING:
+        return [("q", "do not upload", "do not upload")]
+    return []
+
+
+def _keys(s: Snapshot, keys: bool, width: int) -> list[Text]:
+    hints = key_hints(s)
+    if not keys:
+        hints = [("Ctrl-C", says, word) for key, says, word in hints if key.endswith("q")]
+    long = [f"{key} {says}" for key, says, _ in hints]
+    brief = [f"{key} {word}" for key, _, word in hints]
+    briefest = [f"{key.replace('Esc ', '')[:1] if key != 'Ctrl-C' else key} {word}" for key, _, word in hints]
+    for texts, gap in ((long, "   "), (brief, "   "), (briefest, "  ")):
+        line = cut(Text(gap.join(texts), style="dim"), width)
+        if not line.plain.endswith("…"):
+            break
+    return [line] if hints else []
