@@ -19,6 +19,7 @@ import draccus
 import yaml
 
 from ..errors import ConfigError
+from ..flag_names import nearest
 from ..flag_values import read_file, read_yaml
 
 INSTALL = "pip install 'aiorecord[lerobot]'"
@@ -136,6 +137,29 @@ def asked_types(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def looked_for(fields: Sequence[str]) -> list[str]:
+    """The flags that are looked for here, before a parser reads the command line."""
+    flags = [f"--{CONFIG_FLAG}", f"--{PLUGIN_SUFFIX}"]
+    for field in fields:
+        flags += [f"--{field}", f"--{field}.{draccus.CHOICE_TYPE_KEY}", f"--{field}.{PLUGIN_SUFFIX}"]
+    return flags
+
+
+def help_hint(prog: str, help_all: str) -> str:
+    """What a short ``--help`` says about lerobot. Imports nothing.
+
+    Args:
+        prog: the program's name.
+        help_all: its flag for the whole help.
+    """
+    if not is_installed():
+        return f"With lerobot, all its robots, teleoperators and cameras: {INSTALL}"
+    return (
+        f"lerobot is installed: `{prog} {help_all}` lists its robots, teleoperators and cameras, and a type "
+        "with --help lists its flags (--robot.type=so101_follower --help)."
+    )
+
+
 def help_lines(fields: Sequence[str]) -> list[str]:
     """What ``--help`` says about lerobot: its types, or how to get them. Imports lerobot if it is installed.
 
@@ -229,10 +253,10 @@ def _not_installed(
         flag = next(iter(plugins))
         return ConfigError(f"{flag} needs lerobot, which is not installed: {INSTALL}", option=flag[2:])
     field, name = next(iter(wanted.items()))
+    own = registries[field].get_known_choices()
     return ConfigError(
-        f"{name!r} is no {KINDS[field]} of aiorecord's own ("
-        f"{', '.join(registries[field].get_known_choices())}). The others come with lerobot, which is not "
-        f"installed: {INSTALL}",
+        f"{name!r} is no {KINDS[field]} of aiorecord's own ({', '.join(own)}).{nearest(name, own)} "
+        f"The others come with lerobot, which is not installed: {INSTALL}",
         option=f"{field}.type",
     )
 
@@ -240,7 +264,8 @@ def _not_installed(
 def _unknown(field: str, name: str, registry: Any, choices: LeRobotChoices) -> ConfigError:
     known = sorted({*registry.get_known_choices(), *choices.types[field]})
     error = ConfigError(
-        f"There is no {KINDS[field]} {name!r}. Choose from: {', '.join(known)}.", option=f"{field}.type"
+        f"There is no {KINDS[field]} {name!r}.{nearest(name, known)} Choose from: {', '.join(known)}.",
+        option=f"{field}.type",
     )
     for package, why in choices.failed.items():
         error.add_note(f"{package} could not be imported: {why}")

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..flag_values import RepeatedKeyError, letter_by_letter
+from ..flag_names import spelled
+from ..flag_values import FlagError, letter_by_letter
 from ..printable import get_logger
 from .flags import INSTALL, is_installed
 
@@ -65,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot,
-        or when a dict or a list is given twice.
+        when there is no such flag, or when a dict or a list is given twice.
 
     Raises:
         SystemExit: the flags are wrong, or help was asked for.
@@ -104,7 +105,7 @@ def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> i
     ):
         try:
             import_module(script).main()
-        except RepeatedKeyError as error:
+        except FlagError as error:
             sys.stderr.write(f"aiorecord {program}: {error}\n")
             return 2
     failed = [failure for dataset in opened for failure in _failures(dataset)]
@@ -125,10 +126,12 @@ def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[S
         SystemExit: a value cannot be read.
     """
     parser = argparse.ArgumentParser(f"aiorecord {program}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--dataset.async_saving", dest="async_saving", type=_boolean, default=True)
+    switch: dict[str, Any] = {"type": _boolean, "nargs": "?", "const": True, "default": True}
+    parser.add_argument("--dataset.async_saving", dest="async_saving", **switch)
     parser.add_argument("--dataset.async_save_queue_size", dest="async_save_queue_size", type=int, default=10)
     parser.add_argument("--dataset.async_save_timeout", dest="async_save_timeout", type=float, default=300.0)
-    known, rest = parser.parse_known_args(list(argv))
+    names = [*parser._option_string_actions, "--config_path"]
+    known, rest = parser.parse_known_args(spelled(argv, names))
     return SavingFlags(**vars(known)), rest
 
 
