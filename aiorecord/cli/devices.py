@@ -24,7 +24,7 @@ from ..robots.faults import FaultyRobot, FaultyTeleoperator
 from ..robots.guard import RELEASE_S, release
 from ..robots.schema import dataset_features
 from ..robots.sent import recording_sent_action
-from .flag_help import asked_for, paragraph
+from .flag_help import asked_for
 from .flags import parse_flags
 from .output import complain, say
 from .record_config import RobotChoice, TeleopChoice
@@ -69,8 +69,7 @@ def parse_device_flags[T](
     if flags == 0:  # --help
         say(flush=True)  # what follows takes lerobot's seconds to import
         everything = asked_for(argv) == "all"
-        hint = paragraph(lerobot_flags.help_hint(prog, HELP_ALL))
-        lines = lerobot_flags.help_lines(fields) if everything else hint
+        lines = lerobot_flags.help_lines(fields) if everything else lerobot_flags.help_hint(prog, HELP_ALL)
         say("\n".join(lines))
     return flags
 

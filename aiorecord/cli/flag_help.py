@@ -65,7 +65,7 @@ def short_help(
                         listed.add(own)
                         lines += _described(own, action)
     more = len(actions.keys() - listed)
-    return "\n".join([*lines, "", *paragraph(f"`{prog} {HELP_ALL}` lists {more} more.")])
+    return "\n".join([*lines, "", f"`{prog} {HELP_ALL}` lists {more} more."])
 
 
 def all_flags(kind: type[Any], prog: str, examples: str) -> str:
@@ -129,17 +129,8 @@ def _kind_name(kind: Any) -> str:
     )
 
 
-def paragraph(text: str) -> list[str]:
-    """A text as lines that fit the terminal."""
-    return textwrap.wrap(text, _width())
-
-
-def _width() -> int:
-    return min(max(40, shutil.get_terminal_size((100, 24)).columns), 110)
-
-
 def _entry(flag: str, what: str) -> list[str]:
-    width = _width()
+    width = min(max(40, shutil.get_terminal_size((100, 24)).columns), 110)
     indent = min(_INDENT, width // 2)
     lines = textwrap.wrap(what, width - indent) or [""]
     if len(flag) + 4 > indent:

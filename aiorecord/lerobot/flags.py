@@ -21,8 +21,8 @@ import yaml
 from ..errors import ConfigError
 from ..flag_names import nearest
 from ..flag_values import read_file, read_yaml
+from ..installed import install_hint
 
-INSTALL = "pip install 'aiorecord[lerobot]'"
 CONFIG_FLAG = "config_path"
 PLUGIN_SUFFIX = "discover_packages_path"
 """lerobot's flag for a package that registers devices: ``--robot.discover_packages_path=my_robots``."""
@@ -61,7 +61,7 @@ def load_choices() -> LeRobotChoices:
         ConfigError: lerobot is not installed, or it cannot be imported.
     """
     if not is_installed():
-        raise ConfigError(f"lerobot is not installed. Install it: {INSTALL}")
+        raise ConfigError(f"lerobot is not installed. Install it: {install_hint('lerobot')}")
     failed: dict[str, str] = {}
     try:
         from lerobot.cameras import CameraConfig
@@ -145,7 +145,7 @@ def looked_for(fields: Sequence[str]) -> list[str]:
     return flags
 
 
-def help_hint(prog: str, help_all: str) -> str:
+def help_hint(prog: str, help_all: str) -> list[str]:
     """What a short ``--help`` says about lerobot. Imports nothing.
 
     Args:
@@ -153,11 +153,11 @@ def help_hint(prog: str, help_all: str) -> str:
         help_all: its flag for the whole help.
     """
     if not is_installed():
-        return f"With lerobot, all its robots, teleoperators and cameras: {INSTALL}"
-    return (
-        f"lerobot is installed: `{prog} {help_all}` lists its robots, teleoperators and cameras, and a type "
-        "with --help lists its flags (--robot.type=so101_follower --help)."
-    )
+        return ["With lerobot, all its robots, teleoperators and cameras:", f"  {install_hint('lerobot')}"]
+    return [
+        f"lerobot is installed: `{prog} {help_all}` lists its devices too,",
+        "and --robot.type=so101_follower --help lists the flags of one.",
+    ]
 
 
 def help_lines(fields: Sequence[str]) -> list[str]:
@@ -167,7 +167,7 @@ def help_lines(fields: Sequence[str]) -> list[str]:
         fields: those of the command, such as ``("robot", "teleop")``.
     """
     if not is_installed():
-        return [f"With lerobot, all its robots, teleoperators and cameras: {INSTALL}"]
+        return [f"With lerobot, all its robots, teleoperators and cameras: {install_hint('lerobot')}"]
     try:
         choices = load_choices()
     except ConfigError as error:
@@ -251,12 +251,14 @@ def _not_installed(
 ) -> ConfigError:
     if not wanted:
         flag = next(iter(plugins))
-        return ConfigError(f"{flag} needs lerobot, which is not installed: {INSTALL}", option=flag[2:])
+        return ConfigError(
+            f"{flag} needs lerobot, which is not installed: {install_hint('lerobot')}", option=flag[2:]
+        )
     field, name = next(iter(wanted.items()))
     own = registries[field].get_known_choices()
     return ConfigError(
         f"{name!r} is no {KINDS[field]} of aiorecord's own ({', '.join(own)}).{nearest(name, own)} "
-        f"The others come with lerobot, which is not installed: {INSTALL}",
+        f"The others come with lerobot, which is not installed: {install_hint('lerobot')}",
         option=f"{field}.type",
     )
 

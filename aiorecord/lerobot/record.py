@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..flag_names import spelled
 from ..flag_values import FlagError, letter_by_letter
+from ..installed import install_hint
 from ..printable import get_logger
-from .flags import INSTALL, is_installed
+from .flags import is_installed
 
 if TYPE_CHECKING:
     from .dataset import AsyncLeRobotDataset
@@ -96,7 +97,7 @@ def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> i
     if {"-h", "--help"} & set(rest):
         sys.stdout.write(HELP.format(program=program))
     if not is_installed():
-        sys.stderr.write(f"aiorecord: lerobot is not installed. Install it: {INSTALL}\n")
+        sys.stderr.write(f"aiorecord: lerobot is not installed. Install it: {install_hint('lerobot')}\n")
         return 2
     with (
         recording_with(import_module(opener), flags) as opened,
