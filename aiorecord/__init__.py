@@ -5,7 +5,7 @@ Episodes save themselves behind the robot; what comes out is a LeRobotDataset v3
     import aiorecord
 
     async with aiorecord.Recorder(
-        "me/pick-cube", root="data/pick-cube", fps=30, features=features
+        "me/stack-cubes", root="data/stack-cubes", fps=30, features=features
     ) as recorder:
         async with recorder.episode(task="Pick up the cube") as episode:
             async for tick in recorder.ticks(seconds=10):

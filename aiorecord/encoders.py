@@ -14,6 +14,7 @@ from typing import Any
 
 from .encoder_options import PIXEL_FORMATS, check_option, option_text
 from .errors import ConfigError
+from .flag_names import nearest
 
 HARDWARE_CODECS = (
     "h264_videotoolbox",
@@ -26,7 +27,7 @@ HARDWARE_CODECS = (
 """Hardware encoders that `vcodec=auto` tries, best first (lerobot's order)."""
 
 SOFTWARE_CODECS = ("h264", "hevc", "libsvtav1", "libaom-av1")
-ALIASES = {"av1": "libsvtav1", "libx264": "h264", "libx265": "hevc"}
+ALIASES = {"av1": "libsvtav1", "libx264": "h264", "libx265": "hevc", "h265": "hevc"}
 """Names that stream probes and other tools use for the encoders above."""
 
 DEPTH_QUANTA = 4095
@@ -65,7 +66,8 @@ class VideoEncoderConfig:
             self.vcodec = ALIASES.get(self.vcodec, self.vcodec)
         if not isinstance(self.vcodec, str) or self.vcodec not in known:
             raise ConfigError(
-                f"Unknown video codec {self.vcodec!r}. Choose one of: {', '.join(sorted(known))}.",
+                f"Unknown video codec {self.vcodec!r}.{nearest(str(self.vcodec), known)} Choose one of: "
+                f"{', '.join(sorted(known))}.",
                 option="vcodec",
             )
         if self.video_backend != "pyav":

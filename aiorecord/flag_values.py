@@ -10,25 +10,58 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import draccus
 import yaml
 from draccus import argparsing
 from draccus.parsers.yaml_loader import SafeLoaderWithInclusion
 
+from .flag_files import place_text, places, unreadable
+from .flag_names import bare_flags, nearest, spelled, unknown_flags
+
 _TEXT: tuple[Any, ...] = (str, Path)
 _BARE = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "timestamp"))
 _INCLUDE = "include "
 
 
-class RepeatedKeyError(ValueError):
-    """A flag, or a key in one, that is given twice: one of the two would be lost."""
+class FlagError(ValueError):
+    """What is wrong with a command line, said as its user wrote it."""
+
+
+class RepeatedKeyError(FlagError):
+    """A flag, or a key in one, that is given twice: one of the two would be lost.
+
+    Attributes:
+        mark: where in its text it is given again, where that is known.
+    """
+
+    def __init__(self, message: str, mark: yaml.Mark | None = None) -> None:
+        super().__init__(message)
+        self.mark = mark
+
+
+class UnknownFlagError(FlagError):
+    """A flag that there is not."""
+
+
+class MissingFlagsError(FlagError):
+    """Flags without which a command cannot run.
+
+    Attributes:
+        flags: those that are missing, such as ``--robot.type``.
+    """
+
+    def __init__(self, flags: Sequence[str]) -> None:
+        super().__init__(f"{', '.join(flags)} must be given.")
+        self.flags = tuple(flags)
 
 
 class _Bare:
@@ -53,7 +86,7 @@ class _Loader(SafeLoaderWithInclusion):
             for key, _ in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                     if key.value in seen:
-                        raise RepeatedKeyError(f"{key.value!r} is named twice.")
+                        raise RepeatedKeyError(f"{key.value!r} is named twice.", key.start_mark)
                     seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -104,10 +137,11 @@ def read_file(path: str | Path, kind: Any = Any) -> Any:
                 case ".toml":
                     return draccus.cfgparsing.load_config(file, file=path)
             return _settle(yaml.load(file, _Loader), kind)  # a SafeLoader
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f"{path} cannot be read as YAML: {_one_line(error)}") from error
+        except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(unreadable(path, error)) from error
         except RepeatedKeyError as error:
-            raise RepeatedKeyError(f"{path}: {error}") from error
+            place = path if error.mark is None else place_text(path, error.mark.line, error.mark.column)
+            raise RepeatedKeyError(f"{place}: {error}") from error
 
 
 def read_flag(text: str, kind: Any) -> Any:
@@ -139,9 +173,14 @@ class FlagParser(argparsing.ArgumentParser):
     """draccus's parser, with `read_flag` in the place of its YAML.
 
     Of a plain value that is given twice the last one counts, as everywhere. A dict, a list or a group that is
-    given twice is refused: what the first one names would be lost.
+    given twice is refused: what the first one names would be lost. Hyphens in names are underscores, and a
+    flag for true or false that has no value is true.
+
+    Attributes:
+        needed: flags that must be given, in the command line or a file.
     """
 
+    needed: ClassVar[Sequence[str]] = ()
     _repeated: Mapping[str, str] = MappingProxyType({})
 
     def parse_known_args(
@@ -150,11 +189,33 @@ class FlagParser(argparsing.ArgumentParser):
         """As draccus's.
 
         Raises:
+            UnknownFlagError: there is no such flag.
+            MissingFlagsError: one of `needed` is not given.
             RepeatedKeyError: a flag that holds several things is given twice, or a key in one.
+            ParsingError: a value is not what its field takes. Its attribute `place` says where a file has it.
         """
-        if args is not None:
-            self._repeated = repeated_flags(args, self.parser._option_string_actions)
+        known = self.parser._option_string_actions
+        args = self._completed(spelled(sys.argv[1:] if args is None else args, known))
+        if is_parse_args and not {"-h", "--help"} & set(args) and (unknown := unknown_flags(args, known)):
+            raise UnknownFlagError(f"There is no flag {unknown[0]}.{nearest(unknown[0], known)}")
+        self._repeated = repeated_flags(args, known)
         return super().parse_known_args(args, namespace, is_parse_args=is_parse_args)
+
+    def _completed(self, args: list[str]) -> list[str]:
+        """Give every switch that stands alone its value."""
+        if bare := bare_flags(args):
+            chosen: dict[str, Any] = {}
+            for argument in args:
+                name, _, value = argument.removeprefix("--").partition("=")
+                group, _, last = name.rpartition(".")
+                if last == draccus.CHOICE_TYPE_KEY and "." not in group:
+                    chosen[group] = {last: value}
+            for position in bare:
+                parts = args[position].removeprefix("--").split(".")
+                arms = _arms(field_type(self.config_class, parts, [chosen]))
+                if arms and all(arm is bool for arm in arms):
+                    args[position] += "=true"
+        return args
 
     def _postprocessing(self, parsed_args: Any) -> Any:
         texts: dict[str, str] = vars(parsed_args)
@@ -166,16 +227,56 @@ class FlagParser(argparsing.ArgumentParser):
         if not isinstance(file, dict):
             raise ValueError(f"{path} holds no flags by name.")
         values: dict[str, Any] = {}
+        files: dict[tuple[str, ...], str] = {} if path is None else {(): path}
         # Groups before what is in them, so that the type of a group is known.
         for name in sorted(texts, key=lambda name: (name.count("."), not name.endswith(".type"))):
             field = field_type(kind, name.split("."), [values, file])
             if name in self._repeated and not all(_replaces(arm) for arm in _arms(field)):
                 raise RepeatedKeyError(f"--{name} is given twice, the last time as {self._repeated[name]}.")
             try:
-                _put(values, name, read_flag(texts[name], field))
+                value = read_flag(texts[name], field)
+                _put(values, name, value)
             except RepeatedKeyError as error:
                 raise RepeatedKeyError(f"--{name}: {error}") from error
-        return draccus.parsers.decoding.decode(kind, _merged(file, values))
+            if texts[name].startswith(_INCLUDE) and value != texts[name]:
+                files[tuple(name.split("."))] = texts[name].removeprefix(_INCLUDE).strip()
+        merged = _merged(file, values)
+        if missing := [
+            flag for flag in self.needed if _at(merged, flag.removeprefix("--").split(".")) is None
+        ]:
+            raise MissingFlagsError(missing)
+        try:
+            return draccus.parsers.decoding.decode(kind, merged)
+        except draccus.utils.ParsingError as error:
+            error.place = _place(error, values, files)
+            raise
+
+
+def wrong_keys(error: Any) -> tuple[str, ...]:
+    """The path of keys that a `draccus.utils.DecodingError` is about, an unknown key included."""
+    unknown = re.match(r"The fields `([^`]*)`", error.message)
+    return (*error.key_path, *([unknown[1]] if unknown else ()))
+
+
+def _place(error: Any, values: Any, files: Mapping[tuple[str, ...], str]) -> str | None:
+    """Where a file has what is wrong; None where the command line has it, or where that cannot be said."""
+    found: dict[tuple[str, ...], str] = {}
+    for prefix, path in files.items():
+        found |= {(*prefix, *keys): place for keys, place in places(path).items()}
+        if not prefix:  # the command line counts more
+            found = {keys: place for keys, place in found.items() if _at(values, keys) is None}
+    if isinstance(error, draccus.utils.DecodingError):
+        return found.get(wrong_keys(error))
+    # What a class of flags found wrong names its own field only.
+    option = str(getattr(error.__cause__, "option", None)).rpartition(".")[2]
+    named = [place for keys, place in found.items() if keys[-1] == option]
+    return named[0] if len(named) == 1 else None
+
+
+def _at(values: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
 
 
 def repeated_flags(args: Sequence[str], known: Mapping[str, Any]) -> dict[str, str]:
@@ -199,10 +300,14 @@ def _replaces(arm: Any) -> bool:
 
 
 @contextlib.contextmanager
-def letter_by_letter() -> Iterator[None]:
-    """Within the block, `draccus.parse` reads flags as here, also for scripts that call it themselves."""
+def letter_by_letter(needed: Sequence[str] = ()) -> Iterator[None]:
+    """Within the block, `draccus.parse` reads flags as here, also for scripts that call it themselves.
+
+    Args:
+        needed: flags that must be given, such as ``--robot.type``.
+    """
     original = argparsing.ArgumentParser
-    argparsing.ArgumentParser = FlagParser
+    argparsing.ArgumentParser = type("FlagParser", (FlagParser,), {"needed": tuple(needed)})
     try:
         yield
     finally:
@@ -227,11 +332,34 @@ def field_type(kind: Any, parts: Sequence[str], known: Sequence[Any]) -> Any:
                 return str
             if (hint := _hints(each).get(parts[0])) is not None:
                 found.append(field_type(hint, parts[1:], inner))
+        if draccus.utils.is_dict(typing.get_origin(arm) or arm) and len(typing.get_args(arm)) == 2:
+            found.append(field_type(typing.get_args(arm)[1], parts[1:], inner))
     found = [each for n, each in enumerate(found) if each not in found[:n]]
     if not found:
         return Any
     # Two classes that call different things by one name: only where both are text it is text.
     return found[0] if len(found) == 1 else typing.Union[tuple(found)]  # noqa: UP007 - made at run time
+
+
+def group_classes(
+    kind: Any, keys: Sequence[str], given: Mapping[str, Any] = MappingProxyType({})
+) -> list[Any]:
+    """The dataclasses that a group of flags may stand for.
+
+    Args:
+        kind: the dataclass of flags.
+        keys: the group, such as ``("robot",)``.
+        given: what was given so far, such as ``{"robot": {"type": "sim"}}``: of a choice, the one that is
+            chosen there, else all.
+    """
+    return [
+        each for arm in _arms(field_type(kind, keys, [given])) for each in _choices(arm, [_at(given, keys)])
+    ]
+
+
+def field_names(kind: Any, keys: Sequence[str]) -> list[str]:
+    """The names of the fields that a group of flags has, whichever type is chosen."""
+    return list(dict.fromkeys(name for each in group_classes(kind, keys) for name in _hints(each)))
 
 
 def _put(values: dict[str, Any], name: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Lateness over time, drawn with matplotlib (the extra ``aiorecord[bench]``)."""
+"""Lateness over time, drawn with matplotlib (the extra ``bench``)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..installed import install_hint
 from .cell import Measurement
 
 FORMATS = (".svg", ".png", ".pdf")
@@ -24,7 +25,7 @@ def check_plot(path: Path) -> None:
         raise ConfigError(f"The plot's name must end in {', '.join(FORMATS)}: {path.name}.", option="plot")
     if find_spec("matplotlib") is None:
         raise ConfigError(
-            "Drawing needs matplotlib: `pip install 'aiorecord[bench]'`, or leave out --plot.",
+            f"Drawing needs matplotlib: `{install_hint('bench')}`, or leave out --plot.",
             option="plot",
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, StateError
+from ..installed import install_hint
 from .cell import SYSTEMS, Cell, Measurement, Order, System
 
 STDERR_KEPT = 2000
@@ -49,7 +50,7 @@ def check_systems(systems: Iterable[System]) -> None:
     if any(s.startswith("lerobot") for s in systems) and importlib.util.find_spec("lerobot") is None:
         raise ConfigError(
             "lerobot is not installed, so there is nothing to compare with. Install it with "
-            "`pip install 'aiorecord[lerobot]'`.",
+            f"`{install_hint('lerobot')}`.",
             option="against",
         )
 

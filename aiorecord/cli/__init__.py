@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from ..dataset.workers import worker_ahead
+from ..flag_names import HELP_ALL, nearest, spelled
 from ..memory import keep_pandas_out_of_arrow, settle_allocator
 from ..printable import plain
 from ..threads import no_threads
@@ -32,7 +33,7 @@ USAGE = """usage: aiorecord <command> [flags]
 
 {commands}
 
-Run `aiorecord <command> --help` for its flags and examples.
+Run `aiorecord <command> --help` for examples and its flags of every day, --help-all for all of them.
 
 example:
   aiorecord record --robot.type=sim --teleop.type=sim --dataset.repo_id=demo/pick-cube \\
@@ -107,13 +108,14 @@ def _run(arguments: list[str]) -> int:
         say(USAGE.format(commands="\n".join(f"  {key:<15} {text}" for key, text in COMMANDS.items())))
         return 0
     if name not in COMMANDS:
-        complain(f"there is no command {name!r}. Commands: {', '.join(COMMANDS)}.")
+        complain(f"there is no command {name!r}.{nearest(name, COMMANDS)} Commands: {', '.join(COMMANDS)}.")
         return 2
     settle_allocator()  # before libraries start threads
     theirs = name.startswith("lerobot-")
     home = f".lerobot.{name.removeprefix('lerobot-')}" if theirs else f".cli.{name}"
     with contextlib.ExitStack() as stack:
-        if name == "record" and not {"-h", "--help"}.intersection(arguments):
+        helping = {"-h", "--help", HELP_ALL}.intersection(spelled(arguments, [HELP_ALL]))
+        if name == "record" and arguments[1:] and not helping:
             # The longest wait before the first frame is for libraries to load: here and in the encoder's
             # process at the same time.
             stack.enter_context(worker_ahead())

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from ..options import check_number
 from ..plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
 from ..storage import storage_errors
 from .consoles import output_console
-from .output import FlagParser, complain
+from .flag_parser import FlagParser, at_least_one
+from .output import complain
 from .outputs import check_output
 
 EXAMPLES = """examples:
@@ -71,50 +73,52 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         description="Measure what this machine can record: for every number of cameras, size and codec the "
         "rate that it sustains, how late ticks are, the time lost between episodes, and how long the "
         "encoding takes afterwards; then say what to choose.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
-    add = parser.add_argument
-    add("--cameras", type=_numbers, default=[1, 2, 3], help="how many, such as 1,2,3 (the default)")
+    add, rare = parser.add_argument, parser.rare
+    add("--cameras", type=_numbers, default=[1, 2, 3], metavar="N,N", help="how many, default 1,2,3")
     add("--sizes", type=_sizes, default=[(640, 480), (1280, 720)], help="default 640x480,1280x720")
-    add("--codecs", type=_words, default=["libsvtav1", "h264"], help="default libsvtav1,h264")
-    add("--encode", choices=("auto", "live", "deferred"), default="auto", help="aiorecord's plan")
-    add("--fps", type=int, default=30, help="default 30")
-    add("--episodes", type=int, default=3, help="of each cell, default 3")
+    add("--codecs", type=_codecs, default=["libsvtav1", "h264"], help="default libsvtav1,h264")
+    rare("--encode", choices=("auto", "live", "deferred"), default="auto", help="aiorecord's plan")
+    rare("--fps", type=at_least_one, default=30, help="default 30")
+    add("--episodes", type=at_least_one, default=3, help="of each cell, default 3")
     add("--seconds", type=float, default=5.0, help="of each episode, default 5")
-    add("--source", default="sim", help="sim (the default) or video:FILE")
+    rare("--source", default="sim", help="sim (the default) or video:FILE")
     add("--calibrate", action="store_true", help="only measure which codecs keep up live, anew")
     add("--against", choices=("lerobot",), default="", help="measure lerobot's own recording beside it")
-    add("--repeat", type=int, default=1, help="rounds, interleaved; tables show the median")
-    add("--folder", type=Path, default=None, help="where datasets are made: measure the disk you record to")
+    rare("--repeat", type=at_least_one, default=1, help="rounds, interleaved; tables show the median")
+    rare("--folder", type=Path, default=None, help="where datasets are made: the disk you record to")
     add("--json", type=Path, default=None, help="write every figure here")
-    add("--plot", type=Path, default=None, help="draw lateness over time (.svg or .png; aiorecord[bench])")
+    add("--plot", type=Path, default=None, help="draw lateness over time (.svg or .png; extra 'bench')")
     return parser.parse_args(argv)
 
 
 def _numbers(text: str) -> list[int]:
-    numbers = [int(part) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise ValueError("1 or more")
-    return numbers
+    return [at_least_one(part.strip()) for part in text.split(",")]
 
 
 def _words(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _codecs(text: str) -> list[str]:
+    try:
+        codecs = [RGBEncoderConfig(vcodec=name).vcodec for name in _words(text)]
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not codecs:
+        raise argparse.ArgumentTypeError("takes codecs such as libsvtav1,h264")
+    return codecs
+
+
 def _sizes(text: str) -> list[tuple[int, int]]:
-    sizes = []
-    for part in _words(text):
-        width, _, height = part.partition("x")
-        sizes.append((int(width), int(height)))
-    return sizes
+    sizes = [re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", part) for part in _words(text)]
+    if not sizes or not all(sizes):
+        raise argparse.ArgumentTypeError(f"takes widths and heights such as 640x480,1280x720, not {text!r}")
+    return [(int(size[1]), int(size[2])) for size in sizes if size]
 
 
 def _bench(flags: argparse.Namespace, console: Console) -> None:
-    check_number("fps", flags.fps, least=1)
-    check_number("episodes", flags.episodes, least=1)
-    check_number("repeat", flags.repeat, least=1)
     check_number("seconds", flags.seconds, above=0)
     if round(flags.seconds * flags.fps) < 1:
         raise ConfigError(f"--seconds={flags.seconds:g} has no frame at {flags.fps} fps.", option="seconds")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,8 @@ from ..check.repair import RepairResult, repair_dataset
 from ..errors import AiorecordError, StorageError
 from ..monitor.consoles import PlainConsole
 from ..printable import json_text, plain
-from .output import FlagParser, complain, dataset_folder, say
+from .flag_parser import FlagParser, at_least_one
+from .output import complain, dataset_folder, say
 
 EXAMPLES = """examples:
   aiorecord check data/pick-cube              # every row, every frame, every statistic
@@ -41,8 +41,7 @@ def run(argv: Sequence[str]) -> int:
         description="Verify a LeRobotDataset v3.0, whoever wrote it: info against metadata against rows "
         "against video frames, timestamps, statistics, leftovers, frozen cameras. Only reads, "
         "unless told to repair.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument("--fast", action="store_true", help="do not decode videos and images")
@@ -57,9 +56,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="only say what --repair would keep and lose; change nothing"
     )
-    parser.add_argument(
-        "--workers", type=_positive, default=None, help="processes, default one per processor"
-    )
+    parser.rare("--workers", type=at_least_one, default=None, help="processes, default one per processor")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(argv)
     if arguments.fast and arguments.repair:
@@ -188,13 +185,6 @@ def _line(finding: Finding) -> str:
     elif finding.first_frame is not None:
         parts.append(f"frame {finding.first_frame}")
     return plain(f"{', '.join(parts)}: {finding.message}")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return value
 
 
 @contextmanager

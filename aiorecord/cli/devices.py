@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ..errors import AiorecordError, ConfigError, SourceError
+from ..flag_names import HELP_ALL, spelled
 from ..lerobot import flags as lerobot_flags
 from ..printable import error_text
 from ..robots import (
@@ -23,6 +24,7 @@ from ..robots.faults import FaultyRobot, FaultyTeleoperator
 from ..robots.guard import RELEASE_S, release
 from ..robots.schema import dataset_features
 from ..robots.sent import recording_sent_action
+from .flag_help import asked_for
 from .flags import parse_flags
 from .output import complain, say
 from .record_config import RobotChoice, TeleopChoice
@@ -37,6 +39,8 @@ def parse_device_flags[T](
     prog: str,
     examples: str,
     fields: Sequence[str] = ("robot", "teleop"),
+    needed: Mapping[str, str] | None = None,
+    common: Sequence[str] = (),
 ) -> T | int:
     """Parse a command line that chooses devices, lerobot's included; see `parse_flags`.
 
@@ -44,9 +48,12 @@ def parse_device_flags[T](
         kind: the dataclass of flags.
         argv: the arguments.
         prog: the program's name for usage lines.
-        examples: shown at the end of ``--help``.
+        examples: what ``--help`` begins with.
         fields: which of ``robot`` and ``teleop`` the command has.
+        needed: as of `parse_flags`.
+        common: as of `parse_flags`.
     """
+    argv = spelled(argv, lerobot_flags.looked_for(fields))
     registries = {field: REGISTRIES[field] for field in fields}
     asked = lerobot_flags.asked_types(argv, fields)
     foreign = [name for field, name in asked.items() if name not in registries[field].get_known_choices()]
@@ -58,10 +65,12 @@ def parse_device_flags[T](
         print_error(error, prog)
         say(f"Try `{prog} --help`.", file=sys.stderr)
         return 2
-    flags = parse_flags(kind, arguments, prog=prog, examples=examples)
+    flags = parse_flags(kind, arguments, prog=prog, examples=examples, needed=needed, common=common)
     if flags == 0:  # --help
         say(flush=True)  # what follows takes lerobot's seconds to import
-        say("\n".join(lerobot_flags.help_lines(fields)))
+        everything = asked_for(argv) == "all"
+        lines = lerobot_flags.help_lines(fields) if everything else lerobot_flags.help_hint(prog, HELP_ALL)
+        say("\n".join(lines))
     return flags
 
 

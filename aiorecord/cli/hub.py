@@ -35,6 +35,7 @@ from ..dataset.pack_journal import PACK_FOLDER
 from ..dataset.replaced import RECORD as REPLACED_RECORD
 from ..dataset.rollback import counted_files
 from ..errors import AiorecordError, ConfigError, DatasetError, StorageError
+from ..installed import install_hint
 from ..options import check_repo_id
 from ..storage import MAX_JSON_BYTES, TEMPORARY_SUFFIX, storage_errors
 
@@ -86,7 +87,7 @@ def check_hub(repo_id: str) -> list[str]:
     """
     if find_spec("huggingface_hub") is None:
         raise ConfigError(
-            "Uploading needs huggingface_hub. Install it: pip install 'aiorecord[hub]'",
+            f"Uploading needs huggingface_hub. Install it: {install_hint('hub')}",
             option="dataset.push_to_hub",
         )
     from huggingface_hub import constants, get_token

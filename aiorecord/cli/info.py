@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
@@ -22,8 +21,9 @@ from ..monitor.text import size_text, time_text
 from ..printable import json_text, plain
 from .consoles import output_console
 from .dataset_facts import DatasetFacts, EpisodeFacts, count_tasks, read_facts
+from .flag_parser import FlagParser
 from .notes import notes_of
-from .output import FlagParser, complain, dataset_folder, say
+from .output import complain, dataset_folder, say
 
 EXAMPLES = """examples:
   aiorecord info data/pick-cube                    # what is in it, and the newest episodes
@@ -67,8 +67,7 @@ def run(argv: Sequence[str]) -> int:
         "aiorecord info",
         description="Show what is in a dataset, whoever wrote it, and the quality record that aiorecord "
         f"keeps in {quality_log.PATH}. Only reads; works while the dataset is recorded into.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument("--episodes", default=None, help="which episodes: 3,5-9 (default: the newest)")

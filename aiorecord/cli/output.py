@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 from ..errors import ConfigError
 from ..options import resolve_root
@@ -31,15 +31,6 @@ def say(text: str = "", *, file: IO[str] | None = None, flush: bool = False) -> 
 def complain(error: BaseException | str, prog: str = "aiorecord") -> None:
     """Say on standard error what went wrong."""
     say(f"{prog}: {error_text(error)}", file=sys.stderr)
-
-
-class FlagParser(argparse.ArgumentParser):
-    """An argument parser whose errors take one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments, and leave with exit code 2."""
-        complain(f"{message.rstrip('.')}. Try `{self.prog} --help`.", self.prog)
-        raise SystemExit(2)
 
 
 def dataset_folder(text: str) -> Path:

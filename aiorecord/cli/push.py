@@ -18,8 +18,9 @@ from ..dataset.lock import DatasetLock
 from ..errors import AiorecordError, ConfigError
 from ..flag_values import read_yaml
 from ..monitor.consoles import PlainConsole
+from .flag_parser import FlagParser
 from .hub import LICENSE, check_hub, push
-from .output import FlagParser, complain, dataset_folder, say
+from .output import complain, dataset_folder, say
 
 EXAMPLES = """examples:
   aiorecord push data/pick-cube --repo_id=me/pick-cube
@@ -35,8 +36,7 @@ def run(argv: Sequence[str]) -> int:
         description="Upload a dataset to the Hugging Face Hub: what is committed, as one commit there. "
         "Changes nothing on this machine, and can be run again at any time: what the Hub has is not sent "
         "twice.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument("--repo_id", required=True, help="its name on the Hub, user/name")
@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
         "--private", type=_flag, nargs="?", const=True, default=None, help="true or false; for a new one"
     )
     parser.add_argument("--tags", type=_names, default=None, help="tags of its card: '[a, b]'")
-    parser.add_argument("--license", default=LICENSE, help=f"of its card (default {LICENSE}), or none")
+    parser.rare("--license", default=LICENSE, help=f"of its card (default {LICENSE}), or none")
     arguments = parser.parse_args(argv)
     try:
         for note in check_hub(arguments.repo_id):

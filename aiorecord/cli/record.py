@@ -34,7 +34,16 @@ from .devices import CommandDevices, parse_device_flags, print_error
 from .hub import check_hub, push, retry_command
 from .keys import has_keyboard, keys_notes, reading_keys
 from .output import say
-from .record_config import RecordFlags, check_flags, notes_on, recorder_arguments, session_plan, source_policy
+from .record_config import (
+    COMMON,
+    NEEDED,
+    RecordFlags,
+    check_flags,
+    notes_on,
+    recorder_arguments,
+    session_plan,
+    source_policy,
+)
 from .recovered import table_of
 from .signals import watch_signals
 from .sounds import Speaker
@@ -42,19 +51,17 @@ from .summary import leaving_line, left_over, summary_lines
 from .viewing import viewing
 
 EXAMPLES = """examples:
-  # the simulated arm, two cameras, five episodes of ten seconds
-  aiorecord record --robot.type=sim --teleop.type=sim \\
-      --robot.cameras='{front: {width: 640, height: 480}, wrist: {width: 640, height: 480}}' \\
-      --dataset.repo_id=demo/pick-cube --dataset.root=data/pick-cube \\
-      --dataset.single_task="Pick up the cube" \\
-      --dataset.num_episodes=5 --dataset.episode_time_s=10 --dataset.reset_time_s=3
+  # the simulated arm, two episodes of five seconds
+  aiorecord record --robot.type=sim --teleop.type=sim --dataset.repo_id=demo/pick-cube \\
+      --dataset.root=data/pick-cube --dataset.single_task="Pick up the cube" \\
+      --dataset.num_episodes=2 --dataset.episode_time_s=5 --dataset.reset_time_s=2
+
+  # go on where the last session ended
+  aiorecord record ... --resume
 
   # real footage instead of a robot
   aiorecord record --robot.type=replay --robot.videos='{front: kitchen.mp4}' --teleop.type=replay \\
       --dataset.repo_id=demo/kitchen --dataset.root=data/kitchen --dataset.single_task="Stir"
-
-  # go on where the last session ended
-  aiorecord record ... --resume=true
 
   # all flags from a file
   aiorecord record --config_path=record.yaml
@@ -75,7 +82,9 @@ def make_view(display: str | None) -> LiveView | PlainView | NoView:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    flags = parse_device_flags(RecordFlags, argv, prog="aiorecord record", examples=EXAMPLES)
+    flags = parse_device_flags(
+        RecordFlags, argv, prog="aiorecord record", examples=EXAMPLES, needed=NEEDED, common=COMMON
+    )
     if isinstance(flags, int):
         return flags
     try:

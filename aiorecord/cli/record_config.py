@@ -9,14 +9,40 @@ from typing import Any
 
 import draccus
 
+from ..capture.staging import Staging
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import ConfigError
-from ..options import check_number
+from ..options import check_number, resolve_root
 from ..robots import ReplayRobotConfig, ReplayTeleopConfig, SimRobotConfig, SimTeleopConfig
 from ..robots.faults import Fault
 from ..robots.policy import SourcePolicy
 from ..session import SessionPlan
 from .outputs import check_output
+
+NEEDED = {
+    "--robot.type=sim": "the robot: sim, replay, or one of lerobot's",
+    "--teleop.type=sim": "the teleoperator that moves it, likewise",
+    "--dataset.repo_id=me/pick-cube": "the dataset's name",
+    '--dataset.single_task="Pick up the cube"': "what is being done, in words",
+}
+"""What must be given to record: an example of each flag, and what it says."""
+
+COMMON = (
+    "--dataset.root",
+    "--dataset.num_episodes",
+    "--dataset.episode_time_s",
+    "--dataset.reset_time_s",
+    "--dataset.fps",
+    "--dataset.rgb_encoder.vcodec",
+    "--dataset.push_to_hub",
+    "--resume",
+    "--display_data",
+    "--display",
+    "--play_sounds",
+    "--report",
+    "--config_path",
+)
+"""The other flags that a short help lists."""
 
 
 @dataclass
@@ -239,11 +265,22 @@ def check_flags(flags: RecordFlags, *, terminal: bool) -> RecordFlags:
     source_policy(flags)
     check_number("slow_call_s", flags.slow_call_s, above=0)
     session_plan(flags).check_rate(check_fps(dataset.fps))
+    if flags.resume:
+        _check_resumable(resolve_root(dataset.repo_id, dataset.root))
     if flags.report is not None:
         check_output(Path(flags.report), "report")
     if not dataset.no_stamp and not flags.resume:
         dataset.repo_id += datetime.now().astimezone().strftime("_%Y%m%d_%H%M%S")
     return flags
+
+
+def _check_resumable(root: Path) -> None:
+    if not (root / "meta" / "info.json").exists() and not Staging(root).episode_paths():
+        raise ConfigError(
+            f"There is no dataset in {root} to resume. Leave --resume out to begin one there, or name "
+            "the folder of the one to continue: --dataset.root=...",
+            option="resume",
+        )
 
 
 def check_fps(fps: int) -> int:

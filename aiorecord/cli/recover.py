@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import stat
@@ -33,7 +32,8 @@ from ..saving.saver import AsyncEpisodeSaver
 from ..saving.saves import EpisodeSave
 from ..storage import storage_errors
 from .consoles import output_console
-from .output import FlagParser, complain, dataset_folder, say
+from .flag_parser import FlagParser, at_least_one
+from .output import complain, dataset_folder, say
 from .recovered import table_of
 
 EXAMPLES = """examples:
@@ -115,25 +115,21 @@ def run(argv: Sequence[str]) -> int:
         "written, encode and commit every episode that ended, keep the one that was being recorded as far "
         "as it reached the disk. Needs no robot; works on a copy of the dataset on another machine. Can be "
         "stopped and run again at any point.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument(
-        "--partial", choices=("keep", "drop", "stage"), default="keep", help="see below; default keep"
+        "--partial", choices=("keep", "drop", "stage"), default="keep", help="see above; default keep"
     )
     parser.add_argument(
         "--accept-loss",
-        "--accept_loss",
         action="store_true",
         help="also save damaged episodes, as far as they are whole",
     )
-    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="only say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
     parser.add_argument("--json", action="store_true", help="print what was found and done as JSON")
-    parser.add_argument(
-        "--no-pack", "--no_pack", action="store_true", help="do not merge the files of single episodes"
-    )
-    parser.add_argument("--encode_workers", type=_positive, default=None, help="encoder processes")
+    parser.rare("--no-pack", action="store_true", help="do not merge the files of single episodes")
+    parser.rare("--encode_workers", type=at_least_one, default=None, help="encoder processes")
     try:
         given = parser.parse_args(argv)
     except SystemExit as end:
@@ -326,10 +322,3 @@ def _print(done: Recovered) -> None:
     would = "would be " if done.dry_run else ""
     totals = f"{would}{done.total_episodes} episodes, {done.total_frames} frames"
     console.print(f"{done.root}: {totals}", markup=False, soft_wrap=True)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return value

@@ -39,6 +39,12 @@ EXAMPLES = """examples:
 Esc, q or Ctrl-C stops. exit codes: 0 stopped or done, 1 the robot failed, 2 wrong usage."""
 
 PROG = "aiorecord replay"
+NEEDED = {
+    "--robot.type=sim": "the robot: sim, or one of lerobot's",
+    "--dataset.repo_id=demo/pick-cube": "the dataset's name",
+    "--dataset.episode=0": "the episode, counted from 0",
+}
+COMMON = ("--dataset.root", "--play_sounds", "--config_path")
 
 
 @dataclass
@@ -68,7 +74,9 @@ class ReplayFlags:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    flags = parse_device_flags(ReplayFlags, argv, prog=PROG, examples=EXAMPLES, fields=("robot",))
+    flags = parse_device_flags(
+        ReplayFlags, argv, prog=PROG, examples=EXAMPLES, fields=("robot",), needed=NEEDED, common=COMMON
+    )
     if isinstance(flags, int):
         return flags
     try:

@@ -34,6 +34,11 @@ EXAMPLES = """examples:
 Esc, q or Ctrl-C stops. exit codes: 0 stopped or done, 1 a device failed, 2 wrong usage."""
 
 PROG = "aiorecord teleoperate"
+NEEDED = {
+    "--robot.type=sim": "the robot: sim, replay, or one of lerobot's",
+    "--teleop.type=sim": "the teleoperator that moves it, likewise",
+}
+COMMON = ("--fps", "--teleop_time_s", "--display_data", "--display", "--config_path")
 
 
 @dataclass
@@ -66,7 +71,9 @@ class TeleoperateFlags:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    flags = parse_device_flags(TeleoperateFlags, argv, prog=PROG, examples=EXAMPLES)
+    flags = parse_device_flags(
+        TeleoperateFlags, argv, prog=PROG, examples=EXAMPLES, needed=NEEDED, common=COMMON
+    )
     if isinstance(flags, int):
         return flags
     try:

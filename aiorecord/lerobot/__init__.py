@@ -1,4 +1,4 @@
-"""LeRobot inside: what needs the real `lerobot` package (``pip install aiorecord[lerobot]``).
+"""LeRobot inside: what needs the real `lerobot` package (the extra ``lerobot``).
 
 Names are imported when they are first used: importing this package imports neither lerobot nor torch.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ..installed import install_hint
 
 if TYPE_CHECKING:
     from .dataset import AsyncLeRobotDataset, enable_async_saving
@@ -42,7 +44,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    try:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name != "lerobot":
+            raise
+        raise ModuleNotFoundError(
+            f"aiorecord.lerobot.{name} needs lerobot. Install it: {install_hint('lerobot')}", name=error.name
+        ) from error
     globals()[name] = value
     return value
 

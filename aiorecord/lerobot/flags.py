@@ -19,9 +19,10 @@ import draccus
 import yaml
 
 from ..errors import ConfigError
+from ..flag_names import nearest
 from ..flag_values import read_file, read_yaml
+from ..installed import install_hint
 
-INSTALL = "pip install 'aiorecord[lerobot]'"
 CONFIG_FLAG = "config_path"
 PLUGIN_SUFFIX = "discover_packages_path"
 """lerobot's flag for a package that registers devices: ``--robot.discover_packages_path=my_robots``."""
@@ -60,7 +61,7 @@ def load_choices() -> LeRobotChoices:
         ConfigError: lerobot is not installed, or it cannot be imported.
     """
     if not is_installed():
-        raise ConfigError(f"lerobot is not installed. Install it: {INSTALL}")
+        raise ConfigError(f"lerobot is not installed. Install it: {install_hint('lerobot')}")
     failed: dict[str, str] = {}
     try:
         from lerobot.cameras import CameraConfig
@@ -136,6 +137,29 @@ def asked_types(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def looked_for(fields: Sequence[str]) -> list[str]:
+    """The flags that are looked for here, before a parser reads the command line."""
+    flags = [f"--{CONFIG_FLAG}", f"--{PLUGIN_SUFFIX}"]
+    for field in fields:
+        flags += [f"--{field}", f"--{field}.{draccus.CHOICE_TYPE_KEY}", f"--{field}.{PLUGIN_SUFFIX}"]
+    return flags
+
+
+def help_hint(prog: str, help_all: str) -> list[str]:
+    """What a short ``--help`` says about lerobot. Imports nothing.
+
+    Args:
+        prog: the program's name.
+        help_all: its flag for the whole help.
+    """
+    if not is_installed():
+        return ["With lerobot, all its robots, teleoperators and cameras:", f"  {install_hint('lerobot')}"]
+    return [
+        f"lerobot is installed: `{prog} {help_all}` lists its devices too,",
+        "and --robot.type=so101_follower --help lists the flags of one.",
+    ]
+
+
 def help_lines(fields: Sequence[str]) -> list[str]:
     """What ``--help`` says about lerobot: its types, or how to get them. Imports lerobot if it is installed.
 
@@ -143,7 +167,7 @@ def help_lines(fields: Sequence[str]) -> list[str]:
         fields: those of the command, such as ``("robot", "teleop")``.
     """
     if not is_installed():
-        return [f"With lerobot, all its robots, teleoperators and cameras: {INSTALL}"]
+        return [f"With lerobot, all its robots, teleoperators and cameras: {install_hint('lerobot')}"]
     try:
         choices = load_choices()
     except ConfigError as error:
@@ -227,12 +251,14 @@ def _not_installed(
 ) -> ConfigError:
     if not wanted:
         flag = next(iter(plugins))
-        return ConfigError(f"{flag} needs lerobot, which is not installed: {INSTALL}", option=flag[2:])
+        return ConfigError(
+            f"{flag} needs lerobot, which is not installed: {install_hint('lerobot')}", option=flag[2:]
+        )
     field, name = next(iter(wanted.items()))
+    own = registries[field].get_known_choices()
     return ConfigError(
-        f"{name!r} is no {KINDS[field]} of aiorecord's own ("
-        f"{', '.join(registries[field].get_known_choices())}). The others come with lerobot, which is not "
-        f"installed: {INSTALL}",
+        f"{name!r} is no {KINDS[field]} of aiorecord's own ({', '.join(own)}).{nearest(name, own)} "
+        f"The others come with lerobot, which is not installed: {install_hint('lerobot')}",
         option=f"{field}.type",
     )
 
@@ -240,7 +266,8 @@ def _not_installed(
 def _unknown(field: str, name: str, registry: Any, choices: LeRobotChoices) -> ConfigError:
     known = sorted({*registry.get_known_choices(), *choices.types[field]})
     error = ConfigError(
-        f"There is no {KINDS[field]} {name!r}. Choose from: {', '.join(known)}.", option=f"{field}.type"
+        f"There is no {KINDS[field]} {name!r}.{nearest(name, known)} Choose from: {', '.join(known)}.",
+        option=f"{field}.type",
     )
     for package, why in choices.failed.items():
         error.add_note(f"{package} could not be imported: {why}")

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..flag_values import RepeatedKeyError, letter_by_letter
+from ..flag_names import spelled
+from ..flag_values import FlagError, letter_by_letter
+from ..installed import install_hint
 from ..printable import get_logger
-from .flags import INSTALL, is_installed
+from .flags import is_installed
 
 if TYPE_CHECKING:
     from .dataset import AsyncLeRobotDataset
@@ -65,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot,
-        or when a dict or a list is given twice.
+        when there is no such flag, or when a dict or a list is given twice.
 
     Raises:
         SystemExit: the flags are wrong, or help was asked for.
@@ -95,7 +97,7 @@ def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> i
     if {"-h", "--help"} & set(rest):
         sys.stdout.write(HELP.format(program=program))
     if not is_installed():
-        sys.stderr.write(f"aiorecord: lerobot is not installed. Install it: {INSTALL}\n")
+        sys.stderr.write(f"aiorecord: lerobot is not installed. Install it: {install_hint('lerobot')}\n")
         return 2
     with (
         recording_with(import_module(opener), flags) as opened,
@@ -104,7 +106,7 @@ def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> i
     ):
         try:
             import_module(script).main()
-        except RepeatedKeyError as error:
+        except FlagError as error:
             sys.stderr.write(f"aiorecord {program}: {error}\n")
             return 2
     failed = [failure for dataset in opened for failure in _failures(dataset)]
@@ -128,7 +130,8 @@ def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[S
     _add(parser, "async_saving", type=_boolean, nargs="?", const=True, default=True)
     _add(parser, "async_save_queue_size", type=int, default=10)
     _add(parser, "async_save_timeout", type=float, default=300.0)
-    known, rest = parser.parse_known_args(list(argv))
+    names = [*parser._option_string_actions, "--config_path"]
+    known, rest = parser.parse_known_args(spelled(argv, names))
     return SavingFlags(**vars(known)), rest
 
 
@@ -207,10 +210,8 @@ def _arguments(program: str, arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
-    """Add a flag by its name, and as the proposal's pages write it: with hyphens, without ``dataset.``."""
-    names = (name, name.replace("_", "-"))
-    flags = [f"--{prefix}{written}" for prefix in ("dataset.", "") for written in names]
-    parser.add_argument(*flags, dest=name, **options)
+    """Add a flag by its name, and as the proposal's pages also write it: without ``dataset.``."""
+    parser.add_argument(f"--dataset.{name}", f"--{name}", dest=name, **options)
 
 
 def _boolean(text: str) -> bool:

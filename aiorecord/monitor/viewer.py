@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol, Self
 
 from ..errors import AiorecordError, ConfigError, StateError
+from ..installed import install_hint
 from ..printable import get_logger
 from ..threads import start_thread
 
@@ -90,7 +91,7 @@ def check_viewer(mode: str) -> None:
     module, package = MODES[mode]
     if find_spec(module) is None:
         raise ConfigError(
-            f"--display_data with {mode} needs {package}. Install it: pip install 'aiorecord[viz]'",
+            f"--display_data with {mode} needs {package}. Install it: {install_hint('viz')}",
             option="display_data",
         )
 

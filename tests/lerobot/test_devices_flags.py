@@ -70,7 +70,7 @@ def test_every_type_of_lerobot_can_be_chosen():
 
 @pytest.mark.parametrize("command", KINDS)
 def test_help_lists_them(capsys, command):
-    assert main([command, "--help"]) == 0
+    assert main([command, "--help-all"]) == 0
     out = capsys.readouterr().out
     assert "so101_follower" in out
     assert ("so101_leader" in out) == (command != "replay")

@@ -20,7 +20,7 @@ def blocks(page):
 
 def execute(code, names):
     """Run code with top-level await, as a notebook does; episodes last a tenth of what the page says."""
-    code = code.replace("seconds=10", "seconds=1").replace('root="data/pick-cube"', "root=root")
+    code = re.sub('root="data/[^"]*"', "root=root", code.replace("seconds=10", "seconds=1"))
     code = code.replace("_s=10", "_s=1").replace("_s=3", "_s=0.2")
     body = textwrap.indent(code, "    ")
     space = {"aiorecord": aiorecord, **names}

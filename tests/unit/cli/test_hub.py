@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from aiorecord.cli import hub as hub_module
 from aiorecord.cli.hub import check_hub, committed_files, dataset_card, push, retry_command
 from aiorecord.dataset.info import read_info
 from aiorecord.dataset.lock import DatasetLock
+from aiorecord.installed import install_hint
 
 pytest.importorskip("huggingface_hub")
 
@@ -277,7 +279,7 @@ def test_what_can_be_checked_before(hub, monkeypatch):
     with pytest.raises(ConfigError, match="HF_HUB_OFFLINE"):
         check_hub(REPO)
     monkeypatch.setattr(hub_module, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'aiorecord\[hub\]'"):
+    with pytest.raises(ConfigError, match=re.escape(install_hint("hub"))):
         check_hub(REPO)
 
 

@@ -13,6 +13,7 @@ import pytest
 from helpers import episodes_of, rows_of
 
 from aiorecord.capture.staging import Staging
+from aiorecord.installed import install_hint
 from aiorecord.lerobot.flags import is_installed
 
 BASE = [
@@ -147,7 +148,7 @@ def test_lerobots_script_without_lerobot_says_how_to_install_it():
     run = [sys.executable, "-m", "aiorecord", "lerobot-record", "--robot.type=x"]
     done = subprocess.run(run, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "pip install 'aiorecord[lerobot]'" in done.stderr
+    assert install_hint("lerobot") in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -16,6 +16,7 @@ from aiorecord import ConfigError, Recorder, SourceError, StateError, control_st
 from aiorecord.cli import main, replay, teleoperate
 from aiorecord.cli.devices import CommandDevices, print_error
 from aiorecord.cli.record_config import SimRobotChoice, SimTeleopChoice
+from aiorecord.installed import install_hint
 from aiorecord.lerobot import flags as lerobot_flags
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleoperator, dataset_features
 from aiorecord.robots.sent import recording_sent_action
@@ -181,16 +182,18 @@ def test_flags_of_replay_that_cannot_work(tmp_path, capsys, monkeypatch, flags, 
 
 
 @pytest.mark.parametrize("command", ["record", "teleoperate", "replay"])
-def test_without_lerobot_its_types_are_refused_with_the_pip_command(capsys, monkeypatch, command):
+def test_without_lerobot_its_types_are_refused_with_the_command_that_installs_it(
+    capsys, monkeypatch, command
+):
     monkeypatch.setattr(lerobot_flags, "is_installed", lambda: False)
     assert main([command, "--robot.type=so101_follower", "--robot.port=/dev/x"]) == 2
     err = capsys.readouterr().err
     assert "so101_follower" in err
-    assert "pip install 'aiorecord[lerobot]'" in err
+    assert install_hint("lerobot") in err
     assert main([command, "--robot.discover_packages_path=mine", "--robot.type=sim"]) == 2
-    assert "pip install 'aiorecord[lerobot]'" in capsys.readouterr().err
+    assert install_hint("lerobot") in capsys.readouterr().err
     assert main([command, "--help"]) == 0
-    assert "pip install 'aiorecord[lerobot]'" in capsys.readouterr().out
+    assert install_hint("lerobot") in capsys.readouterr().out
 
 
 def test_the_light_core_stays_light(tmp_path):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from aiorecord import ConfigError
+from aiorecord.installed import install_hint
 from aiorecord.monitor import displays, rerun_sink
 from aiorecord.monitor import viewer as viewer_module
 from aiorecord.monitor.entities import entities, split_frame
@@ -243,7 +245,7 @@ def test_what_is_not_installed_or_not_known(monkeypatch):
     assert caught.value.option == "display_mode"
     monkeypatch.setattr(viewer_module, "find_spec", lambda name: None)
     for mode in ("rerun", "foxglove"):
-        with pytest.raises(ConfigError, match=r"pip install 'aiorecord\[viz\]'"):
+        with pytest.raises(ConfigError, match=re.escape(install_hint("viz"))):
             Viewer.open(mode=mode)
 
 
