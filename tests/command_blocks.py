@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("quickstart", "how-it-works", "python-api", "commands", "lerobot")),
-    *(f"docs/{name}.md" for name in ("reliability", "performance")),
+    *(f"docs/{name}.md" for name in ("quickstart", "from-lerobot-record", "settings", "how-it-works")),
+    *(f"docs/{name}.md" for name in ("python-api", "commands", "lerobot", "reliability", "performance")),
 )
 SHORT = {
     "record": [

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 import aiorecord
 features: dict[str, dict[str, Any]]
+num_episodes: int
 robot: aiorecord.Robot
 teleop: aiorecord.Teleoperator
 recorder: aiorecord.Recorder
