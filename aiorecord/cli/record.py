@@ -39,6 +39,7 @@ from .recovered import table_of
 from .signals import watch_signals
 from .sounds import Speaker
 from .summary import leaving_line, left_over, summary_lines
+from .told import flags_are_told
 from .viewing import viewing
 
 EXAMPLES = """examples:
@@ -137,7 +138,8 @@ class RecordCommand:
         """
         # To the very end: a signal that comes late must not cost the report.
         async with beside(watch_signals(self._on_signal, self._on_hangup), "aiorecord-signals"):
-            return await self._run()
+            with flags_are_told():
+                return await self._run()
 
     async def _run(self) -> int:
         flags = self.flags

@@ -18,6 +18,11 @@ from ..printable import get_logger
 
 logger = get_logger(__name__)
 
+FLAG_LOGGER = "aiorecord.flags"
+"""The logger that tells of flagged episodes: its own, for programs that show flags by other means."""
+
+flag_logger = get_logger(FLAG_LOGGER)
+
 if TYPE_CHECKING:
     from ..dataset.encode import EncodedEpisode
     from ..dataset.episode_encoding import EpisodeEncoding
@@ -267,7 +272,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
     def flag(self, flags: Sequence[str]) -> None:
         """Note what exceeds the episode's limits (for the recorder and the saver). News is logged."""
         if news := [flag for flag in flags if flag not in self.flags]:
-            logger.warning("Episode %s is flagged: %s.", self.episode_id, "; ".join(news))
+            flag_logger.warning("Episode %s is flagged: %s.", self.episode_id, "; ".join(news))
         self.flags = list(flags)
 
     def cut_to(self, length: int, failure: BaseException | None) -> None:
