@@ -377,7 +377,8 @@ class RecordCommand:
 
         def on_flagged(record: EpisodeRecord) -> None:
             self._speaker.say(f"{named(record)} is flagged".capitalize())
-            again = "; ← records it again" if observer.session.can_take_back(record.save) else ""
+            can = has_keyboard() and observer.session.can_take_back(record.save)
+            again = "; ← records it again" if can else ""
             view.line(f"{named(record)} is FLAGGED: {'; '.join(record.flags)}{again}")
 
         def on_dropped(number: int) -> None:

@@ -76,7 +76,7 @@ def describe(s: Snapshot) -> str:
     if s.phase in (Phase.RECORDING, Phase.RESETTING):
         next_ = "next: " if s.phase is Phase.RESETTING else ""
         if s.over:
-            parts.append("the last take can still be recorded again")
+            parts.append("the last take is over")
         else:
             parts.append(f"{next_}episode {s.index}, take {s.number} of {s.total}")
         if s.seconds_left is not None:

@@ -44,7 +44,7 @@ def screen(s: Snapshot, keys: bool, width: int, height: int) -> list[Text]:
         height: rows.
     """
     roomy = height >= ROOMY_ROWS
-    sections = [Section(_head(s, width), _HEAD)]
+    sections = [Section(_head(s, keys, width), _HEAD)]
     if s.task and s.phase in (Phase.RECORDING, Phase.RESETTING):
         sections.append(Section([cut(Text(s.task, style="italic"), width)], _TASK))
     if s.phase_s is not None and s.seconds_left is not None:
@@ -75,7 +75,7 @@ def screen(s: Snapshot, keys: bool, width: int, height: int) -> list[Text]:
     return fit(sections, height)
 
 
-def _head(s: Snapshot, width: int) -> list[Text]:
+def _head(s: Snapshot, keys: bool, width: int) -> list[Text]:
     phase = Text(f" {s.phase.value.upper()} ", style=_PHASE_STYLE[s.phase])
     facts: list[Text | str] = []
     if s.phase is Phase.RECORDING:
@@ -84,7 +84,10 @@ def _head(s: Snapshot, width: int) -> list[Text]:
             Text(f"take {s.number} of {s.total}", style="bold"),
         ]
     elif s.phase is Phase.RESETTING:
-        what = "the last take can still be recorded again" if s.over else "put the scene back"
+        what = "put the scene back"
+        if s.over:
+            again = keys and s.last is not None and s.last.can_be_taken_back
+            what = "the last take can still be recorded again" if again else "the last take is over"
         facts = [Text(what, style="bold")]
     elif s.phase is Phase.WAITING:
         facts = list(wrapped(Text(waiting_text(s.index, s.backlog_bytes, s.wait_s), style="bold"), width, 3))

@@ -258,7 +258,7 @@ def _wait_s(backlog: Backlog, limit_bytes: float) -> float | None:
 
 def stage_text(stage: str) -> str:
     """The stage of an ended episode's save, as a view shows it: one that is not durable yet says so."""
-    return "not on disk yet" if stage == Stage.RECORDING else stage
+    return Stage(stage).words
 
 
 def _short(key: str) -> str:

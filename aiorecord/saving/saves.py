@@ -43,6 +43,11 @@ class Stage(enum.StrEnum):
     FAILED = "failed"
     DISCARDED = "discarded"
 
+    @property
+    def words(self) -> str:
+        """As people read it: a save exists for an episode that has ended, which nobody calls recording."""
+        return "not on disk yet" if self is Stage.RECORDING else self.value
+
 
 FINAL_STAGES = frozenset({Stage.COMMITTED, Stage.FAILED, Stage.DISCARDED})
 
@@ -163,7 +168,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         return self._wait().__await__()
 
     def __repr__(self) -> str:
-        return f"<EpisodeSave {self.episode_id} {self.stage} {self.progress:.0%}>"
+        return f"<EpisodeSave {self.episode_id} {self.stage.words} {self.progress:.0%}>"
 
     @property
     def episode_id(self) -> str:
@@ -211,7 +216,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
             StateError: it is not done.
         """
         if self._result is None:
-            raise StateError(f"Episode {self.episode_id} is still {self.stage}; await the save.")
+            raise StateError(f"Episode {self.episode_id} is not saved yet ({self.stage.words}); await it.")
         self.observed = True
         return self._result
 
@@ -247,7 +252,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         """
         self._owner.check("EpisodeSave.retry()")
         if self.stage is not Stage.FAILED or self._resubmit is None:
-            raise StateError(f"Only a failed save can be retried; {self.episode_id} is {self.stage}.")
+            raise StateError(f"Only a failed save can be retried; {self.episode_id} is {self.stage.words}.")
         resubmit = self._resubmit
         self.attempts += 1
         self.error = self._result = self.encoding = self.encoded = None
