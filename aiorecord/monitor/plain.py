@@ -73,7 +73,9 @@ class NoView:
 def describe(s: Snapshot) -> str:
     """A snapshot in one line."""
     parts = [f"[{s.phase.value}]"]
-    if s.phase in (Phase.RECORDING, Phase.RESETTING):
+    if s.foreground:
+        parts = [f"[{Phase.DRAINING.value}]", "in the foreground: the next take waits"]
+    elif s.phase in (Phase.RECORDING, Phase.RESETTING):
         next_ = "next: " if s.phase is Phase.RESETTING else ""
         if s.over:
             parts.append("the last take is over")

@@ -94,7 +94,8 @@ class Snapshot:
         last: during a reset, the take before it, None if that was dropped.
         over: during a reset, that no episode follows it.
         again: during a reset, that the take before it is dropped and recorded again.
-        stopping: the operator asked to stop, or the plan is fulfilled.
+        stopping: the operator asked to stop.
+        foreground: an ended episode is saved in the foreground; the phase begins when that is done.
     """
 
     phase: Phase
@@ -127,6 +128,7 @@ class Snapshot:
     over: bool = False
     again: bool = False
     stopping: bool = False
+    foreground: bool = False
 
 
 class Observer:
@@ -194,6 +196,7 @@ class Observer:
             over=session.phase is Phase.RESETTING and session.machine.finished,
             again=session.machine.taking_back or session.machine.dropping,
             stopping=session.machine.stopping,
+            foreground=session.foreground and session.phase in (Phase.RECORDING, Phase.RESETTING),
         )
 
     def _save_row(self, save: EpisodeSave) -> SaveRow:
