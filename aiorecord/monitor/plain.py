@@ -9,7 +9,7 @@ from typing import Self
 from ..printable import plain_lines
 from ..robots.policy import short
 from ..session import Phase
-from .snapshot import Snapshot, camera_counts, stage_text
+from .snapshot import Snapshot, camera_counts
 from .text import size_text, time_text, waiting_text
 
 EVERY_S = 5.0
@@ -95,9 +95,7 @@ def describe(s: Snapshot) -> str:
         if source.held_s is not None
     ]
     if s.saves:
-        stages = ", ".join(
-            f"{save.label} {stage_text(save.stage)} {save.progress:.0%}" for save in s.saves[:3]
-        )
+        stages = ", ".join(f"{save.label} {save.text} {save.progress:.0%}" for save in s.saves[:3])
         more = f" and {len(s.saves) - 3} more" if len(s.saves) > 3 else ""
         parts.append(f"saving {stages}{more}")
     if s.backlog_frames:

@@ -9,7 +9,7 @@ from rich.text import Text
 from ..robots.policy import short
 from ..session import Phase
 from .layout import Section, bar, cut, fit, flow, table, wrapped
-from .snapshot import CameraRow, SaveRow, Snapshot, Take, camera_counts, stage_text
+from .snapshot import CameraRow, SaveRow, Snapshot, Take, camera_counts
 from .text import size_text, time_text, waiting_text
 
 SHOWN_SAVES = 8
@@ -251,12 +251,11 @@ def _save(save: SaveRow, width: int) -> Text:
     if save.error:
         return cut(Text.assemble(f"{save.label}  ", (save.error, "bold red")), width)
     share = f" {save.progress:.0%}" if save.progress else ""
-    return cut(Text(f"saving {save.label}  {stage_text(save.stage)}{share}"), width)
+    return cut(Text(f"saving {save.label}  {save.text}{share}"), width)
 
 
 def _stage(save: SaveRow) -> str:
-    shown = stage_text(save.stage)
-    return f"{shown} (can be taken back)" if save.held else shown
+    return f"{save.text} (can be taken back)" if save.held else save.text
 
 
 def _foot(s: Snapshot, width: int) -> list[Text]:

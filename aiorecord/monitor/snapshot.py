@@ -32,7 +32,7 @@ class CameraRow:
 
 @dataclass(frozen=True)
 class SaveRow:
-    """One save under way."""
+    """One save under way, in the order of their turns."""
 
     label: str
     frames: int
@@ -40,6 +40,13 @@ class SaveRow:
     progress: float
     held: bool
     error: str | None
+    priority: int = 0
+
+    @property
+    def text(self) -> str:
+        """Its stage for a view, and its priority where it has one."""
+        shown = stage_text(self.stage)
+        return f"{shown}, priority {self.priority}" if self.priority else shown
 
 
 @dataclass(frozen=True)
