@@ -176,7 +176,7 @@ class RecordCommand:
                 error = await self._work_on(devices.connect(), "aiorecord-connect")
                 if error is None and not self.left_early:
                     spare_collections()
-                    with view, reading_keys(self.command):
+                    with view, reading_keys(self.command, view.terminal):
                         async with (
                             beside(self._speaker.run(), "aiorecord-speaker"),
                             beside(self._look(view, observer, devices), "aiorecord-monitor"),

@@ -39,6 +39,9 @@ class PlainView:
             self._phase, self._printed_s = (snapshot.phase, snapshot.number), now_s
             self.line(describe(snapshot))
 
+    def terminal(self, has: bool) -> None:
+        """Nothing to do: lines go anywhere."""
+
     def fits(self, slack_s: float) -> bool:
         """Always: a line costs next to nothing."""
         return True
@@ -61,6 +64,9 @@ class NoView:
 
     def draw(self, snapshot: Snapshot) -> None:
         """Show nothing."""
+
+    def terminal(self, has: bool) -> None:
+        """Nothing to do."""
 
     def fits(self, slack_s: float) -> bool:
         """Never: there is nothing to show."""

@@ -33,7 +33,7 @@ def run(tmp_path, monkeypatch, capfd):
         draw = PlainView.draw
 
         @contextlib.contextmanager
-        def reading(on_command):
+        def reading(on_command, on_terminal):
             keys.append(on_command)
             yield
 
