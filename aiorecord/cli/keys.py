@@ -72,8 +72,12 @@ def keys_notes() -> list[str]:
 
 
 @contextlib.contextmanager
-def reading_keys(on_command: Callable[[Command], None]) -> Iterator[None]:
+def reading_keys(
+    on_command: Callable[[Command], None], on_terminal: Callable[[bool], None] = lambda has: None
+) -> Iterator[None]:
     """Call `on_command` for each key while the block runs. Without a terminal, does nothing.
+
+    `on_terminal` is called when the terminal comes back to this process (True), and while it is another's.
 
     In the background (``record &``, or Ctrl-Z and ``bg``) the terminal is another's: it is left alone, and
     nothing that touches it stops this process. The keys come with ``fg``. The terminal gets its settings back
@@ -82,7 +86,7 @@ def reading_keys(on_command: Callable[[Command], None]) -> Iterator[None]:
     if not has_keyboard():
         yield
         return
-    keys = _TerminalKeys(sys.stdin.fileno(), on_command)
+    keys = _TerminalKeys(sys.stdin.fileno(), on_command, on_terminal)
     # The kernel stops a background process that reads from the terminal or sets it; ignored, the calls fail
     # or succeed instead, also in the moment between a look at who is in the foreground and the call.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTTIN, signal.SIGTTOU)}
@@ -101,16 +105,21 @@ class _TerminalKeys:
     Args:
         fd: the terminal.
         on_command: called on the event loop for each key.
+        on_terminal: likewise, when the terminal comes back (True), and while it is another's (False).
     """
 
-    def __init__(self, fd: int, on_command: Callable[[Command], None]) -> None:
+    def __init__(
+        self, fd: int, on_command: Callable[[Command], None], on_terminal: Callable[[bool], None]
+    ) -> None:
         self._fd = fd
         self._on_command = on_command
+        self._on_terminal = on_terminal
         self._decoder = KeyDecoder()
         self._loop = asyncio.get_running_loop()
         self._before: list[Any] | None = None  # the terminal's settings, once they were changed
         self._reading = False
         self._ended = False
+        self._looked = False
         self._escape: asyncio.TimerHandle | None = None
         self._next_look: asyncio.TimerHandle | None = None
 
@@ -142,8 +151,12 @@ class _TerminalKeys:
             self._next_look.cancel()
         if not self._in_foreground():
             self._stop_reading()
+            self._on_terminal(False)
         elif not self._reading:
             self._start_reading()
+            if self._looked:  # else nobody else has had it
+                self._on_terminal(True)
+        self._looked = True
         self._next_look = self._loop.call_later(FOREGROUND_LOOK_S, self._look)
 
     def _in_foreground(self) -> bool:

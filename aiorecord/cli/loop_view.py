@@ -51,6 +51,11 @@ class LoopView:
         elif self._kind == "plain":
             say(text, flush=True)
 
+    def terminal(self, has: bool) -> None:
+        """Note that the terminal is another's, or has come back; see `LiveScreen.terminal`."""
+        if self._screen is not None:
+            self._screen.terminal(has)
+
     def is_due(self, ticker: Ticker, now_ns: int) -> bool:
         """Whether it is time to show something, and there is time to."""
         if self._kind == "none" or time.monotonic() < self._next_s or len(ticker.lateness) < 2:

@@ -48,6 +48,7 @@ from .recovered import table_of
 from .signals import watch_signals
 from .sounds import Speaker
 from .summary import leaving_line, left_over, summary_lines
+from .told import flags_are_told
 from .viewing import viewing
 
 EXAMPLES = """examples:
@@ -146,7 +147,8 @@ class RecordCommand:
         """
         # To the very end: a signal that comes late must not cost the report.
         async with beside(watch_signals(self._on_signal, self._on_hangup), "aiorecord-signals"):
-            return await self._run()
+            with flags_are_told():
+                return await self._run()
 
     async def _run(self) -> int:
         flags = self.flags
@@ -183,7 +185,7 @@ class RecordCommand:
                 error = await self._work_on(devices.connect(), "aiorecord-connect")
                 if error is None and not self.left_early:
                     spare_collections()
-                    with view, reading_keys(self.command):
+                    with view, reading_keys(self.command, view.terminal):
                         async with (
                             beside(self._speaker.run(), "aiorecord-speaker"),
                             beside(self._look(view, observer, devices), "aiorecord-monitor"),
@@ -384,7 +386,8 @@ class RecordCommand:
 
         def on_flagged(record: EpisodeRecord) -> None:
             self._speaker.say(f"{named(record)} is flagged".capitalize())
-            again = "; ← records it again" if observer.session.can_take_back(record.save) else ""
+            can = has_keyboard() and observer.session.can_take_back(record.save)
+            again = "; ← records it again" if can else ""
             view.line(f"{named(record)} is FLAGGED: {'; '.join(record.flags)}{again}")
 
         def on_dropped(number: int) -> None:

@@ -134,7 +134,7 @@ class ReplayCommand:
             async with beside(speaker.run(), "aiorecord-speaker"), devices.connected():
                 speaker.say("Replaying episode")
                 ticker = self._run.ticker = Ticker(clock, fps)
-                with self._view, reading_keys(self._run.command):
+                with self._view, reading_keys(self._run.command, self._view.terminal):
                     for row in rows:
                         try:
                             await anext(ticker)

@@ -57,8 +57,8 @@ def summary_lines(session: Session, left_early: bool, earlier: int = 0) -> list[
         lines += _problems(session, record, left_early)
     if flagged := sum(bool(record.flags) for record in session.records):
         lines.append(
-            f"{flagged} of {_count(len(session.records), 'episode', 'episodes')} "
-            f"{'is' if flagged == 1 else 'are'} flagged: look at them, or drop them."
+            f"{flagged} of {len(session.records)} episodes {'is' if flagged == 1 else 'are'} flagged: "
+            "look at them, or drop them."
         )
     if writer.total_episodes:
         lines += [

@@ -144,7 +144,7 @@ class TeleoperateCommand:
         try:
             async with viewing(self.flags, "teleoperation") as viewer, devices.connected():
                 ticker = self._run.ticker = Ticker(clock, self.flags.fps, self.flags.teleop_time_s)
-                with self._view, reading_keys(self._run.command):
+                with self._view, reading_keys(self._run.command, self._view.terminal):
                     async for _ in ticker:
                         observation = await robot.get_observation()
                         action = await teleop.get_action()

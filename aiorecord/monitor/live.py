@@ -18,6 +18,7 @@ from rich.panel import Panel
 from rich.segment import ControlType
 from rich.text import Text
 
+from ..printable import plain_lines
 from .consoles import PlainConsole
 from .screen import screen
 from .snapshot import Snapshot
@@ -51,6 +52,7 @@ class LiveScreen:
         self._cost_s = 0.005
         self._size = self._console.size
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._moved = self._away = False
 
     def _new_live(self) -> Live:
         return Live(console=self._console, auto_refresh=False, transient=True, screen=False)
@@ -72,6 +74,8 @@ class LiveScreen:
             lines: makes them.
             title: of the frame around them.
         """
+        if self._away:
+            return
         started_s = time.perf_counter()
         self._follow_size()
         ascii_only = not self._console.encoding.startswith("utf")
@@ -90,20 +94,31 @@ class LiveScreen:
 
     def line(self, text: str) -> None:
         """Print a line above the view."""
-        self._follow_size()
         self._lines.append(text)
+        if self._away:
+            print(plain_lines(text), file=self._console.file, flush=True)
+            return
+        self._follow_size()
         self._console.print(text, markup=False, highlight=False)
 
-    def _follow_size(self) -> None:
-        """Begin the screen anew if the terminal has another size than at the last drawing.
+    def terminal(self, has: bool) -> None:
+        """Note that the terminal is another's, a shell's for example, or that it has come back.
 
-        Terminals move what is on them each in its own way when they are resized, so nobody knows where the
-        last drawing is: the screen is emptied, and the lines above the view are printed again.
+        Nothing is drawn meanwhile, and the screen begins anew afterwards.
+        """
+        self._away = not has
+        self._moved = has
+
+    def _follow_size(self) -> None:
+        """Begin the screen anew if nobody knows any more where on it the last drawing is.
+
+        A shell has written to it meanwhile, or it was resized: terminals move what is on them each in its
+        own way. The screen is emptied, and the lines above the view are printed again.
         """
         size = self._console.size
-        if size == self._size or not self._live.is_started:
+        if not self._live.is_started or not (self._moved or size != self._size):
             return
-        self._size = size
+        self._size, self._moved = size, False
         self._live.stop()
         # Row by row: some terminals move a screen that is cleared at once into what can be scrolled back to.
         rows = [(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_DOWN, 1)] * size.height

@@ -9,7 +9,7 @@ from typing import Self
 from ..printable import plain_lines
 from ..robots.policy import short
 from ..session import Phase
-from .snapshot import SaveRow, Snapshot, camera_counts, stage_text
+from .snapshot import Snapshot, camera_counts
 from .text import size_text, time_text, waiting_text
 
 EVERY_S = 5.0
@@ -39,6 +39,9 @@ class PlainView:
             self._phase, self._printed_s = (snapshot.phase, snapshot.number), now_s
             self.line(describe(snapshot))
 
+    def terminal(self, has: bool) -> None:
+        """Nothing to do: lines go anywhere."""
+
     def fits(self, slack_s: float) -> bool:
         """Always: a line costs next to nothing."""
         return True
@@ -62,6 +65,9 @@ class NoView:
     def draw(self, snapshot: Snapshot) -> None:
         """Show nothing."""
 
+    def terminal(self, has: bool) -> None:
+        """Nothing to do."""
+
     def fits(self, slack_s: float) -> bool:
         """Never: there is nothing to show."""
         return False
@@ -70,18 +76,15 @@ class NoView:
         """Show nothing."""
 
 
-def _save(save: SaveRow) -> str:
-    priority = f" (priority {save.priority})" if save.priority else ""
-    return f"{save.label} {stage_text(save.stage)} {save.progress:.0%}{priority}"
-
-
 def describe(s: Snapshot) -> str:
     """A snapshot in one line."""
     parts = [f"[{s.phase.value}]"]
-    if s.phase in (Phase.RECORDING, Phase.RESETTING):
+    if s.foreground:
+        parts = [f"[{Phase.DRAINING.value}]", "in the foreground: the next take waits"]
+    elif s.phase in (Phase.RECORDING, Phase.RESETTING):
         next_ = "next: " if s.phase is Phase.RESETTING else ""
         if s.over:
-            parts.append("the last take can still be recorded again")
+            parts.append("the last take is over")
         else:
             parts.append(f"{next_}episode {s.index}, take {s.number} of {s.total}")
         if s.seconds_left is not None:
@@ -98,7 +101,7 @@ def describe(s: Snapshot) -> str:
         if source.held_s is not None
     ]
     if s.saves:
-        stages = ", ".join(_save(save) for save in s.saves[:3])
+        stages = ", ".join(f"{save.label} {save.text} {save.progress:.0%}" for save in s.saves[:3])
         more = f" and {len(s.saves) - 3} more" if len(s.saves) > 3 else ""
         parts.append(f"saving {stages}{more}")
     if s.backlog_frames:

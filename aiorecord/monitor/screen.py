@@ -44,7 +44,24 @@ def screen(s: Snapshot, keys: bool, width: int, height: int) -> list[Text]:
         height: rows.
     """
     roomy = height >= ROOMY_ROWS
-    sections = [Section(_head(s, width), _HEAD)]
+    sections = [Section(_head(s, keys, width), _HEAD)]
+    if not s.foreground:
+        sections += _of_phase(s, width, roomy)
+    if s.saves:
+        sections.append(Section(_saves(s.saves, width, roomy), _SAVES, least=2))
+    sections.append(Section(_foot(s, width), _FOOT))
+    if s.disk_warning is not None:
+        warning = Text(f"disk: {s.disk_warning}", style="bold red")
+        sections.append(Section(wrapped(warning, width, 3 if roomy else 2), _DISK))
+    messages = s.messages if roomy else s.messages[-1:]
+    sections.append(Section([cut(Text(message, style="yellow"), width) for message in messages], _MESSAGES))
+    sections.append(Section(_keys(s, keys, width), _KEYS))
+    return fit(sections, height)
+
+
+def _of_phase(s: Snapshot, width: int, roomy: bool) -> list[Section]:
+    """What an episode and a reset show."""
+    sections = []
     if s.task and s.phase in (Phase.RECORDING, Phase.RESETTING):
         sections.append(Section([cut(Text(s.task, style="italic"), width)], _TASK))
     if s.phase_s is not None and s.seconds_left is not None:
@@ -60,31 +77,25 @@ def screen(s: Snapshot, keys: bool, width: int, height: int) -> list[Text]:
             sections.append(Section(_cameras(s, width, roomy), _CAMERAS, least=2))
     if s.sources and s.phase in (Phase.RECORDING, Phase.RESETTING):
         sections.append(Section(_sources(s, width, roomy), _SOURCES, least=2))
-    if s.saves:
-        sections.append(Section(_saves(s.saves, width, roomy), _SAVES, least=2))
-    sections.append(Section(_foot(s, width), _FOOT))
-    if s.disk_warning is not None:
-        sections.append(
-            Section(
-                wrapped(Text(f"disk: {s.disk_warning}", style="bold red"), width, 3 if roomy else 2), _DISK
-            )
-        )
-    messages = s.messages if roomy else s.messages[-1:]
-    sections.append(Section([cut(Text(message, style="yellow"), width) for message in messages], _MESSAGES))
-    sections.append(Section(_keys(s, keys, width), _KEYS))
-    return fit(sections, height)
+    return sections
 
 
-def _head(s: Snapshot, width: int) -> list[Text]:
+def _head(s: Snapshot, keys: bool, width: int) -> list[Text]:
     phase = Text(f" {s.phase.value.upper()} ", style=_PHASE_STYLE[s.phase])
     facts: list[Text | str] = []
-    if s.phase is Phase.RECORDING:
+    if s.foreground:
+        phase = Text(" SAVING ", style=_PHASE_STYLE[Phase.DRAINING])
+        facts = [Text("in the foreground: the next take waits", style="bold")]
+    elif s.phase is Phase.RECORDING:
         facts = [
             Text(f"episode {s.index}", style="bold"),
             Text(f"take {s.number} of {s.total}", style="bold"),
         ]
     elif s.phase is Phase.RESETTING:
-        what = "the last take can still be recorded again" if s.over else "put the scene back"
+        what = "put the scene back"
+        if s.over:
+            again = keys and s.last is not None and s.last.can_be_taken_back
+            what = "the last take can still be recorded again" if again else "the last take is over"
         facts = [Text(what, style="bold")]
     elif s.phase is Phase.WAITING:
         facts = list(wrapped(Text(waiting_text(s.index, s.backlog_bytes, s.wait_s), style="bold"), width, 3))
@@ -270,6 +281,8 @@ def key_hints(s: Snapshot) -> list[tuple[str, str, str]]:
     """What the keys do now: the keys, what they do, and the same in a word."""
     if s.stopping and s.phase in (Phase.RECORDING, Phase.RESETTING, Phase.WAITING):
         return []
+    if s.foreground:
+        return [_STOP]
     if s.phase is Phase.RECORDING:
         return [_END, _AGAIN, _STOP]
     if s.phase is Phase.RESETTING:

@@ -101,7 +101,8 @@ class Snapshot:
         last: during a reset, the take before it, None if that was dropped.
         over: during a reset, that no episode follows it.
         again: during a reset, that the take before it is dropped and recorded again.
-        stopping: the operator asked to stop, or the plan is fulfilled.
+        stopping: the operator asked to stop.
+        foreground: an ended episode is saved in the foreground; the phase begins when that is done.
     """
 
     phase: Phase
@@ -134,6 +135,7 @@ class Snapshot:
     over: bool = False
     again: bool = False
     stopping: bool = False
+    foreground: bool = False
 
 
 class Observer:
@@ -201,6 +203,7 @@ class Observer:
             over=session.phase is Phase.RESETTING and session.machine.finished,
             again=session.machine.taking_back or session.machine.dropping,
             stopping=session.machine.stopping,
+            foreground=session.foreground and session.phase in (Phase.RECORDING, Phase.RESETTING),
         )
 
     def _save_row(self, save: EpisodeSave) -> SaveRow:
@@ -266,7 +269,7 @@ def _wait_s(backlog: Backlog, limit_bytes: float) -> float | None:
 
 def stage_text(stage: str) -> str:
     """The stage of an ended episode's save, as a view shows it: one that is not durable yet says so."""
-    return "not on disk yet" if stage == Stage.RECORDING else stage
+    return Stage(stage).words
 
 
 def _short(key: str) -> str:

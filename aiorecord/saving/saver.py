@@ -248,7 +248,7 @@ class AsyncEpisodeSaver:
         Args:
             save: the save; None asks for the one that is submitted next.
         """
-        before = itertools.takewhile(lambda other: other is not save, list(self._pending.order))
+        before = itertools.takewhile(lambda other: other is not save, self.pending)
         waiting = sum(not other.done() for other in before)
         return self._first_index + self._pending.counts.completed + waiting
 

@@ -19,6 +19,11 @@ from ..printable import get_logger
 
 logger = get_logger(__name__)
 
+FLAG_LOGGER = "aiorecord.flags"
+"""The logger that tells of flagged episodes: its own, for programs that show flags by other means."""
+
+flag_logger = get_logger(FLAG_LOGGER)
+
 if TYPE_CHECKING:
     from ..dataset.encode import EncodedEpisode
     from ..dataset.episode_encoding import EpisodeEncoding
@@ -38,6 +43,11 @@ class Stage(enum.StrEnum):
     COMMITTED = "committed"
     FAILED = "failed"
     DISCARDED = "discarded"
+
+    @property
+    def words(self) -> str:
+        """As people read it: a save exists for an episode that has ended, which nobody calls recording."""
+        return "not on disk yet" if self is Stage.RECORDING else self.value
 
 
 FINAL_STAGES = frozenset({Stage.COMMITTED, Stage.FAILED, Stage.DISCARDED})
@@ -173,7 +183,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         return self._wait().__await__()
 
     def __repr__(self) -> str:
-        return f"<EpisodeSave {self.episode_id} {self.stage} {self.progress:.0%}>"
+        return f"<EpisodeSave {self.episode_id} {self.stage.words} {self.progress:.0%}>"
 
     @property
     def episode_id(self) -> str:
@@ -244,7 +254,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
             StateError: it is not done.
         """
         if self._result is None:
-            raise StateError(f"Episode {self.episode_id} is still {self.stage}; await the save.")
+            raise StateError(f"Episode {self.episode_id} is not saved yet ({self.stage.words}); await it.")
         self.observed = True
         return self._result
 
@@ -280,7 +290,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         """
         self._owner.check("EpisodeSave.retry()")
         if self.stage is not Stage.FAILED or self._resubmit is None:
-            raise StateError(f"Only a failed save can be retried; {self.episode_id} is {self.stage}.")
+            raise StateError(f"Only a failed save can be retried; {self.episode_id} is {self.stage.words}.")
         resubmit = self._resubmit
         self.attempts += 1
         self.error = self._result = self.encoding = self.encoded = None
@@ -305,7 +315,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
     def flag(self, flags: Sequence[str]) -> None:
         """Note what exceeds the episode's limits (for the recorder and the saver). News is logged."""
         if news := [flag for flag in flags if flag not in self.flags]:
-            logger.warning("Episode %s is flagged: %s.", self.episode_id, "; ".join(news))
+            flag_logger.warning("Episode %s is flagged: %s.", self.episode_id, "; ".join(news))
         self.flags = list(flags)
 
     def cut_to(self, length: int, failure: BaseException | None) -> None:

@@ -41,6 +41,7 @@ class Session:
         records: the kept episodes so far.
         dropped: episodes that were recorded again.
         ticker: the running phase's deadlines, None in between.
+        foreground: an ended episode is being saved in the foreground: what comes next waits for it.
     """
 
     recorder: Recorder
@@ -72,6 +73,7 @@ class Session:
         self.records: list[EpisodeRecord] = []
         self.dropped = 0
         self.ticker: Ticker | None = None
+        self.foreground = False
         self._last_frame_ns: int | None = None
         self._reset_ns = 0
         self._repeats = 0
@@ -145,7 +147,7 @@ class Session:
         if command is Command.RERECORD and self.phase is Phase.RESETTING and not self.machine.dropping:
             save = self.records[-1].save if self.records else None
             if save is not None and not self.can_take_back(save):
-                self.events.on_refused(f"{self.name_of(save)} cannot be taken back: it is saved already.")
+                self.events.on_refused(f"{self.name_of(save)} cannot be taken back any more.")
                 return
         if self.machine.command(command):
             self._ending = True  # for a phase whose first tick is still to come
@@ -230,6 +232,8 @@ class Session:
             sources = frames.finish()
             if not keep:
                 episode.discard()
+            self.foreground = keep  # only then does leaving the block take more than an instant
+        self.foreground = False
         if episode.save is not None and self.phase is not Phase.RESETTING:
             episode.save.release()  # there is no reset in which it could be taken back
         self._reset_ns = 0

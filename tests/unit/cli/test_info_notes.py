@@ -4,7 +4,7 @@ import asyncio
 import shutil
 
 import pytest
-from helpers import FEATURES, FPS, H264
+from helpers import FPS, STATES
 
 from aiorecord import Recorder
 from aiorecord.cli import main
@@ -64,7 +64,7 @@ def test_before_the_first_episode_nothing_is_said_of_its_record(tmp_path, capsys
     root = tmp_path / "set"
 
     async def main_():
-        async with Recorder("t/i", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264) as recorder:
+        async with Recorder("t/i", root=root, fps=FPS, features=STATES) as recorder:
             async with recorder.episode("Now") as episode:
                 assert await asyncio.to_thread(main, ["info", str(root)]) == 0
                 episode.discard()
@@ -81,7 +81,7 @@ def test_what_a_dead_process_left_is_called_interrupted(tmp_path, capsys):
     root, copy = tmp_path / "set", tmp_path / "copy"
 
     async def record_one():
-        async with Recorder("t/i", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264):
+        async with Recorder("t/i", root=root, fps=FPS, features=STATES):
             shutil.copytree(root, copy, ignore=shutil.ignore_patterns("lock*"))
 
     asyncio.run(record_one())

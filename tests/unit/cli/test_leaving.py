@@ -1,6 +1,7 @@
 """How a recording ends before its time: one press, an answer at once, an ending that says what is safe."""
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -13,9 +14,11 @@ from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import main
 from aiorecord.cli import record as record_module
 from aiorecord.cli.record import RecordCommand
+from aiorecord.cli.told import flags_are_told
 from aiorecord.dataset.episode_encoding import EpisodeEncoding
 from aiorecord.dataset.writer import DatasetWriter
 from aiorecord.monitor.plain import PlainView
+from aiorecord.saving.saves import FLAG_LOGGER
 from aiorecord.session import Command, Phase
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -30,7 +33,7 @@ def run(tmp_path, monkeypatch, capfd):
         draw = PlainView.draw
 
         @contextlib.contextmanager
-        def reading(on_command):
+        def reading(on_command, on_terminal):
             keys.append(on_command)
             yield
 
@@ -145,3 +148,20 @@ def test_a_commit_that_fails_is_no_reason_to_say_that_nothing_was_recorded(run, 
     assert "1 episode waits in staging, safe on disk" in out
     assert "finish    aiorecord recover" in out
     assert "Nothing was recorded" not in out
+
+
+def test_a_flagged_episode_is_named_by_its_number(run):
+    code, out, _ = run(lambda on_command: None, "--max_late_ms=0")
+    assert code == 0
+    assert out.count("episode 0 is FLAGGED") == 2  # when it ends, and in the summary
+
+
+def test_the_log_does_not_say_it_once_more_where_nobody_set_one_up():
+    flag = logging.LogRecord(FLAG_LOGGER, logging.WARNING, __file__, 1, "Episode x is flagged", (), None)
+    other = logging.LogRecord(
+        "aiorecord.recorder", logging.WARNING, __file__, 1, "The queue is full", (), None
+    )
+    with flags_are_told():
+        assert not logging.lastResort.filter(flag)
+        assert logging.lastResort.filter(other)
+    assert logging.lastResort.filter(flag)

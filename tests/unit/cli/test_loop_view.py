@@ -18,7 +18,7 @@ SIM = ["--robot.type=sim", "--robot.cameras={}", "--teleop.type=sim", "--display
 
 
 @contextlib.contextmanager
-def pressed(on_command):
+def pressed(on_command, on_terminal):
     asyncio.get_running_loop().call_later(0.1, on_command, Command.STOP)
     yield
 

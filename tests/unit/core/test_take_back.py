@@ -7,6 +7,7 @@ from helpers import FPS, episodes_of
 
 from aiorecord import FakeClock, Recorder
 from aiorecord.errors import ConfigError
+from aiorecord.monitor.plain import describe
 from aiorecord.monitor.snapshot import Observer
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator, dataset_features
 from aiorecord.session import Command, Phase, Session, SessionEvents, SessionMachine, SessionPlan
@@ -92,9 +93,28 @@ def test_what_is_saved_in_the_foreground_cannot_be_taken_back(tmp_path):
             session.command(Command.RERECORD)
 
     session, said = run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0.1), act, async_saving=False)
-    assert said == ["episode 0 cannot be taken back: it is saved already."]
+    assert said == ["episode 0 cannot be taken back any more."]
     assert (len(session.records), session.dropped) == (2, 0)
     assert len(episodes_of(tmp_path / "set")) == 2
+
+
+def test_a_save_in_the_foreground_is_shown_as_one(tmp_path):
+    shown = []
+
+    def act(session, said):
+        saver = session.recorder.saver
+        save_now = saver.save_now
+
+        async def saving(save):
+            shown.append(Observer(session).take())
+            return await save_now(save)
+
+        saver.save_now = saving
+
+    run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0.1), act, async_saving=False)
+    first = shown[0]
+    assert first.foreground
+    assert describe(first).startswith("[saving]  in the foreground")
 
 
 def test_a_flagged_last_episode_gets_a_reset_also_without_reset_time(tmp_path):

@@ -79,6 +79,9 @@ STATES = {
     "saving": snapshot(
         phase=Phase.DRAINING, seconds_left=None, phase_s=None, rate=None, saves=SAVES, messages=[], cameras=[]
     ),
+    "saving in the foreground": snapshot(
+        **RESET, rate=None, last=take(can_be_taken_back=False), foreground=True
+    ),
     "waiting": snapshot(
         phase=Phase.WAITING, seconds_left=None, phase_s=None, backlog_bytes=4 * 10**9, wait_s=42
     ),

@@ -51,7 +51,8 @@ def test_nothing_is_wider_or_higher_than_the_terminal_and_the_keys_stay(name):
                 for key, _, _ in key_hints(state):
                     assert key.split()[-1] in last or key[0] in last, (width, height, last)
             if width >= 40:
-                assert state.phase.value.upper() in "\n".join(lines)
+                phase = "SAVING" if state.foreground else state.phase.value.upper()
+                assert phase in "\n".join(lines)
 
 
 def test_without_a_keyboard_ctrl_c_is_named():
@@ -172,6 +173,27 @@ def test_resizing_leaves_no_debris(monkeypatch):
             assert terminal.screen == (["episode 0: 300 frames", *expected])[-height:]
         view.line("episode 1: 300 frames")
     assert terminal.screen == ["episode 0: 300 frames", "episode 1: 300 frames"]
+
+
+def test_a_shell_that_had_the_terminal_meanwhile_leaves_no_debris():
+    terminal = Terminal(60, 20)
+    console = Console(
+        file=terminal, force_terminal=True, width=60, height=20, markup=False, color_system=None
+    )
+    with LiveView(True, console) as view:
+        view.draw(STATES["recording"])
+        view.terminal(False)
+        terminal.write("\r\n[1]+ Stopped\r\n$ bg\r\n")
+        before = terminal.screen
+        view.draw(STATES["recording"])
+        assert terminal.screen == before  # it is the shell's now
+        view.line("episode 0: 300 frames")
+        assert terminal.screen[-1] == "episode 0: 300 frames"
+        terminal.write("$ fg\r\n")
+        view.terminal(True)
+        view.draw(STATES["reset"])
+        expected = [line.rstrip() for line in shown(STATES["reset"], 60, 20)]
+        assert terminal.screen == ["episode 0: 300 frames", *expected]
 
 
 @pytest.mark.parametrize("phase", list(Phase))
