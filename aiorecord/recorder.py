@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +50,7 @@ from .standby import Standby
 from .status import RecorderStatus
 from .tasks import TaskOwner
 from .threads import Threads
+from .unclosed import watch_unclosed
 
 logger = get_logger(__name__)
 
@@ -131,6 +133,8 @@ class Recorder:
         self._opened = False
         self._robot_type = self.options.robot_type
         self._closing: asyncio.Task[None] | None = None
+        self._closers = 0
+        self._unclosed: weakref.finalize[..., object] | None = None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -184,6 +188,7 @@ class Recorder:
         self._owner.check_process("Recorder.open()")
         self._owner.bind()
         self._opened = True
+        self._unclosed = watch_unclosed(self, self.root)
         try:
             await self._open()
         except BaseException:
@@ -354,7 +359,8 @@ class Recorder:
         """Close: commit what is pending, pack, release the dataset. Idempotent.
 
         Cancelling it leaves what is not committed in staging, closes the rest in order, then raises
-        `asyncio.CancelledError`.
+        `asyncio.CancelledError`. While another task waits in `aclose` as well, cancelling ends only this
+        wait, at once; the one that is left decides.
 
         Args:
             drain: False leaves what is not committed in staging at once.
@@ -365,12 +371,18 @@ class Recorder:
         elif not drain:
             self._abandon()
         cancelled: asyncio.CancelledError | None = None
-        while not self._closing.done():
-            try:
-                await asyncio.shield(self._closing)
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self._abandon()
+        self._closers += 1
+        try:
+            while not self._closing.done():
+                try:
+                    await asyncio.shield(self._closing)
+                except asyncio.CancelledError as error:
+                    if self._closers > 1:
+                        raise
+                    cancelled = error
+                    self._abandon()
+        finally:
+            self._closers -= 1
         if cancelled is not None:
             raise cancelled
         self._closing.result()
@@ -565,6 +577,11 @@ class Recorder:
             await self._threads.aclose()
             if self._owns_clock:
                 self.clock.close()
+            self._note_closed()
+
+    def _note_closed(self) -> None:
+        if self._unclosed is not None:
+            self._unclosed.detach()
 
 
 async def open_recorder(repo_id: str, **arguments: Any) -> Recorder:

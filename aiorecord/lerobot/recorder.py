@@ -173,6 +173,7 @@ class PortalRecorder(Recorder):
         if self._pool is not None:
             self._pool.shutdown()
         self._home.close()
+        self._note_closed()
 
     def _ended_save(self, capture: EpisodeCapture, task: str, length: int) -> EpisodeSave:
         cameras, limits = capture.status().cameras, self.options.limits
