@@ -5,26 +5,16 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .capture.budget import ByteBudget
-from .capture.episode import EpisodeCapture
-from .capture.staging import EpisodeFolder
-from .capture.unsaved import drop, keep_partial
-from .checked_frames import CheckedFrames
 from .clock import Clock, SystemClock, Ticker
-from .dataset.encode import fallback_encoder
-from .dataset.pack import PackResult, pack
-from .dataset.recover import StagedEpisode, ready, salvage
-from .dataset.workers import WorkerPool
-from .dataset.writer import DatasetWriter
-from .device_frames import DeviceFrames
-from .disk_guard import DiskGuard
 from .encoder_limits import MAX_FPS, check_video_limits
 from .encoders import VideoEncoderConfig
-from .episode import Episode
 from .errors import (
     ConfigError,
     SourceLostError,
@@ -32,25 +22,32 @@ from .errors import (
     StorageError,
 )
 from .features import Schema
-from .home import DatasetHome
 from .loop_owner import LoopOwner
 from .options import check_repo_id, parse_options, resolve_root
-from .plans import EncodePlan
-from .plans.settle import settle_encoders, settle_plans
 from .printable import get_logger
 from .quality import QualityLimits
-from .robots.base import Robot, Teleoperator
-from .robots.guards import HeldFrames
-from .robots.step import control_step
-from .saving.backlog import Backlog
-from .saving.failed import FailedSaves
-from .saving.saver import AsyncEpisodeSaver, default_encode_workers
-from .saving.saves import EpisodeSave
 from .standby import Standby
-from .status import RecorderStatus
 from .tasks import TaskOwner
 from .threads import Threads
 from .unclosed import watch_unclosed
+
+if TYPE_CHECKING:
+    from .capture.episode import EpisodeCapture
+    from .capture.staging import EpisodeFolder
+    from .checked_frames import CheckedFrames
+    from .dataset.pack import PackResult
+    from .dataset.recover import StagedEpisode
+    from .dataset.workers import WorkerPool
+    from .dataset.writer import DatasetWriter
+    from .disk_guard import DiskGuard
+    from .episode import Episode
+    from .home import DatasetHome
+    from .plans import EncodePlan
+    from .robots.base import Robot, Teleoperator
+    from .saving.failed import FailedSaves
+    from .saving.saver import AsyncEpisodeSaver
+    from .saving.saves import EpisodeSave
+    from .status import RecorderStatus
 
 logger = get_logger(__name__)
 
@@ -79,8 +76,8 @@ class Recorder:
         FeatureError: features that no dataset could hold.
     """
 
-    capture_type: type[EpisodeCapture] = EpisodeCapture
-    """What captures an episode; a subclass of the recorder may name a subclass of it."""
+    capture_type: type[EpisodeCapture] | None = None
+    """What captures an episode; a subclass of the recorder may name a subclass of `EpisodeCapture`."""
 
     def __init__(
         self,
@@ -106,6 +103,8 @@ class Recorder:
             encoder = self.options.depth_encoder if camera.is_depth else self.options.rgb_encoder
             check_video_limits(encoder, width, height, fps)
             if self.options.fallback_vcodec is not None and not camera.is_depth:
+                from .dataset.encode import fallback_encoder
+
                 check_video_limits(
                     fallback_encoder(encoder, self.options.fallback_vcodec), width, height, fps
                 )
@@ -121,20 +120,35 @@ class Recorder:
         self._budget = ByteBudget(int(self.options.buffer_mb * 2**20))
         self._threads = Threads(3, "aiorecord")
         self._tasks = TaskOwner("aiorecord-recorder")
-        self._home = DatasetHome(self.root)
         self._standby = Standby(self._prepare_capture, self._tasks, self._threads)
         self._saver: AsyncEpisodeSaver | None = None
         self._disk: DiskGuard | None = None
         self._pool: WorkerPool | None = None
         self._episode: Episode | None = None
         self._last: EpisodeSave | None = None
-        self._failed = FailedSaves()
-        self._checked = CheckedFrames(self.schema, self.options.nonfinite)
         self._opened = False
         self._robot_type = self.options.robot_type
         self._closing: asyncio.Task[None] | None = None
         self._closers = 0
         self._unclosed: weakref.finalize[..., object] | None = None
+
+    @cached_property
+    def _home(self) -> DatasetHome:
+        from .home import DatasetHome
+
+        return DatasetHome(self.root)
+
+    @cached_property
+    def _failed(self) -> FailedSaves:
+        from .saving.failed import FailedSaves
+
+        return FailedSaves()
+
+    @cached_property
+    def _checked(self) -> CheckedFrames:
+        from .checked_frames import CheckedFrames
+
+        return CheckedFrames(self.schema, self.options.nonfinite)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -207,6 +221,8 @@ class Recorder:
         Raises:
             ConfigError: the task is no string.
         """
+        from .episode import Episode
+
         self._owner.check("Recorder.episode()")
         return Episode(self, task, hold, limits)
 
@@ -239,6 +255,10 @@ class Recorder:
         Raises:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
         """
+        from .device_frames import DeviceFrames
+        from .robots.guards import HeldFrames
+        from .robots.step import control_step
+
         self._owner.check_awaited("Recorder.record()")
         self.note_robot(robot)
         if round(seconds * self.fps) < 1:
@@ -332,12 +352,17 @@ class Recorder:
         Args:
             progress: called from a thread with bytes done and bytes in all.
         """
+        from .dataset.pack import pack
+
         self._owner.check_awaited("Recorder.pack()")
         self.packed = await self._threads.run(pack, self.writer, progress)
         return self.packed
 
     def get_status(self) -> RecorderStatus:
         """A snapshot; cheap."""
+        from .saving.backlog import Backlog
+        from .status import RecorderStatus
+
         capture = self._episode._capture if self._episode is not None else None
         writer = self._home.writer if self._home.is_open else None
         return RecorderStatus(
@@ -388,6 +413,13 @@ class Recorder:
         self._closing.result()
 
     async def _open(self) -> None:
+        # Off the loop, and everything that comes later too.
+        await self._threads.run(import_module, f"{__package__}.recorder_parts")
+        from .dataset.workers import WorkerPool
+        from .disk_guard import DiskGuard
+        from .plans.settle import settle_encoders, settle_plans
+        from .saving.saver import AsyncEpisodeSaver, default_encode_workers
+
         await self._tasks.start()
         executor = self.options.encode_executor
         workers = self.options.encode_workers or default_encode_workers()
@@ -429,6 +461,8 @@ class Recorder:
 
     async def _finish_staged(self) -> None:
         """Hand what an earlier session left in staging to the saver, ahead of everything new."""
+        from .dataset.recover import ready, salvage
+
         self.recovered = await self._threads.run(
             salvage, self.writer, self._home.staging, self.options.partial
         )
@@ -442,8 +476,10 @@ class Recorder:
         )
 
     def _prepare_capture(self) -> EpisodeCapture:
+        from .capture.episode import EpisodeCapture
+
         options = self.options
-        return self.capture_type.prepare(
+        return (self.capture_type or EpisodeCapture).prepare(
             self._home.staging,
             schema=self.schema,
             fps=self.fps,
@@ -488,6 +524,8 @@ class Recorder:
 
     async def _end(self, episode: Episode, error: BaseException | None) -> None:
         """Leave an episode's block."""
+        from .capture.unsaved import drop, keep_partial
+
         capture, self._episode = episode._capture, None
         episode._state = "ended"
         if capture is None:
@@ -528,6 +566,8 @@ class Recorder:
         size: int = 0,
         flags: Sequence[str] = (),
     ) -> EpisodeSave:
+        from .saving.saves import EpisodeSave
+
         save = EpisodeSave(
             source, task=task, length=length, now_ns=self.clock.now_ns, hold=hold, bytes_on_disk=size
         )
