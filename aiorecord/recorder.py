@@ -21,6 +21,15 @@ from .errors import (
     StateError,
     StorageError,
 )
+from .events import (
+    EpisodeBegan,
+    EpisodeEnded,
+    EpisodeOutcome,
+    Events,
+    EventStream,
+    RecorderEvent,
+    SaveChanged,
+)
 from .features import Schema
 from .loop_owner import LoopOwner
 from .options import check_repo_id, parse_options, resolve_root
@@ -46,7 +55,7 @@ if TYPE_CHECKING:
     from .robots.base import Robot, Teleoperator
     from .saving.failed import FailedSaves
     from .saving.saver import AsyncEpisodeSaver
-    from .saving.saves import EpisodeSave
+    from .saving.saves import EpisodeSave, Stage
     from .status import RecorderStatus
 
 logger = get_logger(__name__)
@@ -130,6 +139,7 @@ class Recorder:
         self._robot_type = self.options.robot_type
         self._closing: asyncio.Task[None] | None = None
         self._closers = 0
+        self._events = Events()
         self._unclosed: weakref.finalize[..., object] | None = None
 
     @cached_property
@@ -380,6 +390,24 @@ class Recorder:
             flags=self._episode.flags if self._episode is not None else [],
         )
 
+    def events(self, *, limit: int = 1000) -> EventStream:
+        """What happens from now on, for what shows it: ``async for event in recorder.events()``.
+
+        Episodes that begin and end, the stages of saves, and what a `Session` publishes: its phases, and what
+        becomes of its sources. The stream ends when the recorder is closed. What is the case now,
+        `get_status` says. Any number of streams may be read at a time, before the recorder is open too.
+
+        Args:
+            limit: events that may wait for a reader; further ones push the oldest out (`EventStream.missed`).
+        """
+        self._owner.check("Recorder.events()")
+        return self._events.stream(limit)
+
+    def publish(self, event: RecorderEvent) -> None:
+        """Give an event of your own, a subclass of `RecorderEvent`, to the streams. Never blocks."""
+        self._owner.check("Recorder.publish()")
+        self._events.publish(event)
+
     async def aclose(self, *, drain: bool = True) -> None:
         """Close: commit what is pending, pack, release the dataset. Idempotent.
 
@@ -512,6 +540,7 @@ class Recorder:
         capture.folder.manifest.robot_type = self._robot_type  # which may have become known since
         if self._last is not None:
             self._last.release()
+        self._events.publish(EpisodeBegan(capture.id, episode.task))
         return capture
 
     def _running_folder(self) -> Path | None:
@@ -532,6 +561,10 @@ class Recorder:
             return
         if capture.length and not episode._discarded:
             capture.annotate(episode._measured())
+        kept: EpisodeOutcome = "saved" if error is None else "interrupted"
+        outcome: EpisodeOutcome = "discarded" if episode._discarded else kept if capture.length else "empty"
+        reason, flags = episode.end_reason, tuple(episode.flags)
+        self._events.publish(EpisodeEnded(capture.id, episode.task, capture.length, outcome, reason, flags))
         if episode._discarded:
             # Behind the robot: deleting a long episode takes a while, and the next one may start now.
             self._tasks.create(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
@@ -572,8 +605,12 @@ class Recorder:
             source, task=task, length=length, now_ns=self.clock.now_ns, hold=hold, bytes_on_disk=size
         )
         save.on_failure = self._take_failed
+        save.on_stage = self._stage_reached
         save.flag(flags)
         return save
+
+    def _stage_reached(self, save: EpisodeSave, stage: Stage) -> None:
+        self._events.publish(SaveChanged(save, stage))
 
     def _take_failed(self, save: EpisodeSave) -> None:
         self._failed.add(save)
@@ -620,6 +657,7 @@ class Recorder:
             self._note_closed()
 
     def _note_closed(self) -> None:
+        self._events.close()
         if self._unclosed is not None:
             self._unclosed.detach()
 

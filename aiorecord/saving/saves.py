@@ -117,6 +117,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         problems: what went wrong on the way, a sentence each; also of a save that succeeded.
         flags: what exceeds the episode's limits, as far as it is known.
         on_failure: called when it fails.
+        on_stage: called when it reaches a stage, with the stage.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self.observed = False
         self.error: BaseException | None = None
         self.on_failure: Callable[[EpisodeSave], None] = lambda save: None
+        self.on_stage: Callable[[EpisodeSave, Stage], None] = lambda save, stage: None
         self._now_ns = now_ns
         self._held = hold
         self._owner = LoopOwner("save")
@@ -208,6 +210,11 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         if self._result is None:
             raise StateError(f"Episode {self.episode_id} is still {self.stage}; await the save.")
         self.observed = True
+        return self._result
+
+    @property
+    def outcome(self) -> EpisodeSaveResult | None:
+        """As `result`, for those who only show it: None while there is none; a failure stays unobserved."""
         return self._result
 
     async def durable(self) -> None:
@@ -284,6 +291,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
             setattr(self.times, f"{stage}_ns", self._now_ns())
         if stage is not Stage.RECORDING:
             self._durable.set()
+        self.on_stage(self, stage)
 
     def finish(
         self,
