@@ -18,7 +18,8 @@ DEFAULT_PYTHON = Path(".python-version").read_text().strip()
 ONCE = (
     *("tests/unit/check", "tests/unit/dataset", "tests/unit/fuzz", "tests/unit/recover"),
     *("tests/unit/faults_disk", "tests/unit/faults_encode"),
-    *("tests/unit/test_examples.py", "tests/unit/test_typed_pages.py", "tests/unit/test_docs_commands.py"),
+    *("tests/unit/test_examples.py", "tests/unit/test_embedding_examples.py"),
+    *("tests/unit/test_typed_pages.py", "tests/unit/test_docs_commands.py"),
 )
 """What looks at files or breaks disks and codecs, which no version of Python changes, and whole programs of
 code that the other tests run on each version: on the default one only, unless asked for."""

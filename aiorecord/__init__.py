@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         StateError,
         StorageError,
     )
+    from .events import EpisodeBegan, EpisodeEnded, EventStream, RecorderEvent, SaveChanged
     from .monitor.notebook import StatusView
     from .quality import OFFLINE, QualityLimits
     from .recorder import Recorder
@@ -59,7 +60,16 @@ if TYPE_CHECKING:
     from .saving.saver import AsyncEpisodeSaver
     from .saving.saves import EpisodeSave, EpisodeSaveResult, Stage
     from .scheduling import realtime
-    from .session import Command, EpisodeRecord, Phase, Session, SessionEvents, SessionPlan
+    from .session import (
+        Command,
+        EpisodeRecord,
+        Phase,
+        PhaseChanged,
+        Session,
+        SessionEvents,
+        SessionPlan,
+        SourceReported,
+    )
     from .status import RecorderStatus
 
     __version__: str
@@ -73,6 +83,7 @@ _HOMES = {
     "errors": "AiorecordError CodecUnavailableError ConfigError DamageError DatasetError DatasetLockedError "
     "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
     "SourceLostError StateError StorageError",
+    "events": "EpisodeBegan EpisodeEnded EventStream RecorderEvent SaveChanged",
     "monitor.notebook": "StatusView",
     "quality": "OFFLINE QualityLimits",
     "recorder": "Recorder",
@@ -83,7 +94,7 @@ _HOMES = {
     "saving.saver": "AsyncEpisodeSaver",
     "saving.saves": "EpisodeSave EpisodeSaveResult Stage",
     "scheduling": "realtime",
-    "session": "Command EpisodeRecord Phase Session SessionEvents SessionPlan",
+    "session": "Command EpisodeRecord Phase PhaseChanged Session SessionEvents SessionPlan SourceReported",
     "status": "RecorderStatus",
 }
 _WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
@@ -105,19 +116,25 @@ __all__ = [
     "DiskFullError",
     "EncodeError",
     "Episode",
+    "EpisodeBegan",
+    "EpisodeEnded",
     "EpisodeRecord",
     "EpisodeSave",
     "EpisodeSaveResult",
+    "EventStream",
     "FakeClock",
     "FeatureError",
     "FrameError",
     "PackResult",
     "Phase",
+    "PhaseChanged",
     "QualityLimits",
     "RGBEncoderConfig",
     "Recorder",
+    "RecorderEvent",
     "RecorderStatus",
     "Robot",
+    "SaveChanged",
     "SaveError",
     "SaveTimeoutError",
     "Session",
@@ -126,6 +143,7 @@ __all__ = [
     "SourceError",
     "SourceLostError",
     "SourcePolicy",
+    "SourceReported",
     "SourceStatus",
     "Stage",
     "StateError",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import StorageError
+from .machine_time import monotonic_s
 from .storage import free_bytes
 
 WARN_STEPS_S = (15 * 60.0, 5 * 60.0, 60.0)
@@ -122,7 +122,7 @@ class DiskMeter:
         if episode is None:
             self._seen = None  # the rate stays that of the last episode
             return
-        now_s, size = time.monotonic(), _folder_bytes(episode)
+        now_s, size = monotonic_s(), _folder_bytes(episode)
         if self._seen is not None and self._seen[0] == episode and now_s > self._seen[1]:
             self._steps.append((now_s - self._seen[1], max(0, size - self._seen[2])))
         self._seen = (episode, now_s, size)

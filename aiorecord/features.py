@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .errors import FeatureError, FrameError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 DEFAULT_FEATURES: dict[str, dict[str, Any]] = {
@@ -104,6 +103,8 @@ class Feature:
     @cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The dtype of a value that is neither a camera's nor a string."""
+        import numpy as np  # first used when a frame is checked: the package costs an event loop little
+
         return np.dtype(self.dtype)
 
     def as_dict(self) -> dict[str, Any]:
@@ -374,6 +375,8 @@ def converted(key: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[A
     Raises:
         FrameError: something would be lost; it says what to do.
     """
+    import numpy as np
+
     kind, wanted = values.dtype.kind, dtype.kind
     if kind not in "biuf" or (kind, wanted) in (("f", "i"), ("f", "u")) or wanted == "b":
         advice = ""
@@ -410,6 +413,8 @@ def converted(key: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[A
 
 
 def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
+    import numpy as np
+
     key, (height, width, channels) = feature.key, feature.size_hwc
     array = _as_array(key, value)
     if array.dtype.char == _UINT8 and array.shape == feature.size_hwc and not feature.is_depth:
@@ -443,12 +448,16 @@ def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
 
 
 def _all_finite(array: NDArray[Any]) -> bool:
+    import numpy as np
+
     if array.size > _MANY_VALUES:
         return bool(np.isfinite(array).all())
     return all(map(math.isfinite, array.ravel().tolist()))
 
 
 def _as_array(key: str, value: Any) -> NDArray[Any]:
+    import numpy as np
+
     if type(value) is np.ndarray and value.dtype.kind != "O":
         return value
     if value is None:

@@ -71,12 +71,19 @@ class LoopOwner(ProcessOwner):
         """Belong to the running loop from now on. The first one counts.
 
         Raises:
-            RuntimeError: no loop is running.
-            StateError: this is a forked child.
+            StateError: no event loop of asyncio is running, as under trio; or this is a forked child.
         """
         self.check_process("It")
         if self._loop is None:
-            self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+            try:
+                self._loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise StateError(
+                    f"The {self._what} needs a running event loop of asyncio, and there is none here. Start "
+                    "the program with asyncio.run(...), or anyio.run(..., backend='asyncio'); under trio, "
+                    "run asyncio.run(...) in a thread of its own."
+                ) from None
+            self._thread = threading.get_ident()
 
     def check(self, call: str) -> None:
         """Refuse a plain call that does not come from the loop.

@@ -193,10 +193,17 @@ def resolve_root(repo_id: str, root: str | Path | None) -> Path:
     """The dataset's folder, absolute.
 
     Raises:
-        ConfigError: its path is not UTF-8. Arrow and libav open no such path, so that every file in it would
-            seem to be damaged.
+        ConfigError: its path is not UTF-8: Arrow and libav open no such path, so that every file in it would
+            seem to be damaged. Or it is relative, and the working directory was deleted.
     """
-    path = _absolute(repo_id, root)
+    try:
+        path = _absolute(repo_id, root)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{str(root or repo_id)!r} is relative to the working directory, which was deleted. Change to "
+            "one that exists, or give an absolute path.",
+            option="root",
+        ) from None
     try:
         str(path).encode()
     except UnicodeEncodeError:

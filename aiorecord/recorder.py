@@ -3,52 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .capture.budget import ByteBudget
-from .capture.episode import EpisodeCapture
-from .capture.staging import EpisodeFolder
-from .capture.unsaved import drop, keep_partial
-from .checked_frames import CheckedFrames
 from .clock import Clock, SystemClock, Ticker
-from .dataset.encode import fallback_encoder
-from .dataset.pack import PackResult, pack
-from .dataset.recover import StagedEpisode, ready, salvage
-from .dataset.workers import WorkerPool
-from .dataset.writer import DatasetWriter
-from .device_frames import DeviceFrames
-from .disk_guard import DiskGuard
 from .encoder_limits import MAX_FPS, check_video_limits
 from .encoders import VideoEncoderConfig
-from .episode import Episode
 from .errors import (
     ConfigError,
     SourceLostError,
     StateError,
     StorageError,
 )
+from .events import (
+    EpisodeBegan,
+    EpisodeEnded,
+    EpisodeOutcome,
+    Events,
+    EventStream,
+    RecorderEvent,
+    SaveChanged,
+)
 from .features import Schema
-from .home import DatasetHome
 from .loop_owner import LoopOwner
 from .options import check_repo_id, parse_options, resolve_root
-from .plans import EncodePlan
-from .plans.settle import settle_encoders, settle_plans
 from .printable import get_logger
 from .quality import QualityLimits
-from .robots.base import Robot, Teleoperator
-from .robots.guards import HeldFrames
-from .robots.step import control_step
-from .saving.backlog import Backlog
-from .saving.failed import FailedSaves
-from .saving.saver import AsyncEpisodeSaver, default_encode_workers
-from .saving.saves import EpisodeSave
 from .standby import Standby
-from .status import RecorderStatus
 from .tasks import TaskOwner
 from .threads import Threads
+from .unclosed import watch_unclosed
+
+if TYPE_CHECKING:
+    from .capture.episode import EpisodeCapture
+    from .capture.staging import EpisodeFolder
+    from .checked_frames import CheckedFrames
+    from .dataset.pack import PackResult
+    from .dataset.recover import StagedEpisode
+    from .dataset.workers import WorkerPool
+    from .dataset.writer import DatasetWriter
+    from .disk_guard import DiskGuard
+    from .episode import Episode
+    from .home import DatasetHome
+    from .plans import EncodePlan
+    from .robots.base import Robot, Teleoperator
+    from .saving.failed import FailedSaves
+    from .saving.saver import AsyncEpisodeSaver
+    from .saving.saves import EpisodeSave, Stage
+    from .status import RecorderStatus
 
 logger = get_logger(__name__)
 
@@ -77,8 +85,8 @@ class Recorder:
         FeatureError: features that no dataset could hold.
     """
 
-    capture_type: type[EpisodeCapture] = EpisodeCapture
-    """What captures an episode; a subclass of the recorder may name a subclass of it."""
+    capture_type: type[EpisodeCapture] | None = None
+    """What captures an episode; a subclass of the recorder may name a subclass of `EpisodeCapture`."""
 
     def __init__(
         self,
@@ -104,6 +112,8 @@ class Recorder:
             encoder = self.options.depth_encoder if camera.is_depth else self.options.rgb_encoder
             check_video_limits(encoder, width, height, fps)
             if self.options.fallback_vcodec is not None and not camera.is_depth:
+                from .dataset.encode import fallback_encoder
+
                 check_video_limits(
                     fallback_encoder(encoder, self.options.fallback_vcodec), width, height, fps
                 )
@@ -119,18 +129,36 @@ class Recorder:
         self._budget = ByteBudget(int(self.options.buffer_mb * 2**20))
         self._threads = Threads(3, "aiorecord")
         self._tasks = TaskOwner("aiorecord-recorder")
-        self._home = DatasetHome(self.root)
         self._standby = Standby(self._prepare_capture, self._tasks, self._threads)
         self._saver: AsyncEpisodeSaver | None = None
         self._disk: DiskGuard | None = None
         self._pool: WorkerPool | None = None
         self._episode: Episode | None = None
         self._last: EpisodeSave | None = None
-        self._failed = FailedSaves()
-        self._checked = CheckedFrames(self.schema, self.options.nonfinite)
         self._opened = False
         self._robot_type = self.options.robot_type
         self._closing: asyncio.Task[None] | None = None
+        self._closers = 0
+        self._events = Events()
+        self._unclosed: weakref.finalize[..., object] | None = None
+
+    @cached_property
+    def _home(self) -> DatasetHome:
+        from .home import DatasetHome
+
+        return DatasetHome(self.root)
+
+    @cached_property
+    def _failed(self) -> FailedSaves:
+        from .saving.failed import FailedSaves
+
+        return FailedSaves()
+
+    @cached_property
+    def _checked(self) -> CheckedFrames:
+        from .checked_frames import CheckedFrames
+
+        return CheckedFrames(self.schema, self.options.nonfinite)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -184,6 +212,7 @@ class Recorder:
         self._owner.check_process("Recorder.open()")
         self._owner.bind()
         self._opened = True
+        self._unclosed = watch_unclosed(self, self.root)
         try:
             await self._open()
         except BaseException:
@@ -206,6 +235,8 @@ class Recorder:
         Raises:
             ConfigError: the task is no string, or the priority no whole number.
         """
+        from .episode import Episode
+
         self._owner.check("Recorder.episode()")
         return Episode(self, task, hold, limits, priority)
 
@@ -245,6 +276,10 @@ class Recorder:
         Raises:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
         """
+        from .device_frames import DeviceFrames
+        from .robots.guards import HeldFrames
+        from .robots.step import control_step
+
         self._owner.check_awaited("Recorder.record()")
         self.note_robot(robot)
         if round(seconds * self.fps) < 1:
@@ -338,12 +373,17 @@ class Recorder:
         Args:
             progress: called from a thread with bytes done and bytes in all.
         """
+        from .dataset.pack import pack
+
         self._owner.check_awaited("Recorder.pack()")
         self.packed = await self._threads.run(pack, self.writer, progress)
         return self.packed
 
     def get_status(self) -> RecorderStatus:
         """A snapshot; cheap."""
+        from .saving.backlog import Backlog
+        from .status import RecorderStatus
+
         capture = self._episode._capture if self._episode is not None else None
         writer = self._home.writer if self._home.is_open else None
         return RecorderStatus(
@@ -361,11 +401,30 @@ class Recorder:
             flags=self._episode.flags if self._episode is not None else [],
         )
 
+    def events(self, *, limit: int = 1000) -> EventStream:
+        """What happens from now on, for what shows it: ``async for event in recorder.events()``.
+
+        Episodes that begin and end, the stages of saves, and what a `Session` publishes: its phases, and what
+        becomes of its sources. The stream ends when the recorder is closed. What is the case now,
+        `get_status` says. Any number of streams may be read at a time, before the recorder is open too.
+
+        Args:
+            limit: events that may wait for a reader; further ones push the oldest out (`EventStream.missed`).
+        """
+        self._owner.check("Recorder.events()")
+        return self._events.stream(limit)
+
+    def publish(self, event: RecorderEvent) -> None:
+        """Give an event of your own, a subclass of `RecorderEvent`, to the streams. Never blocks."""
+        self._owner.check("Recorder.publish()")
+        self._events.publish(event)
+
     async def aclose(self, *, drain: bool = True) -> None:
         """Close: commit what is pending, pack, release the dataset. Idempotent.
 
         Cancelling it leaves what is not committed in staging, closes the rest in order, then raises
-        `asyncio.CancelledError`.
+        `asyncio.CancelledError`. While another task waits in `aclose` as well, cancelling ends only this
+        wait, at once; the one that is left decides.
 
         Args:
             drain: False leaves what is not committed in staging at once.
@@ -376,17 +435,30 @@ class Recorder:
         elif not drain:
             self._abandon()
         cancelled: asyncio.CancelledError | None = None
-        while not self._closing.done():
-            try:
-                await asyncio.shield(self._closing)
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self._abandon()
+        self._closers += 1
+        try:
+            while not self._closing.done():
+                try:
+                    await asyncio.shield(self._closing)
+                except asyncio.CancelledError as error:
+                    if self._closers > 1:
+                        raise
+                    cancelled = error
+                    self._abandon()
+        finally:
+            self._closers -= 1
         if cancelled is not None:
             raise cancelled
         self._closing.result()
 
     async def _open(self) -> None:
+        # Off the loop, and everything that comes later too.
+        await self._threads.run(import_module, f"{__package__}.recorder_parts")
+        from .dataset.workers import WorkerPool
+        from .disk_guard import DiskGuard
+        from .plans.settle import settle_encoders, settle_plans
+        from .saving.saver import AsyncEpisodeSaver, default_encode_workers
+
         await self._tasks.start()
         executor = self.options.encode_executor
         workers = self.options.encode_workers or default_encode_workers()
@@ -428,6 +500,8 @@ class Recorder:
 
     async def _finish_staged(self) -> None:
         """Hand what an earlier session left in staging to the saver, ahead of what is new of its priority."""
+        from .dataset.recover import ready, salvage
+
         self.recovered = await self._threads.run(
             salvage, self.writer, self._home.staging, self.options.partial
         )
@@ -441,8 +515,10 @@ class Recorder:
         )
 
     def _prepare_capture(self) -> EpisodeCapture:
+        from .capture.episode import EpisodeCapture
+
         options = self.options
-        return self.capture_type.prepare(
+        return (self.capture_type or EpisodeCapture).prepare(
             self._home.staging,
             schema=self.schema,
             fps=self.fps,
@@ -475,6 +551,7 @@ class Recorder:
         capture.folder.manifest.robot_type = self._robot_type  # which may have become known since
         if self._last is not None:
             self._last.release()
+        self._events.publish(EpisodeBegan(capture.id, episode.task))
         return capture
 
     def _running_folder(self) -> Path | None:
@@ -487,12 +564,18 @@ class Recorder:
 
     async def _end(self, episode: Episode, error: BaseException | None) -> None:
         """Leave an episode's block."""
+        from .capture.unsaved import drop, keep_partial
+
         capture, self._episode = episode._capture, None
         episode._state = "ended"
         if capture is None:
             return
         if capture.length and not episode._discarded:
             capture.annotate(episode._measured())
+        kept: EpisodeOutcome = "saved" if error is None else "interrupted"
+        outcome: EpisodeOutcome = "discarded" if episode._discarded else kept if capture.length else "empty"
+        reason, flags = episode.end_reason, tuple(episode.flags)
+        self._events.publish(EpisodeEnded(capture.id, episode.task, capture.length, outcome, reason, flags))
         if episode._discarded:
             # Behind the robot: deleting a long episode takes a while, and the next one may start now.
             self._tasks.create(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
@@ -527,12 +610,18 @@ class Recorder:
         size: int = 0,
         flags: Sequence[str] = (),
     ) -> EpisodeSave:
+        from .saving.saves import EpisodeSave
+
         save = EpisodeSave(
             source, task=task, length=length, now_ns=self.clock.now_ns, hold=hold, bytes_on_disk=size
         )
         save.on_failure = self._take_failed
+        save.on_stage = self._stage_reached
         save.flag(flags)
         return save
+
+    def _stage_reached(self, save: EpisodeSave, stage: Stage) -> None:
+        self._events.publish(SaveChanged(save, stage))
 
     def _take_failed(self, save: EpisodeSave) -> None:
         self._failed.add(save)
@@ -576,6 +665,12 @@ class Recorder:
             await self._threads.aclose()
             if self._owns_clock:
                 self.clock.close()
+            self._note_closed()
+
+    def _note_closed(self) -> None:
+        self._events.close()
+        if self._unclosed is not None:
+            self._unclosed.detach()
 
 
 async def open_recorder(repo_id: str, **arguments: Any) -> Recorder:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from .capture.episode import EpisodeCapture
 from .errors import AiorecordError, StateError
 from .tasks import TaskOwner
 from .threads import Threads
+
+if TYPE_CHECKING:
+    from .capture.episode import EpisodeCapture
 
 PREPARE_AFTER_S = 0.25
 """How long an episode goes before the next one's capture is prepared.

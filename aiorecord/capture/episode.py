@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import AiorecordError, EncodeError, StateError, StorageError
 from ..features import CheckedFrame, Schema
 from ..loop_owner import ProcessOwner
+from ..machine_time import unix_ns
 from ..quality import Pace, PaceCounter, json_facts, versions
 from ..storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
@@ -393,7 +393,7 @@ class EpisodeCapture:
         """Note in the manifest what the first frame tells; the journal thread saves it."""
         self._described = True
         manifest = self.folder.manifest
-        manifest.quality = {**manifest.quality, "started_unix_ns": time.time_ns()}
+        manifest.quality = {**manifest.quality, "started_unix_ns": unix_ns()}
         manifest.task = task
         for key, camera in self._cameras.items():
             if manifest.cameras[key].capture == "raw":

@@ -15,11 +15,11 @@ is written by one side only, or is atomic.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from queue import SimpleQueue
 
 from ..clock import NS_PER_S
+from ..machine_time import monotonic_ns
 from .background import next_token
 from .budget import ByteBudget
 from .frame_memory import FrameMemory
@@ -63,7 +63,7 @@ class FrameQueue:
     def put(self, frame: TakenFrame) -> None:
         """Queue a frame. Never waits."""
         nbytes = frame.pixels.nbytes
-        now_ns = time.monotonic_ns()
+        now_ns = monotonic_ns()
         if not self.spilling and (
             self._waits_too_long(now_ns) or not self._fits(nbytes, self._budget.limit_bytes)
         ):
@@ -82,7 +82,7 @@ class FrameQueue:
 
         Called by the thread that flushes; takes no lock, never blocks.
         """
-        if not self.spilling and self._waits_too_long(time.monotonic_ns()):
+        if not self.spilling and self._waits_too_long(monotonic_ns()):
             self.begin_spill()
 
     def begin_spill(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from ..encoder_options import PIXEL_FORMATS
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..features import Schema
+from ..machine_time import unix_ns
 from ..options import check_priority
 from ..quality import stored_facts
 
@@ -102,7 +102,7 @@ class Manifest:
     encoder_threads: int | None = None
     task: str = ""
     robot_type: str | None = None
-    created_unix_ns: int = field(default_factory=time.time_ns)
+    created_unix_ns: int = field(default_factory=unix_ns)
     state: State = "recording"
     length: int | None = None
     interrupted: bool = False

@@ -6,8 +6,6 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from .base import NS_PER_S
 
 LATE_AFTER_S = 0.005
@@ -104,6 +102,8 @@ class Lateness:
             ``max_ms`` is over the ticks delivered, ``worst_ms`` counts the deadlines that were skipped too:
             after a stall of a second it says a second.
         """
+        import numpy as np  # here, so that a clock alone costs little
+
         values = np.frombuffer(self._late_ns, dtype=np.int64) if self._late_ns else np.zeros(1, np.int64)
         p50, p99 = np.percentile(values, [50, 99]) / 1e6
         return {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
 from collections.abc import Callable
 
 from ..errors import StateError
+from ..machine_time import monotonic_ns
 from .base import NS_PER_S, Alarm
 from .timerfd import TimerFd
 
@@ -30,13 +30,13 @@ class SystemClock:
 
     def now_ns(self) -> int:
         """`time.monotonic_ns`, the scale of timerfd's CLOCK_MONOTONIC."""
-        return time.monotonic_ns()
+        return monotonic_ns()
 
     def call_at(self, deadline_ns: int, callback: Callable[[], None]) -> Alarm:
         """Run `callback` at the deadline; see `Clock`."""
         alarm = Alarm(deadline_ns, callback)
         loop = asyncio.get_running_loop()
-        left_ns = deadline_ns - time.monotonic_ns()
+        left_ns = deadline_ns - monotonic_ns()
         if left_ns <= 0:
             loop.call_soon(alarm.ring)
         elif (timer := self._open(loop)) is None:
@@ -87,7 +87,7 @@ class SystemClock:
             return
         timer.drain()
         self._armed_ns = 0
-        now_ns = time.monotonic_ns()
+        now_ns = monotonic_ns()
         while self._alarms and self._alarms[0].deadline_ns <= now_ns:
             heapq.heappop(self._alarms).ring()
         if self._timer is timer:  # a callback may have closed the clock

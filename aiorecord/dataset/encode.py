@@ -9,7 +9,6 @@ what the statistics sample (at most 10,000 small frames) is kept.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,6 +26,7 @@ from ..capture.staging import Camera, EpisodeFolder
 from ..encoders import VideoEncoderConfig
 from ..errors import DamageError, EncodeError, StateError
 from ..features import Feature
+from ..machine_time import monotonic_s
 from ..storage import TEMPORARY_SUFFIX, is_there, replacing, storage_errors
 from .codec import libav_errors
 from .depth import DepthQuantizer
@@ -89,7 +89,7 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         DatasetError: the manifest cannot be read.
         StorageError: the disk refused.
     """
-    started = time.monotonic()
+    started = monotonic_s()
     folder = EpisodeFolder.load(job.folder)
     manifest = folder.manifest
     if job.camera not in manifest.cameras:
@@ -115,7 +115,7 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         bytes=file.stat().st_size,
         info=info,
         stats=stats,
-        seconds=time.monotonic() - started,
+        seconds=monotonic_s() - started,
         fallback_vcodec=job.fallback_vcodec,
         crc32=file_crc(file),
     )

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 
 from ..capture.staging import EpisodeFolder
 from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, StorageError
+from ..machine_time import monotonic_s
 from ..printable import get_logger
 from ..storage import is_there
 from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, known_stats, read_progress
@@ -165,7 +165,7 @@ class EpisodeEncoding:
     def _begin(self, key: str, number: int, fallback: str | None) -> None:
         job = EncodeJob(self._folder.path, key, fallback, with_stats=self._stats[key] is None)
         watch = None if self._stall_timeout_s is None else Watch(self._stall_timeout_s)
-        attempt = _Attempt(key, number, fallback, watch, 0, time.monotonic())
+        attempt = _Attempt(key, number, fallback, watch, 0, monotonic_s())
         with self._lock:
             if self._aborted:
                 raise EncodeError("The encoding was stopped.", camera=key)
@@ -238,7 +238,7 @@ class EpisodeEncoding:
         if attempt.watch is None:
             return
         if not isinstance(self._executor, WorkerPool):
-            now_s = time.monotonic()
+            now_s = monotonic_s()
             if frames != attempt.frames or not future.running():
                 attempt.frames, attempt.moved_s = frames, now_s
             elif now_s - attempt.moved_s > attempt.watch.limit_s:

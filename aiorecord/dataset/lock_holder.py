@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from ..machine_time import unix_ns
 
 _HOLDER_BYTES = 4096
 
@@ -22,7 +23,7 @@ def this_process() -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "started": time.time(),
+        "started": unix_ns() / 1e9,
         "boot": _boot_id(),
         "pid_ns": _pid_namespace(),
         "start_ticks": _start_ticks(os.getpid()),

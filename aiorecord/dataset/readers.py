@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..machine_time import monotonic_s
 from . import layout
 
 GRACE_S = 3600.0
@@ -70,7 +71,7 @@ class ReaderWatch:
         self._fd = _watch([root, root / layout.INFO_PATH.split("/")[0]]) if _is_local(root) else None
         self._closing = weakref.finalize(self, os.close, self._fd) if self._fd is not None else None
         self._is_new = not (root / layout.EPISODES_FOLDER).exists()
-        self._began = time.monotonic()
+        self._began = monotonic_s()
         self._opened = self._began if expected else None
 
     def close(self) -> None:
@@ -88,7 +89,7 @@ class ReaderWatch:
         if self._fd is None:
             return True
         self._take()
-        return self._opened is not None and time.monotonic() - self._opened < GRACE_S
+        return self._opened is not None and monotonic_s() - self._opened < GRACE_S
 
     @contextmanager
     def ignoring(self) -> Iterator[None]:
@@ -107,7 +108,7 @@ class ReaderWatch:
         if self._fd is None:
             return
         self._take()
-        begun = last = time.monotonic()
+        begun = last = monotonic_s()
         if self._opened is None or begun - self._opened > RECENT_S:
             # One that began before this watch did has opened its tables soon.
             if begun - self._began < QUIET_S and not self._is_new:
@@ -118,12 +119,12 @@ class ReaderWatch:
         with _watching(self._fd, self._tables()):
             self._events()  # of listing them
             while True:
-                now = time.monotonic()
+                now = monotonic_s()
                 wanted = QUIET_S * max(0.0, 1 - (now - begun) / LIMIT_S)
                 if now - last >= wanted:
                     return
                 if select.select([self._fd], [], [], wanted - (now - last))[0] and self._take():
-                    last = time.monotonic()
+                    last = monotonic_s()
 
     def _tables(self) -> list[Path]:
         """The folders in which tables are."""
@@ -137,7 +138,7 @@ class ReaderWatch:
         """Read what was opened since the last call; whether it is anything that a reader opens."""
         names = self._events()
         if _INFO in names:
-            self._opened = time.monotonic()
+            self._opened = monotonic_s()
         return bool(names)
 
     def _events(self) -> set[bytes]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from typing import Any
 from .. import storage
 from ..capture.sealed import read_sealed, write_sealed
 from ..errors import DamageError
+from ..machine_time import unix_ns
 from ..printable import get_logger
 from . import layout
 from .damage import damage_errors
@@ -108,7 +108,7 @@ def is_due(root: Path, files: Sequence[ReplacedFile]) -> bool:
     oldest = min((file.since_ns for file in files), default=None)
     if oldest is None:
         return False
-    return not 0 <= time.time_ns() - oldest < GRACE_S * 1e9 or _exceeds(root, files)
+    return not 0 <= unix_ns() - oldest < GRACE_S * 1e9 or _exceeds(root, files)
 
 
 def keep(root: Path, names: Iterable[str]) -> None:
@@ -127,7 +127,7 @@ def keep(root: Path, names: Iterable[str]) -> None:
                 size, crc32 = _identity(root / name)
             room -= size
             if room >= 0:
-                files[name] = ReplacedFile(name, time.time_ns(), size, crc32)
+                files[name] = ReplacedFile(name, unix_ns(), size, crc32)
     _write(root, files.values())
 
 
@@ -150,7 +150,7 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
         StorageError: the disk refused.
     """
     before = read_replaced(root)
-    now = time.time_ns()
+    now = unix_ns()
     # By a clock that was set back, nobody knows how long it has been: the time begins anew.
     files = [replace(file, since_ns=now) if file.since_ns > now else file for file in before]
     if _exceeds(root, files):

@@ -7,10 +7,10 @@ stopped one none at all. A job is judged only by what it did with the time that 
 from __future__ import annotations
 
 import contextlib
-import time
 from enum import Enum
 from pathlib import Path
 
+from ..machine_time import monotonic_s
 from .worker_process import process_cpu_s
 
 STARVED_FACTOR = 5
@@ -46,7 +46,7 @@ class Watch:
         self._done: int | None = None
         self._pid: int | None = None
         self._cpu_s = self._slept_s = self._waited_s = 0.0
-        self._looked_s = time.monotonic()
+        self._looked_s = monotonic_s()
 
     def look(self, done: int, pid: int | None) -> Verdict | None:
         """Look at a job that runs.
@@ -58,7 +58,7 @@ class Watch:
         Returns:
             None while it may go on.
         """
-        now_s = time.monotonic()
+        now_s = monotonic_s()
         step_s, self._looked_s = min(now_s - self._looked_s, _STEP_S), now_s
         cpu_s = None if pid is None else process_cpu_s(pid)
         if done != self._done or pid != self._pid:
@@ -78,7 +78,7 @@ class Watch:
     def reset(self) -> None:
         """The job waits for its turn: nothing counts."""
         self._done = None
-        self._looked_s = time.monotonic()
+        self._looked_s = monotonic_s()
 
 
 def _wants(pid: int | None) -> bool:

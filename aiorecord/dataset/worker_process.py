@@ -8,10 +8,10 @@ import selectors
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from ..errors import EncodeError
+from ..machine_time import monotonic_s
 from .worker import LENGTH, READY, read_message, write_message
 
 STDERR_KEPT = 4096
@@ -52,7 +52,7 @@ class Child:
         self._words = bytearray()
         self._pipes: tuple[int, ...] = ()
         self._output: int | None = None
-        self._started = time.monotonic()
+        self._started = monotonic_s()
         self.is_ready = False
         if sys.platform == "win32":
             self._start_on_windows()
@@ -204,7 +204,7 @@ class Child:
 
     def _check_start(self) -> None:
         used_s = process_cpu_s(self.process.pid)
-        waited_s = time.monotonic() - self._started
+        waited_s = monotonic_s() - self._started
         if (used_s is not None and used_s > START_CPU_S) or waited_s > START_S:
             self.process.kill()
             raise EncodeError(
@@ -248,7 +248,11 @@ def _missing(answer: bytearray) -> int:
 
 def _environment() -> dict[str, str]:
     """This process's environment, such that the child imports the same modules from the same places."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    entries = list(sys.path)
+    if "" in entries:  # the working directory, which the child may not share; nothing, if it was deleted
+        with contextlib.suppress(FileNotFoundError):
+            entries = [entry or os.getcwd() for entry in entries]
+    path = os.pathsep.join(entry for entry in entries if entry)
     # A child needs no threads of numpy's, which would be one per core, each with its memory.
     return {"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
 

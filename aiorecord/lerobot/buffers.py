@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..capture.episode import EpisodeCapture
 from ..errors import FrameError
 from ..features import Feature, Schema
+from ..machine_time import monotonic_ns
 
 FEED_LIMIT_BYTES = 64 << 20
 """Frames of a handed-in episode that may wait for the capture encoders, over all cameras."""
@@ -135,7 +136,7 @@ class HandedInEpisode:
             checked = self._schema.check(frame)
             while sum(c.queued_bytes for c in capture.status().cameras.values()) > FEED_LIMIT_BYTES:
                 time.sleep(FEED_PAUSE_S)
-            capture.add_frame(checked, task, time.monotonic_ns())
+            capture.add_frame(checked, task, monotonic_ns())
 
 
 def _column(values: Any, feature: Feature) -> Sequence[Any] | NDArray[Any]:

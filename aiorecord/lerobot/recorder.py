@@ -177,6 +177,7 @@ class PortalRecorder(Recorder):
         if self._pool is not None:
             self._pool.shutdown()
         self._home.close()
+        self._note_closed()
 
     @property
     def _queue_is_full(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ from ..capture.live import LiveWriter
 from ..capture.lossless import new_rgb_frame
 from ..capture.staging import Camera
 from ..encoders import VideoEncoderConfig
+from ..machine_time import monotonic_s
 from ..storage import temporary_folder
 from .choice import LiveSpeed
 
@@ -61,14 +61,14 @@ def measure_live(
                 # Twice for the first: what a library does once per process is done before any episode.
                 for _ in range(1 if writers else 2):
                     path = folder / f"{number}-{len(opened_s)}.mkv"
-                    started_s = time.perf_counter()
+                    started_s = monotonic_s()
                     writer = LiveWriter(path, camera, fps, encoder=encoder, threads=threads)
-                    opened_s.append(time.perf_counter() - started_s)
+                    opened_s.append(monotonic_s() - started_s)
                     if len(opened_s) == 1:
                         writer.close()
                     else:
                         writers.append(writer)
-            stop_s = time.perf_counter() + seconds
+            stop_s = monotonic_s() + seconds
             begin = threading.Barrier(len(writers))
             with ThreadPoolExecutor(len(writers), "aiorecord-measure") as pool:
                 runs = [
@@ -92,16 +92,16 @@ def _encode_until(
     """Encode until the time is over; returns frames per second and the most frames held back."""
     begin.wait()
     held = count = 0
-    started_s = time.perf_counter()
+    started_s = monotonic_s()
     for picture in itertools.cycle(pictures):
         writer.write(picture)
         histogram(np.asarray(picture.to_ndarray(), np.uint8))  # the camera's thread does it too
         held = max(held, writer.held)
         count += 1
-        if time.perf_counter() > stop_s and count >= MIN_FRAMES:
+        if monotonic_s() > stop_s and count >= MIN_FRAMES:
             break
     # What is held back has not been paid for in full.
-    return max(1, count - writer.held) / (time.perf_counter() - started_s), held
+    return max(1, count - writer.held) / (monotonic_s() - started_s), held
 
 
 def _moving_pictures(height: int, width: int) -> list[av.VideoFrame]:

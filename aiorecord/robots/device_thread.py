@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
+from ..machine_time import monotonic_s
 from ..threads import start_thread
 
 EXIT_WAIT_S = 10.0
@@ -74,6 +74,6 @@ class DeviceThread:
 
 @atexit.register
 def _wait_for_release() -> None:
-    end_s = time.monotonic() + EXIT_WAIT_S
+    end_s = monotonic_s() + EXIT_WAIT_S
     for thread in list(_closing):
-        thread.join(max(0.0, end_s - time.monotonic()))
+        thread.join(max(0.0, end_s - monotonic_s()))

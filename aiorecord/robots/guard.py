@@ -7,13 +7,13 @@ upon which a `Session` ends the episode, keeps it and connects the device again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ..clock import NS_PER_S, Clock, SystemClock, sleep_until
 from ..errors import SourceError
 from ..features import Schema
+from ..machine_time import monotonic_ns
 from .base import Features, Robot, Teleoperator, Values
 from .line import BUSY, Line, bounded
 from .measured import gives_new_images, layers
@@ -115,7 +115,7 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
 
     @staticmethod
     def _real_ns() -> int:
-        return time.monotonic_ns()
+        return monotonic_ns()
 
     async def reconnect(self, within_s: float) -> None:
         """Disconnect the device and connect it again, once.

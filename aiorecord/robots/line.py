@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ..errors import SourceError
+from ..machine_time import monotonic_s
 from ..printable import get_logger
 
 
@@ -119,18 +120,18 @@ class Line:
         self, call: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
     ) -> asyncio.Task[Any]:
         loop = asyncio.get_running_loop()
-        self._call, self._issued_s = call, loop.time()
+        self._call, self._issued_s = call, monotonic_s()
         # Eager: a robot that does not suspend costs no turn of the loop.
         task = self._task = asyncio.Task(
             _awaited(function, args), loop=loop, name=f"aiorecord-{self._source}-{call}", eager_start=True
         )
-        self._returned_s = loop.time()
+        self._returned_s = monotonic_s()
         if not task.done():
             task.add_done_callback(self._note_return)
         return task
 
     def _note_return(self, task: asyncio.Task[Any]) -> None:
-        self._returned_s = task.get_loop().time()
+        self._returned_s = monotonic_s()
 
     @staticmethod
     async def _turn(task: asyncio.Task[Any]) -> None:
@@ -161,7 +162,7 @@ class Line:
         if task.done():
             return True
         end_s = self._issued_s + self._timeout_s
-        left_s = end_s - task.get_loop().time()
+        left_s = end_s - monotonic_s()
         try:
             await asyncio.wait((task,), timeout=min(wait_s, left_s) if left_s > 0 else wait_s)
         except asyncio.CancelledError:
@@ -172,7 +173,7 @@ class Line:
             if task.done():
                 return True
             await self._turn(task)
-        if task.get_loop().time() >= end_s and not task.cancelling():
+        if monotonic_s() >= end_s and not task.cancelling():
             task.cancel()
             raise SourceError(
                 f"{self._call}() does not return, after {self._timeout_s:g} s.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..errors import ConfigError, SourceError, StateError
+from ..machine_time import monotonic_s
 from ..printable import get_logger
 from .base import BlockingRobot, BlockingTeleoperator, Features, Values
 from .call_times import CallTimes, CallTiming, SlowCall
@@ -239,7 +239,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
 
     def _timed(self, call: str, function: Callable[..., Any], timeout_s: float, *args: Any) -> Any:
         """In the device's thread: call the driver, measure, and map what it raises."""
-        start_s = time.perf_counter()
+        start_s = monotonic_s()
         try:
             return function(*args)
         except Exception as error:
@@ -249,7 +249,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
                 call=call,
             ) from error
         finally:
-            self._times.add(call, time.perf_counter() - start_s, timeout_s)
+            self._times.add(call, monotonic_s() - start_s, timeout_s)
 
     def _connect(self) -> None:
         self.blocking.connect()

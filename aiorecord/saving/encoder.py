@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Executor
 
 from ..capture.episode import EpisodeCapture
 from ..clock import Clock
 from ..dataset.episode_encoding import EpisodeEncoding
 from ..errors import AiorecordError
+from ..machine_time import monotonic_s
 from ..printable import get_logger
 from ..threads import Threads
 from .pending import PendingSaves
@@ -100,7 +100,7 @@ class SaveEncoder:
             on_retry=save.note_retry,
         )
         save.encoding = encoding
-        self._pending.speed.began(time.monotonic())
+        self._pending.speed.began(monotonic_s())
         try:
             encoded = await self._threads.run(encoding.run)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome; others go on
@@ -114,6 +114,6 @@ class SaveEncoder:
                 self._pending.changed.set()
         finally:
             done = 0.0 if encoding.was_encoded else save.frames_to_encode * encoding.progress()
-            self._pending.speed.ended(time.monotonic(), done)
+            self._pending.speed.ended(monotonic_s(), done)
             save.encoding = None
             self._pending.settle()

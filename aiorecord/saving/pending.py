@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 
 from ..dataset.writer import CommittedEpisode
+from ..machine_time import monotonic_s
 from ..printable import get_logger
 from .backlog import Backlog, EncodeSpeed
 from .saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
@@ -130,7 +130,7 @@ class PendingSaves:
                 frames, done = save.frames_to_encode, save.progress
                 left += frames * (1 - done)
                 running += frames * done
-        speed = self.speed.per_second(time.monotonic(), running)
+        speed = self.speed.per_second(monotonic_s(), running)
         frames_left = round(left)
         seconds = 0.0 if not frames_left else None if speed is None else frames_left / speed
         return Backlog(frames_left, seconds, sum(s.staged_bytes for s in order if not s.done()))

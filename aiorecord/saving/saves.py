@@ -140,6 +140,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         problems: what went wrong on the way, a sentence each; also of a save that succeeded.
         flags: what exceeds the episode's limits, as far as it is known.
         on_failure: called when it fails.
+        on_stage: called when it reaches a stage, with the stage.
     """
 
     def __init__(
@@ -168,6 +169,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self.observed = False
         self.error: BaseException | None = None
         self.on_failure: Callable[[EpisodeSave], None] = lambda save: None
+        self.on_stage: Callable[[EpisodeSave, Stage], None] = lambda save, stage: None
         self._now_ns = now_ns
         self._held = hold
         self._priority = source.manifest.priority
@@ -258,6 +260,11 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         self.observed = True
         return self._result
 
+    @property
+    def outcome(self) -> EpisodeSaveResult | None:
+        """As `result`, for those who only show it: None while there is none; a failure stays unobserved."""
+        return self._result
+
     async def durable(self) -> None:
         """Wait until the episode is on disk, where `kill -9` and power loss cannot reach it.
 
@@ -332,6 +339,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
             setattr(self.times, f"{stage}_ns", self._now_ns())
         if stage is not Stage.RECORDING:
             self._durable.set()
+        self.on_stage(self, stage)
 
     def finish(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .connected import connected
-from .events import EpisodeRecord, SessionEvents
+from .events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
 from .loop import Session
 from .machine import Command, Phase, SessionMachine
 from .plan import SessionPlan
@@ -12,9 +12,11 @@ __all__ = [
     "Command",
     "EpisodeRecord",
     "Phase",
+    "PhaseChanged",
     "Session",
     "SessionEvents",
     "SessionMachine",
     "SessionPlan",
+    "SourceReported",
     "connected",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..clock import Ticker
+from ..events import RecorderEvent
 from ..saving.saves import EpisodeSave
 from .machine import Phase
 
@@ -45,6 +46,44 @@ class EpisodeRecord:
     end_reason: str | None = None
     effective_fps: float | None = None
     cut_by_machine: bool = False
+
+
+@dataclass(frozen=True)
+class PhaseChanged(RecorderEvent):
+    """A session entered a phase.
+
+    Attributes:
+        phase: the phase.
+        number: of the episode that is recorded now or next, from 1.
+        total: episodes that are planned.
+    """
+
+    phase: Phase
+    number: int
+    total: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return super().as_dict() | {
+            "phase": self.phase.value,
+            "number": self.number,
+            "total": self.total,
+        }
+
+
+@dataclass(frozen=True)
+class SourceReported(RecorderEvent):
+    """A robot, teleoperator or camera of a session failed, is lost, or is back.
+
+    Attributes:
+        message: a line for the operator.
+    """
+
+    message: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return super().as_dict() | {"message": self.message}
 
 
 @dataclass

@@ -19,7 +19,7 @@ from ..robots.policy import SourcePolicy, SourceStatus
 from ..robots.step import control_step
 from ..saving.saves import EpisodeSave, Stage
 from .connected import connected
-from .events import EpisodeRecord, SessionEvents
+from .events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
 from .machine import Command, Phase, SessionMachine
 from .plan import SessionPlan
 
@@ -172,7 +172,7 @@ class Session:
             AiorecordError: what the recorder raises.
         """
         self._owner.bind()
-        self.events.on_phase(self.phase)
+        self._tell_phase()
         async with connected(self.robot, self.teleop):
             self.machine.connected()
             while self.phase in (Phase.RECORDING, Phase.RESETTING):
@@ -180,9 +180,9 @@ class Session:
                 if self.phase is Phase.RECORDING and full:
                     await self._wait_for_room()
                     continue
-                self.events.on_phase(self.phase)
+                self._tell_phase()
                 await (self._record() if self.phase is Phase.RECORDING else self._reset())
-        self.events.on_phase(self.phase)
+        self._tell_phase()
         if self._judged is not None:
             await self._judged.save.wait_durable()
             self._judge()
@@ -191,7 +191,7 @@ class Session:
     async def _wait_for_room(self) -> None:
         """Wait until the saves leave room for the next episode, or for the operator to stop."""
         self.machine.wait()
-        self.events.on_phase(self.phase)
+        self._tell_phase()
         await self._unless_stopped(self.recorder.wait_for_room(), "aiorecord-wait-for-room")
         self.machine.waited()
 
@@ -300,8 +300,13 @@ class Session:
         """Seconds of the reset that is due: there is one after a flagged last episode even without."""
         return self.plan.review_s if self.machine.finished else self.plan.reset_time_s
 
+    def _tell_phase(self) -> None:
+        self.events.on_phase(self.phase)
+        self.recorder.publish(PhaseChanged(self.phase, self.machine.number, self.plan.num_episodes))
+
     def _tell(self, line: str) -> None:
         self.events.on_source(line)
+        self.recorder.publish(SourceReported(line))
 
     async def _regain(self, lost: SourceLostError) -> None:
         """Wait for a lost source to come back, or for the operator to stop.

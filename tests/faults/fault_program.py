@@ -39,6 +39,7 @@ from aiorecord import episode as episode_module
 from aiorecord import recorder as recorder_module
 from aiorecord.capture import journal as journal_module
 from aiorecord.cli import main, record, record_config
+from aiorecord.dataset import workers as workers_module
 from aiorecord.robots import ROBOTS, TELEOPERATORS
 from aiorecord.robots.faults import Fault
 from aiorecord.saving import saver as saver_module
@@ -225,7 +226,7 @@ def watch() -> None:
 
 def encode_here() -> None:
     """Encode in threads of this process, where starting a worker process is not the point."""
-    recorder_module.WorkerPool = ThreadPoolExecutor  # type: ignore[misc, assignment]
+    workers_module.WorkerPool = ThreadPoolExecutor  # type: ignore[misc, assignment]
     saver_module.WorkerPool = ThreadPoolExecutor  # type: ignore[misc, assignment]
 
 
@@ -235,7 +236,7 @@ def let_encodes_fail(strikes: list[dict[str, Any]]) -> None:
     def make(workers: int, **options: Any) -> StruckPool:
         return StruckPool(workers, [Strike(**strike) for strike in strikes], **options)
 
-    recorder_module.WorkerPool = make  # type: ignore[misc, assignment]
+    workers_module.WorkerPool = make  # type: ignore[misc, assignment]
 
 
 def clock_stepping_back() -> None:
@@ -248,6 +249,9 @@ def clock_stepping_back() -> None:
 
     time.time = backwards
     time.time_ns = lambda: int(backwards() * 1e9)
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("aiorecord") and hasattr(module, "unix_ns"):
+            module.unix_ns = time.time_ns
 
 
 def run(argv: list[str]) -> int:

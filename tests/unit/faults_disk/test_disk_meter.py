@@ -52,7 +52,7 @@ def test_the_operator_is_told_once_for_each_step():
 
 def test_what_an_episode_writes_is_measured(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("aiorecord.disk.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("aiorecord.disk.monotonic_s", lambda: now[0])
     folder = tmp_path / "episode"
     folder.mkdir()
     meter = DiskMeter(tmp_path / "not" / "there" / "yet", 0)

@@ -95,7 +95,7 @@ def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp_path,
                 assert list(status["pending_priorities"].items()) == [("7", 1), ("5", 1), ("0", 2), ("-2", 1)]
                 assert [save.priority for save in recorder.get_status().pending] == [7, 5, 0, 0, -2]
                 views = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0))).take()
-                assert f"{saves[4].episode_id} durable 0% (priority 7)" in describe(views)
+                assert f"{saves[4].episode_id} durable, priority 7 0%" in describe(views)
                 assert "durable, priority 7" in shown_of(views)
                 assert "encoding, priority" not in shown_of(views)
                 assert "durable, priority 5" in StatusView(recorder)._repr_html_()

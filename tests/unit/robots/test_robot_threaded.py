@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -338,7 +337,7 @@ def test_durations_are_kept_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
             assert len(robot._times._durations["get_observation"].latest_s) == 1024
 
     clock = iter(range(10**6))
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) * 1e-4)
+    monkeypatch.setattr("aiorecord.robots.threaded.monotonic_s", lambda: next(clock) * 1e-4)
     asyncio.run(main())
 
 
