@@ -200,7 +200,7 @@ def _staging_lines(facts: DatasetFacts) -> list[str]:
         states = [names.get(staged.state, staged.state) for staged in facts.staged]
         parts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
         lines.append(f"staging: {_episodes(len(states), 'unfinished ')} ({parts}; {size})")
-        counts = Counter(staged.priority for staged in facts.staged)
+        counts = Counter(s.priority for s in facts.staged if s.state in ("complete", "recording"))
         if any(counts):
             turns = [
                 f"{counts[priority]} of priority {priority}" for priority in sorted(counts, reverse=True)
