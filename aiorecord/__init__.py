@@ -21,8 +21,12 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from .starting import starting
+
+starting()  # before anything else is imported: Ctrl-C then ends the command with one line
+
+from importlib import import_module  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
     from .capture.episode import CaptureStatus

@@ -13,6 +13,7 @@ from ..dataset.workers import worker_ahead
 from ..flag_names import HELP_ALL, nearest, spelled
 from ..memory import keep_pandas_out_of_arrow, settle_allocator
 from ..printable import plain
+from ..starting import STOPPED, begun, ending
 from ..threads import no_threads
 from .output import complain, lasting_output, open_standard_files, say
 
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_standard_files()
     with lasting_output():
         try:
-            code = _run(arguments)
+            code = _stoppable(arguments)
             if sys.stdout is not None:
                 sys.stdout.flush()  # where it goes to a file, the disk may be full
             return code
@@ -82,6 +83,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             complain(_unexpected(error))
             return 1
+
+
+def _stoppable(arguments: list[str]) -> int:
+    """Run a command line that Ctrl-C may stop where the command itself does not care."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        say("Stopped.", file=sys.stderr)
+        return STOPPED
+    finally:
+        ending()
 
 
 def _unexpected(error: Exception) -> str:
@@ -119,8 +131,9 @@ def _run(arguments: list[str]) -> int:
             # The longest wait before the first frame is for libraries to load: here and in the encoder's
             # process at the same time.
             stack.enter_context(worker_ahead())
-        command = import_module(home, "aiorecord")
+        run = import_module(home, "aiorecord").run
         if "pyarrow" in sys.modules and not theirs:
             keep_pandas_out_of_arrow()
-        code: int = command.run(arguments[1:])
+        begun()
+        code: int = run(arguments[1:])
     return code

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from ..plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_cand
 from ..storage import storage_errors
 from .consoles import output_console
 from .flag_parser import FlagParser, at_least_one
-from .output import complain
+from .output import complain, say
 from .outputs import check_output
 
 EXAMPLES = """examples:
@@ -63,6 +64,7 @@ def run(argv: Sequence[str]) -> int:
         complain(error)
         return 1
     except KeyboardInterrupt:
+        say("Stopped.", file=sys.stderr)
         return 130
     return 0
 

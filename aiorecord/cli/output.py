@@ -6,6 +6,7 @@ A closed terminal or pipe must not end a recording, and nothing that a dataset s
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import errno
 import io
@@ -21,6 +22,23 @@ from ..printable import error_text, plain_lines
 
 _GONE = {errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF}
 """What write(2) says of a terminal that was hung up, and of a pipe that nobody reads."""
+
+
+_PLAINER = {"→": "->", "←": "<-", "…": "...", "µ": "u", "°": " degrees", "≤": "<=", "≥": ">="}
+_PLAINER |= dict(zip("─━│┃╸╺●•█░✓✗", "--||--**#.+x", strict=True))
+"""What stands for a character where the terminal's encoding does not have it."""
+
+
+def _in_less(error: UnicodeError) -> tuple[str, int]:
+    """Say a text in the characters that there are (an error handler of `codecs`)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    said = (_PLAINER.get(char) or char.encode("ascii", "backslashreplace").decode() for char in text)
+    return "".join(said), error.end
+
+
+codecs.register_error("aiorecord-in-less", _in_less)
 
 
 def say(text: str = "", *, file: IO[str] | None = None, flush: bool = False) -> None:
@@ -115,8 +133,8 @@ def _lasting(stream: object) -> io.TextIOWrapper | None:
     return io.TextIOWrapper(
         io.BufferedWriter(file),
         encoding=stream.encoding,
-        # What the terminal's encoding does not have is no reason to end.
-        errors="backslashreplace" if stream.errors == "strict" else stream.errors,
+        # What the terminal's encoding does not have is no reason to end, whatever the locale says of errors.
+        errors="aiorecord-in-less",
         # PYTHONUNBUFFERED gives streams that write through and buffer no lines; there is a buffer below here.
         line_buffering=stream.line_buffering or stream.write_through,
         write_through=stream.write_through,

@@ -96,7 +96,8 @@ def run(argv: Sequence[str]) -> int:
     except AiorecordError as error:
         print_error(error)
         return 2 if isinstance(error, ValueError) else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before there was anything to end in order
+        say("Stopped.", file=sys.stderr)
         return 130
 
 

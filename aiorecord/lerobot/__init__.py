@@ -47,10 +47,11 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     except ModuleNotFoundError as error:
-        if error.name != "lerobot":
+        if error.name not in ("lerobot", "anyio"):  # the extra brings both
             raise
         raise ModuleNotFoundError(
-            f"aiorecord.lerobot.{name} needs lerobot. Install it: {install_hint('lerobot')}", name=error.name
+            f"aiorecord.lerobot.{name} needs the extra lerobot. Install it: {install_hint('lerobot')}",
+            name=error.name,
         ) from error
     globals()[name] = value
     return value
