@@ -13,7 +13,6 @@ import shlex
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -79,6 +78,8 @@ def installation() -> Installation:
     if (package.parent / "pyproject.toml").is_file():
         checkout = package.parent
         return Installation(checkout, f"{checkout}{EXTRAS}", prefix, python)
+    from importlib.metadata import PackageNotFoundError, distribution  # 30 ms that only a hint costs
+
     record = None
     with contextlib.suppress(PackageNotFoundError):  # copied here by hand
         record = distribution(NAME).read_text("direct_url.json")

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 
 from ..dataset.workers import worker_ahead
 from ..flag_names import HELP_ALL, nearest, spelled
@@ -114,6 +113,8 @@ def _unexpected(error: Exception) -> str:
 def _run(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name in ("--version", "-V"):
+        from importlib.metadata import version  # 30 ms that no command needs before it does its work
+
         say(f"aiorecord {version('aiorecord')}")
         return 0
     if name in ("--help", "-h", "help"):

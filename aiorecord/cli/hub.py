@@ -19,7 +19,6 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -253,6 +252,8 @@ class _Upload:
     def __init__(
         self, root: Path, repo_id: str, stop: threading.Event, on_progress: Callable[[int, int], None]
     ) -> None:
+        from importlib.metadata import version
+
         from huggingface_hub import HfApi
 
         self.root = root

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
 from ..capture.episode import CameraStatus, EpisodeCapture
@@ -59,12 +58,18 @@ def build_report(
         "recovered": [episode.as_dict() for episode in recorder.recovered],
         "encode_plan": {key: plan.as_dict() for key, plan in recorder.plans.items()},
         "versions": {
-            "aiorecord": version("aiorecord"),
+            "aiorecord": _version("aiorecord"),
             "python": platform.python_version(),
-            "av": version("av"),
+            "av": _version("av"),
             "platform": platform.platform(),
         },
     }
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version  # 30 ms that the first frame does not wait for
+
+    return version(package)
 
 
 def _episode(record: EpisodeRecord, cameras: Any) -> dict[str, Any]:

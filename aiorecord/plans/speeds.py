@@ -13,7 +13,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from ..encoders import VideoEncoderConfig
@@ -87,6 +86,8 @@ def store_speed(question: SpeedQuestion, speed: LiveSpeed, path: Path) -> None:
 def machine() -> str:
     """This machine, as far as encoding speed goes: host, processor, cores, and the codecs' version."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from importlib.metadata import version  # 30 ms, which only a measurement costs
+
     return f"{platform.node()}, {_processor()}, {cores} cores, av {version('av')}"
 
 
