@@ -41,6 +41,8 @@ from .threads import Threads
 from .unclosed import watch_unclosed
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .capture.episode import EpisodeCapture
     from .capture.staging import EpisodeFolder
     from .checked_frames import CheckedFrames
@@ -140,6 +142,7 @@ class Recorder:
         self._closing: asyncio.Task[None] | None = None
         self._closers = 0
         self._events = Events()
+        self._newest_images: dict[str, NDArray[Any]] = {}
         self._unclosed: weakref.finalize[..., object] | None = None
 
     @cached_property
@@ -388,6 +391,8 @@ class Recorder:
             backlog=self._saver.backlog() if self._saver else Backlog(0, 0.0, 0),
             disk=self._disk.status if self._disk else None,
             flags=self._episode.flags if self._episode is not None else [],
+            fps=self._episode.pace.fps if self._episode is not None and self._episode.pace else None,
+            lateness=self._episode.lateness_so_far if self._episode is not None else None,
         )
 
     def events(self, *, limit: int = 1000) -> EventStream:
@@ -407,6 +412,15 @@ class Recorder:
         """Give an event of your own, a subclass of `RecorderEvent`, to the streams. Never blocks."""
         self._owner.check("Recorder.publish()")
         self._events.publish(event)
+
+    @property
+    def newest_images(self) -> dict[str, NDArray[Any]]:
+        """The images of the newest frame, by feature key; empty before the first. To be looked at at once:
+        they may be arrays into which their camera writes again.
+
+        Colour is (H, W, 3) uint8, depth (H, W).
+        """
+        return dict(self._newest_images)
 
     async def aclose(self, *, drain: bool = True) -> None:
         """Close: commit what is pending, pack, release the dataset. Idempotent.

@@ -30,6 +30,8 @@ class RecorderStatus:
         backlog: what ended episodes still need: frames, seconds, bytes.
         disk: free space and how long it will last; None before the recorder is open.
         flags: what exceeds the limits of the running episode so far.
+        fps: at which the running episode's frames came so far; None before the second one.
+        lateness: of its ticks, as `Episode.lateness_so_far`; None between episodes.
     """
 
     root: Path
@@ -44,3 +46,5 @@ class RecorderStatus:
     backlog: Backlog
     disk: DiskStatus | None = None
     flags: list[str] = field(default_factory=list)
+    fps: float | None = None
+    lateness: dict[str, float | int] | None = None
