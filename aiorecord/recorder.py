@@ -142,6 +142,7 @@ class Recorder:
         self._closing: asyncio.Task[None] | None = None
         self._closers = 0
         self._events = Events()
+        self._last_pace: dict[str, Any] = {}
         self._newest_images: dict[str, NDArray[Any]] = {}
         self._unclosed: weakref.finalize[..., object] | None = None
 
@@ -391,8 +392,7 @@ class Recorder:
             backlog=self._saver.backlog() if self._saver else Backlog(0, 0.0, 0),
             disk=self._disk.status if self._disk else None,
             flags=self._episode.flags if self._episode is not None else [],
-            fps=self._episode.pace.fps if self._episode is not None and self._episode.pace else None,
-            lateness=self._episode.lateness_so_far if self._episode is not None else None,
+            **(_pace_of(self._episode) if self._episode is not None else self._last_pace),
         )
 
     def events(self, *, limit: int = 1000) -> EventStream:
@@ -570,6 +570,7 @@ class Recorder:
         from .capture.unsaved import drop, keep_partial
 
         capture, self._episode = episode._capture, None
+        self._last_pace = _pace_of(episode)
         episode._state = "ended"
         if capture is None:
             return
@@ -674,6 +675,11 @@ class Recorder:
         self._events.close()
         if self._unclosed is not None:
             self._unclosed.detach()
+
+
+def _pace_of(episode: Episode) -> dict[str, Any]:
+    """How fast and how late an episode was, for `RecorderStatus`."""
+    return {"fps": episode.pace.fps if episode.pace else None, "lateness": episode.lateness_so_far}
 
 
 async def open_recorder(repo_id: str, **arguments: Any) -> Recorder:

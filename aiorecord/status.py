@@ -30,8 +30,9 @@ class RecorderStatus:
         backlog: what ended episodes still need: frames, seconds, bytes.
         disk: free space and how long it will last; None before the recorder is open.
         flags: what exceeds the limits of the running episode so far.
-        fps: at which the running episode's frames came so far; None before the second one.
-        lateness: of its ticks, as `Episode.lateness_so_far`; None between episodes.
+        fps: at which the frames of the running episode came so far, or else of the one before it; None before
+            the second frame.
+        lateness: of the ticks of that episode, as `Episode.lateness_so_far`; None before the first episode.
     """
 
     root: Path

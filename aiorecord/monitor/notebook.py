@@ -132,11 +132,11 @@ class StatusView:
             machine, plan = self._session.machine, self._session.plan
             number = f"episode {machine.number} of {plan.num_episodes}"
             head += f"<p><b>{machine.phase}</b> &middot; {number} &middot; {escape(plan.task)}</p>"
-        live = ""
+        pace = _pace(status.fps, self._recorder.fps, status.lateness, is_running=status.episode is not None)
+        live = f"<p>last episode{pace}</p>" if pace else ""
         if status.episode is not None:
             rows = "".join(_camera_row(key, c) for key, c in status.episode.cameras.items())
             flags = "".join(f"<p style='{RED}'>flagged: {escape(flag)}</p>" for flag in status.flags)
-            pace = _pace(status.fps, self._recorder.fps, status.lateness)
             cameras = _table(CAMERA_COLUMNS, rows) if rows else ""
             live = f"<p>recording: {status.episode.frames} frames{pace}</p>{flags}{cameras}"
         sources = "" if self._held is None else _sources(self._held.statuses())
@@ -160,7 +160,7 @@ class _Page:
 
 def _images(pictures: Mapping[str, str]) -> str:
     figures = "".join(
-        f"<figure style='margin:0 8px 0 0'><img src='{url}'>"
+        f"<figure style='margin:0 8px 0 0'><img src='{url}' alt='{escape(short(key))}'>"
         f"<figcaption>{escape(short(key))}</figcaption></figure>"
         for key, url in pictures.items()
     )
@@ -171,7 +171,9 @@ def _encoded(small: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     return {key: data_url(image) for key, image in small.items()}
 
 
-def _pace(rate: float | None, fps: int, lateness: Mapping[str, float | int] | None) -> str:
+def _pace(
+    rate: float | None, fps: int, lateness: Mapping[str, float | int] | None, *, is_running: bool
+) -> str:
     """How fast the frames come, and how late the ticks were."""
     parts = "" if rate is None else f" &middot; {rate:.1f} of {fps} fps"
     if lateness is None or not lateness["ticks"]:
@@ -180,7 +182,8 @@ def _pace(rate: float | None, fps: int, lateness: Mapping[str, float | int] | No
     if lateness["late"] or lateness["missed"]:
         bad = f"<span style='{RED}'>{bad}</span>"
     worst, recent = lateness["worst_ms"], lateness["recent_ms"]
-    return f"{parts} &middot; late by {recent:.1f} ms at most of late, {worst:.1f} ms at worst &middot; {bad}"
+    newest = f", {recent:.1f} ms in the newest ticks" if is_running else ""
+    return f"{parts} &middot; late by {worst:.1f} ms at worst{newest} &middot; {bad}"
 
 
 def escape(text: str) -> str:
