@@ -111,6 +111,22 @@ class Episode:
         return Lateness.merged(ticker.lateness for ticker in self._tickers)
 
     @property
+    def lateness_so_far(self) -> dict[str, float | int]:
+        """``ticks, worst_ms, missed`` of `lateness`, ``late`` ticks, ``recent_ms``, the worst of the newest.
+
+        Costs the same however long the episode is.
+        """
+        counts = [ticker.lateness.counts() for ticker in self._tickers]
+        recent = [ticker.lateness.recent() for ticker in self._tickers]
+        return {
+            "ticks": sum(c["ticks"] for c in counts),
+            "worst_ms": max((c["worst_ms"] for c in counts), default=0.0),
+            "missed": sum(c["missed"] for c in counts),
+            "late": sum(late for _, late in recent),
+            "recent_ms": round(recent[-1][0], 3) if recent else 0.0,
+        }
+
+    @property
     def flags(self) -> list[str]:
         """What exceeds `limits` so far, in words; the quality record holds what does in the end. Cheap."""
         if self._capture is None:
@@ -182,6 +198,7 @@ class Episode:
         except (StorageError, EncodeError) as error:
             self.request_end(str(error))
             raise
+        self._recorder._newest_images = checked.images
         if self._end_reason is None and self._recorder._budget.is_overfull:
             waiting = self._recorder._budget.used >> 20
             self.request_end(

@@ -41,6 +41,8 @@ from .threads import Threads
 from .unclosed import watch_unclosed
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .capture.episode import EpisodeCapture
     from .capture.staging import EpisodeFolder
     from .checked_frames import CheckedFrames
@@ -140,6 +142,8 @@ class Recorder:
         self._closing: asyncio.Task[None] | None = None
         self._closers = 0
         self._events = Events()
+        self._last_pace: dict[str, Any] = {}
+        self._newest_images: dict[str, NDArray[Any]] = {}
         self._unclosed: weakref.finalize[..., object] | None = None
 
     @cached_property
@@ -399,6 +403,7 @@ class Recorder:
             backlog=self._saver.backlog() if self._saver else Backlog(0, 0.0, 0),
             disk=self._disk.status if self._disk else None,
             flags=self._episode.flags if self._episode is not None else [],
+            **(_pace_of(self._episode) if self._episode is not None else self._last_pace),
         )
 
     def events(self, *, limit: int = 1000) -> EventStream:
@@ -418,6 +423,15 @@ class Recorder:
         """Give an event of your own, a subclass of `RecorderEvent`, to the streams. Never blocks."""
         self._owner.check("Recorder.publish()")
         self._events.publish(event)
+
+    @property
+    def newest_images(self) -> dict[str, NDArray[Any]]:
+        """The images of the newest frame, by feature key; empty before the first. To be looked at at once:
+        they may be arrays into which their camera writes again.
+
+        Colour is (H, W, 3) uint8, depth (H, W).
+        """
+        return dict(self._newest_images)
 
     async def aclose(self, *, drain: bool = True) -> None:
         """Close: commit what is pending, pack, release the dataset. Idempotent.
@@ -567,6 +581,7 @@ class Recorder:
         from .capture.unsaved import drop, keep_partial
 
         capture, self._episode = episode._capture, None
+        self._last_pace = _pace_of(episode)
         episode._state = "ended"
         if capture is None:
             return
@@ -671,6 +686,11 @@ class Recorder:
         self._events.close()
         if self._unclosed is not None:
             self._unclosed.detach()
+
+
+def _pace_of(episode: Episode) -> dict[str, Any]:
+    """How fast and how late an episode was, for `RecorderStatus`."""
+    return {"fps": episode.pace.fps if episode.pace else None, "lateness": episode.lateness_so_far}
 
 
 async def open_recorder(repo_id: str, **arguments: Any) -> Recorder:

@@ -31,6 +31,9 @@ class RecorderStatus:
         backlog: what ended episodes still need: frames, seconds, bytes.
         disk: free space and how long it will last; None before the recorder is open.
         flags: what exceeds the limits of the running episode so far.
+        fps: at which the frames of the running episode came so far, or else of the one before it; None before
+            the second frame.
+        lateness: of the ticks of that episode, as `Episode.lateness_so_far`; None before the first episode.
     """
 
     root: Path
@@ -45,3 +48,5 @@ class RecorderStatus:
     backlog: Backlog
     disk: DiskStatus | None = None
     flags: list[str] = field(default_factory=list)
+    fps: float | None = None
+    lateness: dict[str, float | int] | None = None

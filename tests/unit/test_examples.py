@@ -51,5 +51,6 @@ def test_notebook():
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     htmls = [o["data"]["text/html"] for o in outputs if "text/html" in o.get("data", {})]
-    assert len(htmls) == 2
-    assert "2 episodes" in htmls[1]
+    assert len(htmls) == 3, "each view once, however often it was shown anew"
+    assert "2 episodes" in htmls[1], "the last look is after the last save"
+    assert all(html.count("data:image/jpeg") == 2 for html in htmls)
