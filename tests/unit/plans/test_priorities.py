@@ -10,11 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from helpers import FPS, STATES, episodes_of, make_frame, record_episode, rows_of
+from helpers import FPS, STATES, episodes_of, record_episode, rows_of
 from rich.console import Console
 from test_backlog import Gated, recorder_for
 
@@ -24,6 +25,7 @@ from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.check.dataset import check_dataset
 from aiorecord.cli import main
 from aiorecord.dataset import quality_log
+from aiorecord.dataset.writer import DatasetWriter
 from aiorecord.monitor.live import render
 from aiorecord.monitor.notebook import StatusView
 from aiorecord.monitor.plain import describe
@@ -129,127 +131,114 @@ def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp_path,
     assert check_dataset(root, fast=True, workers=1).exit_code == 0
 
 
+def without_cameras(root, **options):
+    """Nothing has to be encoded: what decides is the order of commits."""
+    return Recorder("a/b", root=root / "set", fps=FPS, features=STATES, encode_workers=1, **options)
+
+
+@pytest.fixture
+def commits(monkeypatch):
+    """Commits begin, and wait until this is set."""
+    gate, original = threading.Event(), DatasetWriter.commit
+
+    def commit(*args):
+        assert gate.wait(30)
+        return original(*args)
+
+    monkeypatch.setattr(DatasetWriter, "commit", commit)
+    return gate
+
+
 def test_what_is_ready_waits_for_no_higher_one(tmp_path):
     async def record():
-        with Gated(2) as executor:
-            async with recorder_for(tmp_path, executor, encode_workers=2) as recorder:
-                low = (await record_episode(recorder, 5, 0)).save
-                held = (await record_episode(recorder, 4, 1, priority=9, hold=True)).save
-                executor.gate.release(2)
-                assert (await low).episode_index == 0  # the held one is higher, encoded or not
-                held.release()
-                assert (await held).episode_index == 1
+        async with without_cameras(tmp_path) as recorder:
+            low = (await record_episode(recorder, 5, 0)).save
+            held = (await record_episode(recorder, 4, 1, priority=9, hold=True)).save
+            assert (await low).episode_index == 0  # the held one is higher
+            held.release()
+            assert (await held).episode_index == 1
 
     asyncio.run(record())
 
 
-def test_within_a_priority_commits_keep_the_order_of_submission(tmp_path):
-    """A save that is raised leaves the row it stood in, and joins that of its new priority."""
+def test_within_a_priority_commits_keep_the_order_of_submission(tmp_path, commits):
+    """A save that is raised leaves the row it stood in, and joins that of its new priority in its place."""
 
     async def record():
-        with Gated(3) as executor:
-            async with recorder_for(tmp_path, executor, encode_workers=3) as recorder:
-                first = (await record_episode(recorder, 5, 0, hold=True)).save
-                second = (await record_episode(recorder, 4, 1)).save
-                first.hold()  # the second episode released it
-                third = (await record_episode(recorder, 3, 2)).save
-                first.hold()
-                executor.gate.release(3)
-                while second.encoded is None or third.encoded is None:
-                    await asyncio.sleep(0.001)
-                assert not second.done()
-                third.priority = 1
-                assert (await third).episode_index == 0
-                assert not second.done()
-                first.release()
-                assert [(await first).episode_index, (await second).episode_index] == [1, 2]
+        async with without_cameras(tmp_path) as recorder:
+            saves = [(await record_episode(recorder, 4, e)).save for e in range(4)]
+            while not all(save.encoded for save in saves) or not saves[0].committing:
+                await asyncio.sleep(0.001)
+            for number in (3, 2, 0):  # the last of these too late
+                saves[number].priority = 1
+            commits.set()
+            results = [await save for save in saves]
+            assert [result.episode_index for result in results] == [0, 3, 1, 2]
+            assert [result.priority for result in results] == [0, 0, 1, 1]
 
     asyncio.run(record())
 
 
 def test_a_disk_that_refuses_the_note_costs_the_priority_nothing_in_this_session(
-    tmp_path, monkeypatch, caplog
+    tmp_path, monkeypatch, caplog, commits
 ):
     async def record():
-        with Gated() as executor:
-            async with recorder_for(tmp_path, executor) as recorder:
-                saves = [(await record_episode(recorder, 4 + e, e)).save for e in range(3)]
-                for save in saves:
-                    await save.durable()
+        async with without_cameras(tmp_path) as recorder:
+            saves = [(await record_episode(recorder, 4 + e, e)).save for e in range(3)]
+            for save in saves:
+                await save.durable()
 
-                def refuse(folder):
-                    raise StorageError("no")
+            def refuse(folder):
+                raise StorageError("no")
 
-                with monkeypatch.context() as patched:
-                    patched.setattr(EpisodeFolder, "save", refuse)
-                    saves[2].priority = 4
-                    while "is not on disk" not in caplog.text:
-                        await asyncio.sleep(0.001)
-                executor.gate.release(3)
-                assert (await saves[2]).episode_index == 1
-                assert (await saves[1]).episode_index == 2
+            with monkeypatch.context() as patched:
+                patched.setattr(EpisodeFolder, "save", refuse)
+                saves[2].priority = 4
+                while "is not on disk" not in caplog.text:
+                    await asyncio.sleep(0.001)
+            commits.set()
+            assert [(await save).episode_index for save in saves] in ([0, 2, 1], [1, 2, 0])
 
     asyncio.run(record())
 
 
-def test_a_save_that_fails_keeps_its_priority_for_its_retry_and_can_be_taken_back(tmp_path, monkeypatch):
+def test_a_save_that_fails_keeps_its_priority_and_can_be_taken_back(tmp_path, monkeypatch):
     async def record():
-        async with Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES) as recorder:
+        async with without_cameras(tmp_path) as recorder:
+
+            def refuse(*args):
+                raise StorageError("no")
+
             with monkeypatch.context() as patched:
-                patched.setattr(
-                    type(recorder.writer), "commit", lambda *args: (_ for _ in ()).throw(StorageError("no"))
-                )
+                patched.setattr(DatasetWriter, "commit", refuse)
                 save = (await record_episode(recorder, 4, priority=2)).save
                 with pytest.raises(Exception, match="no"):
                     await save
             save.priority = 6
             assert await recorder.take_back(save)  # also while its manifest is being written
             assert not save.source.path.exists()
-            async with recorder.episode("y") as episode:
-                episode.add_frame(make_frame(0, features=STATES))
-            assert (await episode.save).episode_index == 0
+            assert (await (await record_episode(recorder, 3)).save).episode_index == 0
 
     asyncio.run(record())
 
 
-def test_priorities_of_a_manifest_are_checked(tmp_path):
-    async def record():
-        with Gated() as executor:
-            async with recorder_for(tmp_path, executor) as recorder:
-                save = (await record_episode(recorder, 4, priority=3)).save
-                plain = (await record_episode(recorder, 4)).save
-                await plain.durable()
-                await save.durable()
-                found = [json.loads((s.source.path / "manifest.json").read_text()) for s in (save, plain)]
-                executor.gate.release(2)
-        return found
-
-    data, plain = asyncio.run(record())
-    assert "priority" not in plain  # versions that know of none read it
-    data.pop("crc32")
-    assert parse_manifest(data).priority == 3
-    for bad in ("1", True, 1.0, None, 10**9):
-        with pytest.raises(ValueError, match="priority"):
-            parse_manifest({**data, "priority": bad})
-
-
 CHILD = """
 import asyncio, sys, threading
-from helpers import make_frame, record_episode
-from rich.console import Console
-from test_backlog import Gated, recorder_for
 from pathlib import Path
+from helpers import STATES, make_frame, record_episode
+from test_priorities import DatasetWriter, without_cameras
+
+DatasetWriter.commit = lambda *args: threading.Event().wait()
 
 async def main():
-    executor = Gated()
-    async with recorder_for(Path(sys.argv[1]), executor) as recorder:
+    async with without_cameras(Path(sys.argv[1])) as recorder:
         given = enumerate([0, 0, 3, 0])
         saves = [(await record_episode(recorder, 4 + e, e, priority=p)).save for e, p in given]
         for save in saves:
             await save.durable()
         saves[3].priority = 8
         async with recorder.episode("cut off", priority=5) as episode:
-            episode.add_frame(make_frame(0, 4))
+            episode.add_frame(make_frame(0, 4, STATES))
             print("recorded", flush=True)
             await asyncio.sleep(60)
 
@@ -297,7 +286,7 @@ def test_resuming_saves_what_a_kill_left_by_priority(tmp_path, killed):
     shutil.copytree(killed, tmp_path / "set")
 
     async def resume():
-        async with recorder_for(tmp_path, resume=True) as recorder:
+        async with without_cameras(tmp_path, resume=True) as recorder:
             save = (await record_episode(recorder, 3, 9)).save
             assert (await save).episode_index == 5
 
@@ -309,3 +298,15 @@ def test_recover_saves_what_a_kill_left_by_priority(tmp_path, killed, capsys):
     root = shutil.copytree(killed, tmp_path / "set")
     assert main(["recover", str(root), "--encode_workers=1"]) == 0
     assert tasks_and_lengths(root) == IN_ORDER
+
+
+def test_priorities_of_a_manifest_are_checked(killed):
+    plain, *_, raised = [
+        json.loads((path / "manifest.json").read_text()) for path in Staging(killed).episode_paths()[:4]
+    ]
+    assert "priority" not in plain  # versions that know of none read it
+    raised.pop("crc32")
+    assert parse_manifest(raised).priority == 8
+    for bad in ("1", True, 1.0, None, 10**9):
+        with pytest.raises(ValueError, match="priority"):
+            parse_manifest({**raised, "priority": bad})
