@@ -21,6 +21,7 @@ COMMANDS = {
     "record": "record episodes with a robot and a teleoperator",
     "teleoperate": "move a robot with a teleoperator, recording nothing",
     "replay": "play the actions of a recorded episode on a robot",
+    "doctor": "say what this machine has for recording, and what to do",
     "bench": "measure what this machine can record",
     "check": "verify a dataset deeply, and repair what is safe to repair",
     "recover": "finish what an interrupted recording left in staging",

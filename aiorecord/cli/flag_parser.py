@@ -85,7 +85,8 @@ class FlagParser(argparse.ArgumentParser):
             if action.option_strings and action.required:
                 needed.append(f"{action.option_strings[0]}=...")
             elif not action.option_strings:
-                needed.append(str(action.metavar or action.dest).upper())
+                name = str(action.metavar or action.dest).upper()
+                needed.append(f"[{name}]" if action.nargs == "?" else name)
         return needed
 
 
