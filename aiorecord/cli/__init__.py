@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from ..dataset.workers import worker_ahead
+from ..errors import ConfigError
 from ..flag_names import HELP_ALL, nearest, spelled
 from ..memory import settle_allocator
 from ..printable import plain
@@ -89,12 +90,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _stoppable(arguments: list[str]) -> int:
     """Run a command line that Ctrl-C may stop where the command itself does not care."""
     try:
-        return _run(arguments)
+        if not any(argument.startswith("--log") for argument in arguments):
+            return _run(arguments)
+        return _logged(arguments)
     except KeyboardInterrupt:
         say("Stopped.", file=sys.stderr)
         return STOPPED
     finally:
         ending()
+
+
+def _logged(arguments: list[str]) -> int:
+    """Run a command line that may say where to log."""
+    from .logs import ended_said, logging_as, take_log_flags
+
+    try:
+        flags, rest = take_log_flags(arguments)
+    except ConfigError as error:
+        complain(error)
+        return 2
+    with logging_as(flags, arguments), ended_said() as code:
+        code.append(_run(rest))
+    return code[0]
 
 
 def _unexpected(error: Exception) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import draccus
 
-from ..flag_names import HELP_ALL, spelled
+from ..flag_names import HELP_ALL, LOG_FLAGS, spelled
 from ..flag_values import FlagParser, group_classes
 
 _NAMES = {"int": "N", "float": "X", "str": "TEXT", "int|float": "X", "int|str": "N|TEXT"}
@@ -77,6 +77,9 @@ def all_flags(kind: type[Any], prog: str, examples: str) -> str:
         groups.setdefault(f"{group}.*" if group else "", []).extend(_described(flag, action))
     for group in sorted(groups):
         lines += ["", f"{group}:" if group else "flags:", *groups[group]]
+    lines += ["", "of every command:"]
+    for flag, what in LOG_FLAGS.items():
+        lines += _entry(f"{flag}=TEXT", f"{what[0].upper()}{what[1:]}.")
     return "\n".join(lines)
 
 

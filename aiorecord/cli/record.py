@@ -44,6 +44,7 @@ from .record_config import (
     source_policy,
 )
 from .recovered import table_of
+from .session_log import logged
 from .signals import watch_signals
 from .sounds import Speaker
 from .summary import summary_lines
@@ -169,7 +170,7 @@ class RecordCommand:
                 *([KEYS_LINE] if flags.display == "live" and has_keyboard() else [])
             )
             observer = Observer(session)
-            session.events = self._events(view, observer, viewer)
+            session.events = logged(self._events(view, observer, viewer))
             try:
                 # Before the keys are read: drivers that calibrate ask questions on the terminal.
                 error = await self._work_on(devices.connect(), "aiorecord-connect")
