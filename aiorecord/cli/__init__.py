@@ -36,12 +36,14 @@ USAGE = """usage: aiorecord <command> [flags]
 
 {commands}
 
-Run `aiorecord <command> --help` for examples and its flags of every day, --help-all for all of them.
+`aiorecord <command> --help` shows examples and its flags of every day,
+--help-all all of them.
 
 example:
-  aiorecord record --robot.type=sim --teleop.type=sim --dataset.repo_id=demo/pick-cube \\
-      --dataset.root=data/pick-cube --dataset.single_task="Pick up the cube" \\
-      --dataset.num_episodes=2 --dataset.episode_time_s=5 --dataset.reset_time_s=2"""
+  aiorecord record --robot.type=sim --teleop.type=sim \\
+      --dataset.repo_id=demo/pick-cube --dataset.root=data/pick-cube \\
+      --dataset.single_task="Pick up the cube" --dataset.num_episodes=2 \\
+      --dataset.episode_time_s=5 --dataset.reset_time_s=2"""
 
 
 TRACEBACK = "AIORECORD_TRACEBACK"

@@ -52,22 +52,25 @@ from .viewing import viewing
 
 EXAMPLES = """examples:
   # the simulated arm, two episodes of five seconds
-  aiorecord record --robot.type=sim --teleop.type=sim --dataset.repo_id=demo/pick-cube \\
-      --dataset.root=data/pick-cube --dataset.single_task="Pick up the cube" \\
-      --dataset.num_episodes=2 --dataset.episode_time_s=5 --dataset.reset_time_s=2
+  aiorecord record --robot.type=sim --teleop.type=sim \\
+      --dataset.repo_id=demo/pick-cube --dataset.root=data/pick-cube \\
+      --dataset.single_task="Pick up the cube" --dataset.num_episodes=2 \\
+      --dataset.episode_time_s=5 --dataset.reset_time_s=2
 
   # go on where the last session ended
   aiorecord record ... --resume
 
   # real footage instead of a robot
-  aiorecord record --robot.type=replay --robot.videos='{front: kitchen.mp4}' --teleop.type=replay \\
-      --dataset.repo_id=demo/kitchen --dataset.root=data/kitchen --dataset.single_task="Stir"
+  aiorecord record --robot.type=replay --robot.videos='{front: kitchen.mp4}' \\
+      --teleop.type=replay --dataset.repo_id=demo/kitchen \\
+      --dataset.root=data/kitchen --dataset.single_task="Stir"
 
   # all flags from a file
   aiorecord record --config_path=record.yaml
 
 keys: → or n ends the episode, ← or r records it again, Esc or q stops.
-exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 left early."""
+exit codes: 0 recorded, 1 something failed (data stays in staging),
+2 wrong usage, 130 left early."""
 
 REFRESH_S = 0.25
 VIEWS = {"live": LiveView, "plain": PlainView, "none": NoView}
