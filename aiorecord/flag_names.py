@@ -12,6 +12,12 @@ from collections.abc import Collection, Iterator, Sequence
 HELP_ALL = "--help-all"
 """Asks a command for its whole help; ``--help`` is short."""
 
+LOG_FLAGS = {
+    "--log_level": "the least that is logged: debug, info, warning or error",
+    "--log_file": "log to this file: lines of JSON with times, for a report of a fault",
+}
+"""What every command takes, and what it means."""
+
 _FLAG = re.compile(r"--[A-Za-z][\w.-]*")
 
 

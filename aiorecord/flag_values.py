@@ -25,7 +25,7 @@ from draccus import argparsing
 from draccus.parsers.yaml_loader import SafeLoaderWithInclusion
 
 from .flag_files import place_text, places, unreadable
-from .flag_names import bare_flags, nearest, spelled, unknown_flags
+from .flag_names import LOG_FLAGS, bare_flags, nearest, spelled, unknown_flags
 
 _TEXT: tuple[Any, ...] = (str, Path)
 _BARE = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "timestamp"))
@@ -197,7 +197,9 @@ class FlagParser(argparsing.ArgumentParser):
         known = self.parser._option_string_actions
         args = self._completed(spelled(sys.argv[1:] if args is None else args, known))
         if is_parse_args and not {"-h", "--help"} & set(args) and (unknown := unknown_flags(args, known)):
-            raise UnknownFlagError(f"There is no flag {unknown[0]}.{nearest(unknown[0], known)}")
+            raise UnknownFlagError(
+                f"There is no flag {unknown[0]}.{nearest(unknown[0], [*known, *LOG_FLAGS])}"
+            )
         self._repeated = repeated_flags(args, known)
         return super().parse_known_args(args, namespace, is_parse_args=is_parse_args)
 

@@ -25,6 +25,7 @@ SHORT = {
     "teleoperate": ["--teleop_time_s=0.2"],
     "replay": ["--play_sounds=false"],
     "check": ["--workers=1"],
+    "doctor": ["--fast"],
     "bench": [
         *("--cameras=1", "--sizes=96x64", "--codecs=h264", "--episodes=1", "--seconds=0.2", "--repeat=1"),
     ],

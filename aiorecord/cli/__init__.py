@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ..dataset.workers import worker_ahead
+from ..errors import ConfigError
 from ..flag_names import HELP_ALL, nearest, spelled
 from ..memory import keep_pandas_out_of_arrow, settle_allocator
 from ..printable import plain
@@ -20,6 +21,7 @@ COMMANDS = {
     "record": "record episodes with a robot and a teleoperator",
     "teleoperate": "move a robot with a teleoperator, recording nothing",
     "replay": "play the actions of a recorded episode on a robot",
+    "doctor": "say what this machine has for recording, and what to do",
     "bench": "measure what this machine can record",
     "check": "verify a dataset deeply, and repair what is safe to repair",
     "recover": "finish what an interrupted recording left in staging",
@@ -33,12 +35,14 @@ USAGE = """usage: aiorecord <command> [flags]
 
 {commands}
 
-Run `aiorecord <command> --help` for examples and its flags of every day, --help-all for all of them.
+`aiorecord <command> --help` shows examples and its flags of every day,
+--help-all all of them.
 
 example:
-  aiorecord record --robot.type=sim --teleop.type=sim --dataset.repo_id=demo/pick-cube \\
-      --dataset.root=data/pick-cube --dataset.single_task="Pick up the cube" \\
-      --dataset.num_episodes=2 --dataset.episode_time_s=5 --dataset.reset_time_s=2"""
+  aiorecord record --robot.type=sim --teleop.type=sim \\
+      --dataset.repo_id=demo/pick-cube --dataset.root=data/pick-cube \\
+      --dataset.single_task="Pick up the cube" --dataset.num_episodes=2 \\
+      --dataset.episode_time_s=5 --dataset.reset_time_s=2"""
 
 
 TRACEBACK = "AIORECORD_TRACEBACK"
@@ -87,12 +91,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _stoppable(arguments: list[str]) -> int:
     """Run a command line that Ctrl-C may stop where the command itself does not care."""
     try:
-        return _run(arguments)
+        if not any(argument.startswith("--log") for argument in arguments):
+            return _run(arguments)
+        return _logged(arguments)
     except KeyboardInterrupt:
         say("Stopped.", file=sys.stderr)
         return STOPPED
     finally:
         ending()
+
+
+def _logged(arguments: list[str]) -> int:
+    """Run a command line that may say where to log."""
+    from .logs import ended_said, logging_as, take_log_flags
+
+    try:
+        flags, rest = take_log_flags(arguments)
+    except ConfigError as error:
+        complain(error)
+        return 2
+    with logging_as(flags, arguments), ended_said() as code:
+        code.append(_run(rest))
+    return code[0]
 
 
 def _unexpected(error: Exception) -> str:

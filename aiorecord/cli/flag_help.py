@@ -11,11 +11,16 @@ from typing import Any, Literal
 
 import draccus
 
-from ..flag_names import HELP_ALL, spelled
+from ..flag_names import HELP_ALL, LOG_FLAGS, spelled
 from ..flag_values import FlagParser, group_classes
 
 _NAMES = {"int": "N", "float": "X", "str": "TEXT", "int|float": "X", "int|str": "N|TEXT"}
 _INDENT = 26
+_SAID = {
+    f"--{draccus.utils.CONFIG_ARG}": "Read flags from this file; those of the command line count more.",
+    "--dataset.rgb_encoder.vcodec": "Encoder of the videos: libsvtav1 (small), h264 (fast), ...",
+}
+"""What draccus has no text for."""
 
 
 def asked_for(argv: Sequence[str]) -> Literal["short", "all"] | None:
@@ -77,6 +82,9 @@ def all_flags(kind: type[Any], prog: str, examples: str) -> str:
         groups.setdefault(f"{group}.*" if group else "", []).extend(_described(flag, action))
     for group in sorted(groups):
         lines += ["", f"{group}:" if group else "flags:", *groups[group]]
+    lines += ["", "of every command:"]
+    for flag, what in LOG_FLAGS.items():
+        lines += _entry(f"{flag}=TEXT", f"{what[0].upper()}{what[1:]}.")
     return "\n".join(lines)
 
 
@@ -99,8 +107,7 @@ def _actions(kind: type[Any]) -> dict[str, argparse.Action]:
 def _described(flag: str, action: argparse.Action) -> list[str]:
     name = "|".join(map(str, action.choices)) if action.choices else _kind_name(action.type)
     what = " ".join(str(action.help or "").split())
-    if flag == f"--{draccus.utils.CONFIG_ARG}":
-        what = "Read flags from this file; those of the command line count more."
+    what = _SAID.get(flag, what)
     if flag.endswith(f".{draccus.CHOICE_TYPE_KEY}"):
         what = "Its type."
     default = action.default

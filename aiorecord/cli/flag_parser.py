@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ..flag_names import HELP_ALL, nearest, spelled, unknown_flags
+from ..flag_names import HELP_ALL, LOG_FLAGS, nearest, spelled, unknown_flags
 from .output import complain, say
 
 _TITLES = {"positional arguments": "needed", "options": "flags"}
@@ -35,6 +35,8 @@ class FlagParser(argparse.ArgumentParser):
         self._examples = examples
         self._rare: list[tuple[argparse.Action, str | None]] = []
         self.add_argument("-h", "--help", action=_ShowHelp, help="show this help and end")
+        for flag, what in LOG_FLAGS.items():  # `main` has taken them out before; to be listed
+            self.rare(flag, default=argparse.SUPPRESS, metavar="TEXT", help=what)
         self.add_argument(HELP_ALL, action=_ShowHelp, help=argparse.SUPPRESS)
 
     def rare(self, *names: str, **options: Any) -> argparse.Action:
@@ -85,7 +87,8 @@ class FlagParser(argparse.ArgumentParser):
             if action.option_strings and action.required:
                 needed.append(f"{action.option_strings[0]}=...")
             elif not action.option_strings:
-                needed.append(str(action.metavar or action.dest).upper())
+                name = str(action.metavar or action.dest).upper()
+                needed.append(f"[{name}]" if action.nargs == "?" else name)
         return needed
 
 

@@ -12,7 +12,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +41,10 @@ def _in_less(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("aiorecord-in-less", _in_less)
 
 
+complaints: list[Callable[[str], None]] = []
+"""Called with what `complain` says."""
+
+
 def say(text: str = "", *, file: IO[str] | None = None, flush: bool = False) -> None:
     """Print a text, lines and all, as plain text; default: to standard output."""
     print(plain_lines(text), file=file, flush=flush)
@@ -48,7 +52,10 @@ def say(text: str = "", *, file: IO[str] | None = None, flush: bool = False) -> 
 
 def complain(error: BaseException | str, prog: str = "aiorecord") -> None:
     """Say on standard error what went wrong."""
-    say(f"{prog}: {error_text(error)}", file=sys.stderr)
+    text = error_text(error)
+    for heard in complaints:
+        heard(text)
+    say(f"{prog}: {text}", file=sys.stderr)
 
 
 def dataset_folder(text: str) -> Path:

@@ -45,6 +45,7 @@ from .record_config import (
     source_policy,
 )
 from .recovered import table_of
+from .session_log import logged
 from .signals import watch_signals
 from .sounds import Speaker
 from .summary import leaving_line, left_over, summary_lines
@@ -53,23 +54,25 @@ from .viewing import viewing
 
 EXAMPLES = """examples:
   # the simulated arm, two episodes of five seconds
-  aiorecord record --robot.type=sim --teleop.type=sim --dataset.repo_id=demo/pick-cube \\
-      --dataset.root=data/pick-cube --dataset.single_task="Pick up the cube" \\
-      --dataset.num_episodes=2 --dataset.episode_time_s=5 --dataset.reset_time_s=2
+  aiorecord record --robot.type=sim --teleop.type=sim \\
+      --dataset.repo_id=demo/pick-cube --dataset.root=data/pick-cube \\
+      --dataset.single_task="Pick up the cube" --dataset.num_episodes=2 \\
+      --dataset.episode_time_s=5 --dataset.reset_time_s=2
 
   # go on where the last session ended
   aiorecord record ... --resume
 
   # real footage instead of a robot
-  aiorecord record --robot.type=replay --robot.videos='{front: kitchen.mp4}' --teleop.type=replay \\
-      --dataset.repo_id=demo/kitchen --dataset.root=data/kitchen --dataset.single_task="Stir"
+  aiorecord record --robot.type=replay --robot.videos='{front: kitchen.mp4}' \\
+      --teleop.type=replay --dataset.repo_id=demo/kitchen \\
+      --dataset.root=data/kitchen --dataset.single_task="Stir"
 
   # all flags from a file
   aiorecord record --config_path=record.yaml
 
 keys: → or n ends the episode, ← or r records it again, Esc or q stops (not on Windows: Ctrl-C stops there).
-exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage, 130 ended early: you left
-before all was saved, or a full disk cut an episode short."""
+exit codes: 0 recorded, 1 something failed (data stays in staging), 2 wrong usage,
+130 ended early: you left before all was saved, or a full disk cut an episode short."""
 
 REFRESH_S = 0.25
 
@@ -180,7 +183,7 @@ class RecordCommand:
             session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
             view = self._view = make_view(flags.display)
             observer = Observer(session)
-            session.events = self._events(view, observer, viewer)
+            session.events = logged(self._events(view, observer, viewer))
             try:
                 # Before the keys are read: drivers that calibrate ask questions on the terminal.
                 error = await self._work_on(devices.connect(), "aiorecord-connect")

@@ -29,12 +29,12 @@ from .teleoperate import named_numbers
 
 EXAMPLES = """examples:
   # what `aiorecord record` recorded, on the simulated arm
-  aiorecord replay --robot.type=sim --dataset.repo_id=demo/pick-cube --dataset.root=data/pick-cube \\
-      --dataset.episode=0
+  aiorecord replay --robot.type=sim --dataset.repo_id=demo/pick-cube \\
+      --dataset.root=data/pick-cube --dataset.episode=0
 
   # on an arm (needs lerobot); a dataset that is not on this machine is downloaded
-  aiorecord replay --robot.type=so101_follower --robot.port=/dev/ttyACM0 --robot.id=black \\
-      --dataset.repo_id=me/pick-cube --dataset.episode=0
+  aiorecord replay --robot.type=so101_follower --robot.port=/dev/ttyACM0 \\
+      --robot.id=black --dataset.repo_id=me/pick-cube --dataset.episode=0
 
 Esc, q or Ctrl-C stops. exit codes: 0 stopped or done, 1 the robot failed, 2 wrong usage."""
 

@@ -28,8 +28,9 @@ EXAMPLES = """examples:
   aiorecord teleoperate --robot.type=sim --teleop.type=sim --teleop_time_s=5
 
   # a follower and its leader (needs lerobot)
-  aiorecord teleoperate --robot.type=so101_follower --robot.port=/dev/ttyACM0 --robot.id=black \\
-      --teleop.type=so101_leader --teleop.port=/dev/ttyACM1 --teleop.id=blue
+  aiorecord teleoperate --robot.type=so101_follower --robot.port=/dev/ttyACM0 \\
+      --robot.id=black --teleop.type=so101_leader --teleop.port=/dev/ttyACM1 \\
+      --teleop.id=blue
 
 Esc, q or Ctrl-C stops. exit codes: 0 stopped or done, 1 a device failed, 2 wrong usage."""
 

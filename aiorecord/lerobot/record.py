@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..flag_names import spelled
+from ..flag_names import HELP_ALL, spelled
 from ..flag_values import FlagError, letter_by_letter
 from ..installed import install_hint
 from ..printable import get_logger
@@ -46,6 +46,29 @@ class SavingFlags:
     async_save_timeout: float = 300.0
 
 
+EXAMPLES = {
+    "lerobot-record": """\
+  aiorecord lerobot-record --robot.type=so101_follower --robot.port=/dev/ttyACM0 \\
+      --teleop.type=so101_leader --teleop.port=/dev/ttyACM1 \\
+      --dataset.repo_id=me/cubes --dataset.single_task="Grab the cube" \\
+      --dataset.num_episodes=5 --dataset.push_to_hub=false --dataset.async_saving=true""",
+    "lerobot-rollout": """\
+  aiorecord lerobot-rollout --strategy.type=episodic --policy.path=me/my-policy \\
+      --robot.type=so101_follower --robot.port=/dev/ttyACM0 \\
+      --dataset.repo_id=me/rollout_cubes --dataset.single_task="Grab the cube" \\
+      --dataset.num_episodes=5 --dataset.push_to_hub=false""",
+}
+
+SHORT_HELP = """usage: aiorecord {program} [flags of {program}]
+
+lerobot's own script, unmodified, on aiorecord's writer.
+
+examples:
+{examples}
+
+exit codes: 0 done, 1 an episode could not be saved (it stays in staging), 2 wrong usage.
+"""
+
 HELP = """saving behind the robot (aiorecord):
   --dataset.async_saving bool
                         Save episodes behind the robot; false saves each in the foreground. (default: true)
@@ -54,8 +77,6 @@ HELP = """saving behind the robot (aiorecord):
   --dataset.async_save_timeout float
                         Seconds a save may go without progress before it is given up; its data stays in
                         staging. (default: 300)
-
-{program}:
 """
 
 
@@ -94,8 +115,14 @@ def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> i
         Exception: as `run`.
     """
     flags, rest = parse_flags(argv, program)
-    if {"-h", "--help"} & set(rest):
-        sys.stdout.write(HELP.format(program=program))
+    everything = HELP_ALL in rest
+    if everything or {"-h", "--help"} & set(rest):
+        sys.stdout.write(SHORT_HELP.format(program=program, examples=EXAMPLES[program]) + "\n" + HELP)
+        if not everything:
+            sys.stdout.write(f"\n`aiorecord {program} {HELP_ALL}` lists lerobot's flags too.\n")
+            raise SystemExit(0)
+        sys.stdout.write(f"\n{program}:\n")
+        rest = [argument if argument != HELP_ALL else "--help" for argument in rest]
     if not is_installed():
         sys.stderr.write(f"aiorecord: lerobot is not installed. Install it: {install_hint('lerobot')}\n")
         return 2
@@ -130,7 +157,7 @@ def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[S
     _add(parser, "async_saving", type=_boolean, nargs="?", const=True, default=True)
     _add(parser, "async_save_queue_size", type=int, default=10)
     _add(parser, "async_save_timeout", type=float, default=300.0)
-    names = [*parser._option_string_actions, "--config_path"]
+    names = [*parser._option_string_actions, "--config_path", HELP_ALL]
     known, rest = parser.parse_known_args(spelled(argv, names))
     return SavingFlags(**vars(known)), rest
 

@@ -52,7 +52,7 @@ def measure_live(
         StorageError: the temporary folder cannot be written.
     """
     with temporary_folder("measure") as folder:
-        pictures = {size: _moving_pictures(*size) for size in set(sizes)}
+        pictures = {size: moving_pictures(*size) for size in set(sizes)}
         opened_s: list[float] = []
         writers: list[LiveWriter] = []
         try:
@@ -104,7 +104,7 @@ def _encode_until(
     return max(1, count - writer.held) / (monotonic_s() - started_s), held
 
 
-def _moving_pictures(height: int, width: int) -> list[av.VideoFrame]:
+def moving_pictures(height: int, width: int) -> list[av.VideoFrame]:
     """A textured scene with sensor noise that moves by a few pixels a frame."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[0:height, 0 : width + 4 * _PICTURES]

@@ -1,0 +1,240 @@
+"""``--log_level`` and ``--log_file``: what happened, as lines with times, for a report of a fault.
+
+A line of the file is one object of JSON. Lines are written by a thread of their own, from a queue that is
+bounded: a disk that stalls delays no tick and takes no memory; what found no room is counted at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import platform
+import queue
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..flag_names import LOG_FLAGS, spelled
+from ..printable import get_logger, json_text
+from ..starting import STOPPED
+from .output import complaints, say
+from .outputs import check_output
+
+LEVELS = ("debug", "info", "warning", "error")
+LINES = 10_000
+"""Lines that may wait to be written."""
+
+FIELDS = "aiorecord_fields"
+"""Attribute of a log record: a dict of facts that become keys of the file's line."""
+
+PRINTED = "aiorecord_printed"
+"""Attribute of a log record: it is on the terminal already."""
+
+logger = get_logger("aiorecord.cli")
+
+
+@dataclass(frozen=True)
+class LogFlags:
+    """What a command line says of logging.
+
+    Attributes:
+        level: the least that is logged, one of `LEVELS`; None is ``info`` in a file, else ``warning``.
+        file: where to; None is the terminal.
+    """
+
+    level: str | None = None
+    file: Path | None = None
+
+
+def take_log_flags(argv: Sequence[str]) -> tuple[LogFlags, list[str]]:
+    """Take the flags of logging out of a command line, whatever command it is for.
+
+    Raises:
+        ConfigError: a value that cannot be.
+    """
+    given: dict[str, str] = {}
+    rest: list[str] = []
+    waiting: str | None = None
+    arguments = spelled(argv, LOG_FLAGS)
+    ended = False
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        ended = ended or argument == "--"
+        if waiting is not None:
+            given[waiting], waiting = argument, None
+        elif name in LOG_FLAGS and not ended:
+            if equals:
+                given[name] = value
+            else:
+                waiting = name
+        else:
+            rest.append(argument)
+    if waiting is not None:
+        raise ConfigError(f"{waiting} needs a value: {waiting}=...", option=waiting.removeprefix("--"))
+    level = given.get("--log_level")
+    if level is not None and level.lower() not in LEVELS:
+        raise ConfigError(f"--log_level is {', '.join(LEVELS)}, not {level!r}.", option="log_level")
+    file = given.get("--log_file")
+    if file is not None:
+        check_output(Path(file), "log_file")
+    return LogFlags(level and level.lower(), None if file is None else Path(file)), rest
+
+
+@contextlib.contextmanager
+def logging_as(flags: LogFlags, arguments: Sequence[str]) -> Iterator[None]:
+    """Within the block, log as the flags say. Without any, nothing changes.
+
+    Args:
+        flags: of the command line.
+        arguments: the command line, noted in the first line.
+    """
+    if flags == LogFlags():
+        yield
+        return
+    level = getattr(logging, (flags.level or ("warning" if flags.file is None else "info")).upper())
+    terminal = _Terminal()
+    terminal.setLevel(level if flags.file is None else logging.WARNING)
+    handlers: list[logging.Handler] = [terminal]
+    ours = logging.getLogger("aiorecord")
+    before = ours.level, ours.propagate
+    with contextlib.ExitStack() as stack:
+        if flags.file is not None:
+            written = stack.enter_context(_written(flags.file))
+            written.setLevel(level)
+            handlers.append(written)
+        # Ours do not go on to the root: a script of lerobot's takes away what it finds there.
+        for target in (ours, logging.getLogger()):
+            for handler in handlers:
+                target.addHandler(handler)
+                stack.callback(target.removeHandler, handler)
+        ours.setLevel(min(level, logging.WARNING))
+        ours.propagate = False
+        stack.callback(setattr, ours, "propagate", before[1])
+        stack.callback(ours.setLevel, before[0])
+        facts = {
+            "arguments": list(arguments),
+            "aiorecord": version("aiorecord"),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.release()}",
+        }
+        complaints.append(_log_complaint)
+        stack.callback(complaints.remove, _log_complaint)
+        logger.info("started", extra={FIELDS: facts})
+        yield
+
+
+def _log_complaint(text: str) -> None:
+    logger.error("%s", text, extra={PRINTED: True})
+
+
+@contextlib.contextmanager
+def ended_said() -> Iterator[list[int]]:
+    """Log at the end of the block how the command ended: its exit code is put into the list.
+
+    Raises:
+        BaseException: what the block raised; it is logged with its traceback.
+    """
+    started_s, code = time.monotonic(), list[int]()
+    try:
+        yield code
+    except SystemExit as end:
+        code.append(end.code if isinstance(end.code, int) else 2)
+        raise
+    except KeyboardInterrupt:
+        code.append(STOPPED)
+        raise
+    except Exception:
+        code.append(1)
+        logger.critical("ended by an error", exc_info=True, extra={PRINTED: True})
+        raise
+    finally:
+        facts = {"exit_code": code[0] if code else 1, "seconds": round(time.monotonic() - started_s, 3)}
+        logger.info("ended", extra={FIELDS: facts})
+
+
+class _Terminal(logging.Handler):
+    """Lines on standard error, wherever that leads now: a live view puts them above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, PRINTED, False):
+            return
+        with contextlib.suppress(OSError, ValueError):
+            clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+            say(f"{clock} {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+class _Lines(logging.Formatter):
+    """A record as one object of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        line: dict[str, Any] = {
+            "time": moment.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "thread": record.threadName,
+        }
+        if task := getattr(record, "taskName", None):
+            line["task"] = task
+        line |= getattr(record, FIELDS, {})
+        if record.exc_info or record.exc_text:
+            line["traceback"] = record.exc_text or self.formatException(record.exc_info)  # type: ignore[arg-type]
+        return json_text(line, indent=None)
+
+
+class _Queued(logging.handlers.QueueHandler):
+    """Puts formatted lines into the queue; never waits."""
+
+    def __init__(self, waiting: queue.Queue[Any]) -> None:
+        super().__init__(waiting)
+        self.lost = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Format it now: what it names may change."""
+        made = logging.makeLogRecord({"msg": self.format(record), "levelno": record.levelno})
+        return made
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.lost += 1
+
+
+class _File(logging.FileHandler):
+    """Appends lines; the first one that the disk refuses is said, the others are not."""
+
+    refused = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not self.refused:
+            self.refused = True
+            say(f"aiorecord: the log cannot be written: {sys.exception()}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[logging.Handler]:
+    file = _File(path, encoding="utf-8", errors="backslashreplace")
+    file.setFormatter(logging.Formatter("%(message)s"))
+    waiting: queue.Queue[Any] = queue.Queue(LINES)
+    handler = _Queued(waiting)
+    handler.setFormatter(_Lines())
+    listener = logging.handlers.QueueListener(waiting, file)
+    listener.start()
+    try:
+        yield handler
+    finally:
+        if handler.lost:
+            lost = logging.LogRecord("aiorecord.cli", logging.WARNING, "", 0, "%s", (), None)
+            lost.msg, lost.args = f"{handler.lost} lines are missing: the disk was too slow", ()
+            waiting.put(handler.prepare(lost))
+        listener.stop()
+        file.close()
