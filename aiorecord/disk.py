@@ -69,7 +69,7 @@ class DiskStatus:
         text = f"{_size_text(self.free)} are free on the disk"
         if self.reserve:
             text += f", of which {_size_text(self.reserve)} stay free (min_free_gb)"
-        if self.owed:
+        if self.owed >= 500_000:  # less is no megabyte
             text += f" and {_size_text(self.owed)} are for what waits to be written"
         left_s = self.seconds_left
         if left_s is not None and not self.is_full:

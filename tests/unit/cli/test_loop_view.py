@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -78,3 +80,29 @@ def test_windows_is_told_that_its_keys_do_not_work(monkeypatch):
     assert keys.keys_notes() == []
     monkeypatch.setattr(keys.sys, "platform", "win32")
     assert "do not work on Windows" in keys.keys_notes()[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+def test_the_view_is_told_when_the_terminal_is_another_s_and_when_it_comes_back(monkeypatch):
+    import pty
+
+    main_end, terminal = pty.openpty()
+    has, told = [True], []
+    monkeypatch.setattr(keys._TerminalKeys, "_in_foreground", lambda self: has[0])
+
+    async def run():
+        reading = keys._TerminalKeys(terminal, lambda command: None, told.append)
+        reading.begin()
+        assert told == []  # it had it from the start, and what is on the screen stays
+        has[0] = False
+        reading._look()
+        has[0] = True
+        reading._look()
+        assert told == [False, True]
+        reading._continued()  # Ctrl-Z and fg: it was stopped while the shell had the terminal
+        assert told == [False, True, True]
+        reading.end()
+
+    asyncio.run(run())
+    os.close(main_end)
+    os.close(terminal)
