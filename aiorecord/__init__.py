@@ -1,6 +1,6 @@
 """aiorecord: record robot demonstrations on asyncio.
 
-Episodes save themselves behind the robot; what comes out is a LeRobotDataset v3.0::
+Episodes are saved in the background; what comes out is a LeRobotDataset v3.0::
 
     import aiorecord
 

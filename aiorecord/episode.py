@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Episode:
     """One episode being recorded; an async context manager made by `Recorder.episode`.
 
-    Leaving the block ends the episode and saves it behind the robot; `save` is its handle. An exception (or
+    Leaving the block ends the episode and saves it in the background; `save` is its handle. An exception (or
     cancellation) inside keeps the partial episode in staging, where ``aiorecord recover`` finds it.
 
     Attributes:

@@ -45,13 +45,13 @@ class RecorderOptions:
         rgb_encoder: final videos of colour cameras.
         depth_encoder: final videos of depth cameras.
         encoder_threads: threads per encoder; None leaves it to the codec.
-        async_saving: save behind the robot. False saves each episode in the foreground.
+        async_saving: save in the background. False saves each episode in the foreground.
         save_queue_size: saves that may wait before the next one is made in the foreground.
         save_timeout: seconds a save may go without progress; None waits for ever.
         encode_workers: encoder processes; None chooses by the number of cores.
         encode_executor: runs the encodes instead of the recorder's own processes; any
             `concurrent.futures.Executor` that takes importable functions. Not closed by the recorder.
-        encode: ``deferred`` captures losslessly and encodes behind the robot; ``live`` captures colour video
+        encode: ``deferred`` captures losslessly and encodes in the background; ``live`` captures colour video
             straight in its final codec, to be copied only; ``auto`` does that where it was measured to keep
             up on this machine (h264 and hardware encoders), see `aiorecord.plans`.
         save_order: which of the waiting episodes of equal priority is encoded next: ``fifo``, or

@@ -1,10 +1,10 @@
-"""The same episodes, saved in the foreground and behind the robot: how long does the operator wait?
+"""The same episodes, saved in the foreground and in the background: how long does the operator wait?
 
     uv run python examples/demo_async_saving.py [FOLDER]
     uv run --extra bench python examples/demo_async_saving.py [FOLDER] --plot saving.svg
 
 Prints the waiting time after each episode, and both timelines in text: `#` recording, `.` waiting for a save,
-`-` saving behind the robot. `--plot` draws them (.svg, .png or .pdf; needs matplotlib).
+`-` saving in the background. `--plot` draws them (.svg, .png or .pdf; needs matplotlib).
 """
 
 import argparse
@@ -64,7 +64,7 @@ def timeline(spans, total, scale, idle):
 
 
 def draw(runs, path):
-    """One picture: when each way records, waits for a save, and saves behind the robot."""
+    """One picture: when each way records, waits for a save, and saves in the background."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -84,7 +84,7 @@ def draw(runs, path):
         if "behind" in name:
             bar("recording", "tab:green", spans, row, 0.3)
             for n, save in enumerate(saved):  # several at a time
-                bar("saving behind the robot", "tab:blue", [save], row + 0.3 + 0.12 * n, 0.12)
+                bar("saving in the background", "tab:blue", [save], row + 0.3 + 0.12 * n, 0.12)
         else:
             bar("recording", "tab:green", spans, row, 0.3)
             bar("waiting for a save", "tab:red", [*waits, (spans[-1][1], total)], row, 0.3)
@@ -102,7 +102,7 @@ def draw(runs, path):
 
 async def main(root, plot=None):
     runs = {}
-    for name, async_saving in (("in the foreground", False), ("behind the robot", True)):
+    for name, async_saving in (("in the foreground", False), ("in the background", True)):
         folder = root / name.replace(" ", "-")
         shutil.rmtree(folder, ignore_errors=True)
         runs[name] = await record(folder, async_saving)

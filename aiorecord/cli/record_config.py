@@ -125,7 +125,7 @@ class DatasetFlags:
     depth_encoder: DepthEncoderConfig = field(default_factory=DepthEncoderConfig)
     # Threads per encoder; unset leaves it to the codec.
     encoder_threads: int | None = None
-    # Save episodes behind the robot; false saves each in the foreground.
+    # Save episodes in the background; false saves each in the foreground.
     async_saving: bool = True
     # Saves that may wait; when full, the next episode is saved in the foreground.
     async_save_queue_size: int = 1000
@@ -135,9 +135,9 @@ class DatasetFlags:
     num_image_writer_processes: int | None = None
     # No effect here, as above.
     num_image_writer_threads_per_camera: int | None = None
-    # No effect here: every episode is encoded by itself, behind the robot.
+    # No effect here: every episode is encoded by itself, in the background.
     video_encoding_batch_size: int | None = None
-    # No effect here: frames are captured losslessly and encoded behind the robot.
+    # No effect here: frames are captured losslessly and encoded in the background.
     streaming_encoding: bool | None = None
     # No effect here: buffers are bounded in bytes, see --buffer_mb.
     encoder_queue_maxsize: int | None = None
@@ -145,7 +145,7 @@ class DatasetFlags:
 
 @dataclass
 class RecordFlags:
-    """`aiorecord record`: record episodes that save themselves behind the robot."""
+    """`aiorecord record`: record episodes, which are saved in the background."""
 
     # The robot; --robot.type chooses.
     robot: RobotChoice
@@ -229,7 +229,7 @@ WITHOUT_EFFECT = (
 def notes_on(flags: RecordFlags) -> list[str]:
     """One line for each flag that was given and does nothing here."""
     return [
-        f"--dataset.{name} has no effect: aiorecord captures losslessly and encodes behind the robot."
+        f"--dataset.{name} has no effect: aiorecord captures losslessly and encodes in the background."
         for name in WITHOUT_EFFECT
         if getattr(flags.dataset, name) is not None
     ]

@@ -4,7 +4,7 @@
 
     python -m aiorecord.lerobot.record --robot.type=so101_follower ... --dataset.single_task="Grab the cube"
 
-Takes the flags of `lerobot-record`, and those of `SavingFlags`. Episodes are saved behind the robot.
+Takes the flags of `lerobot-record`, and those of `SavingFlags`. Episodes are saved in the background.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SavingFlags:
     """What the script can be told besides lerobot's flags.
 
     Attributes:
-        async_saving: save episodes behind the robot; False saves each one in the foreground.
+        async_saving: save episodes in the background; False saves each one in the foreground.
         async_save_queue_size: episodes that may wait; when that many do, the next one is saved in the
             foreground.
         async_save_timeout: seconds a save may go without progress before it is given up (its data stays in
@@ -69,9 +69,9 @@ examples:
 exit codes: 0 done, 1 an episode could not be saved (it stays in staging), 2 wrong usage.
 """
 
-HELP = """saving behind the robot (aiorecord):
+HELP = """saving in the background (aiorecord):
   --dataset.async_saving bool
-                        Save episodes behind the robot; false saves each in the foreground. (default: true)
+                        Save episodes in the background; false saves each in the foreground. (default: true)
   --dataset.async_save_queue_size int
                         Saves that may wait; when full, the next is made in the foreground. (default: 10)
   --dataset.async_save_timeout float

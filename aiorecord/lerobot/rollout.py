@@ -5,7 +5,7 @@
     python -m aiorecord.lerobot.rollout --strategy.type=episodic --policy.path=... --robot.type=...
 
 Takes the flags of `lerobot-rollout`, and those of `aiorecord.lerobot.record.SavingFlags`. Episodes are saved
-behind the robot.
+in the background.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 from collections import deque
@@ -216,4 +217,6 @@ def render_svg(snapshot: Snapshot, keys: bool = True, *, width: int = 100, heigh
         legacy_windows=False,
     )
     console.print(render(snapshot, keys, width=width, height=height))
-    return console.export_svg(title="aiorecord record")
+    picture = console.export_svg(title="aiorecord record")
+    # Rich's fonts would be loaded from the network; the reader's own monospace font does.
+    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)

@@ -56,7 +56,7 @@ class EncodePlan:
 
     Attributes:
         mode: ``live``: captured in the final codec and copied at save time; ``deferred``: captured losslessly
-            and encoded behind the robot.
+            and encoded in the background.
         codec: of the final file.
         capture: how frames are captured, in words.
         why: the reason, in words.
@@ -133,7 +133,7 @@ def _plan(
         why = "asked for with encode=live" + ("" if cost is None else f"; {cost}")
         return EncodePlan("live", codec, _live_words(codec), why)
     if codec not in CANDIDATES:
-        why = f"{codec} costs several times a lossless capture, so it is encoded behind the robot"
+        why = f"{codec} costs several times a lossless capture, so it is encoded in the background"
         return _deferred(feature, codec, why)
     if isinstance(speed, str):
         return _deferred(feature, codec, speed)

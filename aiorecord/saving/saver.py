@@ -1,4 +1,4 @@
-"""Episodes save themselves behind the robot: a bounded queue, encode workers, an ordered committer.
+"""Episodes are saved in the background: a bounded queue, encode workers, an ordered committer.
 
 ::
 

@@ -205,7 +205,7 @@ def test_dagger_records_corrections(tmp_path, pretrained, monkeypatch):
 
 
 def test_the_script(tmp_path, policy, monkeypatch, capsys):
-    """`aiorecord lerobot-rollout` is lerobot's script with its flags, saving behind the robot."""
+    """`aiorecord lerobot-rollout` is lerobot's script with its flags, saving in the background."""
     root = tmp_path / "set"
     arguments = [
         "--strategy.type=episodic",

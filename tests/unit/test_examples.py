@@ -34,7 +34,7 @@ def test_async_recording(tmp_path):
 def test_demo_async_saving(tmp_path):
     picture, drawn = tmp_path / "saving.svg", find_spec("matplotlib") is not None
     out = run("demo_async_saving.py", tmp_path / "demo", *([f"--plot={picture}"] if drawn else []))
-    for label in ("recording", "waiting for a save", "saving behind the robot"):
+    for label in ("recording", "waiting for a save", "saving in the background"):
         assert not drawn or picture.read_text().count(f"<!-- {label} -->") == 1
     assert out.count("all in the dataset after") == 2
     for sign in "#.-":
