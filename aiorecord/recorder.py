@@ -466,7 +466,7 @@ class Recorder:
         workers = self.options.encode_workers or default_encode_workers()
         if executor is None:
             executor = self._pool = self._own_pool(workers)
-        self.encoders = await settle_encoders(self.schema, self.options, self.fps, executor)
+        self.encoders = await settle_encoders(self.schema, self.options, self.fps, executor, self._threads)
         self.plans = await settle_plans(self.schema, self.options, self.fps, executor, self._threads)
         await self._threads.run(self._home.open, self.schema, self.fps, self.options)
         for key, feature in self.schema.videos.items():

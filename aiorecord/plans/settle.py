@@ -18,7 +18,7 @@ from .trial import check_executor, try_encoder
 
 
 async def settle_encoders(
-    schema: Schema, options: RecorderOptions, fps: int, executor: Executor
+    schema: Schema, options: RecorderOptions, fps: int, executor: Executor, threads: Threads
 ) -> dict[str, VideoEncoderConfig]:
     """Open every codec, in a worker: here it would hold the GIL and leave threads behind.
 
@@ -27,6 +27,7 @@ async def settle_encoders(
         options: its encoders get the codec that ``auto`` stands for.
         fps: frames per second.
         executor: opens them.
+        threads: where the end of a process that opened them is waited for.
 
     Returns:
         The settings of each camera's video.
@@ -40,9 +41,9 @@ async def settle_encoders(
         # A codec that crashes instead of refusing would take the whole program along.
         pool = WorkerPool(1)
         try:
-            return await settle_encoders(schema, options, fps, pool)
+            return await settle_encoders(schema, options, fps, pool, threads)
         finally:
-            pool.shutdown(wait=False)
+            await threads.run(pool.shutdown)  # to its end, when cancelled too: no thread is left
     for is_depth in (False, True):
         cameras = [f for f in schema.videos.values() if f.is_depth == is_depth]
         for height, width in sorted({f.size_hwc[:2] for f in cameras}):

@@ -18,6 +18,7 @@ from aiorecord.errors import ConfigError, FeatureError, FrameError
 from aiorecord.features import Schema
 from aiorecord.plans.settle import settle_encoders
 from aiorecord.robots.policy import SourcePolicy
+from aiorecord.threads import Threads
 from aiorecord.session import SessionPlan
 
 STATE = {"observation.state": {"dtype": "float32", "shape": (1,), "names": None}}
@@ -57,7 +58,15 @@ def test_the_least_sizes_are_really_encoded_and_a_thread_pool_does_not_open_code
     with ThreadPoolExecutor(1) as threads:
         submitted = []
         threads.submit = lambda *args: submitted.append(args[0])
-        encoders = asyncio.run(settle_encoders(Schema(camera(width, height)), options, 30, threads))
+
+        async def settle():
+            waits = Threads(1, "aiorecord-test")
+            try:
+                return await settle_encoders(Schema(camera(width, height)), options, 30, threads, waits)
+            finally:
+                await waits.aclose()
+
+        encoders = asyncio.run(settle())
     assert [encoder.vcodec for encoder in encoders.values()] == [vcodec]
     assert submitted == [int]  # whether it takes jobs at all
 
