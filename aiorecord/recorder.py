@@ -468,7 +468,6 @@ class Recorder:
     async def _open(self) -> None:
         # Off the loop, and everything that comes later too.
         await self._threads.run(import_module, f"{__package__}.recorder_parts")
-        from .dataset.workers import WorkerPool
         from .disk_guard import DiskGuard
         from .plans.settle import settle_encoders, settle_plans
         from .saving.saver import AsyncEpisodeSaver, default_encode_workers
@@ -477,7 +476,7 @@ class Recorder:
         executor = self.options.encode_executor
         workers = self.options.encode_workers or default_encode_workers()
         if executor is None:
-            executor = self._pool = WorkerPool(workers)
+            executor = self._pool = self._own_pool(workers)
         self.encoders = await settle_encoders(self.schema, self.options, self.fps, executor, self._threads)
         self.plans = await settle_plans(self.schema, self.options, self.fps, executor, self._threads)
         await self._threads.run(self._home.open, self.schema, self.fps, self.options)
@@ -511,6 +510,12 @@ class Recorder:
             await self._finish_staged()
         self._standby.start()
         await self._standby.wait()
+
+    @staticmethod
+    def _own_pool(workers: int) -> WorkerPool:
+        from .dataset.workers import WorkerPool
+
+        return WorkerPool(workers)
 
     async def _finish_staged(self) -> None:
         """Hand what an earlier session left in staging to the saver, ahead of what is new of its priority."""

@@ -22,7 +22,8 @@ from fastapi.responses import HTMLResponse
 import aiorecord
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
 
-PAGE = """<!doctype html><title>Record</title><style>body{font:16px system-ui;margin:2em}</style>
+PAGE = """<!doctype html><title>Record</title>
+<style>body{font:16px system-ui;margin:2em} pre{white-space:pre-wrap}</style>
 <button onclick="post('/episode?task=Pick+up+the+cube')">Start</button>
 <button onclick="post('/episode/end')">End and keep</button>
 <button onclick="post('/episode/end?keep=false')">Discard</button><pre id="log"></pre>
@@ -33,7 +34,11 @@ const post = async (url) => {
   if (!answer.ok) log((await answer.json()).detail);
 };
 const socket = new WebSocket(`ws://${location.host}/events`);
-socket.onmessage = (message) => log(message.data);
+socket.onmessage = (message) => {
+  const {event, ...more} = JSON.parse(message.data);
+  const facts = Object.entries(more).filter(([, value]) => value !== null && String(value) !== "");
+  log([event, ...facts.map(([name, value]) => `${name} ${value}`)].join(" · "));
+};
 </script>"""
 
 
@@ -47,6 +52,7 @@ class Station:
         self._ticker: aiorecord.Ticker | None = None
         self._recording: asyncio.Task[None] | None = None
         self._keep = True
+        self._ending = False
 
     @property
     def is_recording(self) -> bool:
@@ -55,14 +61,14 @@ class Station:
     def start(self, task: str) -> None:
         if self.is_recording:
             raise HTTPException(409, "An episode is being recorded; end it first.")
-        self._keep = True
+        self._keep, self._ending = True, False
         self._recording = asyncio.create_task(self._record(task), name="record")
 
     async def end(self, keep: bool) -> None:
         """Return when the episode has ended; it is saved while the next one may begin."""
         if self._recording is None or not self.is_recording:
             raise HTTPException(409, "No episode is being recorded.")
-        self._keep = keep
+        self._keep, self._ending = keep, True
         if self._ticker is not None:
             self._ticker.end()
         await self._recording
@@ -70,6 +76,8 @@ class Station:
     async def _record(self, task: str) -> None:
         async with self.recorder.episode(task=task) as episode:
             self._ticker = self.recorder.ticks()
+            if self._ending:  # while the episode was waiting to begin
+                self._ticker.end()
             async for _ in self._ticker:
                 frame = await aiorecord.control_step(self.robot, self.teleop, self.recorder.features)
                 episode.add_frame(frame)

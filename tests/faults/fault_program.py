@@ -39,7 +39,6 @@ from aiorecord import episode as episode_module
 from aiorecord import recorder as recorder_module
 from aiorecord.capture import journal as journal_module
 from aiorecord.cli import main, record, record_config
-from aiorecord.dataset import workers as workers_module
 from aiorecord.robots import ROBOTS, TELEOPERATORS
 from aiorecord.robots.faults import Fault
 from aiorecord.saving import saver as saver_module
@@ -226,7 +225,7 @@ def watch() -> None:
 
 def encode_here() -> None:
     """Encode in threads of this process, where starting a worker process is not the point."""
-    workers_module.WorkerPool = ThreadPoolExecutor  # type: ignore[misc, assignment]
+    recorder_module.Recorder._own_pool = staticmethod(ThreadPoolExecutor)  # type: ignore[assignment]
     saver_module.WorkerPool = ThreadPoolExecutor  # type: ignore[misc, assignment]
 
 
@@ -236,7 +235,7 @@ def let_encodes_fail(strikes: list[dict[str, Any]]) -> None:
     def make(workers: int, **options: Any) -> StruckPool:
         return StruckPool(workers, [Strike(**strike) for strike in strikes], **options)
 
-    workers_module.WorkerPool = make  # type: ignore[misc, assignment]
+    recorder_module.Recorder._own_pool = staticmethod(make)  # type: ignore[assignment]
 
 
 def clock_stepping_back() -> None:
