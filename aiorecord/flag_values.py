@@ -12,7 +12,6 @@ import dataclasses
 import json
 import re
 import sys
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +25,8 @@ from draccus.parsers.yaml_loader import SafeLoaderWithInclusion
 
 from .flag_files import place_text, places, unreadable
 from .flag_names import LOG_FLAGS, bare_flags, nearest, spelled, unknown_flags
+from .flag_types import arms_of, field_type, is_text, takes, value_at
 
-_TEXT: tuple[Any, ...] = (str, Path)
 _BARE = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "timestamp"))
 _INCLUDE = "include "
 
@@ -152,21 +151,21 @@ def read_flag(text: str, kind: Any) -> Any:
         OSError: an included file cannot be read.
         ValueError: it is no YAML, or the included file is not.
     """
-    arms = _arms(kind)
-    if arms and all(_is_text(arm) for arm in arms):
+    arms = arms_of(kind)
+    if arms and all(is_text(arm) for arm in arms):
         return text
     if text == "":
         return text
-    if text.startswith(_INCLUDE) and not any(_is_text(arm) for arm in arms):
+    if text.startswith(_INCLUDE) and not any(is_text(arm) for arm in arms):
         return read_file(text.removeprefix(_INCLUDE).strip(), kind)
-    also_text = any(_is_text(arm) for arm in arms)
+    also_text = any(is_text(arm) for arm in arms)
     try:
         value = read_yaml(text, kind)
     except (yaml.YAMLError, RecursionError) as error:
         if also_text:
             return text
         raise ValueError(f"{text!r} cannot be read as YAML: {_one_line(error)}") from error
-    return text if also_text and not any(_takes(arm, value) for arm in arms) else value
+    return text if also_text and not any(takes(arm, value) for arm in arms) else value
 
 
 class FlagParser(argparsing.ArgumentParser):
@@ -214,7 +213,7 @@ class FlagParser(argparsing.ArgumentParser):
                     chosen[group] = {last: value}
             for position in bare:
                 parts = args[position].removeprefix("--").split(".")
-                arms = _arms(field_type(self.config_class, parts, [chosen]))
+                arms = arms_of(field_type(self.config_class, parts, [chosen]))
                 if arms and all(arm is bool for arm in arms):
                     args[position] += "=true"
         return args
@@ -233,7 +232,7 @@ class FlagParser(argparsing.ArgumentParser):
         # Groups before what is in them, so that the type of a group is known.
         for name in sorted(texts, key=lambda name: (name.count("."), not name.endswith(".type"))):
             field = field_type(kind, name.split("."), [values, file])
-            if name in self._repeated and not all(_replaces(arm) for arm in _arms(field)):
+            if name in self._repeated and not all(_replaces(arm) for arm in arms_of(field)):
                 raise RepeatedKeyError(f"--{name} is given twice, the last time as {self._repeated[name]}.")
             try:
                 value = read_flag(texts[name], field)
@@ -244,7 +243,7 @@ class FlagParser(argparsing.ArgumentParser):
                 files[tuple(name.split("."))] = texts[name].removeprefix(_INCLUDE).strip()
         merged = _merged(file, values)
         if missing := [
-            flag for flag in self.needed if _at(merged, flag.removeprefix("--").split(".")) is None
+            flag for flag in self.needed if value_at(merged, flag.removeprefix("--").split(".")) is None
         ]:
             raise MissingFlagsError(missing)
         try:
@@ -266,19 +265,13 @@ def _place(error: Any, values: Any, files: Mapping[tuple[str, ...], str]) -> str
     for prefix, path in files.items():
         found |= {(*prefix, *keys): place for keys, place in places(path).items()}
         if not prefix:  # the command line counts more
-            found = {keys: place for keys, place in found.items() if _at(values, keys) is None}
+            found = {keys: place for keys, place in found.items() if value_at(values, keys) is None}
     if isinstance(error, draccus.utils.DecodingError):
         return found.get(wrong_keys(error))
     # What a class of flags found wrong names its own field only.
     option = str(getattr(error.__cause__, "option", None)).rpartition(".")[2]
     named = [place for keys, place in found.items() if keys[-1] == option]
     return named[0] if len(named) == 1 else None
-
-
-def _at(values: Any, keys: Sequence[str]) -> Any:
-    for key in keys:
-        values = values.get(key) if isinstance(values, Mapping) else None
-    return values
 
 
 def repeated_flags(args: Sequence[str], known: Mapping[str, Any]) -> dict[str, str]:
@@ -298,7 +291,7 @@ def repeated_flags(args: Sequence[str], known: Mapping[str, Any]) -> dict[str, s
 
 def _replaces(arm: Any) -> bool:
     """Whether a value of this type that is given again replaces the first one as a whole."""
-    return _is_text(arm) or arm in (bool, int, float) or typing.get_origin(arm) is typing.Literal
+    return is_text(arm) or arm in (bool, int, float) or typing.get_origin(arm) is typing.Literal
 
 
 @contextlib.contextmanager
@@ -314,54 +307,6 @@ def letter_by_letter(needed: Sequence[str] = ()) -> Iterator[None]:
         yield
     finally:
         argparsing.ArgumentParser = original
-
-
-def field_type(kind: Any, parts: Sequence[str], known: Sequence[Any]) -> Any:
-    """The type of the field that a flag such as ``robot.cameras`` is for; Any where that cannot be said.
-
-    Args:
-        kind: the dataclass of flags.
-        parts: the flag's name, split.
-        known: what was given so far, the most important first: the types of choices are looked up there.
-    """
-    if not parts:
-        return kind
-    found: list[Any] = []
-    inner = [each[parts[0]] for each in known if isinstance(each, Mapping) and parts[0] in each]
-    for arm in _arms(kind):
-        for each in _choices(arm, known):
-            if parts == [draccus.CHOICE_TYPE_KEY] and draccus.utils.is_choice_type(arm):
-                return str
-            if (hint := _hints(each).get(parts[0])) is not None:
-                found.append(field_type(hint, parts[1:], inner))
-        if draccus.utils.is_dict(typing.get_origin(arm) or arm) and len(typing.get_args(arm)) == 2:
-            found.append(field_type(typing.get_args(arm)[1], parts[1:], inner))
-    found = [each for n, each in enumerate(found) if each not in found[:n]]
-    if not found:
-        return Any
-    # Two classes that call different things by one name: only where both are text it is text.
-    return found[0] if len(found) == 1 else typing.Union[tuple(found)]  # noqa: UP007 - made at run time
-
-
-def group_classes(
-    kind: Any, keys: Sequence[str], given: Mapping[str, Any] = MappingProxyType({})
-) -> list[Any]:
-    """The dataclasses that a group of flags may stand for.
-
-    Args:
-        kind: the dataclass of flags.
-        keys: the group, such as ``("robot",)``.
-        given: what was given so far, such as ``{"robot": {"type": "sim"}}``: of a choice, the one that is
-            chosen there, else all.
-    """
-    return [
-        each for arm in _arms(field_type(kind, keys, [given])) for each in _choices(arm, [_at(given, keys)])
-    ]
-
-
-def field_names(kind: Any, keys: Sequence[str]) -> list[str]:
-    """The names of the fields that a group of flags has, whichever type is chosen."""
-    return list(dict.fromkeys(name for each in group_classes(kind, keys) for name in _hints(each)))
 
 
 def _put(values: dict[str, Any], name: str, value: Any) -> None:
@@ -385,58 +330,12 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _choices(arm: Any, known: Sequence[Any]) -> list[Any]:
-    """The dataclasses that a field's type may stand for: of a choice, the one that is chosen."""
-    if not draccus.utils.is_choice_type(arm):
-        return [arm]
-    for each in known:
-        name = each.get(draccus.CHOICE_TYPE_KEY) if isinstance(each, Mapping) else None
-        if name is not None:
-            return [arm.get_known_choices()[name]] if name in arm.get_known_choices() else []
-    default = arm.default_choice_name()
-    choices = arm.get_known_choices()
-    return [choices[default]] if default in choices else list(choices.values())
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    origin = typing.get_origin(kind) or kind
-    if not dataclasses.is_dataclass(origin):
-        return {}
-    hints = typing.get_type_hints(origin)
-    return {field.name: hints.get(field.name, field.type) for field in dataclasses.fields(origin)}
-
-
-def _arms(kind: Any) -> list[Any]:
-    """The types that a field may have, without None."""
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return [each for arm in typing.get_args(kind) for each in _arms(arm)]
-    return [] if kind is type(None) else [kind]
-
-
-def _is_text(arm: Any) -> bool:
-    if typing.get_origin(arm) is typing.Literal:
-        return all(isinstance(value, str) for value in typing.get_args(arm))
-    return arm in _TEXT
-
-
-def _takes(arm: Any, value: Any) -> bool:
-    """Whether a type other than text takes a value as YAML made it."""
-    origin = typing.get_origin(arm) or arm
-    if isinstance(value, Mapping):
-        return dataclasses.is_dataclass(origin) or bool(draccus.utils.is_dict(origin))
-    if isinstance(value, list):
-        return origin in (list, tuple, set)
-    return origin in (bool, int, float) and (
-        type(value) is origin or (origin is float and type(value) is int)
-    )
-
-
 def _settle(value: Any, kind: Any) -> Any:
     """A loaded value, each bare word as its field's type wants it: the text, or what YAML makes of it."""
-    arms = _arms(kind)
+    arms = arms_of(kind)
     if isinstance(value, _Bare):
         optional = type(None) in typing.get_args(kind)
-        if arms and all(_is_text(arm) for arm in arms) and not (optional and value.value is None):
+        if arms and all(is_text(arm) for arm in arms) and not (optional and value.value is None):
             return value.text
         return value.value
     if isinstance(value, list):

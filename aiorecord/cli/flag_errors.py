@@ -9,7 +9,8 @@ import draccus
 
 from ..errors import AiorecordError
 from ..flag_names import nearest
-from ..flag_values import field_names, wrong_keys
+from ..flag_types import field_names
+from ..flag_values import wrong_keys
 
 KINDS = {
     "int": "a whole number",

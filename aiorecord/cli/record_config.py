@@ -9,7 +9,6 @@ from typing import Any
 
 import draccus
 
-from ..capture.staging import Staging
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import ConfigError
 from ..options import check_number, resolve_root
@@ -275,7 +274,12 @@ def check_flags(flags: RecordFlags, *, terminal: bool) -> RecordFlags:
 
 
 def _check_resumable(root: Path) -> None:
-    if not (root / "meta" / "info.json").exists() and not Staging(root).episode_paths():
+    try:
+        empty = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    except OSError:  # the recorder says what is wrong with it
+        return
+    # What a session that was killed in its first moments left behind is there, and no obstacle.
+    if empty:
         raise ConfigError(
             f"There is no dataset in {root} to resume. Leave --resume out to begin one there, or name "
             "the folder of the one to continue: --dataset.root=...",

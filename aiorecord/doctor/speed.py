@@ -37,8 +37,9 @@ def codecs() -> Iterator[Finding]:
     """How many frames a second each codec takes: the capture, the software codecs, the hardware's."""
     pool = WorkerPool(1, name="aiorecord-doctor")
     try:
-        found = [("capture", _answer(pool.submit(measure, None)))]
-        found += [(codec, _answer(pool.submit(measure, codec))) for codec in (*SOFTWARE, *HARDWARE_CODECS)]
+        found = [("capture", _answer(pool.submit(measure, None, MEASURE_S)))]
+        for codec in (*SOFTWARE, *HARDWARE_CODECS):
+            found.append((codec, _answer(pool.submit(measure, codec, MEASURE_S))))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     missing = []
@@ -51,11 +52,12 @@ def codecs() -> Iterator[Finding]:
         yield Finding("codecs", "hardware", f"these do not open here: {', '.join(missing)}", Level.NOTE)
 
 
-def measure(codec: str | None) -> tuple[float, float]:
+def measure(codec: str | None, seconds: float) -> tuple[float, float]:
     """Encode moving pictures as fast as it goes. Blocking; made to run in a worker.
 
     Args:
         codec: one of the final videos, None for the lossless capture.
+        seconds: of processor time, about; at least `MIN_FRAMES` are encoded.
 
     Returns:
         Frames per second, and seconds of processor time for each.
@@ -66,7 +68,6 @@ def measure(codec: str | None) -> tuple[float, float]:
         StorageError: the temporary folder cannot be written.
     """
     encoder = RGBEncoderConfig(vcodec=codec or "libsvtav1")
-    pictures = moving_pictures(HEIGHT, WIDTH)
     with temporary_folder("doctor") as folder:
         writer: Any
         if codec is None:
@@ -76,12 +77,13 @@ def measure(codec: str | None) -> tuple[float, float]:
             camera = Camera("live", "", encoder.pix_fmt, HEIGHT, WIDTH, "", None)
             writer = LiveWriter(folder / "camera.mkv", camera, FPS, encoder=encoder, threads=None)
         try:
+            pictures = moving_pictures(HEIGHT, WIDTH)
             writer.write(pictures[0])  # also opens it
             started_s, started_cpu_s = time.perf_counter(), time.process_time()
             for count, picture in enumerate(itertools.cycle(pictures), start=1):
                 writer.write(picture)
                 took_s, cpu_s = time.perf_counter() - started_s, time.process_time() - started_cpu_s
-                if count >= MIN_FRAMES and (cpu_s > MEASURE_S or took_s > LONGEST_S):
+                if count >= MIN_FRAMES and (cpu_s > seconds or took_s > LONGEST_S):
                     break
         finally:
             writer.close()

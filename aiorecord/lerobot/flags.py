@@ -266,7 +266,7 @@ def _not_installed(
 def _unknown(field: str, name: str, registry: Any, choices: LeRobotChoices) -> ConfigError:
     known = sorted({*registry.get_known_choices(), *choices.types[field]})
     error = ConfigError(
-        f"There is no {KINDS[field]} {name!r}.{nearest(name, known)} Choose from: {', '.join(known)}.",
+        f"There is no {KINDS[field]} {name!r}. Choose from: {', '.join(known)}.{nearest(name, known)}",
         option=f"{field}.type",
     )
     for package, why in choices.failed.items():

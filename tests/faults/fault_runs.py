@@ -31,7 +31,9 @@ LOSSLESS = [
 
 
 def record_argv(root: Path, session: int, *flags: str, codec: list[str] | None = None) -> list[str]:
-    """`aiorecord record` with the coded robot."""
+    """`aiorecord record` with the coded robot; what is not there yet is not resumed."""
+    if not root.is_dir() or not any(root.iterdir()):
+        flags = tuple(flag for flag in flags if flag != "--resume=true")
     return [
         "record",
         f"--dataset.root={root}",

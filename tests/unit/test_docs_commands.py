@@ -1,6 +1,6 @@
 """Every command of README and docs runs as it stands there, page after page, in one fresh folder."""
 
-import dataclasses
+import contextlib
 import json
 import re
 import shutil
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_blocks import PAGES, ROOT, SHORT, fences, lines
 
-from aiorecord.bench.runner import measure_all
+from aiorecord.bench.cell import Measurement
 from aiorecord.cli import COMMANDS, main
 from aiorecord.dataset.workers import WorkerPool
 
@@ -58,6 +58,13 @@ def pipe(text, words):
         json.loads(text)
 
 
+def measured(cells, systems, **options):
+    """Made-up figures: tests/unit/bench measures, and takes its time for it."""
+    ticks = {"tick_s": [0.0, 0.033], "late_ms": [0.1, 0.2], "recording_s": 0.066, "drain_s": 1.0}
+    counts = {"frames": 2, "rows": 2, "video_frames": 2, "cpu_s": 0.1}
+    return [Measurement(system, cell, **ticks, **counts) for cell in cells for system in systems]
+
+
 def code_of(argv):
     try:
         return main(argv)
@@ -67,8 +74,8 @@ def code_of(argv):
 
 @pytest.fixture
 def workers(monkeypatch):
-    """One pool for all commands that check: to start it takes longer than their work."""
-    pool = WorkerPool(1, name="aiorecord-check")
+    """One pool for all commands: to start one takes longer than their work."""
+    pool = WorkerPool(1)
     with monkeypatch.context() as patch:
         patch.setattr(pool, "shutdown", lambda *given, **options: None)
         yield pool
@@ -80,18 +87,11 @@ def test_they_run_in_order_in_a_fresh_folder(tmp_path, monkeypatch, capsys, stea
     monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("aiorecord.lerobot.flags.is_installed", lambda: False)
     film("kitchen.mp4")
-    measured = []
-
-    def measure_once(cells, systems, **options):
-        """One real measurement stands for all: figures do not depend on the page that asks for them."""
-        if not measured:
-            measured.extend(measure_all(cells, ["aiorecord"]))
-        return [dataclasses.replace(measured[0], system=system) for system in systems]
-
-    monkeypatch.setattr("aiorecord.cli.bench.measure_all", measure_once)
+    monkeypatch.setattr("aiorecord.cli.bench.measure_all", measured)
     monkeypatch.setattr("aiorecord.cli.bench.check_systems", lambda systems: None)
-    for module in ("dataset", "repair"):
-        monkeypatch.setattr(f"aiorecord.check.{module}.WorkerPool", lambda *given, **options: workers)
+    for module in ("check.dataset", "check.repair", "recorder", "saving.saver", "plans.settle"):
+        monkeypatch.setattr(f"aiorecord.{module}.WorkerPool", lambda *given, **options: workers)
+    monkeypatch.setattr("aiorecord.cli.worker_ahead", contextlib.nullcontext)
     ran = []
     for page in PAGES:
         for line in lines(page):
