@@ -234,7 +234,7 @@ class Session:
                 episode.discard()
             self.foreground = keep  # only then does leaving the block take more than an instant
         self.foreground = False
-        if episode.save is not None and self.phase is not Phase.RESETTING:
+        if episode.has_save and self.phase is not Phase.RESETTING:
             episode.save.release()  # there is no reset in which it could be taken back
         self._reset_ns = 0
         if not episode.has_save:
