@@ -65,7 +65,7 @@ def test_what_is_put_beyond_the_bound_leaves_no_room_for_more():
 
 def shown_of(snapshot):
     console = Console(width=100, file=io.StringIO())
-    console.print(render(snapshot))
+    console.print(render(snapshot, width=100))
     return console.file.getvalue()
 
 
@@ -97,7 +97,9 @@ def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp_path,
                 assert list(status["pending_priorities"].items()) == [("7", 1), ("5", 1), ("0", 2), ("-2", 1)]
                 assert [save.priority for save in recorder.get_status().pending] == [7, 5, 0, 0, -2]
                 views = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0))).take()
-                assert f"{saves[4].episode_id} durable, priority 7 0%" in describe(views)
+                assert f"saving {views.saves[0].label} durable, priority 7 0%" in describe(views), describe(
+                    views
+                )
                 assert "durable, priority 7" in shown_of(views)
                 assert "encoding, priority" not in shown_of(views)
                 assert "durable, priority 5" in StatusView(recorder)._repr_html_()
