@@ -18,8 +18,8 @@ from aiorecord.errors import ConfigError, FeatureError, FrameError
 from aiorecord.features import Schema
 from aiorecord.plans.settle import settle_encoders
 from aiorecord.robots.policy import SourcePolicy
-from aiorecord.threads import Threads
 from aiorecord.session import SessionPlan
+from aiorecord.threads import Threads
 
 STATE = {"observation.state": {"dtype": "float32", "shape": (1,), "names": None}}
 
