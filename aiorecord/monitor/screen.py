@@ -138,7 +138,8 @@ def _pace(s: Snapshot, width: int) -> list[Text]:
 
 def _lateness(worst_ms: float, late: int, missed: int) -> list[Text]:
     facts = [Text(f"at worst {worst_ms:.1f} ms late", style="bold red" if worst_ms > WORST_MS else "")]
-    facts += [Text(f"{count} {what}") for count, what in ((late, "late ticks"), (missed, "missed")) if count]
+    ticks = "late tick" if late == 1 else "late ticks"
+    facts += [Text(f"{count} {what}") for count, what in ((late, ticks), (missed, "missed")) if count]
     return facts
 
 
