@@ -201,7 +201,9 @@ def test_the_page_about_lerobot(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path))
     page = (Path(__file__).parents[2] / "docs/lerobot.md").read_text(encoding="utf-8")
     (line,) = [b for b in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "aiorecord record" in b]
-    arguments = shlex.split(line.replace("\\\n", " "))[1:]
+    words = shlex.split(line.replace("\\\n", " "))
+    assert words[:3] == ["uv", "run", "aiorecord"]
+    arguments = words[3:]
     short = ["--dataset.episode_time_s=0.3", "--dataset.reset_time_s=0.1", "--dataset.num_episodes=2"]
     codec = ["--dataset.rgb_encoder.vcodec=h264", "--dataset.root=" + str(tmp_path / "line")]
     bench_port = {"/dev/ttyACM0": FOLLOWER, "/dev/ttyACM1": LEADER}
