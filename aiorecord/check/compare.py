@@ -87,12 +87,12 @@ def numeric_difference(stored: Mapping[str, Any], actual: FeatureStats, key: str
 def _is_same(stored: Mapping[str, Any], actual: FeatureStats) -> bool:
     """Whether all statistics are there and equal, as they are where nothing is wrong: told at once."""
     try:
-        ours = np.concatenate([np.ravel(actual[name]) for name in STAT_NAMES])
-        theirs = np.concatenate([np.ravel(stored[name]) for name in STAT_NAMES])
+        pairs = [(np.ravel(stored[name]), np.ravel(actual[name])) for name in STAT_NAMES]
     except (KeyError, ValueError, TypeError):
         return False
-    sizes = [(np.size(stored[name]), np.size(actual[name])) for name in STAT_NAMES]
-    return all(stored == ours for stored, ours in sizes) and np.array_equal(theirs, ours)
+    if any(theirs.size != ours.size for theirs, ours in pairs):
+        return False
+    return bool((np.concatenate([p[0] for p in pairs]) == np.concatenate([p[1] for p in pairs])).all())
 
 
 def image_difference(

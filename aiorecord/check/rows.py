@@ -115,6 +115,7 @@ class _Reader:
         root, path, features = file.root, file.path, file.features
         self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
         self._episodes, self._progress = file.episodes, progress
+        self._known = {row.episode for row in file.episodes}
         self._place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         self._schema = data_schema(features)
         self._numeric = {
@@ -242,7 +243,7 @@ class _Reader:
         self, run: Run, columns: dict[str, NDArray[Any]], stored: dict[str, FeatureStats] | None
     ) -> None:
         recomputed: dict[str, FeatureStats] = {}
-        known = any(row.episode == run.episode for row in self._episodes)
+        known = run.episode in self._known
         for key, values in columns.items():
             finite = np.isfinite(values).all() if values.dtype.kind == "f" else True
             if not finite:
@@ -270,9 +271,8 @@ class _Reader:
 
     def _check_images(self, file: pq.ParquetFile, stored: dict[int, dict[str, FeatureStats]]) -> None:
         part = self._part
-        known = {row.episode for row in self._episodes}
         for key, spec in self._images.items():
-            check = ImageCheck(self._place, key, spec, self._fps, part.runs, stored, known)
+            check = ImageCheck(self._place, key, spec, self._fps, part.runs, stored, self._known)
             for batch in file.iter_batches(batch_size=_IMAGE_ROWS, columns=[key], use_threads=False):
                 check.add(batch.column(0).to_pylist())
                 self._progress.update(part.rows)
