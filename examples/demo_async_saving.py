@@ -81,7 +81,7 @@ def draw(runs, path):
     labels, rows = [], []
     for row, (name, (spans, saved, total)) in enumerate(runs.items()):
         waits = [(earlier[1], later[0]) for earlier, later in pairwise(spans)]
-        if "behind" in name:
+        if "background" in name:
             bar("recording", "tab:green", spans, row, 0.3)
             for n, save in enumerate(saved):  # several at a time
                 bar("saving in the background", "tab:blue", [save], row + 0.3 + 0.12 * n, 0.12)
@@ -111,7 +111,7 @@ async def main(root, plot=None):
         waits = [later[0] - earlier[1] for earlier, later in pairwise(spans)]
         shown = ", ".join(f"{wait * 1000:.0f} ms" for wait in waits)
         print(f"saved {name}: waited {shown} between episodes; all in the dataset after {total:.1f} s")
-        print("  " + timeline(spans, total, scale, "-" if "behind" in name else "."))
+        print("  " + timeline(spans, total, scale, "-" if "background" in name else "."))
     if plot is not None:
         draw(runs, plot)
         print(f"drawn: {plot}")

@@ -89,7 +89,8 @@ def test_they_run_in_order_in_a_fresh_folder(tmp_path, monkeypatch, capsys, stea
     film("kitchen.mp4")
     monkeypatch.setattr("aiorecord.cli.bench.measure_all", measured)
     monkeypatch.setattr("aiorecord.cli.bench.check_systems", lambda systems: None)
-    for module in ("check.dataset", "check.repair", "recorder", "saving.saver", "plans.settle"):
+    monkeypatch.setattr("aiorecord.recorder.Recorder._own_pool", lambda *given: workers)
+    for module in ("check.dataset", "check.repair", "saving.saver", "plans.settle"):
         monkeypatch.setattr(f"aiorecord.{module}.WorkerPool", lambda *given, **options: workers)
     monkeypatch.setattr("aiorecord.cli.worker_ahead", contextlib.nullcontext)
     ran = []

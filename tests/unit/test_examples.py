@@ -39,7 +39,7 @@ def test_demo_async_saving(tmp_path):
     assert out.count("all in the dataset after") == 2
     for sign in "#.-":
         assert sign in out
-    for folder in ("in-the-foreground", "behind-the-robot"):
+    for folder in ("in-the-foreground", "in-the-background"):
         assert len(episodes_of(tmp_path / "demo" / folder)) == 3
 
 

@@ -238,7 +238,7 @@ def test_a_fallback_that_does_not_open_is_found_before_anything_is_written(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("vcodec", ["auto", "h265", ""])
+@pytest.mark.parametrize("vcodec", ["auto", "h266", ""])
 def test_a_fallback_that_is_no_codec_is_refused(tmp_path, pool, vcodec):
     with pytest.raises(aiorecord.ConfigError, match="fallback_vcodec"):
         recorder_for(tmp_path, pool, fallback_vcodec=vcodec)
