@@ -74,9 +74,7 @@ def check_shapes(file: pq.ParquetFile, path: Path, sizes: Mapping[str, int]) -> 
         DatasetError: a column has more.
     """
     for number, column in _columns(file.metadata, range(file.metadata.num_row_groups), sizes):
-        name = next(
-            n for n in sizes if column.path_in_schema == n or column.path_in_schema.startswith(f"{n}.")
-        )
+        name = next(name for name in _prefixes(column.path_in_schema) if name in sizes)
         rows = file.metadata.row_group(number).num_rows
         if column.num_values > rows * max(1, sizes[name]):
             raise DatasetError(
@@ -97,7 +95,11 @@ def _columns(meta: Any, groups: range, names: Collection[str] | None) -> Iterato
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """What the name of the column may be, of which this is the path of a leaf: either may have dots."""
+    """What the name of the column may be, of which this is the path of a leaf, the longest first.
+
+    Either may have dots: ``action.left.list.element`` is of ``action.left`` if there is such a column, else
+    of ``action``.
+    """
     while path:
         yield path
         path = path.rpartition(".")[0]

@@ -10,7 +10,7 @@ from aiorecord.check.rows import RowsFile, rows_job
 from aiorecord.dataset.progress import Progress
 from aiorecord.dataset.tables import open_table, read_table
 from aiorecord.errors import DatasetError
-from aiorecord.table_size import check_size
+from aiorecord.table_size import check_shapes, check_size
 
 LIMIT = 32 << 20
 MEGABYTE = "x" * (1 << 20)
@@ -82,3 +82,16 @@ def test_a_row_of_a_data_file_holds_no_more_values_than_its_feature(tmp_path):
     (finding,) = part.findings
     assert finding.code == "data-unreadable"
     assert f"{1 << 20} values of action in 1 rows of 2 each" in finding.message
+
+
+def test_a_feature_whose_name_begins_with_another_ones_has_its_own_size(tmp_path):
+    columns = {
+        "action": pa.array([1.0, 2.0]),
+        "action.left": pa.array([[1.0] * 7] * 2),
+        "action.right": pa.array([[1.0] * 7] * 2),
+    }
+    path = written(tmp_path / "t.parquet", columns)
+    with open_table(path) as file:
+        check_shapes(file, path, {"action": 1, "action.left": 7, "action.right": 7})
+        with pytest.raises(DatasetError, match=r"14 values of action\.right in 2 rows of 6 each"):
+            check_shapes(file, path, {"action": 1, "action.left": 7, "action.right": 6})
