@@ -24,7 +24,7 @@ async def main(root: Path) -> None:
         unhappy = True
 
         def on_phase(phase: aiorecord.Phase) -> None:
-            print(f"{phase.value}: episode {session.machine.number} of {plan.num_episodes}")
+            print(f"{phase.value}: take {session.machine.number} of {plan.num_episodes}")
 
         def on_tick(ticker: aiorecord.Ticker) -> None:
             nonlocal unhappy
@@ -34,13 +34,13 @@ async def main(root: Path) -> None:
 
         def on_episode(record: aiorecord.EpisodeRecord) -> None:
             late = record.lateness
-            print(f"  kept {record.frames} frames, at worst {late['max_ms']} ms late")
+            print(f"  kept {record.frames} frames, at worst {late['worst_ms']} ms late")
 
         session.events = aiorecord.SessionEvents(
             on_phase=on_phase,
             on_tick=on_tick,
             on_episode=on_episode,
-            on_dropped=lambda number: print(f"  episode {number} dropped, once more"),
+            on_dropped=lambda number: print(f"  take {number} dropped, once more"),
         )
         await session.run()
         await recorder.drain()

@@ -149,7 +149,7 @@ async def show(recorder: aiorecord.Recorder) -> None:
     async for event in recorder.events():
         match event:
             case aiorecord.PhaseChanged(phase=phase, number=number, total=total):
-                print(f"{phase}: episode {number} of {total}")
+                print(f"{phase}: take {number} of {total}")
             case aiorecord.SaveChanged(save=save, stage=stage):
                 print(f"  {save.task}: {stage}")
             case aiorecord.SourceReported(message=message):
@@ -167,7 +167,8 @@ async def main(root: Path) -> None:
         group.create_task(show(recorder), name="show")
         records = await aiorecord.Session(recorder, robot, teleop, plan).run()
     for record in records:
-        print(f"episode {record.number - 1}: {record.frames} frames, {record.lateness['max_ms']} ms late")
+        index = record.save.result().episode_index
+        print(f"episode {index}: {record.frames} frames, at worst {record.lateness['worst_ms']} ms late")
 
 
 if __name__ == "__main__":

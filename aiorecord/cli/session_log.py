@@ -28,11 +28,11 @@ def logged(events: SessionEvents) -> SessionEvents:
             "sources": record.sources,
             "end_reason": record.end_reason,
         }
-        logger.info("episode %d ended and is kept", record.number, extra={FIELDS: facts})
+        logger.info("take %d ended and is kept", record.number, extra={FIELDS: facts})
         events.on_episode(record)
 
     def on_dropped(number: int) -> None:
-        logger.info("episode %d dropped", number)
+        logger.info("take %d dropped", number)
         events.on_dropped(number)
 
     def on_source(line: str) -> None:

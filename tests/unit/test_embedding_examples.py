@@ -61,7 +61,7 @@ def test_callback_robot(tmp_path):
     lengths = [episode["length"] for episode in episodes_of(tmp_path / "set")]
     assert len(lengths) == 2
     assert f"episode 1: {lengths[1]} frames" in done.stdout
-    for line in ("recording: episode 1 of 2", "resetting: episode 2 of 2", "  Wave: committed"):
+    for line in ("recording: take 1 of 2", "resetting: take 2 of 2", "  Wave: committed"):
         assert line in done.stdout
 
 

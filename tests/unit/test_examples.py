@@ -27,7 +27,7 @@ def test_embed_in_async_app(tmp_path):
 
 def test_async_recording(tmp_path):
     out = run("async_recording.py", tmp_path / "set")
-    assert "episode 2 dropped" in out
+    assert "take 2 dropped" in out
     assert len(episodes_of(tmp_path / "set")) == 3
 
 

@@ -37,7 +37,7 @@ def test_a_recording_is_told_from_start_to_end(tmp_path, capsys, steady_clock):
     times = [datetime.fromisoformat(line["time"]) for line in lines]
     assert times == sorted(times)
     assert all(time.tzinfo is not None for time in times)
-    (episode,) = [line for line in lines if "is kept" in line["message"]]
+    (episode,) = [line for line in lines if line["message"] == "take 1 ended and is kept"]
     assert episode["frames"] == 3
     assert episode["lateness"]["ticks"] == 3
     messages = [line["message"] for line in lines]
