@@ -242,7 +242,7 @@ async def main():
         async with recorder.episode("cut off", priority=5) as episode:
             episode.add_frame(make_frame(0, 4, STATES))
             print("recorded", flush=True)
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()  # until it is killed
 
 asyncio.run(main())
 """
