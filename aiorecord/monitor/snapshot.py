@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -183,7 +184,7 @@ class Observer:
             frames=status.episode.frames if status.episode else 0,
             episodes=status.episodes,
             cameras=cameras,
-            saves=[self._save_row(save) for save in status.pending],
+            saves=self._saves(status.pending),
             backlog_frames=backlog.frames,
             backlog_s=backlog.seconds,
             backlog_bytes=backlog.bytes,
@@ -206,16 +207,20 @@ class Observer:
             foreground=session.foreground and session.phase in (Phase.RECORDING, Phase.RESETTING),
         )
 
-    def _save_row(self, save: EpisodeSave) -> SaveRow:
-        return SaveRow(
-            self.session.name_of(save),
-            save.length,
-            save.stage.value,
-            save.progress,
-            self.session.can_take_back(save),
-            _text(save.error),
-            save.priority,
-        )
+    def _saves(self, pending: Sequence[EpisodeSave]) -> list[SaveRow]:
+        session, names = self.session, self.session.names_of_pending()
+        return [
+            SaveRow(
+                names.get(save) or session.name_of(save),
+                save.length,
+                save.stage.value,
+                save.progress,
+                session.can_take_back(save),
+                _text(save.error),
+                save.priority,
+            )
+            for save in pending
+        ]
 
     def _last(self) -> Take | None:
         session = self.session

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -248,9 +247,17 @@ class AsyncEpisodeSaver:
         Args:
             save: the save; None asks for the one that is submitted next.
         """
-        before = itertools.takewhile(lambda other: other is not save, self.pending)
-        waiting = sum(not other.done() for other in before)
-        return self._first_index + self._pending.counts.completed + waiting
+        expected = self.expected_indices()
+        following = self._first_index + self._pending.counts.completed + len(expected)
+        return following if save is None else expected.get(save, following)
+
+    def expected_indices(self) -> dict[EpisodeSave, int]:
+        """`expected_index` of every pending save, in one look at them: a thousand may wait."""
+        waiting = (save for save in self.pending if not save.done())
+        return {
+            save: index
+            for index, save in enumerate(waiting, self._first_index + self._pending.counts.completed)
+        }
 
     def backlog(self) -> Backlog:
         """What the pending saves still need. Cheap."""

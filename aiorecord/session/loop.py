@@ -124,6 +124,10 @@ class Session:
                 return f"take {record.number}"
         return save.episode_id
 
+    def names_of_pending(self) -> dict[EpisodeSave, str]:
+        """`name_of` every save that is not done, in one look at them."""
+        return {save: f"episode {index}" for save, index in self.recorder.saver.expected_indices().items()}
+
     def can_take_back(self, save: EpisodeSave) -> bool:
         """Whether *re-record* would drop this episode now: in the reset after it, if it is not saved."""
         return (

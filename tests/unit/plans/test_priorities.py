@@ -30,6 +30,7 @@ from aiorecord.monitor.live import render
 from aiorecord.monitor.notebook import StatusView
 from aiorecord.monitor.plain import describe
 from aiorecord.monitor.snapshot import Observer
+from aiorecord.saving.pending import PendingSaves
 from aiorecord.saving.queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Session, SessionPlan
 
@@ -73,6 +74,34 @@ class Still:
     """A robot that is never asked."""
 
     name = "still"
+
+
+def test_a_view_looks_at_a_backlog_as_often_however_long_it_is(tmp_path, monkeypatch):
+    """A thousand saves may wait, and the view is drawn on the loop."""
+    looks, by_turn = [], PendingSaves.by_turn
+
+    def counted(pending):
+        looks.append(None)
+        return by_turn(pending)
+
+    monkeypatch.setattr(PendingSaves, "by_turn", counted)
+
+    async def record():
+        counts = []
+        with Gated() as executor:
+            async with recorder_for(tmp_path, executor) as recorder:
+                observer = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0)))
+                for e in range(8):
+                    await (await record_episode(recorder, 2, e)).save.durable()
+                    looks.clear()
+                    rows = observer.take().saves
+                    assert [row.label for row in rows] == [f"episode {n}" for n in range(e + 1)]
+                    counts.append(len(looks))
+                executor.gate.release(8)
+        return counts
+
+    counts = asyncio.run(record())
+    assert counts[0] == counts[-1]
 
 
 def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp_path, capsys):
