@@ -21,7 +21,7 @@ Names are imported when they are first used, so that importing the package costs
 
 from __future__ import annotations
 
-from .starting import starting
+from .system.startup import starting
 
 starting()  # before anything else is imported: Ctrl-C then ends the command with one line
 
@@ -31,9 +31,8 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 if TYPE_CHECKING:
     from .capture.episode import CaptureStatus
     from .clock import Clock, FakeClock, SystemClock, Tick, Ticker
-    from .dataset.pack import PackResult
+    from .dataset.packing.pack import PackResult
     from .encoders import DepthEncoderConfig, RGBEncoderConfig
-    from .episode import Episode
     from .errors import (
         AiorecordError,
         CodecUnavailableError,
@@ -52,18 +51,19 @@ if TYPE_CHECKING:
         StateError,
         StorageError,
     )
-    from .events import EpisodeBegan, EpisodeEnded, EventStream, RecorderEvent, SaveChanged
-    from .monitor.notebook import StatusView
+    from .monitor.sinks.notebook import StatusView
     from .quality import OFFLINE, QualityLimits
-    from .recorder import Recorder
-    from .recorder import open_recorder as open
+    from .recording.episode import Episode
+    from .recording.recorder import Recorder
+    from .recording.recorder import open_recorder as open
+    from .recording.recorder_events import EpisodeBegan, EpisodeEnded, EventStream, RecorderEvent, SaveChanged
+    from .recording.status import RecorderStatus
     from .robots import Robot, Teleoperator, build_frame, dataset_features
-    from .robots.guards import guarded
-    from .robots.policy import SourcePolicy, SourceStatus
+    from .robots.guarding.guard_pair import guarded
+    from .robots.guarding.source_policy import SourcePolicy, SourceStatus
     from .robots.step import control_step
+    from .saving.handle import EpisodeSave, EpisodeSaveResult, Stage
     from .saving.saver import AsyncEpisodeSaver
-    from .saving.saves import EpisodeSave, EpisodeSaveResult, Stage
-    from .scheduling import realtime
     from .session import (
         Command,
         EpisodeRecord,
@@ -74,35 +74,35 @@ if TYPE_CHECKING:
         SessionPlan,
         SourceReported,
     )
-    from .status import RecorderStatus
+    from .system.scheduling import realtime
 
     __version__: str
 
 _HOMES = {
     "capture.episode": "CaptureStatus",
     "clock": "Clock FakeClock SystemClock Tick Ticker",
-    "dataset.pack": "PackResult",
+    "dataset.packing.pack": "PackResult",
     "encoders": "DepthEncoderConfig RGBEncoderConfig",
-    "episode": "Episode",
+    "recording.episode": "Episode",
     "errors": "AiorecordError CodecUnavailableError ConfigError DamageError DatasetError DatasetLockedError "
     "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
     "SourceLostError StateError StorageError",
-    "events": "EpisodeBegan EpisodeEnded EventStream RecorderEvent SaveChanged",
-    "monitor.notebook": "StatusView",
+    "recording.recorder_events": "EpisodeBegan EpisodeEnded EventStream RecorderEvent SaveChanged",
+    "monitor.sinks.notebook": "StatusView",
     "quality": "OFFLINE QualityLimits",
-    "recorder": "Recorder",
+    "recording.recorder": "Recorder",
     "robots": "Robot Teleoperator build_frame dataset_features",
-    "robots.guards": "guarded",
-    "robots.policy": "SourcePolicy SourceStatus",
+    "robots.guarding.guard_pair": "guarded",
+    "robots.guarding.source_policy": "SourcePolicy SourceStatus",
     "robots.step": "control_step",
     "saving.saver": "AsyncEpisodeSaver",
-    "saving.saves": "EpisodeSave EpisodeSaveResult Stage",
-    "scheduling": "realtime",
+    "saving.handle": "EpisodeSave EpisodeSaveResult Stage",
+    "system.scheduling": "realtime",
     "session": "Command EpisodeRecord Phase PhaseChanged Session SessionEvents SessionPlan SourceReported",
-    "status": "RecorderStatus",
+    "recording.status": "RecorderStatus",
 }
 _WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
-_WHERE["open"] = ("recorder", "open_recorder")
+_WHERE["open"] = ("recording.recorder", "open_recorder")
 
 __all__ = [
     "OFFLINE",

@@ -14,7 +14,7 @@ from typing import Any
 
 from .encoder_options import PIXEL_FORMATS, check_option, option_text
 from .errors import ConfigError
-from .flag_names import nearest
+from .flags.flag_names import nearest
 
 HARDWARE_CODECS = (
     "h264_videotoolbox",

@@ -53,7 +53,7 @@ class RecorderOptions:
             `concurrent.futures.Executor` that takes importable functions. Not closed by the recorder.
         encode: ``deferred`` captures losslessly and encodes in the background; ``live`` captures colour video
             straight in its final codec, to be copied only; ``auto`` does that where it was measured to keep
-            up on this machine (h264 and hardware encoders), see `aiorecord.plans`.
+            up on this machine (h264 and hardware encoders), see `aiorecord.encoding.plans`.
         save_order: which of the waiting episodes of equal priority is encoded next: ``fifo``, or
             ``shortest``. Their commits keep the order of recording.
         fallback_vcodec: codec for a colour video that the configured one fails on, also when tried again;

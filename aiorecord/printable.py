@@ -2,7 +2,8 @@
 
 A terminal takes commands from the text that it shows (ECMA-48: escape sequences and the C1 controls), and
 text direction overrides show a name as another one. Everything that is printed or logged is made plain where
-it leaves: `aiorecord.cli.output.say`, `aiorecord.monitor.consoles.PlainConsole`, the loggers of `get_logger`.
+it leaves: `aiorecord.cli.output.say`, `aiorecord.monitor.safe_console.PlainConsole`, the loggers of
+`get_logger`.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 
 import aiorecord
+from aiorecord.bench.benchmark_images import make_ring
 from aiorecord.bench.cell import Cell
-from aiorecord.bench.frames import make_ring
 
 
 def slow_down_fsync(delay_s):

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import aiorecord
-from aiorecord.bench.usage import tree_rss_bytes
+from aiorecord.bench.resource_usage import tree_rss_bytes
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 

@@ -20,8 +20,8 @@ from pathlib import Path
 def child(slow, arguments):
     """The command, in this process; does not return."""
     from aiorecord.capture import camera
-    from aiorecord.capture.lossless import LosslessWriter
     from aiorecord.cli import main
+    from aiorecord.staging.lossless import LosslessWriter
 
     class Slowed(LosslessWriter):
         def __init__(self, path, settings, fps):

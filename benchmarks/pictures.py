@@ -19,10 +19,10 @@ import av
 import numpy as np
 
 import aiorecord
-from aiorecord.monitor.live import render_svg
+from aiorecord.monitor.live_view import render_svg
 from aiorecord.monitor.snapshot import Observer
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
-from aiorecord.robots.sim_camera import CameraSpec
+from aiorecord.robots.sim.sim_camera import CameraSpec
 
 DOCS = Path(__file__).parent.parent / "docs"
 FPS = 30

@@ -15,10 +15,10 @@ from ..errors import ConfigError
 type System = Literal["aiorecord", "bare", "lerobot-streaming", "lerobot-png"]
 
 SYSTEMS: dict[System, str] = {
-    "aiorecord": "aiorecord.bench.child",
-    "bare": "aiorecord.bench.child",
-    "lerobot-streaming": "aiorecord.lerobot.bench",
-    "lerobot-png": "aiorecord.lerobot.bench",
+    "aiorecord": "aiorecord.bench.bench_child",
+    "bare": "aiorecord.bench.bench_child",
+    "lerobot-streaming": "aiorecord.lerobot.lerobot_bench_child",
+    "lerobot-png": "aiorecord.lerobot.lerobot_bench_child",
 }
 """Who records, and the module that does it. ``bare`` only encodes: what any recording must cost."""
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..installed import install_hint
+from ..system.installation import install_hint
 from .cell import Measurement
 
 FORMATS = (".svg", ".png", ".pdf")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, StateError
-from ..installed import install_hint
+from ..system.installation import install_hint
 from .cell import SYSTEMS, Cell, Measurement, Order, System
 
 STDERR_KEPT = 2000

@@ -25,19 +25,19 @@ from numpy.typing import NDArray
 
 from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
 from ..printable import get_logger
-from ..storage import fsync_folder, storage_errors
-from ..threads import start_thread
+from ..staging.checksums import SUMS_SUFFIX
+from ..staging.folder import Camera
+from ..staging.histograms import HistogramWriter
+from ..staging.lossless import LosslessWriter
+from ..staging.raw import RawWriter
+from ..system.storage import fsync_folder, storage_errors
+from ..system.threads import start_thread
 from .background import lower_thread_priority
 from .budget import DEFAULT_LIMIT_BYTES, ByteBudget
-from .checksums import SUMS_SUFFIX
 from .frame_memory import FrameMemory
 from .frame_queue import FrameQueue
 from .frames import CameraStatus, FrameWriter, TakenFrame
-from .histograms import HistogramWriter
-from .lossless import LosslessWriter
-from .raw import RawWriter
 from .repeats import Repeats, StaleTimes
-from .staging import Camera
 
 __all__ = ["DEFAULT_LIMIT_BYTES", "ByteBudget", "CameraCapture", "CameraStatus", "FrameWriter", "TakenFrame"]
 

@@ -13,20 +13,20 @@ from typing import Any, Self
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import AiorecordError, EncodeError, StateError, StorageError
 from ..features import CheckedFrame, Schema
-from ..loop_owner import ProcessOwner
-from ..machine_time import unix_ns
+from ..media.encoder import default_threads
 from ..quality import Pace, PaceCounter, json_facts, versions
-from ..storage import fsync_file, fsync_folder, storage_errors
+from ..staging.folder import Camera, EpisodeFolder, Manifest, Staging
+from ..staging.live import LiveWriter, live_camera
+from ..staging.lossless import plan_camera
+from ..staging.rows import RowsJournal
+from ..staging.whole_frames import complete_cut, whole_frames_of
+from ..system.loop_owner import ProcessOwner
+from ..system.machine_time import unix_ns
+from ..system.storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
 from .camera import CameraCapture, CameraStatus, FrameWriter
-from .cut import complete_cut, whole_frames_of
-from .facts import camera_facts, encoder_errors
-from .final import default_threads
+from .counts import camera_facts, encoder_errors
 from .journal import EpisodeJournal
-from .live import LiveWriter, live_camera
-from .lossless import plan_camera
-from .rows import RowsJournal
-from .staging import Camera, EpisodeFolder, Manifest, Staging
 
 __all__ = ["CameraStatus", "CaptureStatus", "EpisodeCapture"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..staging.lossless import new_rgb_frame
 from .budget import ByteBudget
 from .frames import TakenFrame
-from .lossless import new_rgb_frame
 
 READY_FRAMES = 2
 """Frames whose memory is there before a camera's first one."""

@@ -19,7 +19,7 @@ from collections import deque
 from queue import SimpleQueue
 
 from ..clock import NS_PER_S
-from ..machine_time import monotonic_ns
+from ..system.machine_time import monotonic_ns
 from .background import next_token
 from .budget import ByteBudget
 from .frame_memory import FrameMemory

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import AiorecordError, EncodeError
-from ..storage import fsync_file, fsync_files, storage_errors
-from ..threads import start_thread
+from ..staging.folder import EpisodeFolder
+from ..staging.rows import RowsJournal
+from ..staging.synced import SyncedLog
+from ..system.storage import fsync_file, fsync_files, storage_errors
+from ..system.threads import start_thread
 from .background import wait_set
 from .camera import CameraCapture
-from .facts import marks
-from .rows import RowsJournal
-from .staging import EpisodeFolder
-from .synced import SyncedLog
+from .counts import marks
 
 FLUSH_PERIOD_S = 1.0
 """How much of a running episode a power loss may take.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import AiorecordError
 from ..printable import get_logger
-from ..threads import Threads
+from ..system.threads import Threads
 from .episode import EpisodeCapture
 
 logger = get_logger(__name__)

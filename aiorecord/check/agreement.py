@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..dataset import layout
-from ..dataset.info import DatasetInfo
-from ..dataset.layout import parse_index
+from ..dataset.format import layout
+from ..dataset.format.info_json import DatasetInfo
+from ..dataset.format.layout import parse_index
 from .checked import Checked
 from .findings import CODES, UNDETERMINED, Finding
-from .metadata import EpisodeRow
-from .rows import Run
-from .tree import parquet_files
+from .readers.data_file import Run
+from .readers.folder_tree import parquet_files
+from .readers.metadata import EpisodeRow
 
 
 class Agreement:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..dataset.info import DatasetInfo
-from ..dataset.layout import FileIndex
+from ..dataset.format.info_json import DatasetInfo
+from ..dataset.format.layout import FileIndex
 from .findings import Report
-from .metadata import EpisodeRow, EpisodesPart
-from .rows import RowsPart
-from .video import VideoPart
+from .readers.data_file import RowsPart
+from .readers.metadata import EpisodeRow, EpisodesPart
+from .readers.video_frames import VideoPart
 
 
 @dataclass

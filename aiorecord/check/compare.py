@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset.stats import QUANTILES, STAT_NAMES, FeatureStats
+from ..encoding.stats import QUANTILES, STAT_NAMES, FeatureStats
 
 LOSSY_MEAN, LOSSY_STD = 0.03, 0.10
 """How far statistics of decoded video may be from those of the original pixels, which are in [0, 1].

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..capture.staging import STAGING_FOLDER
-from ..dataset import layout
-from ..dataset.generation import Look, look
-from ..dataset.info import DatasetInfo, parse_info
+from ..dataset.commit.generation import Look, look
+from ..dataset.format import layout
+from ..dataset.format.info_json import DatasetInfo, parse_info
 from ..errors import DatasetError, StorageError
+from ..staging.folder import STAGING_FOLDER
 from .checked import Checked
 from .findings import NOTE, Finding
-from .metadata import EpisodeRow, EpisodesPart
+from .readers.metadata import EpisodeRow, EpisodesPart
 
 _EXPLAINED = {
     *("staging-unfinished", "staging-packing", "temporary-file", "episodes-uncounted", "video-orphan"),

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..dataset.progress import Progress, read_progress_file
-from ..dataset.watch import Verdict, Watch
-from ..dataset.workers import WorkerDiedError, WorkerPool
 from ..errors import EncodeError, StorageError
-from ..storage import temporary_folder
+from ..system.storage import temporary_folder
+from ..workers.pool import WorkerDiedError, WorkerPool
+from ..workers.progress import Progress, read_progress_file
+from ..workers.watched import Verdict, Watch
 from .findings import ERROR
 
 STALL_S = 120.0

@@ -11,15 +11,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..dataset import layout
-from ..dataset.evidence import Evidence, Named
-from ..dataset.info import DatasetInfo
-from ..dataset.layout import FileIndex
+from ..dataset.format import layout
+from ..dataset.format.info_json import DatasetInfo
+from ..dataset.format.layout import FileIndex
+from ..media.evidence import Evidence, Named
 from .checked import Checked
 from .findings import Finding
-from .metadata import EpisodeRow, Place
-from .rows import RowsPart, Run
-from .video import VideoPart
+from .readers.data_file import RowsPart, Run
+from .readers.metadata import EpisodeRow, Place
+from .readers.video_frames import VideoPart
 
 type _Spans = dict[tuple[int, int], Named]
 """Episodes of a file by their first frame (or row) and length."""

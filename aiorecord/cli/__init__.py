@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..dataset.workers import worker_ahead
 from ..errors import ConfigError
-from ..flag_names import HELP_ALL, nearest, spelled
-from ..memory import keep_pandas_out_of_arrow, settle_allocator
+from ..flags.flag_names import HELP_ALL, nearest, spelled
 from ..printable import plain
-from ..starting import STOPPED, begun, ending
-from ..threads import no_threads
+from ..system.memory import keep_pandas_out_of_arrow, settle_allocator
+from ..system.startup import STOPPED, begun, ending
+from ..system.threads import no_threads
+from ..workers.pool import worker_ahead
 from .output import complain, lasting_output, open_standard_files, say
 
 COMMANDS = {
@@ -145,7 +145,7 @@ def _run(arguments: list[str]) -> int:
         return 2
     settle_allocator()  # before libraries start threads
     theirs = name.startswith("lerobot-")
-    home = f".lerobot.{name.removeprefix('lerobot-')}" if theirs else f".cli.{name}"
+    home = f".lerobot.{name.removeprefix('lerobot-')}" if theirs else f".cli.commands.{name}"
     with contextlib.ExitStack() as stack:
         helping = {"-h", "--help", HELP_ALL}.intersection(spelled(arguments, [HELP_ALL]))
         if name == "record" and arguments[1:] and not helping:

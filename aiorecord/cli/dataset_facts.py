@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..capture.staging import EpisodeFolder, Staging
-from ..dataset import layout, quality_log
-from ..dataset.episodes import episode_files, read_episodes
-from ..dataset.generation import read_settled
-from ..dataset.info import DatasetInfo, read_info
-from ..dataset.lock import live_holder
+from ..dataset.commit.generation import read_settled
+from ..dataset.commit.lock import live_holder
+from ..dataset.format import layout, quality_log
+from ..dataset.format.episodes import episode_files, read_episodes
+from ..dataset.format.info_json import DatasetInfo, read_info
 from ..errors import DatasetError, StorageError
 from ..quality import EpisodeQuality
+from ..staging.folder import EpisodeFolder, Staging
 
 MAX_INFO_BYTES = 64 << 20
 """Of info.json; lerobot's are a few kB."""

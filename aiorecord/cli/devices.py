@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ..errors import AiorecordError, ConfigError, SourceError
-from ..flag_names import HELP_ALL, spelled
-from ..lerobot import flags as lerobot_flags
+from ..flags.flag_names import HELP_ALL, spelled
+from ..lerobot.drivers import device_flags as lerobot_flags
 from ..printable import error_text
 from ..robots import (
     ROBOTS,
@@ -21,12 +21,12 @@ from ..robots import (
     ThreadedTeleoperator,
 )
 from ..robots.faults import FaultyRobot, FaultyTeleoperator
-from ..robots.guard import RELEASE_S, release
+from ..robots.guarding.guard import RELEASE_S, release
+from ..robots.guarding.sent_action import recording_sent_action
 from ..robots.schema import dataset_features
-from ..robots.sent import recording_sent_action
 from .flag_help import asked_for
-from .flags import parse_flags
 from .output import complain, say
+from .parse_flags import parse_flags
 from .record_config import RobotChoice, TeleopChoice
 
 REGISTRIES: dict[str, Any] = {"robot": RobotChoice, "teleop": TeleopChoice}
@@ -95,7 +95,7 @@ class CommandDevices:
         teleop: the teleoperator's flags, None if the command has none.
         use_videos: False stores cameras as images.
         record_sent_action: record what `send_action` returned.
-        feedback_first: see `aiorecord.lerobot.devices.TeleoperatorDriver`.
+        feedback_first: see `aiorecord.lerobot.drivers.lerobot_devices.TeleoperatorDriver`.
         slow_call_s: calls of lerobot drivers that take longer are reported.
 
     Attributes:
@@ -133,7 +133,7 @@ class CommandDevices:
                 self.robot.observation_features, acting.action_features, use_videos
             )
             return
-        from ..lerobot.devices import make_devices
+        from ..lerobot.drivers.lerobot_devices import make_devices
 
         made = make_devices(
             own_robot if own_robot is not None else robot,

@@ -8,9 +8,9 @@ from typing import Any
 import draccus
 
 from ..errors import AiorecordError
-from ..flag_names import nearest
-from ..flag_types import field_names
-from ..flag_values import wrong_keys
+from ..flags.flag_names import nearest
+from ..flags.flag_types import field_names
+from ..flags.flag_values import wrong_keys
 
 KINDS = {
     "int": "a whole number",

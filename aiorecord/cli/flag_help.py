@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import draccus
 
-from ..flag_names import HELP_ALL, LOG_FLAGS, spelled
-from ..flag_types import group_classes
-from ..flag_values import FlagParser
+from ..flags.flag_names import HELP_ALL, LOG_FLAGS, spelled
+from ..flags.flag_types import group_classes
+from ..flags.flag_values import FlagParser
 
 _NAMES = {"int": "N", "float": "X", "str": "TEXT", "int|float": "X", "int|str": "N|TEXT"}
 _INDENT = 26

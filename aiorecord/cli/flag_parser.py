@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ..flag_names import HELP_ALL, LOG_FLAGS, nearest, spelled, unknown_flags
+from ..flags.flag_names import HELP_ALL, LOG_FLAGS, nearest, spelled, unknown_flags
 from .output import complain, say
 
 _TITLES = {"positional arguments": "needed", "options": "flags"}

@@ -4,8 +4,8 @@ An upload is one commit on the Hub: its readers see the dataset before or after 
 are sent ahead of the commit, one by one, and the Hub keeps those it has; so an upload that failed is simply
 made again. Locally nothing is written: an upload only reads.
 
-Only the dataset's own files are sent, see `aiorecord.dataset.own_files`, and from the descriptors that were
-looked at.
+Only the dataset's own files are sent, see `aiorecord.dataset.format.own_files`, and from the descriptors that
+were looked at.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from ..dataset import layout, quality_log
-from ..dataset.episodes import read_episodes
-from ..dataset.info import DatasetInfo, parse_info, read_info
-from ..dataset.layout import FileIndex
-from ..dataset.own_files import OwnFiles
-from ..dataset.pack_journal import PACK_FOLDER
-from ..dataset.replaced import RECORD as REPLACED_RECORD
-from ..dataset.rollback import counted_files
+from ..dataset.commit.rollback import counted_files
+from ..dataset.exchange.pack_journal import PACK_FOLDER
+from ..dataset.exchange.replaced_videos import RECORD as REPLACED_RECORD
+from ..dataset.format import layout, quality_log
+from ..dataset.format.episodes import read_episodes
+from ..dataset.format.info_json import DatasetInfo, parse_info, read_info
+from ..dataset.format.layout import FileIndex
+from ..dataset.format.own_files import OwnFiles
 from ..errors import AiorecordError, ConfigError, DatasetError, StorageError
-from ..installed import install_hint
 from ..options import check_repo_id
-from ..storage import MAX_JSON_BYTES, TEMPORARY_SUFFIX, storage_errors
+from ..system.installation import install_hint
+from ..system.storage import MAX_JSON_BYTES, TEMPORARY_SUFFIX, storage_errors
 
 LICENSE = "apache-2.0"
 """What the card says unless told otherwise, as lerobot's does."""
@@ -364,8 +364,8 @@ class _Upload:
 async def _in_thread[T](work: Callable[[], T]) -> T:
     """Run a call in a thread that may be left behind.
 
-    Unlike `aiorecord.threads.Threads`, which waits for a call even when cancelled: a slow network must not
-    keep the operator from leaving, and an upload changes nothing on this machine.
+    Unlike `aiorecord.system.threads.Threads`, which waits for a call even when cancelled: a slow network must
+    not keep the operator from leaving, and an upload changes nothing on this machine.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..flag_names import LOG_FLAGS, spelled
+from ..flags.flag_names import LOG_FLAGS, spelled
 from ..printable import get_logger, json_text
-from ..starting import STOPPED
+from ..system.startup import STOPPED
 from .output import complaints, say
-from .outputs import check_output
+from .output_files import check_output
 
 LEVELS = ("debug", "info", "warning", "error")
 LINES = 10_000

@@ -10,8 +10,8 @@ from typing import Self
 from rich.text import Text
 
 from ..clock import Ticker
-from ..monitor.layout import Section, bar, fit, flow
-from ..monitor.live import LiveScreen
+from ..monitor.live_view import LiveScreen
+from ..monitor.terminal_layout import Section, bar, fit, flow
 from .keys import has_keyboard
 from .output import say
 

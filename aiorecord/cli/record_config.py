@@ -14,9 +14,9 @@ from ..errors import ConfigError
 from ..options import check_number, resolve_root
 from ..robots import ReplayRobotConfig, ReplayTeleopConfig, SimRobotConfig, SimTeleopConfig
 from ..robots.faults import Fault
-from ..robots.policy import SourcePolicy
+from ..robots.guarding.source_policy import SourcePolicy
 from ..session import SessionPlan
-from .outputs import check_output
+from .output_files import check_output
 
 NEEDED = {
     "--robot.type=sim": "the robot: sim, replay, or one of lerobot's",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
-from ..dataset.recover import Step
-from ..monitor.text import time_text
-from ..plans import EncodePlan
-from ..recorder import Recorder
+from ..dataset.recovery.salvage import Step
+from ..encoding.plans import EncodePlan
+from ..monitor.units import time_text
+from ..recording.recorder import Recorder
 from ..session import EpisodeRecord, Phase, Session
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .base import NS_PER_S, Alarm, Clock, sleep_until
-from .fake import FakeClock
+from .clock import NS_PER_S, Alarm, Clock, sleep_until
+from .fake_clock import FakeClock
 from .lateness import LATE_AFTER_S, Lateness, Tick
-from .system import SystemClock
+from .system_clock import SystemClock
 from .ticker import Ticker
 
 __all__ = [

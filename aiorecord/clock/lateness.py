@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .base import NS_PER_S
+from .clock import NS_PER_S
 
 LATE_AFTER_S = 0.005
 """Ticks later than this count as late in reports."""

@@ -6,8 +6,8 @@ import asyncio
 import math
 
 from ..errors import ConfigError, StateError
-from ..loop_owner import LoopOwner
-from .base import NS_PER_S, Clock
+from ..system.loop_owner import LoopOwner
+from .clock import NS_PER_S, Clock
 from .lateness import Lateness, Tick
 
 

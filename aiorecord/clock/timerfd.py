@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from .base import NS_PER_S
+from .clock import NS_PER_S
 
 
 class TimerFd:

@@ -8,24 +8,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..installed import install_hint
+from ..system.installation import install_hint
 
 if TYPE_CHECKING:
-    from .dataset import AsyncLeRobotDataset, enable_async_saving
-    from .devices import Devices, make_devices
-    from .installed import install, uninstall
-    from .processors import Processors
-    from .saver import AsyncEpisodeSaver
+    from .drivers.lerobot_devices import Devices, make_devices
+    from .drivers.processors import Processors
+    from .dropin.install import install, uninstall
+    from .dropin.lerobot_dataset import AsyncLeRobotDataset, enable_async_saving
+    from .dropin.sync_saver import AsyncEpisodeSaver
 
 _HOMES = {
-    "AsyncEpisodeSaver": "saver",
-    "AsyncLeRobotDataset": "dataset",
-    "Devices": "devices",
-    "Processors": "processors",
-    "enable_async_saving": "dataset",
-    "install": "installed",
-    "make_devices": "devices",
-    "uninstall": "installed",
+    "AsyncEpisodeSaver": "dropin.sync_saver",
+    "AsyncLeRobotDataset": "dropin.lerobot_dataset",
+    "Devices": "drivers.lerobot_devices",
+    "Processors": "drivers.processors",
+    "enable_async_saving": "dropin.lerobot_dataset",
+    "install": "dropin.install",
+    "make_devices": "drivers.lerobot_devices",
+    "uninstall": "dropin.install",
 }
 """Public names and the modules they live in."""
 

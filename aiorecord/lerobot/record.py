@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ..flag_names import HELP_ALL, spelled
-from ..flag_values import FlagError, letter_by_letter
-from ..installed import install_hint
+from ..flags.flag_names import HELP_ALL, spelled
+from ..flags.flag_values import FlagError, letter_by_letter
 from ..printable import get_logger
-from .flags import is_installed
+from ..system.installation import install_hint
+from .drivers.device_flags import is_installed
 
 if TYPE_CHECKING:
-    from .dataset import AsyncLeRobotDataset
+    from .dropin.lerobot_dataset import AsyncLeRobotDataset
 
 logger = get_logger(__name__)
 
@@ -184,7 +184,7 @@ def recording_with(module: Any, flags: SavingFlags | None = None) -> Iterator[li
 
 
 def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> type[AsyncLeRobotDataset]:
-    from .dataset import AsyncLeRobotDataset
+    from .dropin.lerobot_dataset import AsyncLeRobotDataset
 
     class RecordingDataset(AsyncLeRobotDataset):
         """Saves behind the script that calls `save_episode`. Its count includes what is on its way."""

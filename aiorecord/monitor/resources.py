@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..dataset.workers import WorkerPool
+from ..workers.pool import WorkerPool
 
 
 def rss_bytes() -> int:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from ..robots.policy import short
+from ..robots.guarding.source_policy import short
 from ..session import Phase
-from .layout import Section, bar, cut, fit, flow, table, wrapped
 from .snapshot import CameraRow, SaveRow, Snapshot, Take, camera_counts
-from .text import size_text, time_text, waiting_text
+from .terminal_layout import Section, bar, cut, fit, flow, table, wrapped
+from .units import size_text, time_text, waiting_text
 
 SHOWN_SAVES = 8
 ROOMY_ROWS = 18

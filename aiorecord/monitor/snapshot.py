@@ -8,11 +8,11 @@ from typing import Any
 
 from ..capture.episode import EpisodeCapture
 from ..clock import NS_PER_S
-from ..disk import DiskStatus
-from ..robots.policy import SourceStatus
+from ..robots.guarding.source_policy import SourceStatus
 from ..saving.backlog import Backlog
-from ..saving.saves import EpisodeSave, Stage
+from ..saving.handle import EpisodeSave, Stage
 from ..session import Phase, Session
+from ..system.disk import DiskStatus
 
 
 @dataclass(frozen=True)

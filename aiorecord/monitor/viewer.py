@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from typing import Any, Protocol, Self
 
 from ..errors import AiorecordError, ConfigError, StateError
-from ..installed import install_hint
 from ..printable import get_logger
-from ..threads import start_thread
+from ..system.installation import install_hint
+from ..system.threads import start_thread
 
 logger = get_logger(__name__)
 
@@ -148,11 +148,11 @@ class Viewer:
         compressed = compressed or (ip is not None and port is not None)
         sink: Sink
         if mode == "rerun":
-            from .rerun_sink import RerunSink
+            from .sinks.rerun_sink import RerunSink
 
             sink = RerunSink(session_name, ip, port, compressed)
         else:
-            from .foxglove_sink import FoxgloveSink
+            from .sinks.foxglove_sink import FoxgloveSink
 
             sink = FoxgloveSink(session_name, ip, port, compressed)
         viewer = cls(sink)

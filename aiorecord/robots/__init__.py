@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import BlockingRobot, BlockingTeleoperator, Features, Robot, Teleoperator, Values
-from .call_times import CallTiming, SlowCall
+from .blocking.threaded import ThreadedRobot, ThreadedTeleoperator
 from .faults import Fault, FaultyRobot, FaultyTeleoperator
-from .guard import GuardedRobot, GuardedTeleoperator
-from .guards import guarded
-from .policy import SourcePolicy, SourceStatus
-from .replay import ReplayRobot, ReplayRobotConfig, ReplayTeleopConfig, ReplayTeleoperator
+from .guarding.call_times import CallTiming, SlowCall
+from .guarding.guard import GuardedRobot, GuardedTeleoperator
+from .guarding.guard_pair import guarded
+from .guarding.source_policy import SourcePolicy, SourceStatus
+from .protocols import BlockingRobot, BlockingTeleoperator, Features, Robot, Teleoperator, Values
+from .replay.replay_robot import ReplayRobot, ReplayRobotConfig, ReplayTeleopConfig, ReplayTeleoperator
 from .schema import build_frame, dataset_features
-from .sim import CameraSpec, SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
-from .threaded import ThreadedRobot, ThreadedTeleoperator
+from .sim.sim_robot import CameraSpec, SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
 
 __all__ = [
     "ROBOTS",

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, SourceError
-from .base import Robot, Teleoperator, Values
-from .policy import short
-from .wrapper import RobotWrapper, TeleoperatorWrapper, Wrapper
+from .guarding.device_wrapper import RobotWrapper, TeleoperatorWrapper, Wrapper
+from .guarding.source_policy import short
+from .protocols import Robot, Teleoperator, Values
 
 CALL_KINDS = ("raise", "hang", "disconnect", "returns_none")
 VALUE_KINDS = ("none", "missing", "shape", "dtype", "nan", "repeat")

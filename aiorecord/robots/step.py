@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .base import Robot, Teleoperator
+from .protocols import Robot, Teleoperator
 from .schema import build_frame
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..capture.episode import EpisodeCapture
 from ..errors import SaveError
-from .saves import EpisodeSave, Stage
+from .handle import EpisodeSave, Stage
 
 NAMED = 5
 """Episodes that an error names."""

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from collections import deque
 
-from ..dataset.writer import CommittedEpisode
-from ..machine_time import monotonic_s
+from ..dataset.commit.writer import CommittedEpisode
 from ..printable import get_logger
+from ..system.machine_time import monotonic_s
 from .backlog import Backlog, EncodeSpeed
-from .saves import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
+from .handle import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
 
 logger = get_logger(__name__)
 

@@ -20,19 +20,19 @@ from typing import Any
 
 from ..capture.episode import EpisodeCapture
 from ..clock import Clock, SystemClock
-from ..dataset.workers import WorkerPool
-from ..dataset.writer import DatasetWriter
+from ..dataset.commit.writer import DatasetWriter
 from ..errors import ConfigError, SaveError, StateError
-from ..loop_owner import LoopOwner
 from ..options import SaveOrder
-from ..tasks import TaskOwner
-from ..threads import Threads
+from ..system.loop_owner import LoopOwner
+from ..system.tasks import TaskOwner
+from ..system.threads import Threads
+from ..workers.pool import WorkerPool
 from .backlog import Backlog
-from .committer import Committer
-from .encoder import SaveEncoder
+from .commit_stage import Committer
+from .encode_stage import SaveEncoder
+from .handle import EpisodeSave, EpisodeSaveResult, Stage
 from .pending import PendingSaves
-from .queue import SaveQueue
-from .saves import EpisodeSave, EpisodeSaveResult, Stage
+from .ready_queue import SaveQueue
 
 
 def default_encode_workers() -> int:

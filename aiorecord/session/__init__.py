@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .connected import connected
-from .events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
 from .loop import Session
-from .machine import Command, Phase, SessionMachine
 from .plan import SessionPlan
+from .session_events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
+from .state_machine import Command, Phase, SessionMachine
 
 __all__ = [
     "Command",

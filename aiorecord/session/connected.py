@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ..robots.base import Robot, Teleoperator
+from ..robots.protocols import Robot, Teleoperator
 
 
 @asynccontextmanager

@@ -9,19 +9,19 @@ from typing import Any
 
 from ..capture.episode import EpisodeCapture
 from ..clock import NS_PER_S, Ticker
-from ..device_frames import DeviceFrames
 from ..errors import EncodeError, SourceError, SourceLostError, StorageError
-from ..loop_owner import LoopOwner
-from ..recorder import Recorder
-from ..robots.base import Robot, Teleoperator
-from ..robots.guards import HeldFrames, guarded, regain
-from ..robots.policy import SourcePolicy, SourceStatus
+from ..recording.device_frames import DeviceFrames
+from ..recording.recorder import Recorder
+from ..robots.guarding.guard_pair import HeldFrames, guarded, regain
+from ..robots.guarding.source_policy import SourcePolicy, SourceStatus
+from ..robots.protocols import Robot, Teleoperator
 from ..robots.step import control_step
-from ..saving.saves import EpisodeSave, Stage
+from ..saving.handle import EpisodeSave, Stage
+from ..system.loop_owner import LoopOwner
 from .connected import connected
-from .events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
-from .machine import Command, Phase, SessionMachine
 from .plan import SessionPlan
+from .session_events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
+from .state_machine import Command, Phase, SessionMachine
 
 
 @dataclass

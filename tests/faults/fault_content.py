@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from aiorecord.capture.convert import PixelConverter
+from aiorecord.media.pixels import PixelConverter
 
 HEIGHT, WIDTH = 64, 96
 BLOCK = 16

@@ -16,9 +16,10 @@ from typing import Any
 import fault_content as content
 from fault_encode import Strike, StruckPool
 
-from aiorecord import Recorder, RGBEncoderConfig, SaveError, disk_guard
+from aiorecord import Recorder, RGBEncoderConfig, SaveError
 from aiorecord.clock import FakeClock
-from aiorecord.saving.saves import EpisodeSave
+from aiorecord.saving import disk_guard
+from aiorecord.saving.handle import EpisodeSave
 
 LOSSLESS = RGBEncoderConfig(vcodec="h264", crf=0, preset="ultrafast")
 

@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "faults_encode"))
 
 from injected_faults import encode_with
 
-from aiorecord.dataset.encode import encode_camera
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.encoding.camera_encoding import encode_camera
+from aiorecord.workers.pool import WorkerPool
 
 
 @dataclass

@@ -35,14 +35,15 @@ import fault_content as content
 from fault_embed import embed
 from fault_encode import Strike, StruckPool
 
-from aiorecord import episode as episode_module
-from aiorecord import recorder as recorder_module
 from aiorecord.capture import journal as journal_module
-from aiorecord.cli import main, record, record_config
+from aiorecord.cli import main, record_config
+from aiorecord.cli.commands import record
+from aiorecord.recording import episode as episode_module
+from aiorecord.recording import recorder as recorder_module
 from aiorecord.robots import ROBOTS, TELEOPERATORS
 from aiorecord.robots.faults import Fault
+from aiorecord.saving import handle as saves_module
 from aiorecord.saving import saver as saver_module
-from aiorecord.saving import saves as saves_module
 
 CAMERA = "observation.images.front"
 STATE = "observation.state"

@@ -10,9 +10,9 @@ import fault_content as content
 from fault_verify import Expected
 
 from aiorecord import Recorder, RGBEncoderConfig
-from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.clock import FakeClock
-from aiorecord.dataset.episode_encoding import EpisodeEncoding
+from aiorecord.encoding.episode_encoding import EpisodeEncoding
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 FPS = 60
 LOSSLESS = RGBEncoderConfig(vcodec="h264", crf=0, preset="ultrafast")

@@ -30,11 +30,11 @@ def serve(path: str) -> None:
     import fault_program
     import pyarrow.parquet  # noqa: F401
 
-    import aiorecord.cli.recover
-    import aiorecord.dataset.encode
+    import aiorecord.cli.commands.recover
+    import aiorecord.encoding.camera_encoding
 
     with contextlib.suppress(ImportError):
-        import aiorecord.cli.check  # noqa: F401
+        import aiorecord.cli.commands.check  # noqa: F401
 
     gc.freeze()
     listener = socket.socket(socket.AF_UNIX)

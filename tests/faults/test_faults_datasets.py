@@ -207,7 +207,7 @@ def test_a_staging_folder_of_2_gb(zygote, tmp_path, report):
 
 
 def torn_record(size: int) -> bytes:
-    """The head of a record, as `aiorecord.capture.records` describes it, with a payload of zeros to come."""
+    """The head of a record, as `aiorecord.staging.records` describes it, with a payload of zeros to come."""
     return b"AIRF" + struct.pack("<IQQ8sI4I", 0, 10_000, size, b"magicyuv", 3, 48, 64, 3, 0)
 
 

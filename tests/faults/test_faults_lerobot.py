@@ -14,7 +14,7 @@ from fault_report import Row
 from fault_runs import record_argv
 from fault_verify import Expected
 
-from aiorecord.lerobot.flags import is_installed
+from aiorecord.lerobot.drivers.device_flags import is_installed
 
 FLAGS = [
     "--dataset.fps=60",

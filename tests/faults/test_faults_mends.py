@@ -14,16 +14,16 @@ from fault_runs import record_argv
 from fault_staged import make_staged
 from helpers import FEATURES
 
-from aiorecord import storage
-from aiorecord.capture import staging
-from aiorecord.capture.staging import Staging
 from aiorecord.cli import main
 from aiorecord.cli.output import lasting_output
-from aiorecord.dataset.recover import ready, salvage
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.recovery.salvage import ready, salvage
 from aiorecord.errors import DatasetError, StorageError
 from aiorecord.features import Schema
-from aiorecord.standby import Standby
+from aiorecord.recording.standby import Standby
+from aiorecord.staging import folder
+from aiorecord.staging.folder import Staging
+from aiorecord.system import storage
 
 pytestmark = pytest.mark.smoke
 
@@ -74,16 +74,16 @@ def test_a_folder_that_a_full_disk_kept_from_being_made_is_not_left_behind(tmp_p
         raise OSError(errno.ENOSPC, "No space left on device")
 
     made = Staging(tmp_path / "set")
-    place = staging.EpisodeFolder if call == "save" else staging
+    place = folder.EpisodeFolder if call == "save" else folder
     make_staged(tmp_path / "other", packed=[3], staged=[3], encoded=False)
     [path] = Staging(tmp_path / "other").episode_paths()
-    folder = staging.EpisodeFolder.load(path)
+    staged = folder.EpisodeFolder.load(path)
     with monkeypatch.context() as patch:
         patch.setattr(place, call, full)
         with pytest.raises(StorageError, match="No space"):
-            made.create(folder.manifest)
+            made.create(staged.manifest)
     assert list(made.episodes_path.iterdir()) == []
-    assert made.create(folder.manifest).path.is_dir()
+    assert made.create(staged.manifest).path.is_dir()
 
 
 def test_a_prepared_folder_that_cannot_be_removed_does_not_cost_the_summary(tmp_path, monkeypatch, capsys):
@@ -133,8 +133,8 @@ def test_output_that_nobody_reads(monkeypatch):
 
 WATCH = """
 import asyncio, os, signal
-from aiorecord.cli.signals import watch_signals
-from aiorecord.tasks import beside
+from aiorecord.cli.stop_signals import watch_signals
+from aiorecord.system.tasks import beside
 async def main():
     seen = []
     async with beside(watch_signals(lambda: seen.append(1)), "watch"):

@@ -13,9 +13,9 @@ import pytest
 from lerobot.datasets import LeRobotDataset
 from off_grid import move_frames
 
-from aiorecord.check.dataset import check_dataset
+from aiorecord.check.check_dataset import check_dataset
 from aiorecord.check.findings import NOTE
-from aiorecord.check.repair import repair_dataset
+from aiorecord.check.repair.repair_dataset import repair_dataset
 
 pytestmark = pytest.mark.lerobot
 

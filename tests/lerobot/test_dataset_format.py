@@ -18,8 +18,8 @@ from lerobot.configs import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from staged import EVERYTHING, HEIGHT, TWO_VIDEOS, VECTORS, WIDTH, commit, grey, values
 
-from aiorecord.dataset.stats import STAT_NAMES
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.encoding.stats import STAT_NAMES
 from aiorecord.features import Schema
 
 pytestmark = pytest.mark.lerobot

@@ -38,9 +38,9 @@ from lerobot_robot_bench import BenchArm, BenchArmConfig, BenchHand, BenchHandCo
 import aiorecord  # noqa: E402
 from aiorecord import ConfigError, FakeClock, Recorder, SourceError, StateError, control_step  # noqa: E402
 from aiorecord.cli import main  # noqa: E402
-from aiorecord.lerobot.devices import make_devices  # noqa: E402
-from aiorecord.lerobot.download import download_episode  # noqa: E402
-from aiorecord.lerobot.processors import Processors  # noqa: E402
+from aiorecord.lerobot.drivers.lerobot_devices import make_devices  # noqa: E402
+from aiorecord.lerobot.drivers.processors import Processors  # noqa: E402
+from aiorecord.lerobot.dropin.download import download_episode  # noqa: E402
 from aiorecord.robots import ReplayTeleoperator, SimRobot, SimRobotConfig, SimTeleoperator  # noqa: E402
 from aiorecord.session import SessionPlan  # noqa: E402
 
@@ -632,7 +632,7 @@ def test_replay_downloads_what_is_not_here(tmp_path, capsys, monkeypatch):
     assert "Traceback" not in err
 
     bench.CALLS.clear()
-    monkeypatch.setattr("aiorecord.lerobot.download.download_episode", lambda *_: tmp_path / "set")
+    monkeypatch.setattr("aiorecord.lerobot.dropin.download.download_episode", lambda *_: tmp_path / "set")
     assert main([*arguments, "--dataset.repo_id=me/bench"]) == 0
     length = len(rows_of(tmp_path / "set"))
     assert f"played {length} of {length}" in capsys.readouterr().out

@@ -18,11 +18,11 @@ from lerobot.teleoperators import TeleoperatorConfig  # noqa: E402
 
 from aiorecord import ConfigError  # noqa: E402
 from aiorecord.cli import main  # noqa: E402
+from aiorecord.cli.commands.replay import ReplayFlags  # noqa: E402
+from aiorecord.cli.commands.teleoperate import TeleoperateFlags  # noqa: E402
 from aiorecord.cli.devices import parse_device_flags  # noqa: E402
 from aiorecord.cli.record_config import RecordFlags, RobotChoice, TeleopChoice  # noqa: E402
-from aiorecord.cli.replay import ReplayFlags  # noqa: E402
-from aiorecord.cli.teleoperate import TeleoperateFlags  # noqa: E402
-from aiorecord.lerobot import flags as lerobot_flags  # noqa: E402
+from aiorecord.lerobot.drivers import device_flags as lerobot_flags  # noqa: E402
 
 KINDS = {"record": RecordFlags, "teleoperate": TeleoperateFlags, "replay": ReplayFlags}
 REGISTRIES = {"robot": RobotChoice, "teleop": TeleopChoice}

@@ -20,7 +20,7 @@ from lerobot.datasets.image_writer import AsyncImageWriter
 
 import aiorecord
 from aiorecord.lerobot import AsyncLeRobotDataset, enable_async_saving
-from aiorecord.lerobot.writer import LostImageError
+from aiorecord.lerobot.dropin.dataset_writer import LostImageError
 
 FRONT = "observation.images.front"
 CHANNELS_FIRST = {"dtype": "image", "shape": (3, 32, 48), "names": ["channels", "height", "width"]}

@@ -489,7 +489,7 @@ def test_a_program_that_ends_without_finalize(tmp_path, how):
 def test_an_interrupt_while_it_finalizes_leaves_the_rest_in_staging(tmp_path):
     rest = """
 import signal
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.workers.pool import WorkerPool
 def interrupt():
     say("finalizing")
     os.kill(os.getpid(), signal.SIGINT)

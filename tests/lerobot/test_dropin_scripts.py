@@ -274,7 +274,7 @@ def test_what_the_robot_breaks_off_is_kept(tmp_path):
 
 
 def test_a_failed_save_is_the_exit_code(tmp_path, monkeypatch, capsys):
-    from aiorecord.dataset.writer import DatasetWriter
+    from aiorecord.dataset.commit.writer import DatasetWriter
 
     commits = []
     original = DatasetWriter.commit

@@ -24,15 +24,15 @@ from lerobot.datasets.video_utils import (
 )
 from numpy.typing import NDArray
 
-from aiorecord.capture.histograms import HistogramWriter
-from aiorecord.capture.lossless import LosslessWriter, new_rgb_frame, plan_camera
-from aiorecord.capture.raw import RawWriter
-from aiorecord.capture.staging import EpisodeFolder, Manifest, Staging
-from aiorecord.dataset.depth import DepthQuantizer
-from aiorecord.dataset.encode import EncodeJob, encode_camera
-from aiorecord.dataset.images import png_bytes, tiff_bytes
-from aiorecord.dataset.videos import concat_videos, open_output, probe_video
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
+from aiorecord.encoding.camera_encoding import EncodeJob, encode_camera
+from aiorecord.media.depth import DepthQuantizer
+from aiorecord.media.image_files import png_bytes, tiff_bytes
+from aiorecord.media.video_file import concat_videos, open_output, probe_video
+from aiorecord.staging.folder import EpisodeFolder, Manifest, Staging
+from aiorecord.staging.histograms import HistogramWriter
+from aiorecord.staging.lossless import LosslessWriter, new_rgb_frame, plan_camera
+from aiorecord.staging.raw import RawWriter
 
 pytestmark = pytest.mark.lerobot
 

@@ -11,10 +11,10 @@ from helpers import FEATURES, FPS, picture, record_episode
 from lerobot.datasets import LeRobotDataset
 
 from aiorecord import Recorder, RGBEncoderConfig
-from aiorecord.dataset.encode import encode_camera
-from aiorecord.dataset.episode_encoding import ATTEMPTS
-from aiorecord.dataset.videos import probe_video
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.encoding.camera_encoding import encode_camera
+from aiorecord.encoding.episode_encoding import ATTEMPTS
+from aiorecord.media.video_file import probe_video
+from aiorecord.workers.pool import WorkerPool
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "faults_encode"))
 from injected_faults import encode_with

@@ -6,7 +6,7 @@ import pytest
 
 from aiorecord.cli.devices import parse_device_flags
 from aiorecord.cli.record_config import RecordFlags
-from aiorecord.flag_values import letter_by_letter
+from aiorecord.flags.flag_values import letter_by_letter
 
 pytestmark = pytest.mark.lerobot
 TEXT = "arm: #1 [yes]"

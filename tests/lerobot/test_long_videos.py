@@ -9,10 +9,10 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.video_utils import FrameTimestampError
 from staged import VIDEO, commit
 
-from aiorecord.check.dataset import check_dataset
-from aiorecord.dataset import pack as packing
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.check.check_dataset import check_dataset
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.packing import pack as packing
+from aiorecord.dataset.packing.pack import pack
 from aiorecord.features import Schema
 
 pytestmark = pytest.mark.lerobot

@@ -9,8 +9,8 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from staged import EVERYTHING, TWO_VIDEOS, VECTORS, commit, tree
 from test_dataset_format import CONTENTS, assert_reads, by_lerobot, by_us, record_with_lerobot
 
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.packing.pack import pack
 
 pytestmark = pytest.mark.lerobot
 

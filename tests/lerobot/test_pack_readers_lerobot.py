@@ -6,8 +6,8 @@ import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from staged import VIDEO, commit, grey
 
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.packing.pack import pack
 from aiorecord.features import Schema
 
 pytestmark = pytest.mark.lerobot

@@ -22,7 +22,7 @@ from test_dropin_scripts import DropinRobot, DropinRobotConfig, DropinTeleop, Dr
 
 import aiorecord.lerobot
 from aiorecord import StorageError
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.lerobot import AsyncEpisodeSaver, AsyncLeRobotDataset
 
 METHODS = {

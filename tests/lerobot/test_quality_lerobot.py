@@ -12,9 +12,9 @@ from lerobot.datasets import LeRobotDataset
 
 from aiorecord import Recorder
 from aiorecord.cli import main
-from aiorecord.dataset import quality_log
+from aiorecord.dataset.format import quality_log
 from aiorecord.lerobot import AsyncLeRobotDataset, enable_async_saving
-from aiorecord.lerobot.frame_times import CameraTimes
+from aiorecord.lerobot.drivers.frame_times import CameraTimes
 
 pytestmark = pytest.mark.lerobot
 

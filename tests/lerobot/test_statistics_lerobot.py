@@ -13,7 +13,7 @@ from lerobot.configs import RGBEncoderConfig
 from lerobot.datasets import LeRobotDataset, dataset_tools
 
 from aiorecord.check.findings import NOTE
-from aiorecord.check.repair import repair_dataset
+from aiorecord.check.repair.repair_dataset import repair_dataset
 from aiorecord.cli import main
 
 sys.path.append(str(Path(__file__).parents[1] / "unit" / "check"))

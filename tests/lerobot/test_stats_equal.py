@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lerobot.datasets import compute_stats as lerobot
 
-from aiorecord.dataset.stats import (
+from aiorecord.encoding.stats import (
     STAT_NAMES,
     aggregate,
     column_stats,

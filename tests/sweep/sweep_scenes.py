@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 import fault_content as content
 
 from aiorecord import Recorder, RGBEncoderConfig
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.check import repair as repair_module
+from aiorecord.check.repair import repair_dataset as repair_module
 from aiorecord.cli import main
 from aiorecord.clock import FakeClock
-from aiorecord.dataset.episode_encoding import EpisodeEncoding
+from aiorecord.encoding.episode_encoding import EpisodeEncoding
 from aiorecord.errors import AiorecordError
 from aiorecord.saving import saver as saver_module
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 FPS = 60
 FRONT, WRIST = "observation.images.front", "observation.images.wrist"

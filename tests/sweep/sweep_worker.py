@@ -29,9 +29,9 @@ import sweep_scenes as scenes
 from fault_disk import DiskLog, inodes_of
 from sweep_judge import Announced, Verdict, copy_of, judge, judge_output
 
-import aiorecord.cli.check
-import aiorecord.cli.recover
-import aiorecord.dataset.encode  # noqa: F401
+import aiorecord.cli.commands.check
+import aiorecord.cli.commands.recover
+import aiorecord.encoding.camera_encoding  # noqa: F401
 
 LIMIT_S = 90
 """Nothing here takes so long, also on a busy machine; a program that does hangs."""

@@ -14,7 +14,7 @@ from command_blocks import PAGES, ROOT, SHORT, fences, lines
 
 from aiorecord.bench.cell import Measurement
 from aiorecord.cli import COMMANDS, main
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.workers.pool import WorkerPool
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -85,11 +85,11 @@ def workers(monkeypatch):
 def test_they_run_in_order_in_a_fresh_folder(tmp_path, monkeypatch, capsys, steady_clock, workers):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("aiorecord.lerobot.flags.is_installed", lambda: False)
+    monkeypatch.setattr("aiorecord.lerobot.drivers.device_flags.is_installed", lambda: False)
     film("kitchen.mp4")
-    monkeypatch.setattr("aiorecord.cli.bench.measure_all", measured)
-    monkeypatch.setattr("aiorecord.cli.bench.check_systems", lambda systems: None)
-    monkeypatch.setattr("aiorecord.recorder.Recorder._own_pool", lambda *given: workers)
+    monkeypatch.setattr("aiorecord.cli.commands.bench.measure_all", measured)
+    monkeypatch.setattr("aiorecord.cli.commands.bench.check_systems", lambda systems: None)
+    monkeypatch.setattr("aiorecord.recording.recorder.Recorder._own_pool", lambda *given: workers)
     for module in ("check.dataset", "check.repair", "saving.saver", "plans.settle"):
         monkeypatch.setattr(f"aiorecord.{module}.WorkerPool", lambda *given, **options: workers)
     monkeypatch.setattr("aiorecord.cli.worker_ahead", contextlib.nullcontext)

@@ -8,14 +8,14 @@ import pytest
 from rich.console import Console
 
 from aiorecord.bench import advice
+from aiorecord.bench.bench_child import note_times
+from aiorecord.bench.benchmark_images import FrameRing, make_ring
 from aiorecord.bench.cell import SYSTEMS, Cell, Measurement, Order
-from aiorecord.bench.child import note_times
-from aiorecord.bench.frames import FrameRing, make_ring
 from aiorecord.bench.plot import check_plot, draw
 from aiorecord.bench.runner import grid, measure, measure_all
 from aiorecord.cli import main
-from aiorecord.cli.bench import grid_table
-from aiorecord.cli.consoles import output_console
+from aiorecord.cli.commands.bench import grid_table
+from aiorecord.cli.table_console import output_console
 from aiorecord.errors import ConfigError, StateError
 
 SMALL = Cell(cameras=2, width=64, height=48, codec="h264", episodes=2, seconds=0.4, encode="deferred")

@@ -12,11 +12,14 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from aiorecord.capture import ByteBudget, EpisodeCapture, EpisodeFolder, Staging, read_frames
-from aiorecord.capture.lossless import LosslessWriter
-from aiorecord.capture.raw import RawWriter
+from aiorecord.capture.budget import ByteBudget
+from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.features import CheckedFrame, Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.raw import RawWriter
+from aiorecord.staging.reader import read_frames
 
 TIMEOUT_S = 30.0
 """Far more than anything here takes; a test that waits so long has failed."""

@@ -22,12 +22,12 @@ from captured import (
 from aiorecord.capture import camera as camera_module
 from aiorecord.capture.budget import ByteBudget
 from aiorecord.capture.camera import CameraCapture
-from aiorecord.capture.lossless import LosslessWriter
-from aiorecord.capture.reader import count_frames, read_frames, read_histograms
-from aiorecord.capture.staging import Camera, EpisodeFolder, Manifest
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.errors import CodecUnavailableError, FrameError, StateError, StorageError
 from aiorecord.features import Schema
+from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest
+from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.reader import count_frames, read_frames, read_histograms
 
 SHAPE = (48, 64, 3)
 NBYTES = 48 * 64 * 3

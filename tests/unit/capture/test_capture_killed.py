@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from captured import DEPTH, EVERYTHING, FRONT, STILL, TIMEOUT_S, assert_frames
 
-from aiorecord.capture import EpisodeFolder, Staging, count_frames, read_rows
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.reader import count_frames
+from aiorecord.staging.rows import read_rows
 
 SCHEMA = Schema(EVERYTHING)
 CHILD = Path(__file__).with_name("killed_child.py")

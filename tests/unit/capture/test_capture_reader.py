@@ -17,9 +17,9 @@ from captured import (
     values_of,
 )
 
-from aiorecord.capture.raw import RawWriter
-from aiorecord.capture.reader import count_frames, read_frames, read_histograms
 from aiorecord.errors import DamageError, StateError
+from aiorecord.staging.raw import RawWriter
+from aiorecord.staging.reader import count_frames, read_frames, read_histograms
 
 LENGTH = 8
 
@@ -150,8 +150,8 @@ def test_reading_video_needs_no_pyarrow(recorded):
     folder, _ = recorded
     code = (
         "import sys; from pathlib import Path\n"
-        "from aiorecord.capture.reader import read_frames, read_histograms\n"
-        "from aiorecord.capture.staging import EpisodeFolder\n"
+        "from aiorecord.staging.reader import read_frames, read_histograms\n"
+        "from aiorecord.staging.folder import EpisodeFolder\n"
         "folder = EpisodeFolder.load(Path(sys.argv[1]))\n"
         f"assert sum(1 for _ in read_frames(folder, {FRONT!r})) == {LENGTH}\n"
         f"assert len(read_histograms(folder, {FRONT!r})) == {LENGTH}\n"

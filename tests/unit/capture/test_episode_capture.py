@@ -26,12 +26,14 @@ from captured import (
 )
 
 import aiorecord.capture
-from aiorecord.capture import EpisodeFolder, Staging, read_histograms, read_rows
 from aiorecord.capture import camera as camera_module
 from aiorecord.capture import journal as journal_module
-from aiorecord.capture.lossless import LosslessWriter
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.errors import CodecUnavailableError, EncodeError, FrameError, StateError, StorageError
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.reader import read_histograms
+from aiorecord.staging.rows import read_rows
 
 
 def add(capture: Any, schema: Any, count: int, start: int = 0) -> None:
@@ -334,7 +336,7 @@ def test_what_an_fsync_lost_is_not_called_complete(tmp_path, monkeypatch):
 
 
 def test_preparing_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.capture.lossless.CODEC", "libnothing")
+    monkeypatch.setattr("aiorecord.staging.lossless.CODEC", "libnothing")
     with pytest.raises(CodecUnavailableError):
         prepare(tmp_path, EVERYTHING)
     assert Staging(tmp_path).episode_paths() == []

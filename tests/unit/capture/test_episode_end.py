@@ -23,13 +23,14 @@ from captured import (
     wait_for,
 )
 
-from aiorecord.capture import EpisodeFolder, Staging, count_frames, read_rows
 from aiorecord.capture import camera as camera_module
-from aiorecord.capture.lossless import LosslessWriter
-from aiorecord.capture.raw import RawWriter
-from aiorecord.capture.rows import RowsJournal
 from aiorecord.errors import AiorecordError, EncodeError, StorageError
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.raw import RawWriter
+from aiorecord.staging.reader import count_frames
+from aiorecord.staging.rows import RowsJournal, read_rows
 
 CHILD = Path(__file__).with_name("ended_child.py")
 FRAMES = 12

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from captured import direct, noise, values_of
 
-from aiorecord.capture.convert import PixelConverter
-from aiorecord.capture.histograms import histogram, sampling_stride
-from aiorecord.capture.live import LiveWriter
-from aiorecord.capture.lossless import (
+from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
+from aiorecord.encoding.stats import downsample_stride
+from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
+from aiorecord.features import Schema
+from aiorecord.media.pixels import PixelConverter
+from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest
+from aiorecord.staging.histograms import histogram, sampling_stride
+from aiorecord.staging.live import LiveWriter
+from aiorecord.staging.lossless import (
     EXACT_PIX_FMTS,
     LosslessWriter,
     encoder_threads,
@@ -20,12 +25,7 @@ from aiorecord.capture.lossless import (
     plan_camera,
     read_lossless,
 )
-from aiorecord.capture.reader import read_frames
-from aiorecord.capture.staging import Camera, EpisodeFolder, Manifest
-from aiorecord.dataset.stats import downsample_stride
-from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
-from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
-from aiorecord.features import Schema
+from aiorecord.staging.reader import read_frames
 
 
 def camera(pix_fmt: str, height: int = 48, width: int = 64) -> Camera:
@@ -119,7 +119,7 @@ def test_what_the_codec_cannot_open_is_said_at_once(tmp_path):
 
 
 def test_a_libav_without_the_codec_is_said_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.capture.lossless.CODEC", "libnothing")
+    monkeypatch.setattr("aiorecord.staging.lossless.CODEC", "libnothing")
     with pytest.raises(CodecUnavailableError, match="libnothing"):
         LosslessWriter(tmp_path / "f.frames", camera("yuv420p"), 30)
 

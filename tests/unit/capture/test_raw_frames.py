@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiorecord.capture.raw import RawWriter, raw_indices, read_indexed, read_raw
 from aiorecord.errors import DamageError, StorageError
+from aiorecord.staging.raw import RawWriter, raw_indices, read_indexed, read_raw
 
 
 def arrays() -> list[np.ndarray]:

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from aiorecord.capture import append_file
-from aiorecord.capture.rows import RowsJournal, arrow_type, read_rows, rows_schema
 from aiorecord.errors import DatasetError, FrameError, StorageError
 from aiorecord.features import NUMERIC_DTYPES, Schema
+from aiorecord.staging import append_file
+from aiorecord.staging.rows import RowsJournal, arrow_type, read_rows, rows_schema
 
 ALL: dict[str, Any] = {f"x.{dtype}": {"dtype": dtype, "shape": (1,)} for dtype in NUMERIC_DTYPES}
 ALL |= {f"v.{dtype}": {"dtype": dtype, "shape": (4,)} for dtype in NUMERIC_DTYPES}

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from damaged import EVERYTHING, record
 
-from aiorecord.check import dataset
+from aiorecord.check import check_dataset
 
 
 @pytest.fixture(autouse=True)
 def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody writes into these datasets, which a check cannot know."""
-    monkeypatch.setattr(dataset, "SETTLE_S", 0.0)
+    monkeypatch.setattr(check_dataset, "SETTLE_S", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from helpers import FEATURES, FPS, H264, make_frame, picture
 
 from aiorecord import Recorder
-from aiorecord.check.dataset import Check
+from aiorecord.check.check_dataset import Check
 from aiorecord.check.findings import NOTE
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.workers.pool import WorkerPool
 
 FRONT = "observation.images.front"
 LENGTHS = (20, 16, 24)

@@ -10,9 +10,9 @@ from damaged import codes
 from helpers import FPS, H264
 
 from aiorecord import DatasetError, DepthEncoderConfig, Recorder
-from aiorecord.capture.sealed import read_sealed, write_sealed
-from aiorecord.capture.staging import Staging
 from aiorecord.cli import main as command
+from aiorecord.staging.folder import Staging
+from aiorecord.staging.sealed_json import read_sealed, write_sealed
 
 DEPTH, COLOUR = "observation.images.depth", "observation.images.front"
 OTHERS = {

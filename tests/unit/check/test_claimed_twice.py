@@ -8,7 +8,7 @@ import pytest
 from damaged import FRONT, codes, copy, pool, record
 from helpers import FEATURES, rows_of
 
-from aiorecord.check.repair import repair_dataset
+from aiorecord.check.repair.repair_dataset import repair_dataset
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("same", [True, False], ids=["copy", "other frames"])
 def test_a_second_video_of_an_episode(same, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
     root = copy(whole, tmp_path / "set")
     want = rows_of(root)
     first, second = sorted(root.glob(f"videos/{FRONT}/*/*.mp4"))

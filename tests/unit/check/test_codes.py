@@ -31,8 +31,8 @@ from damaged import (
 from helpers import FEATURES, FPS
 
 from aiorecord.check import findings
-from aiorecord.check.dataset import Check, check_dataset
-from aiorecord.dataset.lock import DatasetLock
+from aiorecord.check.check_dataset import Check, check_dataset
+from aiorecord.dataset.commit.lock import DatasetLock
 
 
 def test_good_datasets_have_no_findings(good: Path, loose: Path, everything: Path) -> None:
@@ -120,7 +120,7 @@ def png_bytes_gone(root: Path) -> None:
 
 
 def png_too_small(root: Path) -> None:
-    from aiorecord.dataset.images import png_bytes
+    from aiorecord.media.image_files import png_bytes
 
     other = png_bytes(np.zeros((4, 4, 3), np.uint8))
     edit_table(data_file(root), **{"observation.images.still": lambda v: [{**v[0], "bytes": other}, *v[1:]]})

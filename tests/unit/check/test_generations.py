@@ -17,11 +17,11 @@ from damaged import FPS, H264, copy, data_file, edit_json, edit_table, info_path
 from helpers import FEATURES, record_episode
 
 from aiorecord import Recorder
-from aiorecord.check.dataset import TRIES, Check, check_dataset, run_until_agreed
+from aiorecord.check.check_dataset import TRIES, Check, check_dataset, run_until_agreed
 from aiorecord.check.findings import ERROR, NOTE, Report
-from aiorecord.check.repair import repair_dataset
+from aiorecord.check.repair.repair_dataset import repair_dataset
 from aiorecord.cli import main
-from aiorecord.dataset.lock import DatasetLock
+from aiorecord.dataset.commit.lock import DatasetLock
 
 
 class Between:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from aiorecord.check.order import places_by_order
-from aiorecord.check.plan import Candidate
-from aiorecord.check.rows import Run
-from aiorecord.check.video import VideoPart
-from aiorecord.dataset.evidence import Evidence, Named
-from aiorecord.dataset.layout import FIRST_LOOSE_CHUNK, FileIndex
+from aiorecord.check.readers.data_file import Run
+from aiorecord.check.readers.video_frames import VideoPart
+from aiorecord.check.repair.repair_plan import Candidate
+from aiorecord.check.repair.video_order import places_by_order
+from aiorecord.dataset.format.layout import FIRST_LOOSE_CHUNK, FileIndex
+from aiorecord.media.evidence import Evidence, Named
 
 LENGTHS = (20, 16, 16, 24)
 """Two data files and two videos, which do not end with the same episode."""

@@ -10,13 +10,13 @@ import pytest
 from damaged import FRONT, codes, content, copy, pool, record
 from helpers import FEATURES, rows_of
 
-from aiorecord.check.dataset import Check
-from aiorecord.check.repair import repair_dataset
+from aiorecord.check.check_dataset import Check
+from aiorecord.check.repair.repair_dataset import repair_dataset
 
 
 @pytest.fixture(autouse=True)
 def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 from damaged import LENGTHS, copy, data_file, episodes_file, info_path
 
 from aiorecord.cli import dataset_facts
-from aiorecord.dataset.generation import read_settled
+from aiorecord.dataset.commit.generation import read_settled
 from aiorecord.errors import ConfigError, DatasetError, SourceError
-from aiorecord.robots import replay_dataset
-from aiorecord.robots.replay_dataset import ReplayDataset
+from aiorecord.robots.replay import recorded_dataset
+from aiorecord.robots.replay.recorded_dataset import ReplayDataset
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_reader_gives_up_on_a_dataset_that_keeps_changing(tmp_path):
 
 def test_replay_reads_the_metadata_again(changing, monkeypatch):
     root, exchange = changing
-    before_reading(replay_dataset, "_tables", exchange, 1, monkeypatch)
+    before_reading(recorded_dataset, "_tables", exchange, 1, monkeypatch)
     assert [episode.length for episode in ReplayDataset(root).episodes] == list(LENGTHS)
     episodes_file(root).write_bytes(b"no table")
     with pytest.raises(ConfigError, match="cannot be read"):

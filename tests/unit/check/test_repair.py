@@ -33,11 +33,11 @@ from off_grid import move_frames
 from test_codes import DAMAGES, flip, leave_images
 
 from aiorecord.check.findings import NOTE
-from aiorecord.check.repair import repair_dataset
-from aiorecord.dataset import quality_log
-from aiorecord.dataset.lock import DatasetLock
-from aiorecord.dataset.videos import verify_video
+from aiorecord.check.repair.repair_dataset import repair_dataset
+from aiorecord.dataset.commit.lock import DatasetLock
+from aiorecord.dataset.format import quality_log
 from aiorecord.errors import AiorecordError, DatasetError, DatasetLockedError
+from aiorecord.media.video_file import verify_video
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
 from faults import Killed, dying_after
@@ -48,7 +48,7 @@ UNREPAIRABLE = {"staged"}
 
 @pytest.fixture(autouse=True)
 def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
 
 
 def repair(root: Path, **options):
@@ -276,7 +276,7 @@ def test_an_interrupted_commit_is_rolled_back(tmp_path):
     """As recovery does: what staging can make again is no loss."""
     from staged import VIDEO, commit, stage
 
-    from aiorecord.dataset.writer import DatasetWriter
+    from aiorecord.dataset.commit.writer import DatasetWriter
     from aiorecord.features import Schema
 
     root = tmp_path / "set"
@@ -300,7 +300,7 @@ def test_killed_anywhere_it_can_be_run_again(good, tmp_path, monkeypatch):
     leave_images(damaged)
     reference = copy(damaged, tmp_path / "reference")
     # The lock of a process that died is free; the one of this process would stay taken.
-    monkeypatch.setattr("aiorecord.check.repair.DatasetLock", contextlib.nullcontext)
+    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.DatasetLock", contextlib.nullcontext)
     with dying_after(None, monkeypatch) as faults:
         repair(reference)
     want = rows_of(reference), quality_log.read(reference)

@@ -10,7 +10,7 @@ import pytest
 from damaged import FRONT, copy, pool, record
 from helpers import FEATURES, FPS, episodes_of, make_frame, picture, rows_of
 
-from aiorecord.check.repair import repair_dataset
+from aiorecord.check.repair.repair_dataset import repair_dataset
 
 WRIST = "observation.images.wrist"
 TWO = {**FEATURES, WRIST: FEATURES[FRONT]}
@@ -91,7 +91,7 @@ def intact(whole, root) -> list[tuple]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_every_row_shows_its_own_picture(seed, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
     want = seen(whole)
     root = copy(whole, tmp_path / "set")
     hurt(root, random.Random(seed))

@@ -14,15 +14,15 @@ import pytest
 from damaged import FRONT, codes, content, copy, data_file, edit_json, info_path, pool, record
 from helpers import FEATURES, FPS, episodes_of, make_frame, rows_of
 
-from aiorecord.capture.staging import Camera, Manifest, Staging
-from aiorecord.check.repair import repair_dataset
-from aiorecord.dataset.info import read_info
+from aiorecord.check.repair.repair_dataset import repair_dataset
+from aiorecord.dataset.format.info_json import read_info
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
+from aiorecord.staging.folder import Camera, Manifest, Staging
 
 
 @pytest.fixture(autouse=True)
 def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ import pytest
 from damaged import FRONT, LENGTHS, codes, content, copy, edit_json, edit_table, episodes_file, pool
 from helpers import rows_of
 
+from aiorecord.check.check_dataset import Check
 from aiorecord.check.compare import MANY_PIXELS, depth_difference, image_difference, numeric_difference
-from aiorecord.check.dataset import Check
 from aiorecord.check.findings import NOTE
-from aiorecord.check.repair import repair_dataset
-from aiorecord.dataset.lock import DatasetLock
-from aiorecord.dataset.stats import QUANTILES, column_stats, depth_stats, histogram_stats
+from aiorecord.check.repair.repair_dataset import repair_dataset
+from aiorecord.dataset.commit.lock import DatasetLock
+from aiorecord.encoding.stats import QUANTILES, column_stats, depth_stats, histogram_stats
 from aiorecord.errors import AiorecordError, DatasetLockedError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
@@ -33,7 +33,7 @@ STATS = "meta/stats.json"
 
 @pytest.fixture(autouse=True)
 def _shared_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
 
 
 def repair(root: Path, **options: Any):
@@ -157,7 +157,7 @@ def test_killed_anywhere_it_can_be_run_again(good: Path, tmp_path: Path, monkeyp
     stale = copy(good, tmp_path / "stale")
     edit_table(episodes_file(stale), stats__index__mean=shifted(3), stats__episode_index__max=shifted(1))
     edit_json(stale / STATS, lambda stats: stats["index"].update(mean=[7.0]))
-    monkeypatch.setattr("aiorecord.check.repair.DatasetLock", contextlib.nullcontext)
+    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.DatasetLock", contextlib.nullcontext)
     reference = copy(stale, tmp_path / "reference")
     with dying_after(None, monkeypatch) as faults:
         repair(reference)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from damaged import copy, edit_json, info_path, pool
 
-from aiorecord.check import repair
-from aiorecord.check.dataset import Check
+from aiorecord.check.check_dataset import Check
 from aiorecord.check.findings import ERROR, UNDETERMINED
 from aiorecord.check.jobs import Job, Outcome, run_jobs
+from aiorecord.check.repair import repair_dataset
 from aiorecord.cli import main
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a file that gives EIO")
@@ -62,7 +62,7 @@ def test_a_reader_that_starves_in_the_middle_of_a_repair_ends_it(good, tmp_path,
     damaged = copy(good, tmp_path / "damaged")
     edit_json(info_path(damaged), lambda info: info.update(total_frames=1))
     shutil.rmtree(damaged / "meta/episodes")
-    run_jobs = repair.run_jobs
+    run_jobs = repair_dataset.run_jobs
     steps = 0
 
     def starving(pool, jobs, *args, **kwargs):
@@ -71,7 +71,7 @@ def test_a_reader_that_starves_in_the_middle_of_a_repair_ends_it(good, tmp_path,
             steps += 1
             yield Outcome(outcome.job, None, "reader-starved", "no time") if steps == 1 else outcome
 
-    monkeypatch.setattr(repair, "run_jobs", starving)
+    monkeypatch.setattr(repair_dataset, "run_jobs", starving)
     before = look(damaged)
     assert main(["check", str(damaged), "--repair", "--workers=1"]) == 3
     assert steps == 1

@@ -9,7 +9,8 @@ from typing import Any
 
 from aiorecord.cli import main
 from aiorecord.cli.record_config import RobotChoice
-from aiorecord.robots import ROBOTS, ThreadedRobot, device_thread, threaded
+from aiorecord.robots import ROBOTS, ThreadedRobot
+from aiorecord.robots.blocking import device_thread, threaded
 
 threaded.STUCK_S = device_thread.EXIT_WAIT_S = 0.2  # else 10 seconds each
 

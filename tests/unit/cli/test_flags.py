@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from aiorecord.cli.commands.push import _names
+from aiorecord.cli.commands.replay import ReplayFlags
+from aiorecord.cli.commands.teleoperate import TeleoperateFlags
 from aiorecord.cli.devices import parse_device_flags
-from aiorecord.cli.push import _names
 from aiorecord.cli.record_config import RecordFlags
-from aiorecord.cli.replay import ReplayFlags
-from aiorecord.cli.teleoperate import TeleoperateFlags
 
 TEXTS = [
     "Pick up cube #3 and stop # now",
@@ -159,7 +159,7 @@ class Mixed:
 
 
 def test_paths_and_unions():
-    from aiorecord.cli.flags import parse_flags
+    from aiorecord.cli.parse_flags import parse_flags
 
     flags = parse_flags(
         Mixed,

@@ -16,10 +16,10 @@ from helpers import FEATURES, FPS, H264, record_episode
 
 from aiorecord import Recorder
 from aiorecord.cli import main
-from aiorecord.dataset.tables import open_table, read_table
+from aiorecord.dataset.format.table_size import MAX_TABLE_ROWS, check_size
+from aiorecord.dataset.format.tables import open_table, read_table
 from aiorecord.errors import AiorecordError, DatasetError
-from aiorecord.robots.replay_dataset import ReplayDataset
-from aiorecord.table_size import MAX_TABLE_ROWS, check_size
+from aiorecord.robots.replay.recorded_dataset import ReplayDataset
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and descriptors")
 

@@ -8,7 +8,7 @@ from fake_hub import FakeHub
 from test_hostile_commands import DATA, EPISODES, INFO, KINDS, STATS, VIDEO, recorded  # noqa: F401
 
 from aiorecord.cli import main
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.workers.pool import WorkerPool
 
 SOME = ["deep JSON", "NaN statistics", "length 4611686018427387904", "mean 'x'", "rows: action", "tasks: NaN"]
 CONTINUED = ["length 4611686018427387904", "tasks: NaN"]

@@ -17,9 +17,9 @@ from helpers import FEATURES, FPS, H264, record_episode, rows_of
 from aiorecord import ConfigError, DatasetError, Recorder, StorageError
 from aiorecord.cli import hub as hub_module
 from aiorecord.cli.hub import check_hub, committed_files, dataset_card, push, retry_command
-from aiorecord.dataset.info import read_info
-from aiorecord.dataset.lock import DatasetLock
-from aiorecord.installed import install_hint
+from aiorecord.dataset.commit.lock import DatasetLock
+from aiorecord.dataset.format.info_json import read_info
+from aiorecord.system.installation import install_hint
 
 pytest.importorskip("huggingface_hub")
 

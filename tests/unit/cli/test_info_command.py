@@ -12,9 +12,9 @@ from rich.console import Console
 
 from aiorecord import FakeClock, Recorder
 from aiorecord.cli import main
-from aiorecord.cli.info import EpisodeRanges, read_facts, show
-from aiorecord.dataset import quality_log
-from aiorecord.dataset.lock import DatasetLock
+from aiorecord.cli.commands.info import EpisodeRanges, read_facts, show
+from aiorecord.dataset.commit.lock import DatasetLock
+from aiorecord.dataset.format import quality_log
 from aiorecord.errors import ConfigError
 from aiorecord.quality import EpisodeQuality
 
@@ -254,7 +254,7 @@ def test_no_dataset(tmp_path, name, capsys):
 
 
 def test_long_datasets_show_their_newest_episodes(tmp_path, capsys, monkeypatch, dataset):
-    monkeypatch.setattr("aiorecord.cli.info.SHOWN_EPISODES", 2)
+    monkeypatch.setattr("aiorecord.cli.commands.info.SHOWN_EPISODES", 2)
     assert main(["info", str(dataset)]) == 0
     shown = capsys.readouterr().out
     assert "the newest 2 of 3 episodes" in shown

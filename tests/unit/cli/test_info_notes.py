@@ -8,7 +8,7 @@ from helpers import FPS, STATES
 
 from aiorecord import Recorder
 from aiorecord.cli import main
-from aiorecord.cli.notes import notes_of
+from aiorecord.cli.quality_notes import notes_of
 from aiorecord.quality import CameraQuality, EpisodeQuality
 
 FACTS = {

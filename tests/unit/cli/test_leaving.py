@@ -10,16 +10,16 @@ import threading
 import pytest
 from helpers import episodes_of
 
-from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import main
-from aiorecord.cli import record as record_module
-from aiorecord.cli.record import RecordCommand
-from aiorecord.cli.told import flags_are_told
-from aiorecord.dataset.episode_encoding import EpisodeEncoding
-from aiorecord.dataset.writer import DatasetWriter
-from aiorecord.monitor.plain import PlainView
-from aiorecord.saving.saves import FLAG_LOGGER
+from aiorecord.cli.commands import record as record_module
+from aiorecord.cli.commands.record import RecordCommand
+from aiorecord.cli.said_already import flags_are_told
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.encoding.episode_encoding import EpisodeEncoding
+from aiorecord.monitor.sinks.plain import PlainView
+from aiorecord.saving.handle import FLAG_LOGGER
 from aiorecord.session import Command, Phase
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -159,7 +159,7 @@ def test_a_flagged_episode_is_named_by_its_number(run):
 def test_the_log_does_not_say_it_once_more_where_nobody_set_one_up():
     flag = logging.LogRecord(FLAG_LOGGER, logging.WARNING, __file__, 1, "Episode x is flagged", (), None)
     other = logging.LogRecord(
-        "aiorecord.recorder", logging.WARNING, __file__, 1, "The queue is full", (), None
+        "aiorecord.recording.recorder", logging.WARNING, __file__, 1, "The queue is full", (), None
     )
     with flags_are_told():
         assert not logging.lastResort.filter(flag)

@@ -11,8 +11,9 @@ import pytest
 from helpers import rows_of
 
 from aiorecord import Recorder, dataset_features
-from aiorecord.cli import keys, loop_view, main, replay, teleoperate
-from aiorecord.cli.teleoperate import named_numbers
+from aiorecord.cli import keys, loop_view, main
+from aiorecord.cli.commands import replay, teleoperate
+from aiorecord.cli.commands.teleoperate import named_numbers
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleoperator
 from aiorecord.session import Command
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from aiorecord.cli.devices import parse_device_flags
-from aiorecord.cli.outputs import check_output
+from aiorecord.cli.output_files import check_output
 from aiorecord.cli.record_config import RecordFlags, check_flags
 from aiorecord.errors import ConfigError
 

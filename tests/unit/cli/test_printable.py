@@ -15,9 +15,9 @@ from rich.table import Table
 import aiorecord
 from aiorecord import Recorder
 from aiorecord.cli import main
-from aiorecord.monitor.consoles import PlainConsole
-from aiorecord.monitor.notebook import StatusView
-from aiorecord.monitor.plain import PlainView
+from aiorecord.monitor.safe_console import PlainConsole
+from aiorecord.monitor.sinks.notebook import StatusView
+from aiorecord.monitor.sinks.plain import PlainView
 from aiorecord.printable import error_text, get_logger, json_text, plain, plain_lines
 
 EVIL = "\x1b]0;title\x07\x1b[2J\x9b31m\u202eexe\nFAKED [/x] [red]\x7f\r"

@@ -12,9 +12,9 @@ import time
 import pytest
 from helpers import episodes_of, rows_of
 
-from aiorecord.capture.staging import Staging
-from aiorecord.installed import install_hint
-from aiorecord.lerobot.flags import is_installed
+from aiorecord.lerobot.drivers.device_flags import is_installed
+from aiorecord.staging.folder import Staging
+from aiorecord.system.installation import install_hint
 
 BASE = [
     "--robot.type=sim",

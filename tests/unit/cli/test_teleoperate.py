@@ -13,13 +13,14 @@ import pytest
 from helpers import FEATURES, FPS, H264, leaked, make_frame, record_episode, rows_of
 
 from aiorecord import ConfigError, Recorder, SourceError, StateError, control_step
-from aiorecord.cli import main, replay, teleoperate
+from aiorecord.cli import main
+from aiorecord.cli.commands import replay, teleoperate
 from aiorecord.cli.devices import CommandDevices, print_error
 from aiorecord.cli.record_config import SimRobotChoice, SimTeleopChoice
-from aiorecord.installed import install_hint
-from aiorecord.lerobot import flags as lerobot_flags
+from aiorecord.lerobot.drivers import device_flags as lerobot_flags
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleoperator, dataset_features
-from aiorecord.robots.sent import recording_sent_action
+from aiorecord.robots.guarding.sent_action import recording_sent_action
+from aiorecord.system.installation import install_hint
 
 SIM = ["--robot.type=sim", "--robot.cameras={}", "--teleop.type=sim"]
 

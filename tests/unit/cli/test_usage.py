@@ -5,7 +5,7 @@ import pytest
 from aiorecord.cli import COMMANDS, main
 from aiorecord.cli.devices import parse_device_flags
 from aiorecord.cli.record_config import RecordFlags
-from aiorecord.flag_names import nearest, spelled
+from aiorecord.flags.flag_names import nearest, spelled
 
 BASE = [
     *("--robot.type=sim", "--teleop.type=sim"),
@@ -16,7 +16,7 @@ BASE = [
 @pytest.fixture(autouse=True)
 def without_lerobot(monkeypatch):
     """Where it is installed, the whole help would import it."""
-    monkeypatch.setattr("aiorecord.lerobot.flags.is_installed", lambda: False)
+    monkeypatch.setattr("aiorecord.lerobot.drivers.device_flags.is_installed", lambda: False)
 
 
 OWN = [name for name in COMMANDS if not name.startswith("lerobot-")]

@@ -12,7 +12,7 @@ from helpers import FPS, STATES, rows_of
 
 from aiorecord import FakeClock, Recorder, Session, SessionEvents, SessionPlan
 from aiorecord.cli.viewing import viewing
-from aiorecord.dataset import quality_log
+from aiorecord.dataset.format import quality_log
 from aiorecord.monitor.viewer import Viewer
 
 

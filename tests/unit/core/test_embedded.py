@@ -14,7 +14,7 @@ import pytest
 from helpers import FPS, H264, STATES, episodes_of, make_frame, record_episode
 
 import aiorecord
-from aiorecord.dataset import worker_process
+from aiorecord.workers import process
 
 
 def recorder_for(root, features=STATES, **options):
@@ -101,7 +101,7 @@ def test_a_deleted_working_directory(tmp_path, monkeypatch):
     with pytest.raises(aiorecord.ConfigError, match=r"'data/set' is relative .* was deleted") as caught:
         aiorecord.Recorder("me/x", root="data/set", fps=FPS, features=STATES)
     assert caught.value.option == "root"
-    assert "" not in worker_process._environment()["PYTHONPATH"].split(os.pathsep)
+    assert "" not in process._environment()["PYTHONPATH"].split(os.pathsep)
 
     async def main():
         async with recorder_for(tmp_path) as recorder:
@@ -129,7 +129,7 @@ def test_replaced_functions_of_time_change_nothing(tmp_path, monkeypatch):
 
     async def main():
         loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "time", lambda real=aiorecord.machine_time.monotonic_s: real())
+        monkeypatch.setattr(loop, "time", lambda real=aiorecord.system.machine_time.monotonic_s: real())
         features = {**STATES, "observation.images.front": aiorecord_camera()}
         MovedTime(monkeypatch)
         async with recorder_for(tmp_path, features, save_timeout=60) as recorder:

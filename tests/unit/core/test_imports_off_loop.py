@@ -74,5 +74,5 @@ def test_nothing_heavy_is_imported_on_the_loop_and_nothing_at_all_once_it_is_ope
         heavy = {name.split(".")[0] for name in imported.get(phase, [])} & {"av", "numpy", "pyarrow", "PIL"}
         assert not heavy, phase
     own = [name for name in imported.get("open", []) if name.startswith("aiorecord")]
-    assert own == ["aiorecord.recorder_parts"] * len(own), "but for asking whether it is there"
+    assert own == ["aiorecord.preload"] * len(own), "but for asking whether it is there"
     assert imported.get("record", []) == []

@@ -11,16 +11,16 @@ import pytest
 
 from aiorecord import Recorder
 from aiorecord.clock import SystemClock, Ticker
-from aiorecord.dataset.stats import aggregate, column_stats, to_json
-from aiorecord.dataset.workers import WorkerPool
 from aiorecord.encoder_limits import LIMITS, check_video_limits
 from aiorecord.encoders import RGBEncoderConfig
+from aiorecord.encoding.plans.apply import settle_encoders
+from aiorecord.encoding.stats import aggregate, column_stats, to_json
 from aiorecord.errors import ConfigError, FeatureError, FrameError
 from aiorecord.features import Schema
-from aiorecord.plans.settle import settle_encoders
-from aiorecord.robots.policy import SourcePolicy
+from aiorecord.robots.guarding.source_policy import SourcePolicy
 from aiorecord.session import SessionPlan
-from aiorecord.threads import Threads
+from aiorecord.system.threads import Threads
+from aiorecord.workers.pool import WorkerPool
 
 STATE = {"observation.state": {"dtype": "float32", "shape": (1,), "names": None}}
 
@@ -95,8 +95,8 @@ def test_the_least_sizes_are_really_encoded_and_a_thread_pool_does_not_open_code
 
 def test_a_crash_of_the_library_is_that_of_a_worker():
     """What the limits are for: SVT-AV1 below them divides by zero."""
-    from aiorecord.dataset.codec import _encode_grey
-    from aiorecord.dataset.workers import WorkerDiedError
+    from aiorecord.media.codecs import _encode_grey
+    from aiorecord.workers.pool import WorkerDiedError
 
     pool = WorkerPool(1)
     try:

@@ -11,8 +11,8 @@ from helpers import FEATURES, FPS, H264, STATES, make_frame, record_episode, row
 
 import aiorecord
 from aiorecord import Recorder, StateError
-from aiorecord.capture.staging import Staging
 from aiorecord.clock import SystemClock
+from aiorecord.staging.folder import Staging
 
 LIMIT_S = 60
 """For what would hang; never waited for otherwise."""

@@ -7,7 +7,7 @@ import pytest
 
 CHILD = """
 import ctypes, sys, threading
-from aiorecord.memory import give_memory_back, settle_allocator
+from aiorecord.system.memory import give_memory_back, settle_allocator
 settled = settle_allocator() if sys.argv[1] == "settled" else True
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -57,7 +57,7 @@ def test_freed_pictures_go_back():
 
 FAULTS = """
 import resource, threading
-from aiorecord.memory import settle_allocator
+from aiorecord.system.memory import settle_allocator
 if not settle_allocator():
     raise SystemExit
 
@@ -96,7 +96,9 @@ def test_arrow_keeps_no_memory_of_its_own_unless_the_user_says_so(
     monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
     if chosen is not None:
         monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", chosen)
-    program = "from aiorecord.memory import settle_allocator\nif not settle_allocator(): raise SystemExit\n"
+    program = (
+        "from aiorecord.system.memory import settle_allocator\nif not settle_allocator(): raise SystemExit\n"
+    )
     program += "import pyarrow\nprint(pyarrow.default_memory_pool().backend_name)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     if not run.stdout:
@@ -106,7 +108,7 @@ def test_arrow_keeps_no_memory_of_its_own_unless_the_user_says_so(
 
 LOAD_WHEN_USED = """
 import sys
-from aiorecord.memory import load_when_used
+from aiorecord.system.memory import load_when_used
 
 def loaded():
     return "sqlite3.dbapi2" in sys.modules

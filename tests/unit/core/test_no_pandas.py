@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import aiorecord
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.workers.pool import WorkerPool
 
 PROGRAM = """
 import sys

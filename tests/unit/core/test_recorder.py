@@ -16,12 +16,13 @@ import pytest
 from helpers import FEATURES, FPS, H264, STATES, episodes_of, leaked, make_frame, record_episode, rows_of
 
 import aiorecord
-from aiorecord import Recorder, Stage, standby
+from aiorecord import Recorder, Stage
 from aiorecord.capture.episode import EpisodeCapture
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.dataset.episode_encoding import ATTEMPTS
-from aiorecord.dataset.videos import count_packets
-from aiorecord.saving.committer import Committer
+from aiorecord.encoding.episode_encoding import ATTEMPTS
+from aiorecord.media.video_file import count_packets
+from aiorecord.recording import standby
+from aiorecord.saving.commit_stage import Committer
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 
 def recorder_for(root, features=FEATURES, **options):

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import aiorecord
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.encoding.plans.trial import try_encoder
 from aiorecord.errors import AiorecordError, CodecUnavailableError, StateError, StorageError
-from aiorecord.plans.trial import try_encoder
-from aiorecord.storage import temporary_folder
+from aiorecord.system.storage import temporary_folder
+from aiorecord.workers.pool import WorkerPool
 
 FEATURES = {
     "observation.state": {"dtype": "float32", "shape": (2,), "names": None},

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from aiorecord.scheduling import realtime
+from aiorecord.system.scheduling import realtime
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="policies of single threads")
 
@@ -59,14 +59,14 @@ def test_root_gets_back_what_it_had_bit_by_bit():
 def test_a_user_with_an_rtprio_limit_has_it_too():
     code = (
         "import os, resource\n"
-        "import aiorecord.scheduling\n"
+        "import aiorecord.system.scheduling\n"
         "try:\n"
         "    resource.setrlimit(resource.RLIMIT_RTPRIO, (1, 1))\n"
         "except ValueError:\n"
         "    raise SystemExit('a container whose root may not grant it')\n"
         "os.setresuid(65534, 65534, 65534)\n"
         "for _ in range(2):\n"
-        "    with aiorecord.scheduling.realtime() as given:\n"
+        "    with aiorecord.system.scheduling.realtime() as given:\n"
         "        print(given, os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)\n"
         "    print(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)\n"
     )
@@ -90,12 +90,12 @@ def test_a_user_to_whom_it_is_not_allowed_goes_on_without():
     code = (
         "import os\n"
         "os.setresuid(65534, 65534, 65534)\n"
-        "from aiorecord.scheduling import realtime\n"
+        "from aiorecord.system.scheduling import realtime\n"
         "with realtime() as given:\n"
         "    print(given, os.sched_getscheduler(0))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", f"import aiorecord.scheduling\n{code}"], capture_output=True, text=True
+        [sys.executable, "-c", f"import aiorecord.system.scheduling\n{code}"], capture_output=True, text=True
     )
     assert done.stdout.split() == ["False", "0"], done.stderr
 
@@ -105,7 +105,7 @@ def test_a_user_to_whom_it_is_not_allowed_goes_on_without():
 def test_a_policy_that_the_user_chose_is_kept():
     code = (
         "import os\n"
-        "from aiorecord.scheduling import realtime\n"
+        "from aiorecord.system.scheduling import realtime\n"
         "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))\n"
         "with realtime() as given:\n"
         "    print(given, os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)\n"

@@ -7,9 +7,9 @@ import pytest
 from helpers import FPS, STATES, episodes_of, leaked, rows_of
 
 from aiorecord import Command, FakeClock, Phase, Recorder, Session, SessionEvents, SessionPlan, SourceError
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.robots.policy import SourcePolicy
+from aiorecord.robots.guarding.source_policy import SourcePolicy
 from aiorecord.session import connected
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 
 class Robot:

@@ -7,10 +7,12 @@ import pytest
 from helpers import FEATURES, FPS, H264, STATES, make_frame
 
 from aiorecord import Command, Recorder, Session, SessionPlan, StateError
-from aiorecord.capture import ByteBudget, EpisodeCapture, Staging
+from aiorecord.capture.budget import ByteBudget
+from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.clock import FakeClock
 from aiorecord.encoders import DepthEncoderConfig
 from aiorecord.features import Schema
+from aiorecord.staging.folder import Staging
 
 
 class Device:

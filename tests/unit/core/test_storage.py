@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from aiorecord import storage
 from aiorecord.errors import StorageError
+from aiorecord.system import storage
 
 
 def test_a_file_is_replaced_whole(tmp_path):

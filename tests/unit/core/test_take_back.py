@@ -7,7 +7,7 @@ from helpers import FPS, episodes_of
 
 from aiorecord import FakeClock, Recorder
 from aiorecord.errors import ConfigError
-from aiorecord.monitor.plain import describe
+from aiorecord.monitor.sinks.plain import describe
 from aiorecord.monitor.snapshot import Observer
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator, dataset_features
 from aiorecord.session import Command, Phase, Session, SessionEvents, SessionMachine, SessionPlan

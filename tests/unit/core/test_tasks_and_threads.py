@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from aiorecord.errors import StateError
-from aiorecord.tasks import TaskOwner
-from aiorecord.threads import Threads
+from aiorecord.system.tasks import TaskOwner
+from aiorecord.system.threads import Threads
 
 
 def test_tasks_are_named_and_end_with_their_owner():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aiorecord.dataset import exchange
+from aiorecord.dataset.exchange import swap_folders
 
 CHANGES = ("replace", "rename", "link", "unlink", "rmdir", "mkdir")
 
@@ -68,5 +68,5 @@ def _patched(before: Any, monkeypatch: Any) -> Iterator[None]:
     with monkeypatch.context() as patch:
         for name in CHANGES:
             patch.setattr(os, name, wrap(getattr(os, name)))
-        patch.setattr(exchange, "swap", wrap(exchange.swap))
+        patch.setattr(swap_folders, "swap", wrap(swap_folders.swap))
         yield

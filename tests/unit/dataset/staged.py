@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aiorecord.capture.rows import RowsJournal
-from aiorecord.capture.staging import Camera, EpisodeFolder, Manifest, Staging
-from aiorecord.dataset.encoded import EncodedCamera, EncodedEpisode, file_crc
-from aiorecord.dataset.stats import depth_stats, histogram_stats, sample_indices
-from aiorecord.dataset.videos import probe_video
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
+from aiorecord.encoding.encoded import EncodedCamera, EncodedEpisode, file_crc
+from aiorecord.encoding.stats import depth_stats, histogram_stats, sample_indices
 from aiorecord.features import Schema
+from aiorecord.media.video_file import probe_video
+from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest, Staging
+from aiorecord.staging.rows import RowsJournal
 
 FPS = 30
 HEIGHT, WIDTH = 48, 64

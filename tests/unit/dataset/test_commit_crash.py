@@ -9,10 +9,10 @@ import pytest
 from faults import Killed, dying_after
 from staged import EVERYTHING, VIDEO, check_dataset, commit, stage, tree
 
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.dataset.encoded import EncodedEpisode
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.encoding.encoded import EncodedEpisode
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 
 def prepare(root, features, episodes):

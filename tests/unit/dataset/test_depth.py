@@ -7,10 +7,10 @@ import av
 import numpy as np
 import pytest
 
-from aiorecord.dataset.depth import DepthQuantizer
-from aiorecord.dataset.videos import open_output
 from aiorecord.encoders import DepthEncoderConfig
 from aiorecord.errors import EncodeError
+from aiorecord.media.depth import DepthQuantizer
+from aiorecord.media.video_file import open_output
 
 EVERY_MM = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
 

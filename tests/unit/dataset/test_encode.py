@@ -16,12 +16,9 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from aiorecord.capture.histograms import HistogramWriter
-from aiorecord.capture.lossless import LosslessWriter, new_rgb_frame, plan_camera
-from aiorecord.capture.raw import RawWriter
-from aiorecord.capture.staging import EpisodeFolder, Manifest, Staging
-from aiorecord.dataset import encode
-from aiorecord.dataset.encode import (
+from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
+from aiorecord.encoding import camera_encoding
+from aiorecord.encoding.camera_encoding import (
     EncodedEpisode,
     EncodeJob,
     default_threads,
@@ -31,17 +28,14 @@ from aiorecord.dataset.encode import (
     progress_path,
     read_progress,
 )
-from aiorecord.dataset.episode_encoding import EpisodeEncoding
-from aiorecord.dataset.stats import (
+from aiorecord.encoding.episode_encoding import EpisodeEncoding
+from aiorecord.encoding.stats import (
     FeatureStats,
     depth_stats,
     downsample_stride,
     histogram_stats,
     sample_indices,
 )
-from aiorecord.dataset.videos import verify_video
-from aiorecord.dataset.workers import WorkerPool
-from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.errors import (
     CodecUnavailableError,
     DamageError,
@@ -49,6 +43,12 @@ from aiorecord.errors import (
     EncodeError,
     StateError,
 )
+from aiorecord.media.video_file import verify_video
+from aiorecord.staging.folder import EpisodeFolder, Manifest, Staging
+from aiorecord.staging.histograms import HistogramWriter
+from aiorecord.staging.lossless import LosslessWriter, new_rgb_frame, plan_camera
+from aiorecord.staging.raw import RawWriter
+from aiorecord.workers.pool import WorkerPool
 
 Array = NDArray[Any]
 FAST = RGBEncoderConfig(vcodec="h264", preset="ultrafast", crf=18)
@@ -255,7 +255,7 @@ def test_depth_video(tmp_path: Path, dtype: str) -> None:
     assert result.info["video.pix_fmt"] == "gray12le"
     assert result.info["video.depth_max"] == 10.0
     assert same(result.stats, depth_stats(np.stack(frames)))
-    quantizer = encode.DepthQuantizer(DepthEncoderConfig())
+    quantizer = camera_encoding.DepthQuantizer(DepthEncoderConfig())
     with av.open(str(folder.path / result.file)) as container:
         codes = [frame.to_ndarray(format="gray12le") for frame in container.decode(video=0)]
     assert all((a == quantizer.codes(b)).all() for a, b in zip(codes, frames, strict=True))
@@ -280,7 +280,7 @@ def test_depth_statistics_skip_pixels_as_lerobot_does(tmp_path: Path) -> None:
 def test_image_features(
     tmp_path: Path, frames: list[Array], suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encode, "_IMAGE_BATCH_BYTES", 20_000)
+    monkeypatch.setattr(camera_encoding, "_IMAGE_BATCH_BYTES", 20_000)
     folder = stage(tmp_path, frames, kind="image", spilled=2)
     result = encode_camera(EncodeJob(folder.path, KEY))
     assert (result.file, result.frames, result.info) == (f"{KEY}.png.arrow", 5, {})
@@ -412,13 +412,13 @@ def test_progress_counts_up_and_tells_the_total(tmp_path: Path, monkeypatch: pyt
     folder = stage(tmp_path, [scene(k) for k in range(5)])
     assert read_progress(folder, KEY) == (0, 0)
     seen: list[tuple[int, int]] = []
-    update = encode.Progress.update
+    update = camera_encoding.Progress.update
 
-    def spy(progress: encode.Progress, done: int) -> None:
+    def spy(progress: camera_encoding.Progress, done: int) -> None:
         update(progress, done)
         seen.append(read_progress(folder, KEY))
 
-    monkeypatch.setattr(encode.Progress, "update", spy)
+    monkeypatch.setattr(camera_encoding.Progress, "update", spy)
     encode_camera(EncodeJob(folder.path, KEY))
     assert seen == [(done, 5) for done in range(6)]
     progress_path(folder, KEY).write_bytes(b"torn")
@@ -471,7 +471,7 @@ def test_memory_does_not_grow_with_the_episode(tmp_path: Path) -> None:
             with lock:
                 living.discard(id(self))
 
-    original = encode.read_frames
+    original = camera_encoding.read_frames
 
     def watched(folder: EpisodeFolder, key: str) -> Any:
         for frame in original(folder, key):
@@ -482,7 +482,7 @@ def test_memory_does_not_grow_with_the_episode(tmp_path: Path) -> None:
             yield view
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encode, "read_frames", watched)
+        patch.setattr(camera_encoding, "read_frames", watched)
         encode_camera(EncodeJob(folder.path, KEY))
     assert len(alive) == 300
     assert max(alive) < 5

@@ -9,11 +9,11 @@ import pytest
 from helpers import FEATURES, FPS, H264, record_episode
 
 from aiorecord import Recorder
-from aiorecord.dataset import evidence
-from aiorecord.dataset.evidence import Evidence, Named, cut, first_rows, joined, parse
-from aiorecord.dataset.tables import read_evidence
-from aiorecord.dataset.videos import read_evidence as read_video_evidence
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.format.tables import read_evidence
+from aiorecord.media import evidence
+from aiorecord.media.evidence import Evidence, Named, cut, first_rows, joined, parse
+from aiorecord.media.video_file import read_evidence as read_video_evidence
 
 FRONT = "observation.images.front"
 LENGTHS = (9, 7, 8)
@@ -106,7 +106,7 @@ def test_rollback_cuts_the_evidence_too(tmp_path):
     record(root, pack=True)
     (before,), _ = said(root)
     info = DatasetWriter.open(root).info
-    from aiorecord.dataset.rollback import _keep_data_rows
+    from aiorecord.dataset.commit.rollback import _keep_data_rows
 
     _keep_data_rows(next(root.glob("data/*/*.parquet")), info.total_episodes - 1)
     (after,), _ = said(root)

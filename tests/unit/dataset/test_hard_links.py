@@ -9,14 +9,14 @@ import shutil
 import pytest
 from staged import VIDEO, check_dataset, commit, stage
 
-from aiorecord import storage
-from aiorecord.check.dataset import check_dataset as deep_check
-from aiorecord.dataset import quality_log
-from aiorecord.dataset.lock import DatasetLock
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.progress import Progress
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.check.check_dataset import check_dataset as deep_check
+from aiorecord.dataset.commit.lock import DatasetLock
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.format import quality_log
+from aiorecord.dataset.packing.pack import pack
 from aiorecord.features import Schema
+from aiorecord.system import storage
+from aiorecord.workers.progress import Progress
 
 
 def digests(root):

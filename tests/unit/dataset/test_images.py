@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiorecord.dataset.images import PngEncoder, png_bytes, tiff_bytes
 from aiorecord.errors import EncodeError
+from aiorecord.media.image_files import PngEncoder, png_bytes, tiff_bytes
 
 
 def decoded(data: bytes, demuxer: str, pix_fmt: str) -> np.ndarray:

@@ -5,7 +5,7 @@ import json
 import pytest
 from staged import EVERYTHING, VECTORS, VIDEO
 
-from aiorecord.dataset.info import check_continues, new_info, read_info, write_info
+from aiorecord.dataset.format.info_json import check_continues, new_info, read_info, write_info
 from aiorecord.errors import ConfigError, DatasetError
 from aiorecord.features import Schema
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiorecord.dataset.layout import (
+from aiorecord.dataset.format.layout import (
     FileIndex,
     data_path,
     episodes_path,

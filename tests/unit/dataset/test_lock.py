@@ -12,15 +12,15 @@ import threading
 
 import pytest
 
-from aiorecord.dataset import lock as lock_module
-from aiorecord.dataset.lock import DatasetLock
-from aiorecord.dataset.lock_holder import this_process
+from aiorecord.dataset.commit import lock as lock_module
+from aiorecord.dataset.commit.lock import DatasetLock
+from aiorecord.dataset.commit.lock_holder import this_process
 from aiorecord.errors import DatasetLockedError, StateError, StorageError
 
 HOLD = """
 import sys
 from pathlib import Path
-from aiorecord.dataset.lock import DatasetLock
+from aiorecord.dataset.commit.lock import DatasetLock
 DatasetLock(Path(sys.argv[1])).acquire()
 print("locked", flush=True)
 sys.stdin.read()
@@ -251,7 +251,7 @@ def test_never_two_processes_without_locks(tmp_path, how):
 FORK = """
 import os, sys
 from pathlib import Path
-from aiorecord.dataset.lock import DatasetLock
+from aiorecord.dataset.commit.lock import DatasetLock
 lock = DatasetLock(Path(sys.argv[1]))
 lock.acquire()
 if not os.fork():

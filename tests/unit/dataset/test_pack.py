@@ -20,14 +20,15 @@ from staged import (
     write_video,
 )
 
-from aiorecord import storage
-from aiorecord.dataset import exchange, files
-from aiorecord.dataset.episodes import read_ids
-from aiorecord.dataset.pack import PackResult, pack
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.exchange import swap_folders
+from aiorecord.dataset.format import numbered_files
+from aiorecord.dataset.format.episodes import read_ids
+from aiorecord.dataset.packing.pack import PackResult, pack
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.errors import DatasetError, StorageError
 from aiorecord.features import Schema
+from aiorecord.system import storage
 
 SMALL = {"data_files_size_in_mb": 1, "video_files_size_in_mb": 1}
 
@@ -239,7 +240,7 @@ def test_without_hard_links(root, monkeypatch):
     def refuse(source, target):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr(files.os, "link", refuse)
+    monkeypatch.setattr(numbered_files.os, "link", refuse)
     limit = 12 * 1024 / 2**20
     writer = create(root, data_files_size_in_mb=limit, video_files_size_in_mb=limit)
     contents = [(episode, 20) for episode in range(6)]
@@ -251,7 +252,7 @@ def test_without_hard_links(root, monkeypatch):
 
 
 def test_where_folders_cannot_be_swapped(root, monkeypatch):
-    monkeypatch.setattr(exchange, "swap", lambda a, b: False)
+    monkeypatch.setattr(swap_folders, "swap", lambda a, b: False)
     writer = create(root)
     for episode in range(3):
         commit(writer, episode)
@@ -264,13 +265,13 @@ def test_swap_reports_what_the_disk_refuses(tmp_path):
     (tmp_path / "a").mkdir()
     try:
         with pytest.raises(FileNotFoundError):
-            exchange.swap(tmp_path / "a", tmp_path / "b")
+            swap_folders.swap(tmp_path / "a", tmp_path / "b")
     except pytest.fail.Exception:
-        if exchange.swap(tmp_path / "a", tmp_path / "b"):
+        if swap_folders.swap(tmp_path / "a", tmp_path / "b"):
             raise
     (tmp_path / "b").mkdir()
     (tmp_path / "b/x").write_text("")
-    if exchange.swap(tmp_path / "a", tmp_path / "b"):
+    if swap_folders.swap(tmp_path / "a", tmp_path / "b"):
         assert os.listdir(tmp_path / "a") == ["x"]
 
 

@@ -9,9 +9,9 @@ import pytest
 from faults import Killed, dying_after, full_disk_at
 from staged import VIDEO, check_dataset, commit, tree
 
-from aiorecord.dataset import exchange
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.exchange import swap_folders
+from aiorecord.dataset.packing.pack import pack
 from aiorecord.errors import StorageError
 from aiorecord.features import Schema
 
@@ -36,7 +36,7 @@ def is_packed(root):
 def test_killed_after_every_change(tmp_path, monkeypatch, can_swap):
     prepare(tmp_path / "prepared")
     if not can_swap:
-        monkeypatch.setattr(exchange, "swap", lambda a, b: False)
+        monkeypatch.setattr(swap_folders, "swap", lambda a, b: False)
     changes, outcomes = 0, set()
     while True:
         root = tmp_path / f"dataset-{changes}"

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from staged import VIDEO, commit
 
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.packing.pack import pack
 from aiorecord.features import Schema
 
 

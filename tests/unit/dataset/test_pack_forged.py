@@ -9,9 +9,9 @@ import pytest
 from faults import Killed, dying_after
 from staged import VIDEO, check_dataset, commit
 
-from aiorecord.dataset import pack_journal
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.exchange import pack_journal
+from aiorecord.dataset.packing.pack import pack
 from aiorecord.errors import DatasetError
 from aiorecord.features import Schema
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiorecord.dataset.layout import FileIndex
-from aiorecord.dataset.pack_plan import Unit, plan_groups
+from aiorecord.dataset.format.layout import FileIndex
+from aiorecord.dataset.packing.pack_plan import Unit, plan_groups
 from aiorecord.errors import DatasetError
 
 

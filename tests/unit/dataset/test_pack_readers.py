@@ -10,18 +10,19 @@ import pytest
 from faults import full_disk_at
 from staged import TWO_VIDEOS, VIDEO, check_dataset, commit
 
-from aiorecord import storage
-from aiorecord.capture.sealed import read_sealed, write_sealed
-from aiorecord.check.repair import repair_dataset
-from aiorecord.dataset import layout, pack_journal, readers, replaced
-from aiorecord.dataset import pack as packing
-from aiorecord.dataset.layout import FileIndex, next_loose
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.readers import ReaderWatch
-from aiorecord.dataset.replaced import RECORD, read_replaced, replaced_names
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.check.repair.repair_dataset import repair_dataset
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.exchange import other_readers, pack_journal, replaced_videos
+from aiorecord.dataset.exchange.other_readers import ReaderWatch
+from aiorecord.dataset.exchange.replaced_videos import RECORD, read_replaced, replaced_names
+from aiorecord.dataset.format import layout
+from aiorecord.dataset.format.layout import FileIndex, next_loose
+from aiorecord.dataset.packing import pack as packing
+from aiorecord.dataset.packing.pack import pack
 from aiorecord.errors import EncodeError, StorageError
 from aiorecord.features import Schema
+from aiorecord.staging.sealed_json import read_sealed, write_sealed
+from aiorecord.system import storage
 
 seen_here = pytest.mark.skipif(sys.platform != "linux", reason="inotify")
 
@@ -58,7 +59,7 @@ def stored(root):
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.glob("videos/*/*/*.mp4")}
 
 
-def age(root, seconds=readers.GRACE_S):
+def age(root, seconds=other_readers.GRACE_S):
     """Make what is kept so much older."""
     entries = read_sealed(root / RECORD)["files"]
     aged = [{**entry, "since_ns": entry["since_ns"] - int(seconds * 1e9)} for entry in entries]
@@ -129,9 +130,9 @@ def test_the_next_session_knows_of_the_readers_of_the_one_before(root):
 @pytest.mark.parametrize("why", ["another machine may read it", "no inotify"])
 def test_where_readers_cannot_be_seen_everything_is_kept(root, monkeypatch, why):
     if why == "no inotify":
-        monkeypatch.setattr(readers, "_calls", lambda: None)
+        monkeypatch.setattr(other_readers, "_calls", lambda: None)
     else:
-        monkeypatch.setattr(readers, "_LOCAL", set())
+        monkeypatch.setattr(other_readers, "_LOCAL", set())
     writer = create(root)
     commit(writer, 0)
     before = stored(root)
@@ -231,7 +232,7 @@ def test_they_do_not_fill_the_disk(root, monkeypatch):
     pack(writer)
     assert replaced_names(root) == learned
     with monkeypatch.context() as patch:
-        patch.setattr(replaced, "FREE_SHARE", 1 << 60)
+        patch.setattr(replaced_videos, "FREE_SHARE", 1 << 60)
         commit(writer, 2)
         assert not learned & stored(root).keys()
         read_places(root)
@@ -302,7 +303,7 @@ def test_a_forged_record_deletes_nothing_that_counts(root, what):
 
 
 def packing_identity(path):
-    from aiorecord.dataset.replaced import _identity
+    from aiorecord.dataset.exchange.replaced_videos import _identity
 
     return _identity(path)
 
@@ -313,7 +314,7 @@ def test_tables_are_exchanged_when_nobody_is_between_listing_and_opening_them(ro
     commit(writer, 0)
     read_places(root)
     tables = [*root.glob("data/*/*.parquet"), *root.glob("meta/episodes/*/*.parquet")] * 2
-    watch, waits, really = writer.readers, [], readers.select.select
+    watch, waits, really = writer.readers, [], other_readers.select.select
 
     def opened_meanwhile(*arguments):
         waits.append(arguments[-1])
@@ -321,12 +322,12 @@ def test_tables_are_exchanged_when_nobody_is_between_listing_and_opening_them(ro
             tables.pop().read_bytes()
         return really(*arguments)
 
-    monkeypatch.setattr(readers.select, "select", opened_meanwhile)
-    monkeypatch.setattr(readers, "LIMIT_S", 1e6)
+    monkeypatch.setattr(other_readers.select, "select", opened_meanwhile)
+    monkeypatch.setattr(other_readers, "LIMIT_S", 1e6)
     watch.wait_until_quiet()
     assert not tables
     assert len(waits) == 5
-    monkeypatch.setattr(readers, "LIMIT_S", 0.05)
+    monkeypatch.setattr(other_readers, "LIMIT_S", 0.05)
     tables = [next(root.glob("data/*/*.parquet"))] * 1_000_000
     watch.wait_until_quiet()  # a reader that never stops is not waited for without end
     assert tables
@@ -334,8 +335,8 @@ def test_tables_are_exchanged_when_nobody_is_between_listing_and_opening_them(ro
 
 @seen_here
 def test_nobody_waits_where_nobody_reads(root, monkeypatch):
-    monkeypatch.setattr(readers.select, "select", lambda *args: pytest.fail("waits"))
-    monkeypatch.setattr(readers.time, "sleep", lambda seconds: pytest.fail("waits"))
+    monkeypatch.setattr(other_readers.select, "select", lambda *args: pytest.fail("waits"))
+    monkeypatch.setattr(other_readers.time, "sleep", lambda seconds: pytest.fail("waits"))
     writer = create(root)
     for n in range(2):
         commit(writer, n)
@@ -346,10 +347,10 @@ def test_nobody_waits_where_nobody_reads(root, monkeypatch):
 def test_the_watch_of_a_dataset_that_was_there_waits_for_who_began_before_it(root, monkeypatch):
     commit(DatasetWriter.create(root, fps=30, schema=Schema(VIDEO)), 0)
     slept = []
-    monkeypatch.setattr(readers.time, "sleep", slept.append)
+    monkeypatch.setattr(other_readers.time, "sleep", slept.append)
     ReaderWatch(root).wait_until_quiet()
     assert len(slept) == 1
-    assert 0 < slept[0] <= readers.QUIET_S
+    assert 0 < slept[0] <= other_readers.QUIET_S
 
 
 def test_a_journal_that_the_disk_does_not_give_is_no_damage(root, monkeypatch):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from staged import VIDEO, commit, tree
 
-from aiorecord.check.dataset import check_dataset
-from aiorecord.dataset import pack as packing
-from aiorecord.dataset.pack import pack
-from aiorecord.dataset.reader_limits import is_readable_at, refused_frames
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.check.check_dataset import check_dataset
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.format.reader_limits import is_readable_at, refused_frames
+from aiorecord.dataset.packing import pack as packing
+from aiorecord.dataset.packing.pack import pack
 from aiorecord.features import Schema
 
 FPS = 3

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aiorecord.dataset.stats import (
+from aiorecord.encoding.stats import (
     STAT_NAMES,
     aggregate,
     column_stats,

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aiorecord import table_size
-from aiorecord.check.rows import RowsFile, rows_job
-from aiorecord.dataset.progress import Progress
-from aiorecord.dataset.tables import open_table, read_table
+from aiorecord.check.readers.data_file import RowsFile, rows_job
+from aiorecord.dataset.format import table_size
+from aiorecord.dataset.format.table_size import check_shapes, check_size
+from aiorecord.dataset.format.tables import open_table, read_table
 from aiorecord.errors import DatasetError
-from aiorecord.table_size import check_shapes, check_size
+from aiorecord.workers.progress import Progress
 
 LIMIT = 32 << 20
 MEGABYTE = "x" * (1 << 20)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from staged import EVERYTHING
 
-from aiorecord.dataset.episodes import (
+from aiorecord.dataset.format.episodes import (
     ROWS_PER_FILE,
     EpisodeLog,
     episode_files,
@@ -19,8 +19,7 @@ from aiorecord.dataset.episodes import (
     read_ids,
     stats_columns,
 )
-from aiorecord.dataset.stats import column_stats
-from aiorecord.dataset.tables import (
+from aiorecord.dataset.format.tables import (
     as_schema,
     column_array,
     data_schema,
@@ -28,6 +27,7 @@ from aiorecord.dataset.tables import (
     write_table,
     write_tasks,
 )
+from aiorecord.encoding.stats import column_stats
 from aiorecord.errors import DatasetError
 from aiorecord.features import Schema
 

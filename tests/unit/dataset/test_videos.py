@@ -11,7 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from aiorecord.dataset.videos import (
+from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
+from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
+from aiorecord.media.video_file import (
     check_encoder,
     concat_videos,
     count_packets,
@@ -20,8 +22,6 @@ from aiorecord.dataset.videos import (
     same_stream,
     verify_video,
 )
-from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
-from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
 
 AV1 = RGBEncoderConfig()
 H264 = RGBEncoderConfig(vcodec="h264", g=None)  # its defaults have B-frames
@@ -180,7 +180,7 @@ def test_encoders_are_silent_but_for_errors(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from aiorecord.encoders import RGBEncoderConfig, DepthEncoderConfig\n"
-        "from aiorecord.dataset.videos import check_encoder\n"
+        "from aiorecord.media.video_file import check_encoder\n"
         "for encoder in (RGBEncoderConfig(), RGBEncoderConfig(vcodec='h264'), DepthEncoderConfig()):\n"
         "    check_encoder(encoder, 64, 48, 30)\n"
         "print('-', file=sys.stderr, flush=True)\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import worker_jobs as jobs
 
-from aiorecord.dataset.worker import LENGTH
-from aiorecord.dataset.worker_process import process_cpu_s
-from aiorecord.dataset.workers import WorkerDiedError, WorkerPool
 from aiorecord.errors import EncodeError
+from aiorecord.workers.child import LENGTH
+from aiorecord.workers.pool import WorkerDiedError, WorkerPool
+from aiorecord.workers.process import process_cpu_s
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there the pipes are stdin and stdout")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import worker_jobs as jobs
 
-from aiorecord.dataset.workers import STDERR_KEPT, WorkerDiedError, WorkerPool, worker_ahead
 from aiorecord.errors import ConfigError, EncodeError, StateError, StorageError
+from aiorecord.workers.pool import STDERR_KEPT, WorkerDiedError, WorkerPool, worker_ahead
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -153,7 +153,7 @@ def test_a_job_of_main_is_refused_without_importing_main(tmp_path: Path) -> None
     script = tmp_path / "unguarded.py"
     script.write_text(
         "import math\n"
-        "from aiorecord.dataset.workers import WorkerPool\n"
+        "from aiorecord.workers.pool import WorkerPool\n"
         "from aiorecord.errors import AiorecordError\n"
         "print('main runs')\n"
         "def mine(): return 1\n"
@@ -171,7 +171,7 @@ def test_a_program_that_forgets_shutdown_ends_after_its_jobs(tmp_path: Path) -> 
     script = (
         "import os\n"
         "from pathlib import Path\n"
-        "from aiorecord.dataset.workers import WorkerPool\n"
+        "from aiorecord.workers.pool import WorkerPool\n"
         "pool = WorkerPool(1)\n"
         "pool.submit(Path.write_text, Path('result'), 'done')\n"
     )
@@ -184,7 +184,7 @@ def test_files_in_the_current_folder_do_not_replace_modules(tmp_path: Path) -> N
     script = tmp_path / "elsewhere" / "run.py"
     script.parent.mkdir()
     script.write_text(
-        "from aiorecord.dataset.workers import WorkerPool\n"
+        "from aiorecord.workers.pool import WorkerPool\n"
         "with WorkerPool(1) as pool: print(pool.submit(abs, -1).result())\n"
     )
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -345,7 +345,7 @@ PARENT = """
 import os, sys, threading
 from pathlib import Path
 import worker_jobs as jobs
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.workers.pool import WorkerPool
 pool = WorkerPool(2)
 idle = pool.submit(jobs.pid).result()
 busy = [pool.submit(jobs.mark_and_hang, Path("busy"))]

@@ -12,16 +12,16 @@ import pytest
 from faults import full_disk_at
 from staged import EVERYTHING, TWO_VIDEOS, VECTORS, VIDEO, check_dataset, commit, stage, tree
 
-from aiorecord.capture.rows import RowsJournal
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.dataset import files
-from aiorecord.dataset.encoded import EncodedEpisode
-from aiorecord.dataset.episodes import read_ids
-from aiorecord.dataset.stats import STAT_NAMES
-from aiorecord.dataset.writer import CommittedEpisode, DatasetWriter
+from aiorecord.dataset.commit.writer import CommittedEpisode, DatasetWriter
+from aiorecord.dataset.format import numbered_files
+from aiorecord.dataset.format.episodes import read_ids
 from aiorecord.encoders import RGBEncoderConfig
+from aiorecord.encoding.encoded import EncodedEpisode
+from aiorecord.encoding.stats import STAT_NAMES
 from aiorecord.errors import ConfigError, DatasetError, EncodeError, StateError, StorageError
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.rows import RowsJournal
 
 DEPTH = {
     **VECTORS,
@@ -77,8 +77,8 @@ def test_episodes_are_there_once_committed(root, features):
         assert committed == CommittedEpisode(index, length, start, start + length, committed.bytes, [])
         start += length
         check_dataset(root, contents[: index + 1])
-    files = [root / path for path in tree(root) if path.startswith(("data", "videos"))]
-    assert committed.bytes == sum(path.stat().st_size for path in files if path.stem == "file-002")
+    numbered_files = [root / path for path in tree(root) if path.startswith(("data", "videos"))]
+    assert committed.bytes == sum(path.stat().st_size for path in numbered_files if path.stem == "file-002")
     assert (writer.total_episodes, writer.total_frames) == (3, 13)
 
 
@@ -200,7 +200,7 @@ def test_without_hard_links_videos_are_copied(root, monkeypatch):
         raise PermissionError(1, "Operation not permitted")
 
     writer = create(root)
-    monkeypatch.setattr(files.os, "link", refuse)
+    monkeypatch.setattr(numbered_files.os, "link", refuse)
     commit(writer, 0)
     check_dataset(root, [(0, 5)])
 
@@ -522,12 +522,12 @@ def test_rows_of_a_mixed_data_file_are_cut(root):
     for episode in range(3):
         commit(writer, episode, 4)
     good = (root / "meta/info.json").read_bytes()
-    files = sorted(root.glob("data/*/*"))
-    tables = [pq.read_table(path) for path in files]
+    numbered_files = sorted(root.glob("data/*/*"))
+    tables = [pq.read_table(path) for path in numbered_files]
     extra = tables[2].set_column(
         tables[2].schema.get_field_index("episode_index"), "episode_index", pa.array([3] * 4)
     )
-    with pq.ParquetWriter(files[2], tables[2].schema) as out:
+    with pq.ParquetWriter(numbered_files[2], tables[2].schema) as out:
         out.write_table(tables[2])
         out.write_table(extra.cast(tables[2].schema))
     DatasetWriter.open(root)

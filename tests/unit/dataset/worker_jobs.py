@@ -26,8 +26,8 @@ def nice_values() -> set[int]:
 
 def policies(folder: Path) -> set[int]:
     """Of every thread of this process, those of an open encoder too."""
-    from aiorecord.dataset.videos import open_output
     from aiorecord.encoders import RGBEncoderConfig
+    from aiorecord.media.video_file import open_output
 
     with open_output(folder / "a.mp4", RGBEncoderConfig(), 64, 48, 30, 1) as output:
         for _ in range(3):

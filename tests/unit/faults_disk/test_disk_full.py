@@ -16,13 +16,14 @@ from helpers import FPS, rows_of, videos_of
 from small_disk import break_ext4, fill, small_disk
 
 import aiorecord
-from aiorecord import Recorder, RGBEncoderConfig, Stage, storage
-from aiorecord.capture.rows import read_rows
-from aiorecord.capture.staging import Staging
-from aiorecord.dataset.encode import encode_camera
-from aiorecord.dataset.videos import count_packets
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord import Recorder, RGBEncoderConfig, Stage
+from aiorecord.encoding.camera_encoding import encode_camera
 from aiorecord.features import Schema
+from aiorecord.media.video_file import count_packets
+from aiorecord.staging.folder import Staging
+from aiorecord.staging.rows import read_rows
+from aiorecord.system import storage
+from aiorecord.workers.pool import WorkerPool
 
 ROUGH = RGBEncoderConfig(vcodec="h264", crf=45, preset="ultrafast")
 HEIGHT, WIDTH = 120, 160
@@ -81,8 +82,8 @@ def disk(tmp_path, request):
 
 @pytest.fixture
 def watchful(monkeypatch):
-    monkeypatch.setattr("aiorecord.disk_guard.PERIOD_S", 0.01)
-    monkeypatch.setattr("aiorecord.disk_guard.RETRY_AFTER_S", 0.01)
+    monkeypatch.setattr("aiorecord.saving.disk_guard.PERIOD_S", 0.01)
+    monkeypatch.setattr("aiorecord.saving.disk_guard.RETRY_AFTER_S", 0.01)
 
 
 def test_the_episode_ends_before_the_reserve_is_touched(disk, watchful):
@@ -342,7 +343,7 @@ def test_an_input_output_error_in_a_commit_is_tried_again_by_itself(tmp_path, wa
 
     async def main():
         async with recorder_for(tmp_path) as recorder:
-            monkeypatch.setattr("aiorecord.storage.publish", faulty)
+            monkeypatch.setattr("aiorecord.system.storage.publish", faulty)
             save = await record(recorder, 5, 0)
             with pytest.raises(aiorecord.SaveError, match="injected"):
                 await save

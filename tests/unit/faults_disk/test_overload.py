@@ -11,9 +11,9 @@ import pytest
 from test_disk_full import contents, noise, recorder_for
 
 from aiorecord.capture import camera as camera_module
-from aiorecord.capture.lossless import LosslessWriter
-from aiorecord.capture.raw import RawWriter
 from aiorecord.clock import FakeClock
+from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.raw import RawWriter
 
 FRAME_BYTES = 120 * 160 * 3
 BUFFER_MB = 1.0

@@ -11,10 +11,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from aiorecord.dataset import encode, videos
-from aiorecord.dataset.encode import EncodedCamera, EncodeJob, encode_camera
-from aiorecord.dataset.progress import Progress
-from aiorecord.dataset.workers import WorkerPool
+from aiorecord.encoding import camera_encoding
+from aiorecord.encoding.camera_encoding import EncodedCamera, EncodeJob, encode_camera
+from aiorecord.media import video_file
+from aiorecord.workers.pool import WorkerPool
+from aiorecord.workers.progress import Progress
 
 AT_FRAME = 3
 """Faults come in the middle of an encode."""
@@ -60,7 +61,7 @@ def encode_with(job: EncodeJob, fault: str) -> EncodedCamera:
     """
     fault, _, at_frame = fault.partition("@")
     if fault == "codec does not open":
-        encode.resolved_codec = lambda *args: "h264_nvenc"
+        camera_encoding.resolved_codec = lambda *args: "h264_nvenc"
         return encode_camera(job)
     if fault == "encoder error":
         _let_encoders_fail()
@@ -81,14 +82,14 @@ def encode_with(job: EncodeJob, fault: str) -> EncodedCamera:
 
 def _let_encoders_fail() -> None:
     """The encoder is given a frame of another kind than it was opened for, and refuses it."""
-    add = videos.VideoOutput.add
+    add = video_file.VideoOutput.add
 
-    def faulty(self: videos.VideoOutput, frame: Any) -> None:
+    def faulty(self: video_file.VideoOutput, frame: Any) -> None:
         if self.frames == AT_FRAME:
             frame = frame.reformat(width=frame.width * 2)
         add(self, frame)
 
-    videos.VideoOutput.add = faulty  # type: ignore[method-assign]
+    video_file.VideoOutput.add = faulty  # type: ignore[method-assign]
 
 
 class FaultyPool(WorkerPool):

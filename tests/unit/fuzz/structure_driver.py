@@ -34,7 +34,7 @@ from structure_damage import damage
 from sweep_judge import tree_hash
 from sweep_worker import forked
 
-from aiorecord.capture.staging import EpisodeFolder, Staging
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 KINDS = ("dataset", "lossless", "rgb", "raw", "live")
 SPACE_BYTES = 4 << 30

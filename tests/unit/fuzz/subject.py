@@ -12,20 +12,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
 
 from staged import commit, stage
 
-from aiorecord.capture import ByteBudget, EpisodeCapture, EpisodeFolder, Staging, read_frames
-from aiorecord.capture.raw import RawWriter
-from aiorecord.capture.reader import read_histograms
-from aiorecord.capture.rows import read_rows
-from aiorecord.dataset.committed import committed_index
-from aiorecord.dataset.encoded import EncodedEpisode
-from aiorecord.dataset.info import read_info
-from aiorecord.dataset.rebuild import lost_info
-from aiorecord.dataset.recover import examine, ready, salvage
-from aiorecord.dataset.unfinished import unfinished
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.capture.budget import ByteBudget
+from aiorecord.capture.episode import EpisodeCapture
+from aiorecord.dataset.commit.already_committed import committed_index
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.format.info_json import read_info
+from aiorecord.dataset.recovery.rebuild_info import lost_info
+from aiorecord.dataset.recovery.salvage import examine, ready, salvage
+from aiorecord.dataset.recovery.unfinished import unfinished
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
+from aiorecord.encoding.encoded import EncodedEpisode
 from aiorecord.errors import AiorecordError
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.raw import RawWriter
+from aiorecord.staging.reader import read_frames, read_histograms
+from aiorecord.staging.rows import read_rows
 
 AXES = ["height", "width", "channels"]
 FRONT, DEPTH = "observation.images.front", "observation.images.depth"

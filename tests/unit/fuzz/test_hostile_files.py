@@ -18,21 +18,21 @@ import pyarrow as pa
 import pytest
 from subject import DEPTH, FEATURES, FRONT, read_everything
 
-from aiorecord import storage
-from aiorecord.capture.lossless import LosslessWriter, new_rgb_frame
-from aiorecord.capture.raw import RawWriter, raw_indices, read_raw
-from aiorecord.capture.reader import count_frames, read_frames
-from aiorecord.capture.records import RecordWriter, read_records
-from aiorecord.capture.rows import count_rows, read_rows
-from aiorecord.capture.sealed import SEAL, seal_of
-from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import main
-from aiorecord.dataset.encoded import EncodedEpisode
-from aiorecord.dataset.episode_encoding import EpisodeEncoding
-from aiorecord.dataset.pack_journal import roll_forward
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.exchange.pack_journal import roll_forward
+from aiorecord.encoding.encoded import EncodedEpisode
+from aiorecord.encoding.episode_encoding import EpisodeEncoding
 from aiorecord.errors import DatasetError, StorageError
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.lossless import LosslessWriter, new_rgb_frame
+from aiorecord.staging.raw import RawWriter, raw_indices, read_raw
+from aiorecord.staging.reader import count_frames, read_frames
+from aiorecord.staging.records import RecordWriter, read_records
+from aiorecord.staging.rows import count_rows, read_rows
+from aiorecord.staging.sealed_json import SEAL, seal_of
+from aiorecord.system import storage
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX links and pipes")
 
@@ -545,7 +545,7 @@ def test_a_picture_of_another_size_in_a_record_ends_the_camera(dataset):
 
 
 def test_a_power_loss_may_leave_histograms_of_zeros(dataset):
-    from aiorecord.capture.reader import read_histograms
+    from aiorecord.staging.reader import read_histograms
 
     folder = EpisodeFolder.load(staged(dataset, 1))
     path = folder.path / folder.manifest.cameras[FRONT].histograms

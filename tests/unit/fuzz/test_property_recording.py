@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import aiorecord
-from aiorecord.capture.rows import RowsJournal, read_rows
-from aiorecord.dataset.tables import read_tasks
-from aiorecord.dataset.videos import count_packets
+from aiorecord.dataset.format.tables import read_tasks
 from aiorecord.features import DEFAULT_FEATURES, NUMERIC_DTYPES, RESERVED_KEYS, Schema
+from aiorecord.media.video_file import count_packets
+from aiorecord.staging.rows import RowsJournal, read_rows
 
 POOL = ThreadPoolExecutor(2)
 

@@ -1,7 +1,7 @@
 """Snapshots of a session that the tests of the live view show."""
 
 from aiorecord.monitor.snapshot import CameraRow, SaveRow, Snapshot, Take
-from aiorecord.robots.policy import SourceStatus
+from aiorecord.robots.guarding.source_policy import SourceStatus
 from aiorecord.session import Phase
 
 TERMINALS = [(120, 30), (80, 24), (60, 20), (40, 12)]

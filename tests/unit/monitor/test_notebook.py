@@ -10,7 +10,7 @@ from helpers import FEATURES, FPS, H264, make_frame, picture
 import aiorecord
 from aiorecord import FakeClock, Recorder, Session, SessionEvents, SessionPlan, StatusView
 from aiorecord.capture import camera as camera_module
-from aiorecord.capture.lossless import LosslessWriter
+from aiorecord.staging.lossless import LosslessWriter
 
 FRONT = "observation.images.front"
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from screens_shown import STATES, TERMINALS, snapshot
 
-from aiorecord.monitor.live import LiveView, render, render_svg
+from aiorecord.monitor.live_view import LiveView, render, render_svg
 from aiorecord.monitor.screen import key_hints
 from aiorecord.session import Phase
 

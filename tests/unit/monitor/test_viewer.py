@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from aiorecord import ConfigError
-from aiorecord.installed import install_hint
-from aiorecord.monitor import displays, rerun_sink
+from aiorecord.monitor import displays
 from aiorecord.monitor import viewer as viewer_module
 from aiorecord.monitor.entities import entities, split_frame
+from aiorecord.monitor.sinks import rerun_sink
 from aiorecord.monitor.viewer import CAPACITY, View, Viewer, check_viewer
+from aiorecord.system.installation import install_hint
 
 NAMES = ["shoulder.pos", "gripper.pos"]
 FEATURES = {
@@ -250,7 +251,10 @@ def test_what_is_not_installed_or_not_known(monkeypatch):
 
 
 def test_importing_it_costs_no_viewer():
-    code = "import sys, aiorecord.cli.record; print([m for m in ('rerun', 'foxglove') if m in sys.modules])"
+    code = (
+        "import sys, aiorecord.cli.commands.record; "
+        "print([m for m in ('rerun', 'foxglove') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -410,7 +414,7 @@ def test_what_foxglove_gets(tmp_path, compressed):
     import foxglove
     from foxglove.mcap import MCAPCompression, MCAPWriteOptions
 
-    from aiorecord.monitor.foxglove_sink import FoxgloveSink
+    from aiorecord.monitor.sinks.foxglove_sink import FoxgloveSink
 
     sink = FoxgloveSink("test", port=0, compressed=compressed)
     assert sink.open() is None

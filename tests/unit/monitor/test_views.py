@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from aiorecord.monitor.live import LiveView, render
-from aiorecord.monitor.plain import describe
+from aiorecord.monitor.live_view import LiveView, render
+from aiorecord.monitor.sinks.plain import describe
 from aiorecord.monitor.snapshot import CameraRow, SaveRow, Snapshot
-from aiorecord.monitor.text import size_text, time_text
-from aiorecord.robots.policy import SourceStatus
+from aiorecord.monitor.units import size_text, time_text
+from aiorecord.robots.guarding.source_policy import SourceStatus
 from aiorecord.session import Phase
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from aiorecord.capture.budget import ByteBudget
 from aiorecord.capture.episode import EpisodeCapture
-from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 KEY = "observation.images.front"
 HEIGHT, WIDTH = 96, 128

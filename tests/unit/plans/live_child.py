@@ -8,8 +8,8 @@ from pathlib import Path
 from live import KEY, add, prepare
 
 from aiorecord.capture import journal
-from aiorecord.capture.live import LiveWriter
 from aiorecord.encoders import RGBEncoderConfig
+from aiorecord.staging.live import LiveWriter
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ import pytest
 from helpers import FEATURES, FPS, H264, STATES, episodes_of, leaked, make_frame, record_episode, rows_of
 
 from aiorecord import Recorder, RGBEncoderConfig
-from aiorecord.dataset.encode import encode_camera
-from aiorecord.dataset.videos import count_packets
+from aiorecord.encoding.camera_encoding import encode_camera
+from aiorecord.media.video_file import count_packets
 from aiorecord.monitor.snapshot import Observer
 from aiorecord.saving.backlog import EncodeSpeed
-from aiorecord.saving.queue import MAX_OVERTAKEN, SaveQueue
+from aiorecord.saving.ready_queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Command, Phase, Session, SessionEvents, SessionPlan
 
 

@@ -10,11 +10,18 @@ import pytest
 from helpers import FEATURES, FPS, STATES, make_frame
 
 from aiorecord import DepthEncoderConfig, Recorder, RGBEncoderConfig
+from aiorecord.encoding.plans import (
+    LiveSpeed,
+    SpeedQuestion,
+    calibrate,
+    choose_plans,
+    live_candidates,
+    speeds_path,
+)
+from aiorecord.encoding.plans.measure import measure_live
+from aiorecord.encoding.plans.speeds import load_speed, store_speed
 from aiorecord.errors import ConfigError, EncodeError
 from aiorecord.features import Schema
-from aiorecord.plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates, speeds_path
-from aiorecord.plans.measure import measure_live
-from aiorecord.plans.speeds import load_speed, store_speed
 
 H264 = RGBEncoderConfig(vcodec="h264")
 FAST = LiveSpeed(frames_per_s=100, held_frames=3, open_s=0.002)
@@ -120,7 +127,7 @@ def test_speeds_are_kept_by_everything_they_depend_on(tmp_path):
 def test_another_machine_is_another_question(tmp_path, monkeypatch):
     path = tmp_path / "speeds.json"
     store_speed(QUESTION, FAST, path)
-    monkeypatch.setattr("aiorecord.plans.speeds.machine", lambda: "another")
+    monkeypatch.setattr("aiorecord.encoding.plans.speeds.machine", lambda: "another")
     assert load_speed(QUESTION, path) is None
 
 
@@ -202,7 +209,7 @@ class Never(Executor):
 
 
 def test_a_measurement_that_does_not_come_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.plans.calibration.PATIENCE_S", 0.01)
+    monkeypatch.setattr("aiorecord.encoding.plans.calibration.PATIENCE_S", 0.01)
     with pytest.raises(EncodeError, match="could not be measured"):
         calibrate(QUESTION, Never(), path=tmp_path / "x")
 

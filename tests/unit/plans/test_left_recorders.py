@@ -11,9 +11,9 @@ import time
 import pytest
 from helpers import episodes_of, rows_of
 
-from aiorecord.capture.sealed import write_sealed
-from aiorecord.capture.staging import Staging
-from aiorecord.dataset.videos import count_packets
+from aiorecord.media.video_file import count_packets
+from aiorecord.staging.folder import Staging
+from aiorecord.staging.sealed_json import write_sealed
 
 FLAGS = [
     "--robot.type=sim",

@@ -15,20 +15,20 @@ import pytest
 from live import FEATURES, KEY, add, captured, coded, decoded, picture, prepare
 
 from aiorecord.capture import camera as camera_module
-from aiorecord.capture.final import default_threads
-from aiorecord.capture.histograms import histogram
-from aiorecord.capture.live import LiveWriter, whole_frames
-from aiorecord.capture.ordinary import ordinary_threads
-from aiorecord.capture.reader import count_frames, read_frames
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.dataset.encode import EncodedCamera, EncodeJob, direct_encode, encode_camera
-from aiorecord.dataset.recover import ready, salvage
-from aiorecord.dataset.stats import histogram_stats, sample_indices
-from aiorecord.dataset.videos import verify_video
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.recovery.salvage import ready, salvage
 from aiorecord.encoders import RGBEncoderConfig
+from aiorecord.encoding.camera_encoding import EncodedCamera, EncodeJob, direct_encode, encode_camera
+from aiorecord.encoding.stats import histogram_stats, sample_indices
 from aiorecord.errors import CodecUnavailableError, DamageError, EncodeError
 from aiorecord.features import Schema
+from aiorecord.media.encoder import default_threads
+from aiorecord.media.video_file import verify_video
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.histograms import histogram
+from aiorecord.staging.live import LiveWriter, whole_frames
+from aiorecord.staging.reader import count_frames, read_frames
+from aiorecord.system.thread_capabilities import ordinary_threads
 
 H264 = RGBEncoderConfig(vcodec="h264")
 REORDERING = RGBEncoderConfig(vcodec="h264", g=12)
@@ -78,8 +78,8 @@ def test_a_finished_live_capture_is_copied_not_decoded(tmp_path, monkeypatch):
     def no(*args, **options):
         raise AssertionError("nothing is to be decoded or encoded")
 
-    monkeypatch.setattr("aiorecord.capture.reader._decode", no)
-    monkeypatch.setattr("aiorecord.dataset.live_video.open_output", no)
+    monkeypatch.setattr("aiorecord.staging.reader._decode", no)
+    monkeypatch.setattr("aiorecord.encoding.live_copy.open_output", no)
     assert encode(folder).frames == 20
 
 

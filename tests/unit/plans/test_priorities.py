@@ -20,19 +20,19 @@ from rich.console import Console
 from test_backlog import Gated, recorder_for
 
 from aiorecord import ConfigError, Recorder, StorageError
-from aiorecord.capture.manifest import parse_manifest
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.check.dataset import check_dataset
+from aiorecord.check.check_dataset import check_dataset
 from aiorecord.cli import main
-from aiorecord.dataset import quality_log
-from aiorecord.dataset.writer import DatasetWriter
-from aiorecord.monitor.live import render
-from aiorecord.monitor.notebook import StatusView
-from aiorecord.monitor.plain import describe
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.dataset.format import quality_log
+from aiorecord.monitor.live_view import render
+from aiorecord.monitor.sinks.notebook import StatusView
+from aiorecord.monitor.sinks.plain import describe
 from aiorecord.monitor.snapshot import Observer
 from aiorecord.saving.pending import PendingSaves
-from aiorecord.saving.queue import MAX_OVERTAKEN, SaveQueue
+from aiorecord.saving.ready_queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Session, SessionPlan
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.manifest import parse_manifest
 
 
 def test_the_highest_goes_first_and_a_change_counts_while_they_wait():

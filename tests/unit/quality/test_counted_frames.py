@@ -15,13 +15,13 @@ import pytest
 from helpers import FEATURES, FPS, H264, make_frame, picture, record_episode
 
 from aiorecord import Command, FakeClock, Phase, Recorder, Session, SessionEvents, SessionPlan
-from aiorecord.capture.lossless import LosslessWriter
-from aiorecord.capture.staging import Staging
 from aiorecord.cli import main
-from aiorecord.dataset import quality_log
+from aiorecord.dataset.format import quality_log
 from aiorecord.errors import ConfigError, StateError
-from aiorecord.robots.measured import frame_times, layers
-from aiorecord.robots.threaded import ThreadedRobot
+from aiorecord.robots.blocking.threaded import ThreadedRobot
+from aiorecord.robots.guarding.device_reports import frame_times, layers
+from aiorecord.staging.folder import Staging
+from aiorecord.staging.lossless import LosslessWriter
 
 FRONT = "observation.images.front"
 
@@ -143,7 +143,7 @@ import asyncio, os, signal, sys
 sys.path.insert(0, {tests!r})
 from helpers import FEATURES, FPS, H264, make_frame
 from aiorecord import Recorder
-from aiorecord.capture.staging import EpisodeFolder, Staging
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 async def main():
     recorder = Recorder("t/q", root={root!r}, fps=FPS, features=FEATURES, rgb_encoder=H264, encode_workers=1)
@@ -182,7 +182,7 @@ from test_counted_frames import Arm, FRONT, Hand, recorder_for
 from pathlib import Path
 from aiorecord import Session, SessionPlan
 from aiorecord.capture import EpisodeFolder, Staging, journal
-from aiorecord.robots.threaded import ThreadedRobot
+from aiorecord.robots.blocking.threaded import ThreadedRobot
 
 journal.FLUSH_PERIOD_S = 0.1
 

@@ -8,9 +8,9 @@ import pytest
 from helpers import FPS, STATES, make_frame
 
 from aiorecord import OFFLINE, FakeClock, QualityLimits, Recorder
-from aiorecord.check.dataset import check_dataset
+from aiorecord.check.check_dataset import check_dataset
 from aiorecord.cli import main as aiorecord_main
-from aiorecord.dataset import quality_log
+from aiorecord.dataset.format import quality_log
 from aiorecord.quality import Pace, PaceCounter
 
 PERIOD_S = 1 / FPS

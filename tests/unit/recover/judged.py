@@ -10,7 +10,7 @@ import numpy as np
 from helpers import episodes_of, rows_of
 
 from aiorecord.cli import main
-from aiorecord.dataset.videos import count_packets
+from aiorecord.media.video_file import count_packets
 
 
 def tree_hash(root: Path) -> dict[str, str]:

@@ -21,9 +21,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import aiorecord.cli.recover  # noqa: F401 - before the fork
+import aiorecord.cli.commands.recover  # noqa: F401 - before the fork
 from aiorecord.cli import main
-from aiorecord.dataset import exchange
+from aiorecord.dataset.exchange import swap_folders
 from aiorecord.saving import saver
 
 STEPS = ("replace", "rename", "link", "unlink", "rmdir", "mkdir", "fsync")
@@ -45,7 +45,7 @@ def die_before(step: int) -> None:
 
     for name in STEPS:
         setattr(os, name, wrap(getattr(os, name)))
-    exchange.swap = wrap(exchange.swap)
+    swap_folders.swap = wrap(swap_folders.swap)
 
 
 def run(root: Path, step: int | None) -> int:
@@ -72,7 +72,7 @@ def digest(root: Path) -> dict[str, Any]:
         try:
             from helpers import episodes_of, rows_of
 
-            from aiorecord.dataset.videos import count_packets
+            from aiorecord.media.video_file import count_packets
 
             found = {
                 "rows": hashlib.sha256(repr(rows_of(root)).encode()).hexdigest(),

@@ -16,7 +16,7 @@ from captured import VIDEO, checked, gated, prepare, wait_for
 
 from aiorecord.capture import camera as camera_module
 from aiorecord.capture import frame_queue, journal
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.features import Schema
 

@@ -15,12 +15,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from helpers import FEATURES, FPS, H264, make_frame
 
-from aiorecord.capture import ByteBudget, EpisodeCapture, Staging, journal
-from aiorecord.capture.staging import EpisodeFolder
-from aiorecord.dataset.lock import DatasetLock
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.capture import journal
+from aiorecord.capture.budget import ByteBudget
+from aiorecord.capture.episode import EpisodeCapture
+from aiorecord.dataset.commit.lock import DatasetLock
+from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.encoders import DepthEncoderConfig
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 
 def capture(staging: Staging, number: int, frames: int) -> EpisodeCapture:

@@ -9,8 +9,8 @@ import pytest
 from conftest import FRAMES
 from judged import recover, tree_hash
 
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.dataset import writer
+from aiorecord.dataset.commit import writer
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 
 @pytest.fixture

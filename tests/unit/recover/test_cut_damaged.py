@@ -8,8 +8,8 @@ from helpers import rows_of
 from judged import recover, tree_hash
 from test_staging_proof import FPS, FRAMES, FRONT, SCHEMA, STATE, capture, flip, kind
 
-from aiorecord.dataset.videos import count_packets
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
+from aiorecord.media.video_file import count_packets
 
 __all__ = ["kind"]
 

@@ -12,11 +12,11 @@ import pytest
 from conftest import ENDED, FRAMES
 from judged import check_content, recover, tree_hash
 
-from aiorecord.capture.rows import RowsJournal
-from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import main
-from aiorecord.dataset.lock import DatasetLock
-from aiorecord.dataset.quality_log import read as read_quality
+from aiorecord.dataset.commit.lock import DatasetLock
+from aiorecord.dataset.format.quality_log import read as read_quality
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.rows import RowsJournal
 
 CAMERA = "observation.images.front"
 
@@ -136,7 +136,7 @@ def test_a_copy_from_a_read_only_medium(killed, tmp_path):
             folder.chmod(0o755)
     program = (
         "import os, sys\n"
-        "import aiorecord.cli.recover\n"
+        "import aiorecord.cli.commands.recover\n"
         "from concurrent.futures import ThreadPoolExecutor\n"
         "from aiorecord.saving import saver\n"
         "from aiorecord.cli import main\n"

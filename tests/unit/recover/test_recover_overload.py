@@ -13,11 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "capture"))
 
 from captured import FRONT, VIDEO, assert_frames, frame_of
 
-from aiorecord.capture import EpisodeFolder, Staging, count_frames
-from aiorecord.dataset.encode import direct_encode
-from aiorecord.dataset.quality_log import read as read_quality
+from aiorecord.dataset.format.quality_log import read as read_quality
 from aiorecord.encoders import RGBEncoderConfig
+from aiorecord.encoding.camera_encoding import direct_encode
 from aiorecord.features import Schema
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.reader import count_frames
 
 CHILD = Path(__file__).with_name("overload_child.py")
 SCHEMA = Schema(VIDEO)

@@ -11,7 +11,7 @@ from helpers import FEATURES, FPS, H264, episodes_of, record_episode
 from judged import tree_hash
 
 import aiorecord
-from aiorecord.capture.staging import Staging
+from aiorecord.staging.folder import Staging
 
 
 async def resume(root, **options):

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from judged import recover, tree_hash
 
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.check import dataset
+from aiorecord.check import check_dataset
 from aiorecord.cli import main
 from aiorecord.errors import StorageError
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 STAGED = ".aiorecord/episodes"
 PLACES = ("meta/info.json", "meta/episodes", "data", "videos", STAGED, f"{STAGED}/ID")
@@ -83,7 +83,7 @@ def test_a_check_and_its_repair_determine_nothing_from_it(place, recovered, caps
     before = tree_hash(recovered)
     calls = ("scandir", "listdir") if place in ("meta/episodes", "data", STAGED) else ("stat", "lstat")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "SETTLE_S", 0.0)  # nobody writes
+        patch.setattr(check_dataset, "SETTLE_S", 0.0)  # nobody writes
         refuse(patch, calls, recovered / place, errno.EACCES)
         assert main(["check", str(recovered), "--fast", "--workers=1"]) == 3
         assert "UNDETERMINED file-unread" in capsys.readouterr().out

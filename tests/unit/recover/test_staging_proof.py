@@ -13,21 +13,21 @@ import pytest
 from judged import recover, tree_hash
 
 from aiorecord.capture.budget import ByteBudget
-from aiorecord.capture.checksums import CheckedFile, checked_chunks, sums_path
 from aiorecord.capture.episode import EpisodeCapture
-from aiorecord.capture.histograms import HISTOGRAM_BYTES
-from aiorecord.capture.owner import owner_seed
-from aiorecord.capture.rows import read_rows, rows_schema
-from aiorecord.capture.sealed import read_sealed, write_sealed
-from aiorecord.capture.soundness import soundness
-from aiorecord.capture.staged_file import Extent, StagedFile
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.capture.synced import SYNCED, SyncedLog
-from aiorecord.dataset.encode import EncodedEpisode, EncodeJob, encode_camera
-from aiorecord.dataset.writer import DatasetWriter
+from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
+from aiorecord.encoding.camera_encoding import EncodedEpisode, EncodeJob, encode_camera
 from aiorecord.errors import DamageError
 from aiorecord.features import Schema
+from aiorecord.staging.checksum_owner import owner_seed
+from aiorecord.staging.checksums import CheckedFile, checked_chunks, sums_path
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.histograms import HISTOGRAM_BYTES
+from aiorecord.staging.rows import read_rows, rows_schema
+from aiorecord.staging.sealed_json import read_sealed, write_sealed
+from aiorecord.staging.soundness import soundness
+from aiorecord.staging.staged_file import Extent, StagedFile
+from aiorecord.staging.synced import SYNCED, SyncedLog
 
 FRONT, STATE = "observation.images.front", "observation.state"
 FPS, FRAMES = 30, 8

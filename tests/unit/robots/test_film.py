@@ -14,8 +14,8 @@ import pytest
 
 from aiorecord.errors import ConfigError
 from aiorecord.robots import ReplayRobot, ReplayRobotConfig
-from aiorecord.robots.film import probe
-from aiorecord.robots.video_source import resampled
+from aiorecord.robots.replay.film import probe
+from aiorecord.robots.replay.video_source import resampled
 
 KEY = "observation.images.front"
 W, H = 48, 32

@@ -16,9 +16,10 @@ from helpers import FEATURES, FPS, picture
 
 from aiorecord.clock import FakeClock
 from aiorecord.errors import ConfigError, SourceError, SourceLostError
-from aiorecord.robots import Robot, Teleoperator, threaded
-from aiorecord.robots.guard import GuardedRobot, GuardedTeleoperator
-from aiorecord.robots.policy import SourcePolicy
+from aiorecord.robots import Robot, Teleoperator
+from aiorecord.robots.blocking import threaded
+from aiorecord.robots.guarding.guard import GuardedRobot, GuardedTeleoperator
+from aiorecord.robots.guarding.source_policy import SourcePolicy
 
 SHORT = SourcePolicy(call_timeout_s=0.02, retries=0)
 

@@ -28,10 +28,11 @@ from aiorecord import (
     SourceLostError,
     SourcePolicy,
 )
-from aiorecord.capture.staging import EpisodeFolder, Staging
-from aiorecord.robots import ThreadedRobot, threaded
+from aiorecord.robots import ThreadedRobot
+from aiorecord.robots.blocking import threaded
 from aiorecord.robots.faults import CALL_KINDS, VALUE_KINDS, Fault, FaultyRobot, FaultyTeleoperator
-from aiorecord.robots.sent import recording_sent_action
+from aiorecord.robots.guarding.sent_action import recording_sent_action
+from aiorecord.staging.folder import EpisodeFolder, Staging
 
 QUICK = SourcePolicy(retries=0, max_hold_s=0.2, call_timeout_s=0.02, reconnect_s=5)
 

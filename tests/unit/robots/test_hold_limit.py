@@ -10,8 +10,8 @@ from helpers import FEATURES, FPS
 
 from aiorecord.clock import FakeClock
 from aiorecord.errors import SourceLostError
-from aiorecord.robots.guard import GuardedRobot
-from aiorecord.robots.policy import SourcePolicy
+from aiorecord.robots.guarding.guard import GuardedRobot
+from aiorecord.robots.guarding.source_policy import SourcePolicy
 
 POLICY = SourcePolicy(retries=0, max_hold_s=1.0, call_timeout_s=0.1)
 

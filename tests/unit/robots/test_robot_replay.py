@@ -26,8 +26,8 @@ from aiorecord.robots import (
     Robot,
     Teleoperator,
 )
-from aiorecord.robots.prefetch import Prefetch
-from aiorecord.robots.video_source import DEPTH_CODES
+from aiorecord.robots.replay.prefetch import Prefetch
+from aiorecord.robots.replay.video_source import DEPTH_CODES
 
 FRONT, DEPTH, SNAP = (f"observation.images.{name}" for name in ("front", "depth", "snap"))
 W, H = 64, 48

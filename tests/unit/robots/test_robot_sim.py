@@ -26,10 +26,10 @@ from aiorecord.robots import (
     SimTeleoperator,
     Teleoperator,
 )
-from aiorecord.robots.picture_memory import PictureMemory
-from aiorecord.robots.sim_arm import CUBE_SIDE, HOME, LOWER, UPPER, forward_kinematics, inverse_kinematics
-from aiorecord.robots.sim_camera import ColourCamera
-from aiorecord.robots.sim_motion import PickAndPlace, cube_poses
+from aiorecord.robots.sim.arm import CUBE_SIDE, HOME, LOWER, UPPER, forward_kinematics, inverse_kinematics
+from aiorecord.robots.sim.image_pool import PictureMemory
+from aiorecord.robots.sim.motion import PickAndPlace, cube_poses
+from aiorecord.robots.sim.sim_camera import ColourCamera
 
 SMALL = CameraSpec(width=160, height=120)
 VIEWS = dict.fromkeys(("front", "wrist", "side", "top", "window"), SMALL)

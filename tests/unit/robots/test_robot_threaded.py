@@ -20,7 +20,7 @@ from aiorecord.robots import (
     ThreadedRobot,
     ThreadedTeleoperator,
 )
-from aiorecord.robots.measured import gives_new_images, must_copy
+from aiorecord.robots.guarding.device_reports import gives_new_images, must_copy
 
 
 class Driver:
@@ -337,7 +337,7 @@ def test_durations_are_kept_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
             assert len(robot._times._durations["get_observation"].latest_s) == 1024
 
     clock = iter(range(10**6))
-    monkeypatch.setattr("aiorecord.robots.threaded.monotonic_s", lambda: next(clock) * 1e-4)
+    monkeypatch.setattr("aiorecord.robots.blocking.threaded.monotonic_s", lambda: next(clock) * 1e-4)
     asyncio.run(main())
 
 

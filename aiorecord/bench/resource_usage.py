@@ -1,0 +1,59 @@
+"""Processor time and memory of this process and everything it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ..system.threads import start_thread
+
+SAMPLE_S = 0.05
+
+
+def cpu_s() -> float:
+    """Seconds of processor time of this process and of the children that have ended."""
+    children = os.times()  # in ticks of 10 ms, which is too coarse for what this process does itself
+    return time.process_time() + children.children_user + children.children_system
+
+
+def tree_rss_bytes() -> int:
+    """Resident memory of this process and its descendants; 0 where the system does not tell (not Linux)."""
+    if sys.platform != "linux":
+        return 0
+    pages, todo = 0, [os.getpid()]
+    while todo:
+        pid = todo.pop()
+        with contextlib.suppress(OSError):  # it just ended
+            pages += int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                todo += map(int, (task / "children").read_bytes().split())
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class PeakRss:
+    """Watches memory from a thread while a block runs.
+
+    Attributes:
+        peak: the most that was seen, in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="aiorecord-bench-memory")
+
+    def __enter__(self) -> PeakRss:
+        start_thread(self._thread)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_S):
+            self.peak = max(self.peak, tree_rss_bytes())

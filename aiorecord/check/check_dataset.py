@@ -1,0 +1,459 @@
+"""The check of a whole dataset: info against metadata against rows against video frames."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..dataset.commit.generation import Look, look
+from ..dataset.exchange.pack_journal import is_decided
+from ..dataset.exchange.replaced_videos import read_replaced
+from ..dataset.format import layout, quality_log
+from ..dataset.format.info_json import DatasetInfo, parse_info
+from ..dataset.format.layout import FileIndex, parse_index
+from ..dataset.packing.episode_places import file_size
+from ..errors import DatasetError, StorageError
+from ..media.evidence import read_dataset_id
+from ..system.storage import MAX_JSON_BYTES
+from ..workers.pool import WorkerPool
+from .agreement import Agreement
+from .checked import Checked
+from .compare import total_differences
+from .findings import Finding, Report
+from .generations import Generations, Metadata
+from .jobs import Job, Outcome, is_regular, run_jobs
+from .pairing import Pairing
+from .readers.data_file import RowsFile, RowsPart, rows_job
+from .readers.folder_tree import leftovers, parquet_files
+from .readers.metadata import (
+    EpisodeRow,
+    EpisodesPart,
+    episodes_job,
+    load_info,
+    load_stats,
+    tasks_job,
+    total_stats_job,
+)
+from .readers.video_frames import VideoFile, default_threads, video_job
+
+ProgressCallback = Callable[[str, int, int], None]
+
+TRIES = 4
+"""So often a dataset is checked that is rearranged meanwhile, as packing does. Commits only add to it."""
+
+SETTLE_S = 1.0
+"""What a commit explains is looked at again after this time where it is not known whether there is one."""
+
+PATIENCE_S = 10.0
+"""So long a check that begins again waits for a packing to end."""
+
+_BYTES_PER_UNIT = 1 << 12
+"""Progress of a video is in frames, which are not known before; its size stands for them."""
+
+
+def default_workers() -> int:
+    """One worker for each processor."""
+    return os.cpu_count() or 1
+
+
+def check_dataset(
+    root: Path,
+    *,
+    fast: bool = False,
+    workers: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Report:
+    """Verify a dataset deeply. Blocking. Only reads; it may be one that is being recorded into.
+
+    Every file is read once, in worker processes, one row group or one video frame at a time. Whatever is on
+    disk, this ends with a report. Where files were exchanged while they were read, and something did not fit,
+    everything is checked again; a dataset that keeps changing is undetermined (`dataset-changed`).
+
+    Args:
+        root: the dataset's root folder.
+        fast: decode no video and no image; count and place frames by reading packets.
+        workers: processes, default one for each processor.
+        progress: called with what is being looked at, the units done and the units in all.
+
+    Returns:
+        What was found; see `findings.CODES`.
+
+    Raises:
+        ConfigError: `workers` is not positive.
+    """
+    width = default_workers() if workers is None else workers
+    pool = WorkerPool(width, name="aiorecord-check")
+    started = time.monotonic()
+    try:
+        report = run_until_agreed(root, pool, width, fast, progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def run_until_agreed(
+    root: Path, pool: WorkerPool, width: int, fast: bool = False, progress: ProgressCallback | None = None
+) -> Report:
+    """Run a `Check` until what it found is true of one state of the dataset, `TRIES` times at most."""
+    for number in range(TRIES):
+        if number:
+            _await_packing(root)
+        checked = Check(root, pool, width, fast, progress).run()
+        if checked.agreed:
+            break
+    return checked.report
+
+
+def _settle() -> None:
+    time.sleep(SETTLE_S)
+
+
+def _await_packing(root: Path) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while is_decided(root) and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+class Check:
+    """One pass of a check, between two looks at the dataset; `run` it once.
+
+    Args:
+        root: the dataset's root folder.
+        pool: where files are read.
+        width: how many at once.
+        fast: decode nothing.
+        progress: see `check_dataset`.
+        holding_lock: the caller holds the dataset's lock, so nobody records into it.
+        info_found: what a lost info.json said, as far as is known; then all of `meta/episodes` counts.
+        settle: waits for a commit to end that no lock tells of.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        pool: WorkerPool,
+        width: int,
+        fast: bool = False,
+        progress: ProgressCallback | None = None,
+        *,
+        holding_lock: bool = False,
+        info_found: DatasetInfo | None = None,
+        settle: Callable[[], object] = _settle,
+    ) -> None:
+        self._info_found = info_found
+        self.root, self.pool, self.width, self.fast = root, pool, width, fast
+        self._progress = progress
+        self._holding_lock, self._settle = holding_lock, settle
+        self._holder: str | None = None
+        self._found: list[Finding] = []
+        self._checked = Checked(Report(root, fast=fast))
+
+    def run(self) -> Checked:
+        """Look at everything."""
+        started = time.monotonic()
+        checked = self._checked
+        before = look(self.root)
+        self._holder = None if self._holding_lock else before.holder
+        self._look_for_leftovers()
+        try:
+            self._look(before)
+        except OSError as error:
+            path = error.path if isinstance(error, StorageError) else None
+            place = "." if path is None else self._name(path)
+            self._add("file-unread", place, f"The rest was not looked at: {error}.")
+        generations = Generations(checked, before, self._read_again, self._settle)
+        if self._holding_lock:
+            checked.report.add(generations.alone(self._found))
+        else:
+            checked.report.add(generations.judge(self._found))
+        checked.report.episodes = len(checked.episodes)
+        checked.report.seconds = time.monotonic() - started
+        return checked
+
+    def _look_for_leftovers(self) -> None:
+        for again in (True, False):  # a recorder that closes just now removes its folder under the first look
+            try:
+                self._found += list(leftovers(self.root, self._holder))
+                return
+            except OSError as error:
+                if not again:
+                    self._add("file-unread", ".", f"The folder cannot be read: {error}.")
+
+    def _look(self, before: Look) -> None:
+        if not self._load_info(before) and self._info_found is not None:
+            self._checked.info, self._checked.info_found = copy.deepcopy(self._info_found), True
+        if self._checked.info is not None:
+            self._load_tasks(self._checked.info)
+            self._load_episodes(self._checked.info)
+            self._look_at_data(self._checked.info)
+            self._look_at_videos(self._checked.info)
+            self._look_at_totals(self._checked.info)
+            self._found += flagged_episodes(self.root, self._checked)
+
+    def _add(self, code: str, place: str, message: str, **details: Any) -> None:
+        self._found.append(Finding(code, place, message, **details))
+
+    def _jobs(self, what: str, jobs: list[Job]) -> Iterable[Outcome]:
+        def tell(done: int, total: int) -> None:
+            if self._progress is not None:
+                self._progress(what, done, total)
+
+        for outcome in run_jobs(self.pool, jobs, tell, width=self.width):
+            if outcome.code is not None:
+                self._add(outcome.code, self._name(outcome.job.path), outcome.message)
+            yield outcome
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+    def _is_file(self, path: Path) -> bool:
+        """Whether a path that is there is a file; reports what is not."""
+        if is_regular(path) is False:
+            self._add("not-a-file", self._name(path), "It is a folder, a pipe or a device.")
+            return False
+        return True
+
+    def _load_info(self, before: Look) -> bool:
+        path = self.root / layout.INFO_PATH
+        if is_regular(path) is None:
+            self._add("info-missing", layout.INFO_PATH, "It is missing, so this is no dataset.")
+            return False
+        if not self._is_file(path):
+            return False
+        try:
+            # What counts is what counted at the first look: whatever is added meanwhile is more than that.
+            if before.info is not None and len(before.info) <= MAX_JSON_BYTES:
+                self._checked.info = parse_info(before.info, path)
+            else:
+                self._checked.info = load_info(self.root)
+        except DatasetError as error:
+            self._add("info-invalid", layout.INFO_PATH, f"{error}")
+            return False
+        return True
+
+    def _load_tasks(self, info: DatasetInfo) -> None:
+        path = self.root / layout.TASKS_PATH
+        if is_regular(path) is None:
+            if info.total_tasks:
+                self._add("tasks-unreadable", layout.TASKS_PATH, "It is missing.")
+            else:
+                self._checked.tasks = {}
+            return
+        if not self._is_file(path):
+            return
+        for outcome in self._jobs("tasks", [Job(path, tasks_job, (self.root,))]):
+            if outcome.code is not None:
+                continue
+            if isinstance(outcome.value, str):
+                self._add("tasks-unreadable", layout.TASKS_PATH, outcome.value)
+            else:
+                self._checked.tasks = outcome.value
+        tasks = self._checked.tasks
+        if self._checked.info_found:
+            info.total_tasks = len(tasks or ())
+        if tasks is not None and len(tasks) != info.total_tasks:
+            self._add(
+                "info-counts",
+                layout.INFO_PATH,
+                f"total_tasks is {info.total_tasks}, meta/tasks.parquet holds {len(tasks)}.",
+                is_ahead=len(tasks) > info.total_tasks,
+            )
+
+    def _load_episodes(self, info: DatasetInfo) -> None:
+        paths = [path for path in parquet_files(self.root / layout.EPISODES_FOLDER) if self._is_file(path)]
+        jobs = self._episodes_jobs(paths)
+        parts: dict[Path, EpisodesPart] = {}
+        for outcome in self._jobs("metadata", jobs):
+            part = outcome.value or EpisodesPart([], outcome.code or "episodes-unreadable", outcome.message)
+            parts[outcome.job.path] = part
+            if outcome.value is not None and part.problem is not None:
+                self._add(part.problem, self._name(outcome.job.path), part.message)
+        self._checked.parts = {path: parts[path] for path in paths}
+        rows = [row for path in paths for row in parts[path].rows]
+        if self._checked.info_found:
+            info.total_episodes, info.total_frames = len(rows), rows[-1].end if rows else 0
+        self._checked.episodes = {row.episode: row for row in rows[: info.total_episodes]}
+        self._found += Agreement(self._checked, info).order()
+
+    def _episodes_jobs(self, paths: list[Path]) -> list[Job]:
+        keys = tuple(self._checked.video_keys)
+        return [Job(path, episodes_job, (self.root, path, keys)) for path in paths]
+
+    def _read_again(self) -> Metadata:
+        """Read the metadata once more; what is wrong with it is not said here."""
+        tasks_path = self.root / layout.TASKS_PATH
+        paths = [path for path in parquet_files(self.root / layout.EPISODES_FOLDER) if is_regular(path)]
+        jobs = self._episodes_jobs(paths)
+        if is_regular(tasks_path):
+            jobs.append(Job(tasks_path, tasks_job, (self.root,)))
+        found = {outcome.job.path: outcome for outcome in run_jobs(self.pool, jobs, width=self.width)}
+        tasks = found[tasks_path].value if tasks_path in found else {}
+        parts = {path: found[path].value for path in paths}
+        return Metadata(tasks if isinstance(tasks, dict) else None, parts)
+
+    def _look_at_data(self, info: DatasetInfo) -> None:
+        checked = self._checked
+        by_file: dict[FileIndex, list[EpisodeRow]] = defaultdict(list)
+        for row in checked.episodes.values():
+            by_file[row.data].append(row)
+        jobs: list[Job] = []
+        there: set[FileIndex] = set()
+        for path in parquet_files(self.root / layout.DATA_FOLDER):
+            index = parse_index(f"{path.parent.name}/{path.name}")
+            rows = by_file.get(index, []) if index is not None else []
+            if index is not None:
+                there.add(index)
+            if not self._is_file(path):
+                continue
+            total = sum(row.length for row in rows if 0 < row.length < 1 << 40) or 1
+            file = RowsFile(self.root, path, info.features, info.fps, rows, self.fast)
+            jobs.append(Job(path, rows_job, (file,), total))
+        for index, rows in by_file.items():
+            if index not in there:
+                shown = _episodes(row.episode for row in rows)
+                self._add("data-missing", layout.data_path(index), f"It is missing; it should hold {shown}.")
+        parts: dict[Path, RowsPart | None] = {}
+        for outcome in self._jobs("rows", jobs):
+            parts[outcome.job.path] = outcome.value
+            if outcome.value is not None:
+                self._found += outcome.value.findings
+                checked.report.frames += outcome.value.rows
+            checked.report.files += 1
+        checked.data = {job.path: parts.get(job.path) for job in jobs}
+        self._found += Agreement(checked, info).runs()
+
+    def _look_at_videos(self, info: DatasetInfo) -> None:
+        checked = self._checked
+        found: dict[tuple[str, FileIndex], list[EpisodeRow]] = defaultdict(list)
+        for row in checked.episodes.values():
+            for key in checked.video_keys:
+                if key in row.videos:
+                    found[key, row.videos[key].index].append(row)
+                else:
+                    self._add(
+                        "video-missing",
+                        row.file,
+                        "meta/episodes does not say where its video is.",
+                        episode=row.episode,
+                        camera=key,
+                    )
+        jobs: list[Job] = []
+        for (key, index), rows in sorted(found.items()):
+            path = self.root / layout.video_path(key, index)
+            if is_regular(path) is None:
+                shown = _episodes(row.episode for row in rows)
+                self._add(
+                    "video-missing", self._name(path), f"It is missing; it should hold {shown}.", camera=key
+                )
+            elif self._is_file(path):
+                jobs.append(self.video_job(info, key, index, rows, []))
+        for outcome in self._jobs("videos", jobs):
+            number = parse_index("/".join(outcome.job.path.parts[-2:]))
+            assert number is not None
+            checked.videos[outcome.job.arguments[0].key, number] = outcome.value
+            if outcome.value is not None:
+                self._found += outcome.value.findings
+                checked.report.video_frames += outcome.value.frames
+            checked.report.files += 1
+        self._found += Pairing(checked, info, read_dataset_id(self.root)).findings()
+        self._look_for_orphans(set(found))
+
+    def video_job(
+        self,
+        info: DatasetInfo,
+        key: str,
+        index: FileIndex,
+        rows: list[EpisodeRow],
+        inferred: list[tuple[int, int, float]],
+    ) -> Job:
+        """The job that looks through one video file."""
+        path = self.root / layout.video_path(key, index)
+        threads = default_threads(self.width)
+        spec = info.features[key]
+        file = VideoFile(self.root, path, key, spec, info.fps, rows, inferred, self.fast, threads)
+        frames = sum(row.length for row in rows if 0 < row.length < 1 << 40)
+        frames += sum(length for _, length, _ in inferred)
+        return Job(path, video_job, (file,), max(1, frames or file_size(path) // _BYTES_PER_UNIT))
+
+    def _look_for_orphans(self, used: set[tuple[str, FileIndex]]) -> None:
+        if not self._checked.is_complete:
+            return  # lost metadata is reported by itself
+        folder = self.root / layout.VIDEOS_FOLDER
+        wanted = {self.root / layout.video_path(key, index) for key, index in used}
+        replaced = {file.name: file.size for file in read_replaced(self.root)}
+        kept: list[int] = []
+        for path in sorted(folder.glob("*/*/*.mp4")):
+            if path in wanted or path.name.startswith("."):
+                continue
+            if self._name(path) in replaced:
+                kept.append(replaced[self._name(path)])
+            else:
+                self._add("video-orphan", self._name(path), "No episode refers to it.")
+        if kept:
+            size = sum(kept) / layout.MEGABYTE
+            message = f"{len(kept)} videos ({size:.1f} MiB) that were replaced stay for those who read them."
+            self._add("video-replaced", layout.VIDEOS_FOLDER, message)
+
+    def _look_at_totals(self, info: DatasetInfo) -> None:
+        checked = self._checked
+        path = self.root / layout.STATS_PATH
+        if not checked.episodes or self._holder is not None:
+            return  # a commit writes it before it counts its episode
+        if is_regular(path) is None:
+            self._add("stats-missing", layout.STATS_PATH, "It is missing.")
+            return
+        if not self._is_file(path):
+            return
+        try:
+            stored = load_stats(self.root)
+        except DatasetError as error:
+            self._add("stats-invalid", layout.STATS_PATH, str(error))
+            return
+        counts = Counter(row.file for row in checked.episodes.values())
+        files = [self.root / name for name in counts]
+        arguments = (files, list(counts.values()), list(info.features))
+        for outcome in self._jobs("statistics", [Job(path, total_stats_job, arguments, len(files))]):
+            if isinstance(outcome.value, str):
+                message = f"The statistics of the episodes cannot be added up: {outcome.value}."
+                self._add("stats-total", layout.STATS_PATH, message)
+                continue
+            for key, difference in total_differences(stored, outcome.value or {}).items():
+                self._add(
+                    "stats-total",
+                    layout.STATS_PATH,
+                    f"It is not what the statistics of the episodes add up to: {key}: {difference}.",
+                )
+
+
+def flagged_episodes(root: Path, checked: Checked) -> list[Finding]:
+    """What the quality record says of episodes that exceeded their limits when they were recorded."""
+    try:
+        records, _ = quality_log.read(root, len(checked.episodes))
+    except StorageError:
+        return []  # nothing but this depends on it
+    return [
+        Finding(
+            "episode-flagged",
+            quality_log.PATH,
+            f"When it was recorded, {'; '.join(record.flags)}.",
+            episode=index,
+        )
+        for index, record in sorted(records.items())
+        if record.flags and (row := checked.episodes.get(index)) is not None and row.length == record.length
+    ]
+
+
+def _episodes(numbers: Iterable[int]) -> str:
+    """A list of episodes for people."""
+    found = sorted(numbers)
+    if len(found) == 1:
+        return f"episode {found[0]}"
+    if found == list(range(found[0], found[-1] + 1)):
+        return f"episodes {found[0]} to {found[-1]}"
+    return f"{len(found)} episodes from {found[0]} to {found[-1]}"

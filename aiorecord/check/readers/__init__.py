@@ -1,0 +1,1 @@
+"""Reading what a check looks at: data files, stored images, videos, metadata, the folder itself."""

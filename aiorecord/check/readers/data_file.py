@@ -1,0 +1,315 @@
+"""A data file looked through once, row group by row group: numbers, timestamps, statistics, stored images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ...dataset.format.reader_limits import TOLERANCE_S
+from ...dataset.format.table_size import MAX_TABLE_ROWS, check_shapes
+from ...dataset.format.tables import column_array, data_schema, evidence_of, open_table
+from ...encoding.stats import FeatureStats, column_stats
+from ...errors import AiorecordError
+from ...features import Feature
+from ...media.evidence import Evidence
+from ...workers.progress import Progress
+from ..compare import NONE_STORED, Difference, numeric_difference
+from ..findings import Finding
+from ..jobs import is_refusal
+from .footer import is_footerless
+from .metadata import EpisodeRow, stored_stats
+from .stored_images import ImageCheck
+
+_BATCH_ROWS = 2048
+_IMAGE_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring rows of one episode in a data file.
+
+    Attributes:
+        episode: what ``episode_index`` says.
+        row: its first row in the file.
+        length: rows.
+        first: ``index`` of its first row.
+        counted: ``frame_index`` and ``index`` rise by one, the former from 0.
+        timed: timestamps are on the k/fps grid.
+        tasks: task numbers, in the order they appear.
+    """
+
+    episode: int
+    row: int
+    length: int
+    first: int
+    counted: bool
+    timed: bool
+    tasks: tuple[int, ...]
+
+
+@dataclass
+class RowsPart:
+    """What a data file holds.
+
+    Attributes:
+        readable: it has the columns it should, and they could be read to the end.
+        rows: rows in it.
+        runs: its episodes.
+        stats: recomputed statistics of the runs, by place in `runs`, where none are stored or they differ.
+        bad_images: places in `runs` of episodes with an image that cannot be used.
+        findings: what is wrong inside the file.
+        evidence: what the file says of itself, whether that fits its rows or not.
+    """
+
+    readable: bool = False
+    rows: int = 0
+    runs: list[Run] = field(default_factory=list)
+    stats: dict[int, dict[str, FeatureStats]] = field(default_factory=dict)
+    bad_images: set[int] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
+    evidence: Evidence | None = None
+
+
+def timestamp_tolerance(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lerobot's tolerance, and what 32-bit timestamps of long episodes lose."""
+    return TOLERANCE_S + np.spacing(times.astype(np.float32)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class RowsFile:
+    """A data file that is to be looked through. Picklable.
+
+    Attributes:
+        root: the dataset.
+        path: the file; outside of the root when it is a recovered copy.
+        features: LeRobot's feature dict.
+        fps: frames per second.
+        episodes: what `meta/episodes` says of the episodes in it; their statistics are compared.
+        fast: do not decode images.
+    """
+
+    root: Path
+    path: Path
+    features: dict[str, dict[str, Any]]
+    fps: int
+    episodes: list[EpisodeRow]
+    fast: bool
+
+
+def rows_job(file: RowsFile, progress: Progress) -> RowsPart:
+    """Look through a data file. A job."""
+    return _Reader(file, progress).read()
+
+
+class _Reader:
+    def __init__(self, file: RowsFile, progress: Progress) -> None:
+        root, path, features = file.root, file.path, file.features
+        self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
+        self._episodes, self._progress = file.episodes, progress
+        self._known = {row.episode for row in file.episodes}
+        self._place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        self._schema = data_schema(features)
+        self._numeric = {
+            key: Feature(key, spec["dtype"], tuple(spec["shape"]))
+            for key, spec in features.items()
+            if spec["dtype"] not in ("string", "image", "video")
+        }
+        self._images = {key: spec for key, spec in features.items() if spec["dtype"] == "image"}
+        self._part = RowsPart()
+
+    def read(self) -> RowsPart:
+        part = self._part
+        try:
+            if is_footerless(self._path):
+                self._add(
+                    "lerobot-killed-footerless-parquet",
+                    "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in "
+                    "finalize()).",
+                )
+                return part
+            with open_table(self._path) as file:
+                if not self._has_columns(file.schema_arrow):
+                    return part
+                check_shapes(file, self._path, {k: math.prod(f.shape) for k, f in self._numeric.items()})
+                part.rows = file.metadata.num_rows
+                part.evidence = evidence_of(file.schema_arrow)
+                stored = stored_stats(self._root, self._episodes) if self._episodes else {}
+                for columns in self._runs(file):
+                    self._check_run(columns, stored)
+                if self._images and not self._fast:
+                    self._check_images(file, stored)
+        except (AiorecordError, OSError, ValueError, TypeError, KeyError) as error:
+            if is_refusal(error):
+                raise
+            self._add("data-unreadable", f"It cannot be read: {error}")
+            return part
+        part.readable = True
+        return part
+
+    def _add(self, code: str, message: str, **details: Any) -> None:
+        self._part.findings.append(Finding(code, self._place, message, **details))
+
+    def _has_columns(self, schema: pa.Schema) -> bool:
+        wanted = {field.name: field.type for field in self._schema}
+        missing = sorted(set(wanted) - set(schema.names))
+        wrong = [
+            f"{name} is {schema.field(name).type}, not {type_}"
+            for name, type_ in wanted.items()
+            if name in schema.names and not _same(_stored(schema.field(name).type), type_)
+        ]
+        if missing or wrong:
+            parts = [f"it lacks {', '.join(missing)}"] if missing else []
+            self._add(
+                "data-columns", "Its columns are not the features: " + "; ".join([*parts, *wrong]) + "."
+            )
+        return not missing and not wrong
+
+    def _runs(self, file: pq.ParquetFile) -> Iterator[dict[str, NDArray[Any]]]:
+        """The numeric columns of one episode after the other."""
+        names = list(self._numeric)
+        pending: list[dict[str, NDArray[Any]]] = []
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names, use_threads=False):
+            table = pa.Table.from_batches([batch]).select(names)
+            nulls = [name for name in names if table[name].null_count]
+            if nulls:
+                raise ValueError(f"nulls in {', '.join(nulls)}")
+            columns = {key: column_array(_plain(table[key]), self._numeric[key]) for key in names}
+            episode = columns["episode_index"]
+            cuts = [0, *(np.flatnonzero(np.diff(episode)) + 1).tolist(), len(episode)]
+            for start, end in pairwise(cuts):
+                piece = {key: values[start:end] for key, values in columns.items()}
+                if pending and pending[0]["episode_index"][0] != episode[start]:
+                    yield _joined(pending)
+                    pending = []
+                pending.append(piece)
+                if sum(len(piece["episode_index"]) for piece in pending) > MAX_TABLE_ROWS:
+                    raise ValueError(f"an episode of more than {MAX_TABLE_ROWS} rows")
+            self._progress.update(min(self._part.rows, sum(run.length for run in self._part.runs)))
+        if pending:
+            yield _joined(pending)
+
+    def _check_run(
+        self, columns: dict[str, NDArray[Any]], stored: dict[int, dict[str, FeatureStats]]
+    ) -> None:
+        part = self._part
+        length = len(columns["episode_index"])
+        episode = int(columns["episode_index"][0])
+        grid = np.arange(length)
+        frames, index = columns["frame_index"], columns["index"]
+        times = grid / self._fps
+        off = ~(np.abs(columns["timestamp"].astype(np.float64) - times) <= timestamp_tolerance(times))
+        counted = bool((frames == grid).all() and (index - index[0] == grid).all())
+        tasks = dict.fromkeys(columns["task_index"].tolist())
+        run = Run(
+            episode,
+            part.runs[-1].row + part.runs[-1].length if part.runs else 0,
+            length,
+            int(index[0]),
+            counted,
+            not off.any(),
+            tuple(tasks),
+        )
+        part.runs.append(run)
+        if not counted:
+            wrong = int(np.argmax((frames != grid) | (index - index[0] != grid)))
+            self._add(
+                "rows-index",
+                f"frame_index or index does not rise by one: row {wrong} has frame_index {frames[wrong]} and "
+                f"index {index[wrong]}.",
+                episode=episode,
+                first_frame=wrong,
+            )
+        if off.any():
+            wrong = int(np.argmax(off))
+            self._add(
+                "rows-timestamp",
+                f"{int(off.sum())} timestamps are off the grid of {self._fps} frames per second; the "
+                f"first is {columns['timestamp'][wrong]:.6f} s instead of {times[wrong]:.6f} s.",
+                episode=episode,
+                first_frame=wrong,
+            )
+        self._check_values(run, columns, stored.get(episode))
+
+    def _check_values(
+        self, run: Run, columns: dict[str, NDArray[Any]], stored: dict[str, FeatureStats] | None
+    ) -> None:
+        recomputed: dict[str, FeatureStats] = {}
+        known = run.episode in self._known
+        for key, values in columns.items():
+            finite = np.isfinite(values).all() if values.dtype.kind == "f" else True
+            if not finite:
+                bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+                self._add(
+                    "values-not-finite",
+                    f"{key} is NaN or infinite in {int(bad.sum())} frames.",
+                    episode=run.episode,
+                    first_frame=int(np.argmax(bad)),
+                )
+            actual = column_stats(values)
+            if stored is None or key not in stored:
+                recomputed[key] = actual
+                if known:
+                    self._mismatch(run, key, NONE_STORED)
+            elif finite and (difference := numeric_difference(stored[key], actual, key)) is not None:
+                recomputed[key] = actual
+                self._mismatch(run, key, difference)
+        if recomputed:
+            self._part.stats[len(self._part.runs) - 1] = recomputed
+
+    def _mismatch(self, run: Run, key: str, difference: Difference) -> None:
+        message = f"Statistics of {key} in meta/episodes: {difference.what}."
+        self._add(difference.code, message, episode=run.episode)
+
+    def _check_images(self, file: pq.ParquetFile, stored: dict[int, dict[str, FeatureStats]]) -> None:
+        part = self._part
+        for key, spec in self._images.items():
+            check = ImageCheck(self._place, key, spec, self._fps, part.runs, stored, self._known)
+            for batch in file.iter_batches(batch_size=_IMAGE_ROWS, columns=[key], use_threads=False):
+                check.add(batch.column(0).to_pylist())
+                self._progress.update(part.rows)
+            check.finish()
+            part.findings += check.findings
+            part.bad_images |= check.bad
+            for number, stats in check.stats.items():
+                part.stats.setdefault(number, {})[key] = stats
+
+
+def _joined(pieces: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    if len(pieces) == 1:
+        return pieces[0]
+    return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+
+
+def _stored(type_: Any) -> pa.DataType:
+    """A column's type; that of an extension type is what it is stored as."""
+    stored: pa.DataType = type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
+    return stored
+
+
+def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether two types hold the same; lists of a fixed and of any length are both in use."""
+    if isinstance(found, pa.ListType | pa.FixedSizeListType | pa.LargeListType):
+        if not isinstance(wanted, pa.ListType | pa.FixedSizeListType):
+            return False
+        return _same(found.value_type, wanted.value_type)
+    if pa.types.is_struct(wanted):
+        return pa.types.is_struct(found) and {f.name for f in found} >= {"bytes", "path"}
+    if pa.types.is_string(wanted):
+        return pa.types.is_string(found) or pa.types.is_large_string(found)
+    return found == wanted
+
+
+def _plain(column: Any) -> Any:
+    if isinstance(column.type, pa.BaseExtensionType):
+        stored: Any = column.type.storage_type
+        return pa.chunked_array([chunk.storage for chunk in column.chunks], stored)
+    return column

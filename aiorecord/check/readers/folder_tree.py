@@ -1,0 +1,118 @@
+"""What lies in a dataset's folder besides the dataset: leftovers, by name, and who records into it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...dataset.exchange.pack_journal import ASIDE, PACK_FOLDER
+from ...dataset.format import layout
+from ...staging.folder import STAGING_FOLDER, Staging
+from ...system import storage
+from ..findings import Finding
+
+IMAGES_FOLDER = "images"
+"""Where LeRobot keeps an episode's images until its video is encoded (its `DEFAULT_IMAGE_PATH`)."""
+
+_LEROBOT_TEMPORARY = re.compile(r"tmp[a-z0-9_]{8}")
+"""The folders in which LeRobot encodes: `tempfile.mkdtemp(dir=root)`."""
+_VIDEO_SUFFIXES = {".mp4", ".log"}
+
+
+def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
+    """What is in the way or unfinished.
+
+    Args:
+        root: the dataset.
+        holder: who records into it, None if nobody; of a recording that goes on, nothing is left over.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    if holder is not None:
+        yield Finding("dataset-locked", f"{STAGING_FOLDER}/lock", f"It is being recorded into by {holder}.")
+    staged = Staging(root).episode_paths()
+    if staged and holder is None:
+        names = ", ".join(path.name for path in staged[:3]) + (", ..." if len(staged) > 3 else "")
+        yield Finding(
+            "staging-unfinished",
+            f"{STAGING_FOLDER}/episodes",
+            f"{len(staged)} episodes are unfinished: {names}.",
+        )
+    if (root / PACK_FOLDER).exists() and holder is None:
+        yield Finding("staging-packing", PACK_FOLDER, "A packing or a repair was interrupted.")
+    for path in asides(root):
+        yield Finding("aside-folder", path.name, "It holds what a repair moved aside.")
+    if holder is None:
+        for path in temporary_files(root):
+            yield Finding("temporary-file", _name(root, path), "It was left behind half written.")
+    for path in lerobot_temporaries(root):
+        yield Finding(
+            "lerobot-killed-temporary-video",
+            _name(root, path),
+            "LeRobot was killed while it encoded a video.",
+        )
+    files = sum(len(names) for _, _, names in os.walk(root / IMAGES_FOLDER))
+    if files:  # a LeRobot that ended well leaves the empty folders
+        yield Finding(
+            "lerobot-killed-image-folder",
+            IMAGES_FOLDER,
+            f"LeRobot was killed while it recorded or encoded an episode: {files} images are left of it.",
+        )
+
+
+def asides(root: Path) -> list[Path]:
+    """The folders that repairs have made."""
+    return sorted(path for path in root.iterdir() if path.name.startswith(ASIDE))
+
+
+def temporary_files(root: Path) -> list[Path]:
+    """Files and folders that interrupted writers of aiorecord left in the dataset."""
+    suffix = storage.TEMPORARY_SUFFIX
+    found = [path for path in root.iterdir() if path.name.endswith(suffix)]
+    for top in ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
+        for folder, folders, names in os.walk(root / top):
+            for name in [name for name in folders if name.endswith(suffix)]:
+                folders.remove(name)
+                found.append(Path(folder, name))
+            found += [Path(folder, name) for name in names if name.endswith(suffix)]
+    return sorted(found)
+
+
+def lerobot_temporaries(root: Path) -> list[Path]:
+    """Folders in which LeRobot was encoding: named as it names them, with nothing but videos in them."""
+    return sorted(
+        path
+        for path in root.iterdir()
+        if _LEROBOT_TEMPORARY.fullmatch(path.name)
+        and path.is_dir()
+        and not path.is_symlink()
+        and all(child.suffix in _VIDEO_SUFFIXES for child in path.iterdir())
+    )
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """What lerobot reads of a folder: every ``*/*.parquet``, in the order of the names.
+
+    Raises:
+        StorageError: a folder cannot be read; `Path.glob` would take it for empty.
+    """
+    found: list[Path] = []
+    for chunk in _entries(folder):
+        if not chunk.name.startswith("."):
+            found += [path for path in _entries(chunk) if path.name.endswith(".parquet")]
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _entries(folder: Path) -> list[Path]:
+    with storage.storage_errors(folder, "read"):
+        try:
+            return [Path(entry.path) for entry in os.scandir(folder)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()

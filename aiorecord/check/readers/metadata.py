@@ -1,0 +1,309 @@
+"""Reading what a dataset says about itself: info.json, tasks, and the rows of `meta/episodes`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ...dataset.format import layout
+from ...dataset.format.episodes import episode_stats, ids_of
+from ...dataset.format.info_json import DatasetInfo, read_info
+from ...dataset.format.layout import FileIndex
+from ...dataset.format.table_size import check_size
+from ...dataset.format.tables import open_table, read_tasks
+from ...encoding.stats import FeatureStats, aggregate, from_json
+from ...errors import DatasetError, StorageError
+from ...system.storage import storage_errors
+from ...workers.progress import Progress
+from ..jobs import is_refusal, is_regular, looks
+from .footer import is_footerless
+
+MAX_JSON_BYTES = 64 << 20
+"""Larger info.json or stats.json are not read: those of real datasets have kilobytes."""
+MAX_EPISODES = 10_000_000
+"""Files of `meta/episodes` with more rows are not read."""
+
+_INTEGERS = ("episode_index", "length", "data/chunk_index", "data/file_index")
+_RANGE = ("dataset_from_index", "dataset_to_index")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an episode's frames are.
+
+    Attributes:
+        index: number of the video file.
+        start_s: ``from_timestamp``.
+        end_s: ``to_timestamp``.
+    """
+
+    index: FileIndex
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """A row of `meta/episodes`, without the statistics.
+
+    Attributes:
+        episode: its index.
+        length: frames.
+        data: number of its data file.
+        first: ``dataset_from_index``.
+        end: ``dataset_to_index``.
+        tasks: its tasks.
+        videos: places by camera; cameras of which the row says nothing are left out.
+        file: the file that the row is in, relative to the root.
+        row: its place in that file.
+        id: the name of the staging folder that it was recorded in, None if the file does not say.
+    """
+
+    episode: int
+    length: int
+    data: FileIndex
+    first: int
+    end: int
+    tasks: tuple[str, ...]
+    videos: dict[str, Place]
+    file: str
+    row: int
+    id: str | None = None
+
+
+@dataclass
+class EpisodesPart:
+    """What a file of `meta/episodes` holds.
+
+    Attributes:
+        rows: as far as they can be made sense of.
+        problem: the code of what is wrong with the file, or None.
+        message: what is wrong with it.
+    """
+
+    rows: list[EpisodeRow] = field(default_factory=list)
+    problem: str | None = None
+    message: str = ""
+
+
+def load_info(root: Path) -> DatasetInfo:
+    """info.json, from a file of a sane size.
+
+    Raises:
+        DatasetError: missing or not valid.
+    """
+    path = root / layout.INFO_PATH
+    load_json(path)
+    return read_info(root)
+
+
+def load_json(path: Path) -> Any:
+    """A JSON file of a sane size.
+
+    Raises:
+        DatasetError: missing, too large, or not JSON.
+        StorageError: it cannot be read.
+    """
+    if not is_regular(path):
+        raise DatasetError(f"{path} is missing, or not a file.", path=path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        if len(data) > MAX_JSON_BYTES:
+            raise DatasetError(f"{path} has more than {MAX_JSON_BYTES >> 20} MB.", path=path)
+        return json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        if is_refusal(error):
+            raise StorageError(f"{path} cannot be read: {error}", path=path) from error
+        raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
+
+
+def load_stats(root: Path) -> dict[str, FeatureStats]:
+    """stats.json.
+
+    Raises:
+        DatasetError: missing or not valid.
+    """
+    path = root / layout.STATS_PATH
+    data = load_json(path)
+    try:
+        return from_json(data)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DatasetError(f"{path} holds no statistics: {error}", path=path) from error
+
+
+def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
+    """tasks.parquet, or what is wrong with it. A job."""
+    try:
+        return read_tasks(root)
+    except (DatasetError, OSError, ValueError, TypeError) as error:
+        if is_refusal(error):
+            raise
+        return str(error)
+
+
+def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Progress) -> EpisodesPart:
+    """One file of `meta/episodes`, without the statistics. A job."""
+    if is_footerless(path):
+        return EpisodesPart(
+            [],
+            "lerobot-killed-footerless-parquet",
+            "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in finalize()).",
+        )
+    name = path.relative_to(root).as_posix()
+    try:
+        with open_table(path) as file:
+            if file.metadata.num_rows > MAX_EPISODES:
+                return EpisodesPart(
+                    [], "episodes-unreadable", f"It claims {file.metadata.num_rows} episodes."
+                )
+            columns = set(file.schema_arrow.names)
+            missing = sorted({*_INTEGERS, *_RANGE, "tasks"} - columns)
+            if missing:
+                return EpisodesPart([], "episodes-columns", f"It lacks the columns {', '.join(missing)}.")
+            wanted = [n for n in file.schema_arrow.names if not n.startswith(("stats/", "meta/"))]
+            check_size(file, path, wanted)
+            ids = ids_of(file.schema_arrow)
+            rows: list[EpisodeRow] = []
+            for batch in file.iter_batches(batch_size=4096, columns=wanted, use_threads=False):
+                rows += _rows(batch, videos, name, len(rows), ids)
+    except (DatasetError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if is_refusal(error):
+            raise
+        return EpisodesPart([], "episodes-unreadable", f"It cannot be read: {error}")
+    return EpisodesPart(rows)
+
+
+def _rows(
+    batch: pa.RecordBatch, videos: tuple[str, ...], name: str, at: int, ids: Mapping[int, str]
+) -> Iterator[EpisodeRow]:
+    for number, row in enumerate(batch.to_pylist(), at):
+        places = {}
+        for key in videos:
+            names = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+            parts: list[Any] = [row.get(f"videos/{key}/{part}") for part in names]
+            if None not in parts:
+                index = FileIndex(int(parts[0]), int(parts[1]))
+                places[key] = Place(index, float(parts[2]), float(parts[3]))
+        yield EpisodeRow(
+            int(row["episode_index"]),
+            int(row["length"]),
+            FileIndex(int(row["data/chunk_index"]), int(row["data/file_index"])),
+            int(row["dataset_from_index"]),
+            int(row["dataset_to_index"]),
+            tuple(str(task) for task in row["tasks"] or ()),
+            places,
+            name,
+            number,
+            ids.get(int(row["episode_index"])),
+        )
+
+
+def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, FeatureStats]]:
+    """The statistics of some episodes, from the row groups that hold them; missing ones are left out."""
+    found: dict[int, dict[str, FeatureStats]] = {}
+    by_file: dict[str, dict[int, int]] = {}
+    for row in rows:
+        by_file.setdefault(row.file, {})[row.row] = row.episode
+    for name, wanted in by_file.items():
+        path = root / name
+        first = 0
+        for number, count in enumerate(_kept.open(path)):
+            inside = [at for at in wanted if first <= at < first + count]
+            if inside and (table := _kept.read(number)).num_columns:
+                chosen = table.take(pa.array([at - first for at in inside]))
+                for at, stats in zip(inside, episode_stats(chosen), strict=True):
+                    found[wanted[at]] = {key: _arrays(value) for key, value in stats.items()}
+            first += count
+    return found
+
+
+class _KeptStats:
+    """The statistics that were read last: those of the next data file are mostly beside them.
+
+    They are read anew where the file is another one, or where a second look is taken.
+    """
+
+    def __init__(self) -> None:
+        self._file: tuple[object, ...] = ()
+        self._counts: list[int] = []
+        self._group = -1
+        self._table: pa.Table = pa.table({})
+
+    def open(self, path: Path) -> list[int]:
+        """How many rows each row group of a file has."""
+        with storage_errors(path, "read"):
+            about = path.stat()
+        file = (path, about.st_ino, about.st_mtime_ns, about.st_size, looks())
+        if file != self._file:
+            self._file = ()
+            with open_table(path) as table:
+                self._counts = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
+            self._file, self._path, self._group = file, path, -1
+        return self._counts
+
+    def read(self, number: int) -> pa.Table:
+        """The statistics in one row group of the file."""
+        if number != self._group:
+            self._group = -1
+            with open_table(self._path) as file:
+                columns = [name for name in file.schema_arrow.names if name.startswith("stats/")]
+                check_size(file, self._path, columns, group=number)
+                # The reader takes a name as the beginning of a path, hence the selection.
+                table = file.read_row_group(number, columns=columns, use_threads=False)
+                self._table, self._group = table.select(columns), number
+        return self._table
+
+
+_kept = _KeptStats()
+
+
+def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
+    """Statistics as float arrays; what is no number becomes NaN, which equals nothing."""
+    out = {}
+    for name, value in stats.items():
+        try:
+            out[name] = np.array(value.tolist(), np.float64)
+        except (ValueError, TypeError):
+            out[name] = np.full(1, np.nan)
+    return out
+
+
+def total_stats_job(
+    paths: list[Path], counts: list[int], features: list[str], progress: Progress
+) -> dict[str, FeatureStats] | str:
+    """The statistics in files of `meta/episodes`, merged, or why they cannot be. A job.
+
+    Args:
+        paths: the files.
+        counts: how many rows of each count.
+        features: of which features. Of one that was removed, lerobot keeps the statistics of its episodes.
+    """
+    wanted = {f"stats/{key}" for key in features}
+    parts = []
+    for done, (path, count) in enumerate(zip(paths, counts, strict=True)):
+        with open_table(path) as file:
+            columns = [n for n in file.schema_arrow.names if n.rpartition("/")[0] in wanted]
+            for number in range(file.num_row_groups):
+                check_size(file, path, columns, group=number)
+            for batch in file.iter_batches(batch_size=1000, columns=columns or None, use_threads=False):
+                table = pa.Table.from_batches([batch]).slice(0, count)
+                if table.num_rows and columns:
+                    try:
+                        parts.append(aggregate(list(episode_stats(table.select(columns)))))
+                    except (ValueError, TypeError, KeyError, OverflowError):
+                        return f"in {path.name} they are not numbers of one shape for each feature"
+                count -= table.num_rows
+        progress.update(done + 1)
+    try:
+        return aggregate(parts)
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return "they do not have one shape for each feature"

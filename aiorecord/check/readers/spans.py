@@ -1,0 +1,138 @@
+"""Where the episodes of a video file are among its frames, and what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...dataset.format.reader_limits import TOLERANCE_S, refused_frames
+from .data_file import timestamp_tolerance
+from .metadata import Place
+
+type Report = Callable[..., None]
+"""Takes a finding: its code, its message, and details by name."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where an episode's frames are in the file."""
+
+    episode: int
+    length: int
+    start_s: float
+    end_s: float
+    first: int
+    """Place of its first frame among the frames in the order they are shown; -1 if they are not all there."""
+
+
+def locate(
+    places: Iterable[tuple[int, int, Place]], times: NDArray[np.float64], fps: int, report: Report
+) -> list[Span]:
+    """Find each episode's frames.
+
+    Args:
+        places: index, length and place of the episodes.
+        times: when each frame of the file is shown, in seconds, rising.
+        fps: frames per second.
+        report: called with code, message and details of what does not fit.
+
+    Returns:
+        The episodes in the order of the file.
+    """
+    spans: list[Span] = []
+    covered = np.zeros(len(times), bool)
+    before = 0.0
+    for episode, length, place in sorted(places, key=lambda item: (item[2].start_s, item[0])):
+        span = _span(times, episode, length, place, fps, report)
+        if span.first >= 0:
+            if covered[span.first : span.first + length].any():
+                report(
+                    "video-overlap",
+                    f"It begins at {place.start_s:.4f} s, the episode before it ends at {before:.4f} s.",
+                    episode=episode,
+                )
+                span = Span(episode, length, place.start_s, place.end_s, -1)
+            else:
+                covered[span.first : span.first + length] = True
+        before = max(before, place.end_s)
+        spans.append(span)
+        if span.first >= 0:
+            _refused(span, times[span.first : span.first + length], fps, report)
+    unused = int((~covered).sum())
+    if unused and all(span.first >= 0 for span in spans):
+        at = int(np.argmax(~covered))
+        report(
+            "video-unused-frames",
+            f"{unused} of {len(times)} frames belong to no episode, from {times[at]:.3f} s on.",
+        )
+    return spans
+
+
+def _refused(span: Span, shown_s: NDArray[np.float64], fps: int, report: Report) -> None:
+    """Predict which frames lerobot does not find near enough to the times it asks for."""
+    timestamps = (np.arange(span.length) / fps).astype(np.float32)
+    refused = np.flatnonzero(refused_frames(span.start_s, shown_s, timestamps))
+    if len(refused):
+        report(
+            "video-frames-refused",
+            f"lerobot cannot read {len(refused)} of its {span.length} frames: it compares times as 32-bit "
+            f"numbers, within {TOLERANCE_S:g} s, the first is at {shown_s[refused[0]]:.3f} s.",
+            episode=span.episode,
+            first_frame=int(refused[0]),
+            last_frame=int(refused[-1]),
+        )
+
+
+def _span(
+    times: NDArray[np.float64], episode: int, length: int, place: Place, fps: int, report: Report
+) -> Span:
+    missing = Span(episode, length, place.start_s, place.end_s, -1)
+    if not (np.isfinite([place.start_s, place.end_s]).all() and 0 <= place.start_s <= place.end_s):
+        report(
+            "video-frames-missing",
+            f"Its place is from {place.start_s} s to {place.end_s} s.",
+            episode=episode,
+        )
+        return missing
+    half = 0.5 / fps
+    first = int(np.searchsorted(times, place.start_s - half))
+    end = int(np.searchsorted(times, place.end_s - half))
+    found = times[first : first + max(0, min(length, len(times)))]
+    wanted = place.start_s + np.arange(len(found)) / fps
+    reached = int(np.argmin(good)) if not (good := _close(found, wanted)).all() else len(found)
+    if reached >= length and end - first == length:
+        return Span(episode, length, place.start_s, place.end_s, first)
+    has = end - first
+    claims = round((place.end_s - place.start_s) * fps)
+    if claims == has < length:
+        report(
+            "lerobot-frames-dropped",
+            f"It has {has} frames for {length} rows: LeRobot's streaming encoder dropped {length - has} "
+            "of them, and nothing says which.",
+            episode=episode,
+            first_frame=has,
+            last_frame=length - 1,
+        )
+    elif has > length:
+        report(
+            "video-frames-missing",
+            f"Its place in the file holds {has} frames for {length} rows.",
+            episode=episode,
+        )
+    else:
+        report(
+            "video-frames-missing",
+            f"Only {reached} of its {length} frames are where they should be.",
+            episode=episode,
+            first_frame=reached,
+            last_frame=length - 1,
+        )
+    return missing
+
+
+def _close(found: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.bool_]:
+    close: NDArray[np.bool_] = np.abs(found - wanted) <= timestamp_tolerance(wanted)
+    return close

@@ -1,0 +1,267 @@
+"""A video file looked through: its packets against the grid and its episodes, then every frame decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from ...encoding.stats import FeatureStats
+from ...errors import AiorecordError
+from ...features import Feature
+from ...media.evidence import Evidence
+from ...media.video_file import evidence_of
+from ...workers.progress import Progress
+from ..compare import NONE_STORED, Difference, depth_difference, image_difference
+from ..findings import Finding
+from ..jobs import is_refusal
+from .data_file import timestamp_tolerance
+from .decoded import DecodedEpisode
+from .metadata import EpisodeRow, Place, stored_stats
+from .spans import Span, locate
+from .stored_images import frozen
+from .video_info import info_findings
+
+_MAX_PIXELS = 1 << 27
+_MAX_FRAMES = 100_000_000
+
+
+@dataclass
+class VideoPart:
+    """What a video file holds.
+
+    Attributes:
+        readable: it is a video of the camera's size, and its packets could be read.
+        frames: coded frames.
+        on_grid: frame k is shown at k/fps, for all of them.
+        whole: episodes of which every frame is there, and could be decoded (unless nothing was).
+        stats: recomputed statistics by episode, where none are stored or they differ.
+        findings: what is wrong.
+        evidence: what the file says of itself, whether that fits its frames or not.
+    """
+
+    readable: bool = False
+    frames: int = 0
+    on_grid: bool = False
+    whole: set[int] = field(default_factory=set)
+    stats: dict[int, FeatureStats] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video file that is to be looked through. Picklable.
+
+    Attributes:
+        root: the dataset.
+        path: the file.
+        key: the camera.
+        spec: its feature.
+        fps: frames per second.
+        episodes: rows of `meta/episodes` of the episodes in it.
+        inferred: further episodes, of which there is no row: index, length, begin in seconds.
+        fast: read the packets only.
+        threads: decoding threads.
+    """
+
+    root: Path
+    path: Path
+    key: str
+    spec: dict[str, Any]
+    fps: int
+    episodes: list[EpisodeRow]
+    inferred: list[tuple[int, int, float]]
+    fast: bool
+    threads: int
+
+
+def video_job(file: VideoFile, progress: Progress) -> VideoPart:
+    """Look through a video file. A job."""
+    return _Reader(file, progress).read()
+
+
+class _Reader:
+    def __init__(self, file: VideoFile, progress: Progress) -> None:
+        self._file, self._progress = file, progress
+        self._key, self._fps = file.key, file.fps
+        self._place = file.path.relative_to(file.root).as_posix()
+        spec = file.spec
+        self._feature = Feature(
+            file.key, "video", tuple(spec["shape"]), spec.get("names"), spec.get("info") or {}
+        )
+        self._part = VideoPart()
+
+    def read(self) -> VideoPart:
+        part = self._part
+        try:
+            times = self._read_packets()
+            if times is None:
+                return part
+            spans = locate(self._places(), times, self._fps, self._add)
+            part.whole = {span.episode for span in spans if span.first >= 0}
+            if not self._file.fast:
+                self._decode(times, spans)
+        except (AiorecordError, av.FFmpegError, OSError, ValueError, TypeError) as error:
+            if is_refusal(error):
+                raise
+            self._add("video-unreadable", f"It cannot be read: {error}")
+            part.readable = False
+            part.whole = set()
+        return part
+
+    def _add(self, code: str, message: str, **details: Any) -> None:
+        self._part.findings.append(Finding(code, self._place, message, camera=self._key, **details))
+
+    def _open(self) -> InputContainer:
+        # By name: a file that claims to be a playlist would otherwise make libav open what it names.
+        return av.open(str(self._file.path), "r", format="mp4", options={"protocol_whitelist": "file"})
+
+    def _read_packets(self) -> NDArray[np.float64] | None:
+        """When each frame is shown, in seconds, rising; None if the file cannot be used."""
+        part = self._part
+        stamps: list[int] = []
+        with self._open() as container:
+            if not container.streams.video:
+                self._add("video-unreadable", "It holds no video.")
+                return None
+            part.evidence = evidence_of(container)
+            stream = container.streams.video[0]
+            if not self._has_size(stream):
+                return None
+            for code, message in info_findings(self._feature, stream, self._fps):
+                self._add(code, message)
+            base = stream.time_base or Fraction(1, self._fps)
+            keyframe: bool | None = None
+            lost = 0
+            for packet in container.demux(stream):
+                if not packet.size:
+                    continue
+                keyframe = packet.is_keyframe if keyframe is None else keyframe
+                if packet.pts is None:
+                    lost += 1
+                    continue
+                stamps.append(packet.pts)
+                if len(stamps) > _MAX_FRAMES:
+                    raise ValueError(f"more than {_MAX_FRAMES} frames")
+                if len(stamps) % 256 == 0:
+                    self._progress.update(len(stamps) // 4)
+        part.frames = len(stamps)
+        part.readable = True
+        times = np.sort(np.array(stamps, np.int64)).astype(np.float64) * float(base)
+        if not len(times):
+            self._add("video-unreadable", "It holds no frame.")
+            part.readable = False
+            return None
+        grid = np.arange(len(times)) / self._fps
+        off = ~(np.abs(times - grid) <= timestamp_tolerance(grid))
+        part.on_grid = not off.any() and not lost and bool(keyframe)
+        if lost:
+            self._add("video-grid", f"{lost} frames have no timestamp.")
+        elif not keyframe:
+            self._add("video-grid", "It does not begin with a keyframe.")
+        elif off.any():
+            at = int(np.argmax(off))
+            self._add(
+                "video-grid",
+                f"{int(off.sum())} of {len(times)} frames are off the grid of {self._fps} frames per second; "
+                f"frame {at} is shown at {times[at]:.6f} s instead of {grid[at]:.6f} s.",
+            )
+        return times
+
+    def _has_size(self, stream: VideoStream) -> bool:
+        height, width, _ = self._feature.size_hwc
+        if stream.width * stream.height > _MAX_PIXELS:
+            raise ValueError(f"frames of {stream.width}x{stream.height}")
+        if (stream.width, stream.height) == (width, height):
+            return True
+        self._add(
+            "video-size",
+            f"Its frames are {stream.width}x{stream.height}, meta/info.json says {width}x{height}.",
+        )
+        return False
+
+    def _places(self) -> list[tuple[int, int, Place]]:
+        """Index, length and place of the episodes in the file."""
+        places = [(row.episode, row.length, row.videos[self._key]) for row in self._file.episodes]
+        index = next((place.index for _, _, place in places), None)
+        for episode, length, start in self._file.inferred:
+            places.append((episode, length, Place(index, start, start + length / self._fps)))  # type: ignore[arg-type]
+        return places
+
+    def _decode(self, times: NDArray[np.float64], spans: Sequence[Span]) -> None:
+        stored = stored_stats(self._file.root, self._file.episodes) if self._file.episodes else {}
+        whole = sorted((span for span in spans if span.first >= 0), key=lambda span: span.first)
+        frames = self._frames()
+        position = 0
+        failure: str | None = None
+        for span in whole:
+            look = DecodedEpisode(span.length, self._feature, self._fps)
+            while position < span.first + span.length:
+                try:
+                    frame = next(frames, None)
+                except (av.FFmpegError, ValueError) as error:
+                    if is_refusal(error):
+                        raise
+                    frame, failure = None, str(error)
+                if frame is None:
+                    break
+                if frame.is_corrupt and failure is None:
+                    failure = f"frame {position} is damaged"
+                if position >= span.first and not frame.is_corrupt:
+                    look.add(position - span.first, frame)
+                position += 1
+                if position % 32 == 0:
+                    self._progress.update(self._part.frames // 4 + position * 3 // 4)
+            if look.seen < span.length:
+                self._part.whole.discard(span.episode)
+                self._add(
+                    "video-undecodable",
+                    f"Only {look.seen} of its {span.length} frames can be decoded"
+                    + (f": {failure}." if failure else "."),
+                    episode=span.episode,
+                    first_frame=look.seen,
+                )
+                continue
+            for first, last in look.finder.finish():
+                self._part.findings.append(
+                    frozen(self._place, span.episode, self._key, first, last, self._fps)
+                )
+            self._compare(span, look, stored.get(span.episode))
+
+    def _frames(self) -> Iterator[av.VideoFrame]:
+        with self._open() as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = self._file.threads
+            stream.codec_context.options = {"err_detect": "crccheck"}
+            for packet in container.demux(stream):
+                yield from cast(list[av.VideoFrame], packet.decode())
+
+    def _compare(self, span: Span, look: DecodedEpisode, stored: dict[str, FeatureStats] | None) -> None:
+        actual = look.stats()
+        known = any(row.episode == span.episode for row in self._file.episodes)
+        if stored is None or self._key not in stored:
+            difference: Difference | None = NONE_STORED
+        elif self._feature.is_depth:
+            difference = depth_difference(stored[self._key], actual, lossy=True, limit=look.depth_limit)
+        else:
+            difference = image_difference(stored[self._key], actual, lossy=True, pixels=look.pixels)
+        if difference is not None:
+            self._part.stats[span.episode] = actual
+            if known:
+                message = f"Statistics of {self._key} in meta/episodes: {difference.what}."
+                self._add(difference.code, message, episode=span.episode)
+
+
+def default_threads(workers: int) -> int:
+    """Decoding threads of each of several workers."""
+    return max(1, (os.cpu_count() or 1) // workers)

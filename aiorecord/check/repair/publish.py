@@ -1,0 +1,181 @@
+"""Putting a repaired dataset on disk: every new file is prepared, then the pack journal decides."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ...dataset.exchange.pack_journal import PACK_FOLDER, Journal, decide, roll_forward
+from ...dataset.format import layout, quality_log
+from ...dataset.format.info_json import DatasetInfo
+from ...dataset.format.numbered_files import link_or_copy
+from ...errors import DatasetError, StorageError
+from ...system import storage
+from ...workers.pool import WorkerPool
+from ..checked import Checked
+from ..findings import CODES, UNDETERMINED
+from ..jobs import Job, is_regular, run_jobs
+from ..readers.data_file import RowsPart
+from ..readers.folder_tree import parquet_files
+from .rewrite import Kept, write_data_job, write_metadata_job
+
+_META_FILES = (layout.STATS_PATH, layout.TASKS_PATH, layout.INFO_PATH)
+
+
+def publish(
+    checked: Checked,
+    info: DatasetInfo,
+    folder: Path,
+    kept: Sequence[Kept],
+    tasks: Mapping[str, int],
+    new_videos: Mapping[str, str],
+    aside: Path,
+    pool: WorkerPool,
+    width: int,
+) -> None:
+    """Replace a dataset by what is kept of it. Every file that is replaced is linked into `aside` first.
+
+    Killed before the journal is written, nothing has changed; killed later, `roll_forward` finishes it.
+
+    Args:
+        checked: what the check learned.
+        info: info.json; its counts are set.
+        folder: the pack folder, which is empty but for `new_videos` and recovered copies.
+        kept: the episodes, in order.
+        tasks: all tasks and their numbers.
+        new_videos: further files in `folder`, and which of the dataset they replace.
+        aside: gets the files that are replaced; there is nothing yet.
+        pool: where files are written.
+        width: how many at once.
+
+    Raises:
+        DatasetError: a file could not be written; nothing was changed.
+        StorageError: the machine refused.
+    """
+    root = checked.report.root
+    untouched = _write_files(checked, info, folder, kept, tasks, pool, width)
+    info.total_episodes, info.total_tasks = len(kept), len(tasks)
+    info.total_frames = sum(episode.length for episode in kept)
+    info.splits = {"train": f"0:{len(kept)}"}
+    storage.write_json(folder / layout.INFO_PATH, info.as_dict())
+    replaced = list(_META_FILES)
+    if _write_quality(root, folder, kept):
+        replaced.append(quality_log.PATH)
+
+    old = [path for path in parquet_files(root / layout.DATA_FOLDER) if path not in untouched]
+    old += parquet_files(root / layout.EPISODES_FOLDER)
+    old += [root / name for name in (*replaced, *new_videos.values())]
+    journal = Journal(os.urandom(4).hex())
+    if link_aside(root, [path for path in old if is_regular(path)]):
+        journal.moves["aside"] = aside.name
+    journal.moves |= new_videos
+    for name in replaced:
+        if (folder / name).exists():
+            journal.moves[name] = name
+        elif (root / name).exists():
+            journal.removed.append(name)
+    journal.folders |= {layout.DATA_FOLDER: layout.DATA_FOLDER, "episodes": layout.EPISODES_FOLDER}
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir():
+            storage.fsync_folder(path)
+    decide(root, journal)
+    roll_forward(root, journal)
+
+
+def _write_files(
+    checked: Checked,
+    info: DatasetInfo,
+    folder: Path,
+    kept: Sequence[Kept],
+    tasks: Mapping[str, int],
+    pool: WorkerPool,
+    width: int,
+) -> set[Path]:
+    """Write rows, metadata and statistics; returns the data files that stay as they are."""
+    root = checked.report.root
+    by_source: dict[Path, list[Kept]] = defaultdict(list)
+    for episode in kept:
+        by_source[episode.source].append(episode)
+    jobs: list[Job] = []
+    untouched: set[Path] = set()
+    for source, episodes in by_source.items():
+        path = root / layout.data_path(episodes[0].data)
+        target = folder / layout.data_path(episodes[0].data)
+        part = checked.data.get(path)
+        if source == path and part is not None and _is_as_it_was(part, episodes):
+            untouched.add(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, target)
+        else:
+            names = {number: name for name, number in tasks.items()}
+            rows = (target, info.features, episodes, names, info.as_dict())
+            jobs.append(Job(target, write_data_job, rows, len(kept)))
+    arguments = (root, folder, info.features, info.fps, list(kept), dict(tasks))
+    jobs.append(Job(folder, write_metadata_job, arguments, len(kept) or 1))
+    run_writing(root, pool, jobs, width)
+    (folder / layout.DATA_FOLDER).mkdir(exist_ok=True)
+    (folder / "episodes").mkdir(exist_ok=True)
+    return untouched
+
+
+def run_writing(root: Path, pool: WorkerPool, jobs: Sequence[Job], width: int) -> None:
+    """Run jobs that write into the pack folder.
+
+    Raises:
+        DatasetError: one failed; nothing was changed.
+        StorageError: the machine refused.
+    """
+    for outcome in run_jobs(pool, jobs, width=width):
+        if outcome.code is not None:
+            undetermined = CODES[outcome.code][0] == UNDETERMINED
+            raise (StorageError if undetermined else DatasetError)(
+                f"{root}: the repaired files could not be written, nothing was changed: {outcome.message}",
+                path=root,
+            )
+
+
+def _is_as_it_was(part: RowsPart, episodes: Sequence[Kept]) -> bool:
+    """Whether a data file holds exactly these episodes, numbered like this."""
+    if not part.readable or len(part.runs) != len(episodes):
+        return False
+    return all(
+        run.counted and (run.episode, run.first, run.row, run.length) == (k.episode, k.first, k.row, k.length)
+        for run, k in zip(part.runs, episodes, strict=True)
+    )
+
+
+def _write_quality(root: Path, folder: Path, kept: Sequence[Kept]) -> bool:
+    """Write the quality record anew if lines of it are of episodes that are cut or get another number.
+
+    Returns:
+        Whether the old record must go; there is no new one when no line of it fits.
+    """
+    records, _ = quality_log.read(root)
+    fitting = {
+        episode.episode: replace(records[episode.was], episode_index=episode.episode)
+        for episode in kept
+        if episode.was in records and records[episode.was].length == episode.length
+    }
+    if fitting == records:
+        return False
+    if fitting:
+        path = folder / quality_log.PATH
+        with storage.storage_errors(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"".join(fitting[index].to_line() for index in sorted(fitting)))
+            storage.fsync_file(path)
+    return True
+
+
+def link_aside(root: Path, paths: Iterable[Path]) -> bool:
+    """Give files a second name in what will become the aside folder; whether there was any."""
+    any_linked = False
+    for path in paths:
+        target = root / PACK_FOLDER / "aside" / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(path.resolve(), target)
+        any_linked = True
+    return any_linked

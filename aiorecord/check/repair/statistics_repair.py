@@ -1,0 +1,232 @@
+"""Recomputing statistics, and nothing else: for datasets of which nothing but these is wrong.
+
+What a check recomputed replaces the ``stats/`` columns of `meta/episodes` that differ, and their features in
+stats.json. Rows, videos, tasks and every other column stay as they are. It is published by the pack journal,
+so it can be killed anywhere and run again; what is replaced is linked into the aside folder first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ...dataset.exchange.pack_journal import Journal, decide, roll_forward
+from ...dataset.format import layout
+from ...dataset.format.episodes import episodes_schema
+from ...dataset.format.layout import parse_index
+from ...dataset.format.numbered_files import link_or_copy
+from ...dataset.format.tables import open_table, parquet_writer, write_row_group
+from ...encoding.stats import FeatureStats, to_json
+from ...errors import DatasetError
+from ...system import storage
+from ...workers.pool import WorkerPool
+from ...workers.progress import Progress
+from ..checked import Checked
+from ..compare import total_differences
+from ..jobs import Job
+from ..readers.metadata import load_stats, total_stats_job
+from .publish import link_aside, run_writing
+
+STATISTICS = frozenset({"stats-stale", "stats-total"})
+"""Findings that recomputing statistics puts in order."""
+
+type EpisodeStats = dict[str, FeatureStats]
+
+
+def recomputed_statistics(checked: Checked) -> dict[int, EpisodeStats]:
+    """What a check recomputed because `meta/episodes` says otherwise, by episode and feature."""
+    found: dict[int, EpisodeStats] = defaultdict(dict)
+    for path, rows in checked.data.items():
+        if rows is None:
+            continue
+        for number, stats in rows.stats.items():
+            row = checked.episodes.get(rows.runs[number].episode)
+            if row is not None and row.data == parse_index(f"{path.parent.name}/{path.name}"):
+                found[row.episode] |= stats
+    for (key, index), video in checked.videos.items():
+        if video is None:
+            continue
+        for episode, feature in video.stats.items():
+            row = checked.episodes.get(episode)
+            if row is not None and key in row.videos and row.videos[key].index == index:
+                found[episode][key] = feature
+    return dict(found)
+
+
+def statistics_step(episodes: int) -> str:
+    """What is about to be done, for people."""
+    whose = f"the statistics of {episodes} episodes and " if episodes else ""
+    return (
+        f"Recompute {whose}what the statistics of all episodes add up to (meta/stats.json); rows, videos and "
+        "everything else stay as they are."
+    )
+
+
+def publish_statistics(
+    checked: Checked,
+    folder: Path,
+    stats: Mapping[int, EpisodeStats],
+    aside: Path,
+    pool: WorkerPool,
+    width: int,
+) -> None:
+    """Write recomputed statistics into a dataset.
+
+    Killed before the journal is written, nothing has changed; killed later, `roll_forward` finishes it.
+
+    Args:
+        checked: what the check learned; without errors.
+        folder: the pack folder, empty.
+        stats: see `recomputed_statistics`.
+        aside: gets the files that are replaced; there is nothing yet.
+        pool: where files are written.
+        width: how many at once.
+
+    Raises:
+        DatasetError: a file could not be written; nothing was changed.
+        StorageError: the machine refused.
+    """
+    assert checked.info is not None
+    root, features = checked.report.root, checked.info.features
+    changes: dict[str, dict[int, EpisodeStats]] = defaultdict(dict)
+    for episode, value in stats.items():
+        row = checked.episodes[episode]
+        changes[row.file][row.row] = value
+    counts = Counter(row.file for row in checked.episodes.values())
+    task = _Task(root, folder, features, dict(counts), dict(changes))
+    run_writing(root, pool, [Job(folder, statistics_job, (task,), len(counts) + 1)], width)
+
+    old = root / layout.EPISODES_FOLDER
+    new = folder / "episodes"
+    replaced = [root / layout.STATS_PATH]
+    with storage.storage_errors(folder, "write into"):
+        for path in sorted(path for path in old.rglob("*") if path.is_file()):
+            target = new / path.relative_to(old)
+            if target.exists():
+                replaced.append(path)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(path.resolve(), target)
+        link_aside(root, replaced)
+        for path in [folder, *folder.rglob("*")]:
+            if path.is_dir():
+                storage.fsync_folder(path)
+    journal = Journal(os.urandom(4).hex(), {"aside": aside.name, layout.STATS_PATH: layout.STATS_PATH})
+    journal.folders["episodes"] = layout.EPISODES_FOLDER
+    decide(root, journal)
+    roll_forward(root, journal)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What `statistics_job` writes. Picklable.
+
+    Attributes:
+        root: the dataset.
+        folder: gets ``episodes/``, of the files that change only, and ``meta/stats.json``.
+        features: LeRobot's feature dict.
+        counts: files of `meta/episodes`, relative to the root, in order, and how many rows of each count.
+        changes: new statistics by file, row in it, and feature.
+    """
+
+    root: Path
+    folder: Path
+    features: dict[str, dict[str, Any]]
+    counts: dict[str, int]
+    changes: dict[str, dict[int, EpisodeStats]]
+
+
+def statistics_job(task: _Task, progress: Progress) -> None:
+    """Write what changes of `meta/episodes`, and stats.json. A job. Durable, but for the names."""
+    added = _added_columns(task)
+    files: list[Path] = []
+    for done, name in enumerate(task.counts):
+        path = task.root / name
+        if added or name in task.changes:
+            target = task.folder / Path(name).relative_to("meta")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _rewrite(path, target, task.changes.get(name, {}), added)
+            path = target
+        files.append(path)
+        progress.update(done)
+    (task.folder / "episodes").mkdir(exist_ok=True)
+    merged = total_stats_job(files, list(task.counts.values()), list(task.features), progress)
+    if isinstance(merged, str):
+        raise DatasetError(f"The statistics of the episodes cannot be added up: {merged}.", path=task.root)
+    keys = {key for rows in task.changes.values() for stats in rows.values() for key in stats}
+    total = load_stats(task.root)
+    keys |= total_differences(total, merged).keys()
+    total |= {key: merged[key] for key in task.features if key in keys and key in merged}
+    storage.write_json(task.folder / layout.STATS_PATH, to_json(total))
+
+
+def _added_columns(task: _Task) -> list[pa.Field[Any]]:
+    """Columns of features that have none yet. They go into all files, because readers join them."""
+    keys: set[str] = set()
+    for name, rows in task.changes.items():
+        with open_table(task.root / name) as file:
+            there = set(file.schema_arrow.names)
+        keys |= {key for stats in rows.values() for key in stats if f"stats/{key}/mean" not in there}
+    return [
+        field
+        for field in episodes_schema(task.features)
+        if field.name.startswith("stats/") and field.name.split("/", 1)[1].rpartition("/")[0] in keys
+    ]
+
+
+def _rewrite(
+    source: Path, target: Path, changes: Mapping[int, EpisodeStats], added: list[pa.Field[Any]]
+) -> None:
+    with open_table(source) as file:
+        schema = file.schema_arrow
+        for field in added:
+            if field.name not in schema.names:
+                schema = schema.append(field)
+        first = 0
+        with parquet_writer(target, schema) as writer:
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number, use_threads=False)
+                end = first + table.num_rows
+                inside = {at - first: stats for at, stats in changes.items() if first <= at < end}
+                write_row_group(writer, _changed(table, schema, inside))
+                first = end
+    storage.fsync_file(target)
+
+
+def _changed(table: pa.Table, schema: pa.Schema, changes: Mapping[int, EpisodeStats]) -> pa.Table:
+    """A table with other statistics in some of its rows. Statistics without a column are left out."""
+    values: dict[str, dict[int, NDArray[Any]]] = defaultdict(dict)
+    for at, stats in changes.items():
+        for key, feature in stats.items():
+            for name, value in feature.items():
+                values[f"stats/{key}/{name}"][at] = value
+    columns = []
+    for field in schema:
+        is_there = field.name in table.column_names
+        column: Any = table.column(field.name) if is_there else pa.nulls(table.num_rows, field.type)
+        if field.name in values:
+            rows = column.to_pylist()
+            for at, value in values[field.name].items():
+                rows[at] = _nested(value, field.type)
+            column = pa.array(rows, field.type)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _nested(value: NDArray[Any], type_: Any) -> Any:
+    """A statistic as the lists of a column: other versions of lerobot nest them deeper, or keep integers."""
+    depth = 0
+    while isinstance(type_, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
+        depth, type_ = depth + 1, type_.value_type
+    array = np.rint(value).astype(np.int64) if pa.types.is_integer(type_) else value.astype(np.float64)
+    if array.ndim > depth:
+        array = array.reshape(-1)
+    return array.reshape((1,) * (depth - array.ndim) + array.shape).tolist()

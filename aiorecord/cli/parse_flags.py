@@ -1,0 +1,91 @@
+"""Parsing flags with draccus: one way for every command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Mapping, Sequence
+
+import draccus
+import yaml
+
+from ..flags.flag_values import MissingFlagsError, letter_by_letter
+from .flag_errors import explain, explain_usage
+from .flag_help import all_flags, asked_for, short_help
+from .output import complain, say
+
+
+def parse_flags[T](
+    kind: type[T],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    examples: str,
+    needed: Mapping[str, str] | None = None,
+    common: Sequence[str] = (),
+) -> T | int:
+    """Parse a command line into a dataclass, as `lerobot-record` does (``--config_path`` YAML too).
+
+    Text is taken letter by letter, see `aiorecord.flags.flag_values`.
+
+    Args:
+        kind: the dataclass of flags.
+        argv: the arguments.
+        prog: the program's name for usage lines.
+        examples: what ``--help`` begins with.
+        needed: the flags that must be given, each as an example, and what it says.
+        common: other flags that ``--help`` lists; ``--help-all`` lists them all. None lists all in both.
+
+    Returns:
+        The flags, or an exit code when there is nothing to run: 0 after ``--help``, 2 after an error, which
+        was printed.
+    """
+    needed = needed or {}
+    if (wanted := asked_for(argv)) is not None:
+        if wanted == "all" or not common:
+            say(all_flags(kind, prog, examples))
+        else:
+            say(short_help(kind, argv, prog, examples, needed, common))
+        return 0
+    err = io.StringIO()
+    error: BaseException | str
+    try:
+        with contextlib.redirect_stderr(err), letter_by_letter([_name(flag) for flag in needed]):
+            flags: T = draccus.parse(kind, args=list(argv), prog=prog)
+        return flags
+    except SystemExit:
+        # Of argparse's usage, which lists every flag, only the last line says what is wrong.
+        error = explain_usage(err.getvalue().strip().rpartition("error: ")[2])
+    except MissingFlagsError as missing:
+        _ask_for(missing.flags, needed, prog, examples)
+        return 2
+    except (draccus.utils.DraccusException, argparse.ArgumentError, yaml.YAMLError, OSError, ValueError) as e:
+        error = explain(e, kind)
+    complain(error, prog)
+    say(f"Try `{prog} --help`.", file=sys.stderr)
+    return 2
+
+
+def _ask_for(missing: Sequence[str], needed: Mapping[str, str], prog: str, examples: str) -> None:
+    """Say what a command line lacks, and show one that works."""
+    complain(
+        "these flags are needed:" if len(missing) == len(needed) else "these flags are needed too:", prog
+    )
+    width = max(map(len, needed))
+    for flag, what in needed.items():
+        if _name(flag) in missing:
+            say(f"  {flag:<{width}}  {what}", file=sys.stderr)
+    if len(missing) == len(needed):
+        say(f"\n{_first(examples)}\n", file=sys.stderr)
+    say(f"Try `{prog} --help`.", file=sys.stderr)
+
+
+def _name(flag: str) -> str:
+    return flag.partition("=")[0]
+
+
+def _first(examples: str) -> str:
+    """The first example: up to the first empty line."""
+    return examples.partition("\n\n")[0].replace("examples:", "For a first try, without a robot:")

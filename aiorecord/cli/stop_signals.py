@@ -1,0 +1,98 @@
+"""Signals for commands that drive a robot: the first one stops it in order, the second one at once.
+
+SIGINT and SIGTERM ask for it. SIGHUP says that the terminal was closed: it counts as the first request and
+never as the second, because a shell and the kernel may both send one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..clock import Ticker
+from ..session import Command
+from ..system.tasks import beside
+
+
+async def watch_signals(on_signal: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
+    """Call a function for each request to stop, until cancelled.
+
+    Args:
+        on_signal: called on the event loop.
+        on_hangup: called for SIGHUP instead.
+    """
+    if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup a closed terminal means nothing
+        numbers.append(signal.SIGHUP)
+    asked = False
+
+    def received(number: signal.Signals) -> None:
+        nonlocal asked
+        if number is not signal.SIGHUP:
+            on_signal()
+        elif not asked:
+            (on_hangup or on_signal)()
+        asked = True
+
+    loop = asyncio.get_running_loop()
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, received, number)
+        await asyncio.Event().wait()
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+class StoppableRun:
+    """Runs one coroutine that SIGINT, SIGTERM, SIGHUP and the operator's keys can stop.
+
+    The first of them ends its ticker, so that it comes to its end by itself; before there is one, and at the
+    second one, the coroutine is cancelled.
+
+    Attributes:
+        ticker: set by the coroutine, when its loop begins.
+        stopped: a signal came.
+    """
+
+    def __init__(self) -> None:
+        self.ticker: Ticker | None = None
+        self.stopped = False
+        self._work: asyncio.Task[None] | None = None
+
+    async def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run it to its end; a coroutine that a signal cancelled ends quietly.
+
+        Raises:
+            Exception: what it raised.
+        """
+        async with beside(self._watch(), "aiorecord-signals"):
+            self._work = asyncio.create_task(coroutine, name=name)
+            try:
+                await asyncio.wait((self._work,))
+            except asyncio.CancelledError:
+                self._work.cancel()
+                await asyncio.wait((self._work,))
+                raise
+        if not self._work.cancelled():
+            self._work.result()
+
+    def command(self, command: Command) -> None:
+        """Take an operator's key: *stop* does what a signal does."""
+        if command is Command.STOP:
+            self._on_signal()
+
+    async def _watch(self) -> None:
+        await watch_signals(self._on_signal)
+
+    def _on_signal(self) -> None:
+        again, self.stopped = self.stopped, True
+        if not again and self.ticker is not None:
+            self.ticker.end()
+        elif self._work is not None:
+            self._work.cancel()

@@ -1,0 +1,15 @@
+"""Where the commands' tables go."""
+
+from __future__ import annotations
+
+import sys
+
+from ..monitor.safe_console import PlainConsole
+
+PIPE_WIDTH = 160
+"""Columns of output that is no terminal: rich would take 80, and cut off what is to the right."""
+
+
+def output_console(*, highlight: bool = True) -> PlainConsole:
+    """Standard output; in a file or pipe wide enough for every table."""
+    return PlainConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=highlight)

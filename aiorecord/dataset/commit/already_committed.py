@@ -1,0 +1,150 @@
+"""Which episodes of staging are in the dataset already. Only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from ...encoding.encoded import EncodedCamera, EncodedEpisode, file_crc
+from ...errors import DamageError, DatasetError, EncodeError, StorageError
+from ...media.video_file import count_packets
+from ...staging.folder import EpisodeFolder
+from ...staging.sealed_json import read_sealed
+from ...system import storage
+from ..format import layout
+from ..format.episodes import read_file, read_ids
+from ..format.layout import FileIndex
+from ..format.links import damage_errors
+from ..format.numbered_files import numbered_files
+from ..format.tables import read_table
+
+
+def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> int | None:
+    """The episode's index if it is in the dataset already, else None.
+
+    The intent in the episode's folder says that a commit has begun, whatever else it says; `meta/episodes`
+    says which episode it was that got each index.
+
+    Args:
+        root: the dataset's root folder.
+        total_episodes: how many count; `meta/episodes` may hold more.
+        folder: the episode.
+
+    Raises:
+        DatasetError: `meta/episodes` cannot be read.
+        StorageError: the disk refused.
+    """
+    if not storage.is_there(folder.path / EpisodeFolder.COMMIT):
+        return None
+    for path in numbered_files(root / layout.EPISODES_FOLDER).values():
+        for index, id_ in read_ids(path).items():
+            if id_ == folder.id and 0 <= index < total_episodes:
+                return index
+    return None
+
+
+def intended_index(folder: EpisodeFolder) -> int | None:
+    """The index that a commit was about to give the episode; None when there is no intent that is whole.
+
+    Raises:
+        StorageError: the intent cannot be read.
+    """
+    path = folder.path / EpisodeFolder.COMMIT
+    if not storage.is_there(path):
+        return None
+    try:
+        index = read_sealed(path)["episode_index"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else None
+
+
+def check_committed(root: Path, index: int, folder: EpisodeFolder) -> None:
+    """Check that an episode is in the dataset, before its folder in staging is deleted.
+
+    Its rows must be there, and its videos have all its frames. A video of the size that was noted when it was
+    encoded holds nothing else, and must have the checksum that was noted too.
+
+    Args:
+        root: the dataset's root folder.
+        index: what `committed_index` said.
+        folder: the episode.
+
+    Raises:
+        DamageError: it is not; staging has it still.
+        StorageError: the disk refused.
+    """
+    keys = list(folder.manifest.schema().videos)
+    try:
+        with damage_errors(root):
+            _check_files(root, index, keys, folder)
+    except StorageError:
+        raise
+    except (DatasetError, EncodeError) as error:
+        raise DamageError(
+            f"the dataset counts it as episode {index}, and not all of it is there ({error})",
+            path=folder.path,
+        ) from error
+
+
+def _check_files(root: Path, index: int, keys: list[str], folder: EpisodeFolder) -> None:
+    places = [f"{prefix}/{name}_index" for prefix in ("data", *_videos(keys)) for name in ("chunk", "file")]
+    row = _row(root, index, ["length", *places, *(f"{video}/to_timestamp" for video in _videos(keys))])
+    _check_rows(root / layout.data_path(_place(row, "data")), index, int(row["length"]))
+    encoded = EncodedEpisode.load(folder)
+    for key, video in zip(keys, _videos(keys), strict=True):
+        frames = round(row[f"{video}/to_timestamp"] * folder.manifest.fps)
+        path = root / layout.video_path(key, _place(row, video))
+        _check_video(path, frames, key, None if encoded is None else encoded.cameras[key])
+
+
+def _check_rows(path: Path, index: int, length: int) -> None:
+    if not storage.is_there(path):
+        raise DatasetError(f"{path} is missing", path=path)
+    held = read_table(path, ["episode_index"])["episode_index"].to_numpy()
+    if int((held == index).sum()) != length:
+        raise DatasetError(f"{path} does not have its {length} rows", path=path)
+
+
+def _check_video(path: Path, frames: int, key: str, camera: EncodedCamera | None) -> None:
+    """Check that a video reaches as far as the episode, and is the encoded file if it is of its size."""
+    if not storage.is_there(path):
+        raise EncodeError(f"{path} is missing", camera=key)
+    if count_packets(path) < frames:
+        raise EncodeError(f"{path} does not have its frames", camera=key)
+    with storage.storage_errors(path, "read"):
+        size = path.stat().st_size
+    if camera is not None and size == camera.bytes:
+        camera.check(path, file_crc(path))
+
+
+def span_of(root: Path, index: int) -> tuple[int, int]:
+    """Dataset-wide indices of a committed episode's first frame, and of the one after its last.
+
+    Raises:
+        DatasetError: `meta/episodes` cannot be read, or does not have the episode.
+        StorageError: the disk refused.
+    """
+    row = _row(root, index, ["dataset_from_index", "dataset_to_index"])
+    return int(row["dataset_from_index"]), int(row["dataset_to_index"])
+
+
+def _row(root: Path, index: int, columns: list[str]) -> dict[str, Any]:
+    """Some columns of an episode's row of `meta/episodes`."""
+    for path in numbered_files(root / layout.EPISODES_FOLDER).values():
+        episodes = read_table(path, ["episode_index"])["episode_index"]
+        place = pc.index(episodes, index).as_py()
+        if place >= 0:
+            return dict(read_file(path, columns).slice(place, 1).to_pylist()[0])
+    raise DatasetError(f"{root}: meta/episodes does not hold episode {index}.", path=root)
+
+
+def _videos(keys: Iterable[str]) -> list[str]:
+    return [f"videos/{key}" for key in keys]
+
+
+def _place(row: dict[str, Any], prefix: str) -> FileIndex:
+    return FileIndex(int(row[f"{prefix}/chunk_index"]), int(row[f"{prefix}/file_index"]))

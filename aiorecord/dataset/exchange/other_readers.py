@@ -1,0 +1,218 @@
+"""Other programs that read a dataset while it is written: seen by what they open, with Linux's inotify(7).
+
+A reader opens `meta/info.json` first. Then it lists `meta/episodes` and `data`, and a moment later opens the
+tables that it found, one by one; no order of steps can exchange several files under such a reader (ADR 18).
+So a packing waits for a moment in which nobody lists or opens any of them. And a video that a packing
+replaced is deleted at once only where nobody has opened the dataset of late, see `ReaderWatch.are_expected`.
+
+What is on other machines cannot be seen, so on network filesystems, and where there is no inotify, readers
+have to be expected at any time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import select
+import struct
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from ...system.machine_time import monotonic_s
+from ..format import layout
+
+GRACE_S = 3600.0
+"""How long after opening a dataset a reader may look for its videos by name. lerobot 0.6.1 looks for all of
+them 0.4 s after it has read where they are, and opens each when its first frame is asked for."""
+
+QUIET_S = 0.3
+"""For so long nobody has listed or opened a table when a packing exchanges them. lerobot 0.6.1 opens what it
+has listed 52 ms later (`meta/episodes`) and 23 ms later (`data`), on an idle machine."""
+
+LIMIT_S = 5.0
+"""A packing waits no longer. The longer it has waited, the shorter a quiet moment is taken, down to none."""
+
+RECENT_S = 60.0
+"""A packing waits only if a reader opened the dataset in so many seconds before."""
+
+_LOCAL = {
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "jfs", "tmpfs", "ramfs", "overlay"),
+    *("vfat", "exfat", "ntfs3"),
+}
+"""Filesystems of this machine only: whoever reads them does it through this kernel."""
+
+_IN_OPEN = 0x20
+_IN_OVERFLOW = 0x4000
+_EVENT = struct.Struct("=iIII")
+_INFO, _EPISODES, _DATA = (
+    name.rpartition("/")[2].encode()
+    for name in (layout.INFO_PATH, layout.EPISODES_FOLDER, layout.DATA_FOLDER)
+)
+
+
+class ReaderWatch:
+    """Sees other programs read a dataset, from its making on. Not for several threads at once.
+
+    What this process opens is seen as well, so its owner opens `meta/info.json` in `ignoring` only.
+
+    Args:
+        root: the dataset's root folder, which has its `meta`.
+        expected: a reader may have opened it just now, which an earlier watch knew.
+    """
+
+    def __init__(self, root: Path, expected: bool = False) -> None:
+        self._root = root
+        self._fd = _watch([root, root / layout.INFO_PATH.split("/")[0]]) if _is_local(root) else None
+        self._closing = weakref.finalize(self, os.close, self._fd) if self._fd is not None else None
+        self._is_new = not (root / layout.EPISODES_FOLDER).exists()
+        self._began = monotonic_s()
+        self._opened = self._began if expected else None
+
+    def close(self) -> None:
+        """See nothing any more. Idempotent."""
+        if self._closing is not None:
+            self._closing()
+        self._fd = None
+
+    @property
+    def are_expected(self) -> bool:
+        """Whether a reader may have learned what is in the dataset now, and open it yet.
+
+        Not if nobody has opened the dataset in the last `GRACE_S` seconds, or since this watch began.
+        """
+        if self._fd is None:
+            return True
+        self._take()
+        return self._opened is not None and monotonic_s() - self._opened < GRACE_S
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """Take nothing that is opened in this block for a reader; it should be a short one."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._events()
+
+    def wait_until_quiet(self) -> None:
+        """Wait for a moment in which no reader is between listing tables and opening them. Blocking.
+
+        Returns at once if no reader was seen of late, at the latest after `LIMIT_S`.
+        """
+        if self._fd is None:
+            return
+        self._take()
+        begun = last = monotonic_s()
+        if self._opened is None or begun - self._opened > RECENT_S:
+            # One that began before this watch did has opened its tables soon.
+            if begun - self._began < QUIET_S and not self._is_new:
+                time.sleep(self._began + QUIET_S - begun)
+                self._take()
+            if self._opened is None or begun - self._opened > RECENT_S:
+                return
+        with _watching(self._fd, self._tables()):
+            self._events()  # of listing them
+            while True:
+                now = monotonic_s()
+                wanted = QUIET_S * max(0.0, 1 - (now - begun) / LIMIT_S)
+                if now - last >= wanted:
+                    return
+                if select.select([self._fd], [], [], wanted - (now - last))[0] and self._take():
+                    last = monotonic_s()
+
+    def _tables(self) -> list[Path]:
+        """The folders in which tables are."""
+        found: list[Path] = []
+        for name in (layout.EPISODES_FOLDER, layout.DATA_FOLDER):
+            with suppress(OSError):
+                found += [path for path in (self._root / name).iterdir() if path.is_dir()]
+        return found
+
+    def _take(self) -> bool:
+        """Read what was opened since the last call; whether it is anything that a reader opens."""
+        names = self._events()
+        if _INFO in names:
+            self._opened = monotonic_s()
+        return bool(names)
+
+    def _events(self) -> set[bytes]:
+        """What was opened since the last call: info.json, the folders of tables, tables."""
+        names: set[bytes] = set()
+        while self._fd is not None:
+            try:
+                data = os.read(self._fd, 1 << 16)
+            except BlockingIOError:
+                break
+            at = 0
+            while at < len(data):
+                _, mask, _, length = _EVENT.unpack_from(data, at)
+                name = data[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0")
+                at += _EVENT.size + length
+                if mask & _IN_OVERFLOW:
+                    names.add(_INFO)  # too many to be told: it may have been among them
+                elif name in (_INFO, _EPISODES, _DATA) or name.endswith(b".parquet"):
+                    names.add(name)
+        return names
+
+
+def _is_local(root: Path) -> bool:
+    """Whether a folder is known to be on a filesystem that no other machine reads."""
+    try:
+        real = os.path.realpath(root)
+        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    found = ("", "")
+    for _, place, kind, *_ in map(str.split, mounts):
+        place = place.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+        inside = real == place or real.startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(found[0]):  # of two in one place, the later one hides the other
+            found = (place, kind)
+    return found[1] in _LOCAL
+
+
+def _watch(folders: list[Path]) -> int | None:
+    """A descriptor that tells what is opened in folders; None where that cannot be had."""
+    calls = _calls()
+    if calls is None:
+        return None
+    init, add, _ = calls
+    fd = int(init(os.O_NONBLOCK | os.O_CLOEXEC))
+    if fd < 0:
+        return None
+    if any(add(fd, os.fsencode(folder), _IN_OPEN) < 0 for folder in folders):
+        os.close(fd)
+        return None
+    return fd
+
+
+@contextmanager
+def _watching(fd: int, folders: list[Path]) -> Iterator[None]:
+    """Watch more folders for a while."""
+    calls = _calls()
+    assert calls is not None
+    _, add, remove = calls
+    watches = [int(add(fd, os.fsencode(folder), _IN_OPEN)) for folder in folders]
+    try:
+        yield
+    finally:
+        for watch in watches:
+            if watch >= 0:
+                remove(fd, watch)
+
+
+@functools.cache
+def _calls() -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]] | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        return libc.inotify_init1, libc.inotify_add_watch, libc.inotify_rm_watch
+    except AttributeError:
+        return None

@@ -1,0 +1,228 @@
+"""The journal of a packing: what has been decided is done, whatever happens in between.
+
+A packing prepares everything new in ``.aiorecord/pack``. Until ``journal.json`` is there, nothing has
+happened, and what was prepared is deleted. Once it is there, its steps are carried out, by the packing itself
+or by whoever opens the dataset after a crash; each step can tell whether it is done already:
+
+1. packed videos move to their names: names that no episode refers to, or the name of a file of which the
+   new content is a continuation;
+2. ``data`` and ``meta/episodes`` are replaced as whole folders, because readers take every file in them;
+3. files that no episode refers to any more are deleted, but for those that readers may need, see `replaced`;
+4. the journal is deleted, then the rest of ``.aiorecord/pack``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from ...errors import DatasetError
+from ...staging.folder import STAGING_FOLDER
+from ...system import storage
+from ..format import layout
+from ..format.numbered_files import remove_files
+from .other_readers import ReaderWatch
+from .pack_evidence import ASIDE, ASIDE_SUFFIX, REPAIRED_FILES, Journal, check_evidence
+from .replaced_videos import keep, replaced_names
+from .swap_folders import exchange_folders
+
+__all__ = [
+    "ASIDE",
+    "PACK_FOLDER",
+    "REPAIRED_FILES",
+    "Journal",
+    "begin",
+    "decide",
+    "is_decided",
+    "roll_forward",
+]
+
+PACK_FOLDER = f"{STAGING_FOLDER}/pack"
+_JOURNAL = "journal.json"
+
+
+def begin(root: Path) -> Path:
+    """An empty pack folder; what an undecided packing left in it is gone.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    folder = root / PACK_FOLDER
+    _discard(root)
+    with storage.storage_errors(folder, "create"):
+        storage.make_folder(folder)
+    return folder
+
+
+def decide(root: Path, journal: Journal) -> None:
+    """Make a prepared packing final. Everything it needs is durable in the pack folder.
+
+    Raises:
+        DatasetError: part of the dataset is elsewhere, where it cannot be replaced; nothing is decided.
+        StorageError: the disk refused; nothing is decided.
+    """
+    folder = root / PACK_FOLDER
+    with storage.storage_errors(folder, "write into"):
+        for source, target in journal.folders.items():
+            if (root / target).is_symlink():
+                raise DatasetError(f"{root / target} is a symbolic link, not packed.", path=root / target)
+            marker = folder / source / journal.marker
+            with storage.storage_errors(marker, "write"):
+                marker.write_bytes(b"")
+                storage.fsync_file(marker)
+                storage.fsync_folder(marker.parent)
+        device = folder.stat().st_dev
+        for target in [*journal.moves.values(), *journal.folders.values()]:
+            place = root / target
+            while not place.exists():
+                place = place.parent
+            if place.stat().st_dev != device:
+                raise DatasetError(f"{place} is on another disk than {folder}, not packed.", path=place)
+    storage.write_json(folder / _JOURNAL, asdict(journal))
+
+
+def is_decided(root: Path) -> bool:
+    """Whether a packing was decided and not carried out to its end."""
+    return (root / PACK_FOLDER / _JOURNAL).exists()
+
+
+def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatch | None = None) -> bool:
+    """Carry out what was decided, or delete what was not. Does nothing when no packing was under way.
+
+    Args:
+        root: the dataset's root folder.
+        decided: the journal that this process has just written. A journal that is found instead is compared
+            with the dataset first, see `pack_evidence`.
+        readers: sees who reads the dataset: folders are replaced in a moment in which nobody opens what is in
+            them, and the removed files are kept for a while where somebody may need them. None: nobody does.
+            What a found journal removes is kept if it says so.
+
+    Returns:
+        Whether a decided packing was carried out.
+
+    Raises:
+        DatasetError: the journal cannot be read, or no packing or repair of this dataset wrote it; it is
+            left where it is, and nothing is changed.
+        StorageError: the disk refused; call again.
+    """
+    folder = root / PACK_FOLDER
+    path = folder / _JOURNAL
+    if not path.exists():
+        _discard(root)
+        return False
+    journal = _read(path)
+    _check_places(root, journal)
+    if journal != decided:
+        check_evidence(root, folder, journal)
+    for source, target in journal.moves.items():
+        _move(folder / source, root / target)
+    if readers is not None:
+        readers.wait_until_quiet()
+    # All at once, and durable after that: some readers take names from the one and open them in the other.
+    for source, target in journal.folders.items():
+        _replace_folder(folder / source, root / target, journal.marker)
+    for source, target in journal.folders.items():
+        for place in (root / target, folder / source):
+            with storage.storage_errors(root / target, "replace"):
+                storage.fsync_folder(place.parent)
+    # Asked only now: whoever has read where the videos were opened meta/info.json before.
+    if journal.removed and (journal.watched or (readers is not None and readers.are_expected)):
+        keep(root, journal.removed)
+    kept = replaced_names(root)
+    remove_files([root / name for name in journal.removed if name not in kept])
+    with storage.storage_errors(path, "remove"):
+        path.unlink()
+        storage.fsync_folder(folder)
+    # Only now: without its marker, a new folder could not be told from the old one.
+    remove_files([root / target / journal.marker for target in journal.folders.values()])
+    _discard(root)
+    return True
+
+
+def _move(source: Path, target: Path) -> None:
+    with storage.storage_errors(target, "write"):
+        if not source.exists():
+            return  # done before the crash
+        storage.make_folder(target.parent)
+        os.replace(source, target)
+        storage.fsync_folder(target.parent)
+
+
+def _replace_folder(source: Path, target: Path, marker: str) -> None:
+    with storage.storage_errors(target, "replace"):
+        if (target / marker).exists():
+            return  # done before the crash
+        exchange_folders(source, target, source.with_name(source.name + ASIDE_SUFFIX))
+
+
+def _discard(root: Path) -> None:
+    folder = root / PACK_FOLDER
+    with storage.storage_errors(folder, "remove"):
+        for left in folder.parent.glob(f".{folder.name}.*{storage.TEMPORARY_SUFFIX}"):
+            storage.remove_entry(left)  # its removal was interrupted
+    storage.remove_tree(folder)
+
+
+def _check_places(root: Path, journal: Journal) -> None:
+    """Nothing is moved or deleted through a link."""
+    targets = [*journal.moves.values(), *journal.removed, *journal.folders.values()]
+    places = {folder for target in targets for folder in (root / target, *(root / target).parents)}
+    for place in sorted(place for place in places if root in place.parents):
+        if place.is_symlink() and place.is_dir():
+            raise DatasetError(f"{place} is a symbolic link, not packed.", path=place)
+    for left in (root / STAGING_FOLDER, root / PACK_FOLDER):
+        if left.is_symlink():
+            raise DatasetError(f"{left} is a symbolic link, not packed.", path=left)
+
+
+def _read(path: Path) -> Journal:
+    try:
+        with storage.storage_errors(path, "read"):
+            journal = Journal(**storage.read_json(path))
+        _check(journal)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
+    return journal
+
+
+def _check(journal: Journal) -> None:
+    """Check that a journal names nothing but what a packing moves: it may have been edited, or be foreign.
+
+    Raises:
+        ValueError: it does.
+    """
+    if not re.fullmatch(r"[0-9a-f]{1,64}", journal.token):
+        raise ValueError(f"{journal.token!r:.40} names no packing")
+    packed = {source: target for source, target in journal.moves.items() if not _is_repaired(source, target)}
+    for source in packed:
+        if not _is_plain(source, "videos", 2):
+            raise ValueError(f"{source!r:.80} is no packed file")
+    if layout.INFO_PATH in journal.removed:
+        raise ValueError("it deletes meta/info.json")
+    for target in [*packed.values(), *(set(journal.removed) - REPAIRED_FILES)]:
+        folder, _, name = target.partition("/")
+        camera, _, number = name.partition("/")
+        if not (folder == layout.VIDEOS_FOLDER and _is_plain(camera) and layout.parse_index(number)):
+            raise ValueError(f"{target!r:.80} is not a video of the dataset")
+    if not isinstance(journal.watched, bool):
+        raise ValueError(f"{journal.watched!r:.80} is neither true nor false")
+    folders = {"data": layout.DATA_FOLDER, "episodes": layout.EPISODES_FOLDER}
+    if not journal.folders.items() <= folders.items():
+        raise ValueError("it replaces other folders than data and meta/episodes")
+
+
+def _is_repaired(source: str, target: str) -> bool:
+    """Whether a move is one that only a repair makes: a file of `meta`, or what goes aside."""
+    return (source == target and source in REPAIRED_FILES) or (
+        source == "aside" and re.fullmatch(rf"{re.escape(ASIDE)}[0-9]{{1,9}}", target) is not None
+    )
+
+
+def _is_plain(name: str, folder: str | None = None, parts: int = 1) -> bool:
+    """Whether a name is made of so many parts, none of which leads elsewhere."""
+    found = name.split("/")
+    if len(found) != parts or (folder is not None and found[0] != folder):
+        return False
+    return all(p and not p.startswith(".") and p.isprintable() and "\\" not in p for p in found)

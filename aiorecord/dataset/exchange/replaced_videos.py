@@ -1,0 +1,250 @@
+"""Videos that a packing replaced and that readers may still need: kept for a while, and deleted then.
+
+A reader learns from `meta/episodes` in which videos the episodes are, and opens them later. So the videos
+that a packing replaced stay under their names, which get no other content, where readers were seen or cannot
+be seen (`readers`). ``meta/aiorecord/replaced.json`` names them: they are neither leftovers of a commit nor
+forgotten. The first commit, packing or opening after `GRACE_S` deletes them.
+
+The record is no more than a list of what may be deleted later. What it names is deleted only if no episode
+refers to it and the file is the one that was replaced; without the record, a file is what it is without it: a
+leftover or an orphan.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import DamageError
+from ...printable import get_logger
+from ...staging.sealed_json import read_sealed, write_sealed
+from ...system import storage
+from ...system.machine_time import unix_ns
+from ..format import layout
+from ..format.episodes import episode_files, read_episodes
+from ..format.info_json import DatasetInfo
+from ..format.layout import FileIndex
+from ..format.links import damage_errors
+from ..format.numbered_files import remove_files
+from .other_readers import GRACE_S
+
+logger = get_logger(__name__)
+
+RECORD = "meta/aiorecord/replaced.json"
+
+FREE_SHARE = 4
+"""What is kept takes at most one part in so many of what is free: readers come after what is recorded."""
+
+_END_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class ReplacedFile:
+    """A video that no episode refers to any more.
+
+    Attributes:
+        name: its path relative to the dataset's root, with ``/``.
+        since_ns: when it was replaced, in Unix time.
+        size: bytes.
+        crc32: checksum of its first and last 64 KiB.
+    """
+
+    name: str
+    since_ns: int
+    size: int
+    crc32: str
+
+    @property
+    def index(self) -> FileIndex:
+        """The numbers in its name."""
+        index = _parse(self.name)
+        assert index is not None  # checked when it was read
+        return index[1]
+
+    @property
+    def camera(self) -> str:
+        """The feature key of its camera."""
+        return self.name.split("/")[1]
+
+
+def read_replaced(root: Path) -> list[ReplacedFile]:
+    """The videos that are kept. None where the record is missing, or not what was written.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    path = root / RECORD
+    with storage.storage_errors(path, "read"):
+        if not storage.is_own_file(path) or not path.exists():
+            return []
+    try:
+        files = [ReplacedFile(**entry) for entry in read_sealed(path, required=lambda data: True)["files"]]
+    except (DamageError, ValueError, TypeError, KeyError) as error:
+        logger.warning("%s is not used: %s", path, error)
+        return []
+    return [file for file in files if _is_valid(file)]
+
+
+def replaced_names(root: Path) -> set[str]:
+    """The paths of the videos that are kept, relative to the root.
+
+    Raises:
+        StorageError: the record cannot be read.
+    """
+    return {file.name for file in read_replaced(root)}
+
+
+def is_due(root: Path, files: Sequence[ReplacedFile]) -> bool:
+    """Whether `release` has anything to do.
+
+    Raises:
+        OSError: the disk refused to say what is free.
+    """
+    oldest = min((file.since_ns for file in files), default=None)
+    if oldest is None:
+        return False
+    return not 0 <= unix_ns() - oldest < GRACE_S * 1e9 or _exceeds(root, files)
+
+
+def keep(root: Path, names: Iterable[str]) -> None:
+    """Note durably that these videos stay although no episode refers to them. Missing ones are left out.
+
+    So are those for which there is too little space (`FREE_SHARE`).
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    files = {file.name: file for file in read_replaced(root)}
+    room = storage.free_bytes(root) // FREE_SHARE - sum(file.size for file in files.values())
+    for name in names:
+        if _parse(name) is not None and _is_plain_file(root, name):
+            with storage.storage_errors(root / name, "read"):
+                size, crc32 = _identity(root / name)
+            room -= size
+            if room >= 0:
+                files[name] = ReplacedFile(name, unix_ns(), size, crc32)
+    _write(root, files.values())
+
+
+def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[ReplacedFile]:
+    """Delete the videos that were kept for long enough, or take too much space by now.
+
+    The caller holds the dataset's lock. What an episode refers to, and what is another file by now, is not
+    deleted.
+
+    Args:
+        root: the dataset's root folder.
+        info: its info.json.
+        grace_s: seconds that a video stays at least, if there is space.
+
+    Returns:
+        What is kept still.
+
+    Raises:
+        DatasetError: `meta/episodes` cannot be read.
+        StorageError: the disk refused.
+    """
+    before = read_replaced(root)
+    now = unix_ns()
+    # By a clock that was set back, nobody knows how long it has been: the time begins anew.
+    files = [replace(file, since_ns=now) if file.since_ns > now else file for file in before]
+    if _exceeds(root, files):
+        grace_s = 0
+    expired = [file for file in files if now - file.since_ns >= grace_s * 1e9]
+    if expired:
+        with damage_errors(root):
+            referred = _referred(root, info)
+        with storage.storage_errors(root, "read the videos of"):
+            unneeded = [
+                file
+                for file in expired
+                if file.name not in referred
+                and _is_plain_file(root, file.name)
+                and _identity(root / file.name) == (file.size, file.crc32)
+            ]
+        remove_files(root / file.name for file in unneeded)
+        files = [file for file in files if file not in expired]
+    if files != before:
+        _write(root, files)
+    return files
+
+
+def newest_packed(files: Iterable[ReplacedFile], camera: str) -> FileIndex | None:
+    """The highest number of a camera's packed videos that are kept; None if there are none."""
+    numbers = (file.index for file in files if file.camera == camera)
+    return max((index for index in numbers if not index.is_loose), default=None)
+
+
+def _exceeds(root: Path, files: Sequence[ReplacedFile]) -> bool:
+    return sum(file.size for file in files) > storage.free_bytes(root) // FREE_SHARE
+
+
+def _referred(root: Path, info: DatasetInfo) -> set[str]:
+    """The videos in which episodes are."""
+    files = episode_files(root)
+    found: set[str] = set()
+    for key in (key for key, spec in info.features.items() if spec["dtype"] == "video"):
+        names = [f"videos/{key}/{name}" for name in ("chunk_index", "file_index")]
+        if files:
+            table = read_episodes(files, names)
+            numbers = zip(*(table[name].to_pylist() for name in names), strict=True)
+            found |= {layout.video_path(key, FileIndex(*index)) for index in set(numbers)}
+    return found
+
+
+def _write(root: Path, files: Iterable[ReplacedFile]) -> None:
+    entries = [asdict(file) for file in files]
+    path = root / RECORD
+    with storage.storage_errors(path, "write"):
+        if not storage.is_own_file(path):
+            return  # it leads elsewhere; without a record the files are leftovers
+        if entries:
+            write_sealed(path, {"files": entries})
+        elif path.exists():
+            path.unlink()
+            storage.fsync_folder(path.parent)
+
+
+def _parse(name: str) -> tuple[str, FileIndex] | None:
+    """The camera and the numbers of a video; None for any other path."""
+    parts = name.split("/")
+    index = layout.parse_index("/".join(parts[2:])) if len(parts) == 4 and name.isprintable() else None
+    if index is None or parts[0] != layout.VIDEOS_FOLDER or parts[1].startswith(".") or "\\" in name:
+        return None
+    return (parts[1], index) if layout.video_path(parts[1], index) == name else None
+
+
+def _is_valid(file: ReplacedFile) -> bool:
+    types: list[tuple[Any, type]] = [(file.since_ns, int), (file.size, int), (file.crc32, str)]
+    if not isinstance(file.name, str) or not all(isinstance(value, kind) for value, kind in types):
+        return False
+    return _parse(file.name) is not None
+
+
+def _is_plain_file(root: Path, name: str) -> bool:
+    """Whether it is a file in the dataset itself: neither it nor a folder above it is a link."""
+    path = root / name
+    with storage.storage_errors(path, "read"):
+        for place in (path, *path.parents):
+            if place == root:
+                return True
+            try:
+                mode = place.lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            if not (stat.S_ISREG(mode) if place == path else stat.S_ISDIR(mode)):
+                return False
+    return False
+
+
+def _identity(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        crc = zlib.crc32(file.read(_END_BYTES))
+        file.seek(max(0, size - _END_BYTES))
+        return size, f"{zlib.crc32(file.read(_END_BYTES), crc):08x}"

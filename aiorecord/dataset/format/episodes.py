@@ -1,0 +1,264 @@
+"""`meta/episodes`: a row per episode, saying where its parts are and what its statistics are.
+
+Columns, their order and types follow lerobot 0.6.1 (`lerobot/datasets/dataset_metadata.py`). lerobot reads
+all files as one table, so every file has the columns of the others.
+
+The newest file is written anew for each commit, with a bounded number of rows; then it is sealed and a new
+one is begun. A file also names the staging folder of each of its episodes, in its schema metadata: that
+tells a committed episode from one that only was about to get the same number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ...encoding.stats import STAT_NAMES, FeatureStats
+from ...errors import DatasetError
+from ...system import storage
+from . import layout
+from .layout import FileIndex
+from .numbered_files import numbered_files
+from .tables import open_table, read_table, write_table
+
+ROWS_PER_FILE = 50
+"""Rows of a file before it is sealed: what one commit writes again at most."""
+
+_IDS = b"aiorecord"
+
+
+@dataclass(frozen=True)
+class EpisodesFile:
+    """One file of `meta/episodes`.
+
+    Attributes:
+        index: its number.
+        path: the file.
+        first: index of its first episode.
+        rows: number of its episodes, which follow each other.
+    """
+
+    index: FileIndex
+    path: Path
+    first: int
+    rows: int
+
+    @property
+    def end(self) -> int:
+        """One more than the index of its last episode."""
+        return self.first + self.rows
+
+
+def episodes_schema(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
+    """Schema of `meta/episodes`.
+
+    Args:
+        features: LeRobot's feature dict with the default columns.
+    """
+    number, seconds = pa.int64(), pa.float64()
+    fields: dict[str, Any] = {"episode_index": number, "tasks": pa.list_(pa.string()), "length": number}
+    fields |= {"data/chunk_index": number, "data/file_index": number}
+    fields |= {"dataset_from_index": number, "dataset_to_index": number}
+    for key, spec in features.items():
+        if spec["dtype"] == "video":
+            fields |= {f"videos/{key}/chunk_index": number, f"videos/{key}/file_index": number}
+            fields |= {f"videos/{key}/from_timestamp": seconds, f"videos/{key}/to_timestamp": seconds}
+    for key, spec in features.items():
+        if spec["dtype"] == "string":
+            continue
+        value: Any = pa.list_(seconds)
+        if spec["dtype"] in ("video", "image"):
+            value = pa.list_(pa.list_(value))
+        for name in STAT_NAMES:
+            fields[f"stats/{key}/{name}"] = pa.list_(number) if name == "count" else value
+    fields |= {"meta/episodes/chunk_index": number, "meta/episodes/file_index": number}
+    return pa.schema([pa.field(name, type_) for name, type_ in fields.items()])
+
+
+def location(prefix: str, index: FileIndex) -> dict[str, int]:
+    """The two columns that name a file; `prefix` is ``data``, ``meta/episodes`` or ``videos/<key>``."""
+    return {f"{prefix}/chunk_index": index.chunk, f"{prefix}/file_index": index.file}
+
+
+def stats_columns(stats: Mapping[str, FeatureStats]) -> dict[str, Any]:
+    """The ``stats/<key>/<name>`` columns of an episode."""
+    return {
+        f"stats/{key}/{name}": value.tolist()
+        for key, feature in stats.items()
+        for name, value in feature.items()
+    }
+
+
+def episode_files(root: Path, folder: Path | None = None) -> list[EpisodesFile]:
+    """The files of `meta/episodes` in order, from their footers.
+
+    Args:
+        root: the dataset's root folder.
+        folder: a copy of `meta/episodes` to read instead.
+
+    Raises:
+        DatasetError: a file cannot be read, is empty, or does not follow the one before it.
+        StorageError: the disk refused.
+    """
+    found: list[EpisodesFile] = []
+    for index, path in numbered_files(folder or root / layout.EPISODES_FOLDER).items():
+        episodes = read_table(path, ["episode_index"])["episode_index"].to_numpy()
+        first = int(episodes[0]) if len(episodes) else -1
+        if not np.array_equal(episodes, np.arange(first, first + len(episodes))) or first < 0:
+            raise DatasetError(f"{path} does not hold consecutive episodes.", path=path)
+        if first != (found[-1].end if found else 0):
+            raise DatasetError(
+                f"{path} begins with episode {first}, the file before it ends with episode "
+                f"{found[-1].end - 1 if found else -1}.",
+                path=path,
+            )
+        found.append(EpisodesFile(index, path, first, len(episodes)))
+    return found
+
+
+def read_episodes(files: Iterable[EpisodesFile], columns: list[str]) -> pa.Table:
+    """Some columns of some files as one table.
+
+    Raises:
+        DatasetError: a file cannot be read or lacks a column.
+        StorageError: the disk refused.
+    """
+    return pa.concat_tables([read_file(file.path, columns) for file in files])
+
+
+def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """One file, all columns or some, without its schema metadata.
+
+    Raises:
+        DatasetError: it cannot be read or lacks a column.
+        StorageError: the disk refused.
+    """
+    return read_table(path, columns).replace_schema_metadata(None)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """A file's columns, without its schema metadata.
+
+    Raises:
+        DatasetError: it cannot be read.
+        StorageError: the disk refused.
+    """
+    with open_table(path) as file:
+        return file.schema_arrow.remove_metadata()
+
+
+def read_ids(path: Path) -> dict[int, str]:
+    """The staging ids that a file keeps, by episode index; empty for files of other writers.
+
+    Raises:
+        DatasetError: it cannot be read.
+        StorageError: the disk refused.
+    """
+    with open_table(path) as file:
+        schema = file.schema_arrow
+    try:
+        return ids_of(schema)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DatasetError(
+            f"{path} names its staging folders in an unknown way: {error}", path=path
+        ) from error
+
+
+def ids_of(schema: pa.Schema) -> dict[int, str]:
+    """The staging ids in the schema of a file, see `read_ids`.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: they are not as `with_ids` writes them.
+    """
+    metadata = schema.metadata or {}
+    if _IDS not in metadata:
+        return {}
+    return {int(index): str(id_) for index, id_ in json.loads(metadata[_IDS])["episodes"].items()}
+
+
+def with_ids(table_schema: pa.Schema, ids: Mapping[int, str]) -> pa.Schema:
+    """A schema that keeps staging ids, see `read_ids`."""
+    value = json.dumps({"episodes": {str(index): id_ for index, id_ in ids.items()}})
+    return table_schema.with_metadata({_IDS: value} if ids else {})
+
+
+def episode_stats(table: pa.Table) -> Iterator[dict[str, FeatureStats]]:
+    """The statistics in each row of a table of `meta/episodes`."""
+    names = [name for name in table.column_names if name.startswith("stats/")]
+    for row in table.select(names).to_pylist():
+        stats: dict[str, FeatureStats] = {}
+        for name, value in row.items():
+            if value is not None:
+                key, _, stat = name.removeprefix("stats/").rpartition("/")
+                stats.setdefault(key, {})[stat] = np.array(value)
+        yield stats
+
+
+class EpisodeLog:
+    """The open end of `meta/episodes`.
+
+    Args:
+        root: the dataset's root folder.
+        schema: columns of every row: those of the files that are there, or `episodes_schema`.
+        last: number of the last file, None when there is none. That file is never touched again.
+        episode: index of the next episode.
+    """
+
+    def __init__(self, root: Path, schema: pa.Schema, last: FileIndex | None, episode: int = 0) -> None:
+        self._root = root
+        self._schema = schema.remove_metadata()
+        self._last = last
+        self._episode = episode
+        self._index: FileIndex | None = None
+        self._table = self._schema.empty_table()
+        self._ids: dict[int, str] = {}
+        self._pending: tuple[pa.Table, dict[int, str]] | None = None
+
+    @property
+    def index(self) -> FileIndex:
+        """Number of the file that gets the next row.
+
+        Raises:
+            DatasetError: there is no number left.
+        """
+        return self._index or layout.next_loose(self._last, self._episode)
+
+    def write(self, row: Mapping[str, Any], episode_id: str) -> None:
+        """Write the newest file anew with one more row, durably. Forgotten unless `accept` follows.
+
+        Columns that the row lacks become null; values that the schema has no column for are left out.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        arrays = []
+        for field in self._schema:
+            array: Any = pa.array([row.get(field.name)])
+            if array.type != field.type:
+                # Other versions of lerobot keep the minimum of an integer column as an integer.
+                array = array.cast(field.type, safe=False)
+            arrays.append(array)
+        table = pa.concat_tables([self._table, pa.Table.from_arrays(arrays, schema=self._schema)])
+        table = table.combine_chunks()
+        ids = {**self._ids, int(row["episode_index"]): episode_id}
+        with storage.replacing(self._root / layout.episodes_path(self.index)) as temporary:
+            write_table(temporary, table.cast(with_ids(self._schema, ids)))
+        self._pending = (table, ids)
+
+    def accept(self) -> None:
+        """Keep the row that was written last: it counts now."""
+        assert self._pending, "accept() follows write()"
+        index = self.index
+        self._table, self._ids = self._pending
+        self._pending = None
+        if self._table.num_rows < ROWS_PER_FILE:
+            self._index = index
+        else:
+            self._last, self._index = index, None
+            self._table, self._ids = self._schema.empty_table(), {}

@@ -1,0 +1,70 @@
+"""Metadata that is not what its names say: edited, damaged, or made to lead elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from ...errors import AiorecordError, DatasetError
+from ...staging.folder import STAGING_FOLDER
+from ...system import storage
+from . import layout
+
+_TRIPPED = (
+    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+    *(StopIteration, MemoryError, RecursionError, pa.ArrowException),
+)
+
+
+@contextlib.contextmanager
+def damage_errors(root: Path) -> Iterator[None]:
+    """Say that a dataset is damaged where its content makes the code that reads it trip.
+
+    Tables are checked for what is known to go wrong. This is for the rest: a column of another type, a null
+    where a number has to be, a text that is not UTF-8.
+
+    Raises:
+        DatasetError: the block raised anything of that kind, kept as its cause.
+        StorageError: the disk refused, in a look at a file that nothing else guards.
+    """
+    try:
+        with storage.storage_errors(root, "read"):
+            yield
+    except AiorecordError:
+        raise
+    except _TRIPPED as error:
+        message = f"{root} is damaged: its metadata holds what no dataset does ({error!r:.200})."
+        raise DatasetError(message, path=root) from error
+
+
+def check_links(root: Path) -> None:
+    """Check that what is written and deleted in a dataset is in it. The root itself may be a link.
+
+    Raises:
+        DatasetError: one of its folders is a symbolic link.
+        StorageError: the disk refused.
+    """
+    names = ("meta", layout.EPISODES_FOLDER, layout.DATA_FOLDER, layout.VIDEOS_FOLDER)
+    tops = [root / name for name in names]
+    with storage.storage_errors(root, "read"):
+        cameras = _folders(root / layout.VIDEOS_FOLDER)
+        for folder in [*tops, *cameras, root / STAGING_FOLDER]:
+            chunks = [] if folder in tops[:1] or folder.name == STAGING_FOLDER else _folders(folder)
+            for path in (folder, *chunks):
+                if path.is_symlink():
+                    raise DatasetError(
+                        f"{path} is a symbolic link. A dataset that is recorded into is one folder: what is "
+                        "written, packed and rolled back in it must not be elsewhere.",
+                        path=path,
+                    )
+
+
+def _folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    # What has a temporary name is deleted, links as links.
+    suffix = storage.TEMPORARY_SUFFIX
+    return [child for child in path.iterdir() if child.is_dir() and not child.name.endswith(suffix)]

@@ -1,0 +1,119 @@
+"""Where the episodes of a dataset are: columns of `meta/episodes`, as they are and as they shall be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ...errors import DatasetError
+from ...system import storage
+from ..format.episodes import EpisodesFile, read_episodes
+from ..format.layout import FileIndex
+from .pack_plan import Group, Unit
+
+_FRAME_TOLERANCE = 0.01
+
+
+class Places:
+    """Where every episode is.
+
+    Args:
+        files: all of `meta/episodes`.
+        prefixes: ``data``, then ``videos/<key>`` of each camera.
+
+    Raises:
+        DatasetError: a file cannot be read.
+        StorageError: the disk refused.
+    """
+
+    def __init__(self, files: list[EpisodesFile], prefixes: list[str]) -> None:
+        names = [f"{prefix}/{name}" for prefix in prefixes for name in ("chunk_index", "file_index")]
+        for prefix in prefixes[1:]:
+            names += [f"{prefix}/from_timestamp", f"{prefix}/to_timestamp"]
+        table = read_episodes(files, ["length", *names]) if files else None
+        column = {name: table[name].to_numpy() if table is not None else np.zeros(0) for name in names}
+        self._lengths: NDArray[Any] = table["length"].to_numpy() if table is not None else np.zeros(0)
+        self._old: dict[str, NDArray[Any]] = column
+        self._new = {name: values.copy() for name, values in column.items()}
+
+    def units(self, prefix: str, path: Callable[[FileIndex], Path]) -> list[Unit]:
+        """The files of one kind, in the order of their episodes.
+
+        Raises:
+            DatasetError: a file is missing, or the files are not in the order of the episodes.
+        """
+        chunks, numbers = self._old[f"{prefix}/chunk_index"], self._old[f"{prefix}/file_index"]
+        if not len(chunks):
+            return []
+        changes = np.flatnonzero((np.diff(chunks) != 0) | (np.diff(numbers) != 0)) + 1
+        bounds = [0, *map(int, changes), len(chunks)]
+        found: list[Unit] = []
+        for first, end in pairwise(bounds):
+            index = FileIndex(int(chunks[first]), int(numbers[first]))
+            if found and index <= found[-1].index:
+                raise DatasetError(
+                    f"{path(index)} comes after a file with a higher number.", path=path(index)
+                )
+            found.append(Unit(index, first, end, file_size(path(index))))
+        return found
+
+    def lengths(self, units: Sequence[Unit]) -> NDArray[Any]:
+        """Frames of each episode in neighbouring files."""
+        return self._lengths[units[0].first : units[-1].end]
+
+    def on_grid(self, key: str, unit: Unit, fps: int) -> bool:
+        """Whether the episodes of a video file follow each other without gap or overlap, from 0."""
+        ends = np.cumsum(self.lengths([unit]))
+        rows = slice(unit.first, unit.end)
+        starts = self._old[f"videos/{key}/from_timestamp"][rows] * fps
+        stops = self._old[f"videos/{key}/to_timestamp"][rows] * fps
+        off = max(np.abs(starts - (ends - self.lengths([unit]))).max(), np.abs(stops - ends).max())
+        return bool(off < _FRAME_TOLERANCE)
+
+    def move(self, prefix: str, group: Group) -> None:
+        """Note the new file of a group's episodes."""
+        rows = slice(group.units[0].first, group.units[-1].end)
+        self._new[f"{prefix}/chunk_index"][rows] = group.target.chunk
+        self._new[f"{prefix}/file_index"][rows] = group.target.file
+
+    def lay_out(self, key: str, group: Group, lengths: NDArray[Any], fps: int) -> None:
+        """Note the new file and times of episodes that follow each other in it."""
+        self.move(f"videos/{key}", group)
+        rows = slice(group.units[0].first, group.units[-1].end)
+        ends = np.cumsum(lengths)
+        self._new[f"videos/{key}/from_timestamp"][rows] = (ends - lengths) / fps
+        self._new[f"videos/{key}/to_timestamp"][rows] = ends / fps
+
+    def changed(self, unit: Unit) -> bool:
+        """Whether a file of `meta/episodes` says something that is no longer so."""
+        rows = slice(unit.first, unit.end)
+        return any(not np.array_equal(self._old[n][rows], self._new[n][rows]) for n in self._old)
+
+    def update(self, table: pa.Table, first: int, index: FileIndex) -> pa.Table:
+        """Rows of `meta/episodes` from `first` on, with the new places; `index` is their own file."""
+        rows = slice(first, first + table.num_rows)
+        new = {name: values[rows] for name, values in self._new.items()}
+        new["meta/episodes/chunk_index"] = np.full(table.num_rows, index.chunk)
+        new["meta/episodes/file_index"] = np.full(table.num_rows, index.file)
+        for name, values in new.items():
+            if name in table.column_names:
+                position = table.column_names.index(name)
+                field = table.schema.field(position)
+                table = table.set_column(position, field, pa.array(values).cast(field.type))
+        return table
+
+
+def file_size(path: Path) -> int:
+    """Bytes in a file.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with storage.storage_errors(path, "read"):
+        return path.stat().st_size

@@ -1,0 +1,1 @@
+"""What an interrupted recording left behind: found, judged, and made ready to be saved."""

@@ -1,0 +1,94 @@
+"""A lost `meta/info.json`, made anew from the manifests in staging, as long as staging holds everything.
+
+Staging is the log: where no episode is in the dataset that staging does not hold as well, nothing depends on
+the old file. Half-written commits are then rolled back and done again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...errors import DatasetError
+from ...staging.folder import EpisodeFolder, Staging
+from ...system.storage import is_there
+from ..commit.already_committed import intended_index
+from ..format import layout
+from ..format.episodes import read_ids
+from ..format.info_json import DatasetInfo, new_info, write_info
+from ..format.links import check_links, damage_errors
+from ..format.numbered_files import numbered_files
+from ..format.tables import read_table
+
+
+def lost_info(root: Path) -> DatasetInfo | None:
+    """The info of a dataset whose info.json is missing, without episodes. Writes nothing.
+
+    Sizes of files and chunks are lerobot's defaults: manifests do not say them.
+
+    Args:
+        root: the dataset's root folder.
+
+    Returns:
+        None if info.json is there.
+
+    Raises:
+        DatasetError: the folder holds no dataset, or one with episodes that only info.json could tell about.
+        StorageError: the disk refused.
+    """
+    if is_there(root / layout.INFO_PATH):
+        return None
+    folders = []
+    for path in Staging(root).episode_paths():
+        try:
+            folders.append(EpisodeFolder.load(path))
+        except DatasetError:
+            continue  # it says nothing about the dataset; it is reported with the rest of staging
+    if not folders:
+        raise DatasetError(f"{root} holds no dataset (there is no {layout.INFO_PATH}).", path=root)
+    with damage_errors(root):
+        check_links(root)
+        _check_all_staged(root, {index: f.id for f in folders if (index := intended_index(f)) is not None})
+    # The newest says what was recorded last; an older one that differs is refused when its turn comes.
+    manifest = folders[-1].manifest
+    return new_info(manifest.schema(), fps=manifest.fps, robot_type=manifest.robot_type)
+
+
+def rebuild_info(root: Path) -> bool:
+    """Write info.json anew if it is lost; see `lost_info`.
+
+    The caller holds the dataset's lock.
+
+    Returns:
+        Whether it was.
+
+    Raises:
+        DatasetError: as `lost_info`.
+        StorageError: the disk refused.
+    """
+    info = lost_info(root)
+    if info is not None:
+        write_info(root, info)
+    return info is not None
+
+
+def _check_all_staged(root: Path, staged: dict[int, str]) -> None:
+    """Check that nothing is in the dataset which staging does not hold."""
+    held: set[Any] = set()
+    for path in numbered_files(root / layout.DATA_FOLDER).values():
+        held |= set(read_table(path, ["episode_index"])["episode_index"].to_pylist())
+    for path in numbered_files(root / layout.EPISODES_FOLDER).values():
+        ids = read_ids(path)
+        indices: list[Any] = read_table(path, ["episode_index"])["episode_index"].to_pylist()
+        for index in indices:
+            held.add(index if ids.get(index) == staged.get(index) else -1)
+    videos = root / layout.VIDEOS_FOLDER
+    cameras = [path for path in videos.iterdir() if path.is_dir()] if videos.is_dir() else []
+    most_videos = max((len(numbered_files(path)) for path in cameras), default=0)
+    if held - staged.keys() or most_videos > len(held):
+        raise DatasetError(
+            f"{root}: {layout.INFO_PATH} is gone, and the dataset holds episodes that are not in staging any "
+            "more. Put it back from a copy, such as the one on the Hub, or run `aiorecord check --repair`, "
+            "which writes it anew from what other files say. Staging was not touched.",
+            path=root,
+        )

@@ -1,0 +1,328 @@
+"""What an interrupted recording left in staging: found, judged, and made ready to be saved.
+
+Recovery is one rule: undo what ``info.json`` does not count (`DatasetWriter.open` does that), then redo what
+staging still holds. `examine` only reads; `settle` does what was decided, in steps that can each be
+interrupted and done again.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import AiorecordError, ConfigError, DamageError, StorageError
+from ...media.camera_info import depth_differences, depth_settings
+from ...options import Partial
+from ...printable import get_logger
+from ...staging.folder import EpisodeFolder, Manifest, Staging
+from ...staging.soundness import check_present, soundness
+from ...staging.unreadable_folder import describe
+from ...system.storage import each, storage_errors
+from ..commit.already_committed import check_committed
+from ..commit.writer import DatasetWriter
+
+logger = get_logger(__name__)
+
+WORTH_KEEPING_S = 3.0
+"""Frames of less than this many seconds without a row (or the other way round) are what a kill in the first
+second of an episode leaves. More of them are damage, and nothing is deleted."""
+
+SALVAGED = "salvaged"
+"""The fact in `Manifest.quality` on what a salvaged episode lost: ``{"lost": n, "missing": {...}}``."""
+
+
+class State(enum.StrEnum):
+    """What an episode folder turned out to be.
+
+    ``complete``: it ended and waits to be saved. ``interrupted``: it was being recorded, or ended by an
+    error. ``committed``: it is in the dataset already. ``empty``: it was prepared and got no frame.
+    ``unreadable``: it cannot be understood. ``damaged``: a file of it is not what was written.
+    ``undetermined``: the disk did not let it be read; what it is, is not known.
+    """
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    COMMITTED = "committed"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    DAMAGED = "damaged"
+    UNDETERMINED = "undetermined"
+
+
+LEFT_ALONE = frozenset({State.UNREADABLE, State.DAMAGED, State.UNDETERMINED})
+"""Nothing of such an episode is changed."""
+
+
+class Step(enum.StrEnum):
+    """What is done about it.
+
+    ``save``: encoded and committed, after it was cut to what is whole. ``drop``: deleted, frames and all.
+    ``stage``: left as it is. ``remove``: deleted, for nothing of it is missing then.
+    """
+
+    SAVE = "save"
+    DROP = "drop"
+    STAGE = "stage"
+    REMOVE = "remove"
+
+
+@dataclass
+class StagedEpisode:
+    """One folder of staging.
+
+    Attributes:
+        id: its name.
+        path: the folder.
+        state: what it is.
+        step: what is to be done.
+        frames: whole frames: a row and an image of every camera.
+        lost: frames known to have been recorded that are not whole.
+        missing: of those, how many lack their row (``rows``) or the image of a camera (its feature key).
+        note: more, in words.
+        folder: it, loaded; None when it is unreadable.
+        episode_index: its index in the dataset, None before it has one.
+        error: why it was not saved, None if it was or is not to be.
+        flags: limits that its recording exceeded, known once it is saved.
+    """
+
+    id: str
+    path: Path
+    state: State
+    step: Step
+    frames: int = 0
+    lost: int = 0
+    missing: dict[str, int] = field(default_factory=dict)
+    note: str = ""
+    folder: EpisodeFolder | None = None
+    episode_index: int | None = None
+    error: str | None = None
+    flags: list[str] = field(default_factory=list)
+
+    @property
+    def interrupted(self) -> bool:
+        """It was being recorded when it was cut off, or ended by an error."""
+        return self.state is State.INTERRUPTED
+
+    @property
+    def lost_in_dataset(self) -> int:
+        """Frames that are missing for good, now that the step is done; what was dropped on request is not."""
+        salvaged = self.step is Step.SAVE or (self.interrupted and self.step is Step.REMOVE)
+        return self.lost if salvaged else 0
+
+    def not_saved(self, error: BaseException | None, message: str) -> None:
+        """Note why it was not saved, and tell a disk that did not answer, and damage, from other failures."""
+        if isinstance(error, StorageError) and error.reading:
+            self.leave(State.UNDETERMINED, undetermined(error))
+        elif isinstance(error, DamageError):
+            self.leave(State.DAMAGED, damaged(str(error)))
+        else:
+            self.error = message
+
+    def leave(self, state: State, note: str) -> None:
+        """Nothing is done about it; the note says why."""
+        self.state, self.step, self.note = state, Step.STAGE, note
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a report says of it, JSON-ready."""
+        return {
+            "episode_id": self.id,
+            "found": str(self.state),
+            "interrupted": self.interrupted,
+            "frames": self.frames,
+            "lost": self.lost,
+            "missing": dict(self.missing),
+            "step": str(self.step),
+            "episode_index": self.episode_index,
+            "error": self.error,
+            "flags": list(self.flags),
+            "note": self.note,
+        }
+
+
+def ready(found: list[StagedEpisode]) -> list[EpisodeFolder]:
+    """The episodes to be saved, in the order of recording. They are complete once they are settled."""
+    return [episode.folder for episode in found if episode.step is Step.SAVE and episode.folder is not None]
+
+
+def examine(
+    staging: Staging, committed: Callable[[EpisodeFolder], int | None], partial: Partial = "keep"
+) -> list[StagedEpisode]:
+    """Look through staging. Writes nothing; reads the captures of interrupted episodes.
+
+    Args:
+        staging: the dataset's staging area.
+        committed: tells the index of an episode that is in the dataset already.
+        partial: what is to be done about interrupted episodes that hold a whole frame.
+
+    Returns:
+        Every episode folder, in the order of recording.
+
+    Raises:
+        DatasetError: `committed` raised it.
+        StorageError: the staging area is a symbolic link, or `committed` raised it.
+    """
+    leftovers = set(staging.leftovers())
+    return [_examine(path, committed, partial) for path in staging.episode_paths() if path not in leftovers]
+
+
+def settle(staging: Staging, found: list[StagedEpisode]) -> None:
+    """Do what `examine` decided, but for the saving. Safe to be killed and run again.
+
+    What the disk refuses for one episode is done for the others. One that could not be removed stays, which
+    is noted as its error.
+
+    Raises:
+        StorageError: the disk refused to write what an episode is to be saved by.
+    """
+    try:
+        staging.remove_leftovers()
+    except StorageError as error:  # nothing depends on what holds no episode
+        logger.warning("A leftover stays in staging: %s", error)
+    each(found, _settle)
+
+
+def _settle(episode: StagedEpisode) -> None:
+    folder = episode.folder
+    if folder is None or episode.step is Step.STAGE:
+        if episode.state in LEFT_ALONE:
+            logger.warning("Left alone in staging: %s (%s)", episode.path, episode.note)
+    elif episode.step is not Step.SAVE:
+        try:
+            folder.remove()
+        except StorageError as error:
+            episode.error = str(error)
+            logger.warning("It could not be removed from staging: %s", error)
+    elif folder.manifest.state == "recording":
+        complete_salvaged(folder.manifest, episode)
+        folder.save()
+
+
+def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") -> list[StagedEpisode]:
+    """`examine` and `settle`: what is to be saved is complete then. Blocking.
+
+    An episode that was being recorded is kept as far as its rows and the frames of every camera reach, and
+    marked as interrupted. Depth is in staging as the sensor gave it, so that an episode that was recorded
+    with other depth settings than the dataset's is encoded with these.
+
+    Raises:
+        DatasetError: the dataset is damaged.
+        StorageError: the disk refused.
+    """
+    found = examine(staging, writer.is_committed, partial)
+    settle(staging, found)
+    if writer.total_episodes:
+        for folder in ready(found):
+            _take_depth_settings(writer, folder)
+    return found
+
+
+def _take_depth_settings(writer: DatasetWriter, folder: EpisodeFolder) -> None:
+    manifest, features = folder.manifest, writer.info.features
+    for key, feature in manifest.schema().videos.items():
+        if not feature.is_depth or key not in features:
+            continue
+        info = features[key].get("info")
+        if not depth_differences(key, info, manifest.depth_encoder):
+            continue
+        try:
+            changed = replace(manifest.depth_encoder, **depth_settings(info))
+        except ConfigError:
+            continue  # the commit says what is wrong with the dataset's
+        with storage_errors(folder.path, "encode again"):
+            (folder.path / EpisodeFolder.ENCODED).unlink(missing_ok=True)
+        manifest.depth_encoder = changed
+        folder.save()
+
+
+def undetermined(error: StorageError) -> str:
+    """What is said of an episode that the disk did not let be read."""
+    return f"could not be read: {error}; nothing was changed; run recover again when the disk answers"
+
+
+def damaged(what: str) -> str:
+    """What is said of an episode that is not what was written."""
+    what = what.rstrip(".")
+    todo = "put its files back from a copy, or keep what is before the damage with --accept-loss"
+    return f"is damaged: {what}; nothing was changed; {todo}"
+
+
+def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], partial: Partial) -> StagedEpisode:
+    episode = StagedEpisode(path.name, path, State.UNREADABLE, Step.STAGE)
+    try:
+        folder = EpisodeFolder.load(path)
+        episode.episode_index = committed(folder)
+        if episode.episode_index is None:
+            _measure(episode, folder, partial)
+        else:
+            check_committed(path.parents[2], episode.episode_index, folder)
+            episode.frames = folder.manifest.length or 0
+            episode.state, episode.step, episode.folder = State.COMMITTED, Step.REMOVE, folder
+    except StorageError as error:
+        episode.leave(State.UNDETERMINED, undetermined(error))
+    except DamageError as error:
+        episode.leave(State.DAMAGED, f"{damaged(str(error))}. It holds: {describe(path)}.")
+    except AiorecordError as error:
+        episode.leave(State.UNREADABLE, f"{error} It holds: {describe(path)}.")
+    return episode
+
+
+def _measure(episode: StagedEpisode, folder: EpisodeFolder, partial: Partial) -> None:
+    """Find out how far an episode is whole, and what is to be done about it.
+
+    Raises:
+        DatasetError: its rows are of other features.
+        StorageError: a file of it cannot be read.
+    """
+    manifest = folder.manifest
+    kept = {"keep": Step.SAVE, "drop": Step.DROP, "stage": Step.STAGE}[partial]
+    episode.folder = folder
+    if manifest.state == "complete":
+        # Its files are read, and compared with their checksums, when it is encoded and committed.
+        lacking = check_present(folder)
+        episode.frames = manifest.length or 0
+        episode.lost, episode.missing = _told(manifest)
+        episode.state = State.INTERRUPTED if manifest.interrupted else State.COMPLETE
+        episode.step = kept if manifest.interrupted else Step.SAVE
+        if lacking:
+            episode.leave(State.DAMAGED, damaged("; ".join(lacking)))
+        return
+    found = soundness(folder)
+    episode.frames = found.frames
+    episode.lost = found.recorded - found.frames
+    episode.missing = {name: found.recorded - n for name, n in found.counts.items() if n < found.recorded}
+    episode.state = State.INTERRUPTED if found.recorded else State.EMPTY
+    episode.step = kept if episode.frames else Step.REMOVE
+    if found.damage:
+        episode.leave(State.DAMAGED, damaged("; ".join(found.damage)))
+    elif not episode.frames and found.recorded > WORTH_KEEPING_S * manifest.fps:
+        lacking = [name for name, n in found.counts.items() if not n]
+        note = f"{found.recorded} frames were recorded, of which nothing is readable in {', '.join(lacking)}."
+        episode.leave(State.UNREADABLE, note)
+    elif not episode.frames and partial == "stage" and found.recorded:
+        episode.step = Step.STAGE
+
+
+def complete_salvaged(manifest: Manifest, episode: StagedEpisode) -> None:
+    """Make a complete, shorter episode of one that is whole for its first frames only. Not saved yet."""
+    manifest.state = "complete"
+    manifest.interrupted = True
+    manifest.length = episode.frames
+    facts = {"lost": episode.lost, "missing": episode.missing}
+    manifest.quality = {**manifest.quality, SALVAGED: facts}
+
+
+def _told(manifest: Manifest) -> tuple[int, dict[str, int]]:
+    """What an earlier, killed recovery noted about an episode that it salvaged."""
+    facts = manifest.quality.get(SALVAGED)
+    if not manifest.interrupted or not isinstance(facts, dict):
+        return 0, {}
+    missing = facts.get("missing")
+    missing = missing if isinstance(missing, dict) else {}
+    return _count(facts.get("lost")), {str(name): _count(n) for name, n in missing.items()}
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -1,0 +1,94 @@
+"""Cameras and serial ports that the system knows, and whether this user may open them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .diagnosis import Finding, Level
+
+_QUERYCAP = 0x80685600  # VIDIOC_QUERYCAP of linux/videodev2.h: struct v4l2_capability, 104 bytes
+_CAPTURE = 0x00000001 | 0x00001000  # V4L2_CAP_VIDEO_CAPTURE, also multi-planar
+_DEVICE_CAPS = 0x80000000
+_LISTED = 16
+
+
+def cameras() -> Iterator[Finding]:
+    """Video devices: names, drivers, and whether they can be opened."""
+    if sys.platform != "linux":
+        yield Finding("cameras", "cameras", "not looked for on this system", Level.NOTE)
+        return
+    found = sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+    shown = [finding for path in found[: 4 * _LISTED] if (finding := _camera(path)) is not None]
+    yield from shown[:_LISTED]
+    if not shown:
+        yield Finding(
+            "cameras",
+            "cameras",
+            "no video device",
+            Level.NOTE,
+            "Plug one in (network cameras and those with a driver of their own, such as RealSense, are not "
+            "listed here), or try --robot.type=sim.",
+        )
+
+
+def ports() -> Iterator[Finding]:
+    """Serial ports, on which most arms hang."""
+    if sys.platform != "linux":
+        return
+    found = [path for name in ("ttyACM*", "ttyUSB*") for path in sorted(Path("/dev").glob(name))]
+    if not found:
+        yield Finding("ports", "serial ports", "none (ttyACM, ttyUSB): no arm is plugged in", Level.NOTE)
+    for path in found[:_LISTED]:
+        if os.access(path, os.R_OK | os.W_OK):
+            yield Finding("ports", str(path), "can be opened")
+        else:
+            yield Finding("ports", str(path), "may not be opened", Level.WARN, _join_group(path, "dialout"))
+
+
+def _camera(path: Path) -> Finding | None:
+    """What a video device is; None where it takes no pictures (metadata, an encoder)."""
+    import fcntl
+
+    known = Path("/sys/class/video4linux", path.name, "name")
+    name = known.read_text(errors="replace").strip() if known.is_file() else "video device"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    except PermissionError:
+        return Finding(
+            "cameras", str(path), f"{name}: may not be opened", Level.WARN, _join_group(path, "video")
+        )
+    except OSError as error:
+        return Finding(
+            "cameras",
+            str(path),
+            f"{name}: {error.strerror}",
+            Level.WARN,
+            "Unplug it and plug it in again, and close other programs that use it.",
+        )
+    try:
+        answer = bytearray(104)
+        fcntl.ioctl(fd, _QUERYCAP, answer)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    everything, own = (int.from_bytes(answer[at : at + 4], sys.byteorder) for at in (84, 88))
+    if not (own if everything & _DEVICE_CAPS else everything) & _CAPTURE:
+        return None
+    driver = bytes(answer[:16]).split(b"\0")[0].decode(errors="replace")
+    return Finding("cameras", str(path), f"{name} ({driver}), can be opened")
+
+
+def _join_group(path: Path, usual: str) -> str:
+    import grp
+
+    try:
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+    except (KeyError, OSError):
+        group = usual
+    if group == "root":  # no group of users: a rule of udev's has to give it to one
+        group = usual
+    return f'Allow it: sudo usermod -aG {group} "$USER", then log in again.'

@@ -1,0 +1,107 @@
+"""What runs here: versions, extras, processor."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..system.installation import install_hint, installation
+from .diagnosis import Finding, Level
+
+NEEDED = ("av", "numpy", "pyarrow", "draccus", "rich", "aiofiles", "pyyaml")
+EXTRAS = {
+    "lerobot": ("lerobot", "real robots, and lerobot's own scripts"),
+    "viz": ("rerun-sdk", "--display_data"),
+    "hub": ("huggingface-hub", "uploading"),
+    "bench": ("matplotlib", "bench --plot"),
+}
+"""For each extra, the package that stands for it, and what it is for."""
+
+
+def packages() -> Iterator[Finding]:
+    """aiorecord, Python, and the packages that matter."""
+    here = installation()
+    commit = "" if here.checkout is None else _commit(here.checkout)
+    yield Finding("versions", "aiorecord", f"{_version('aiorecord')}{commit}, {here.described()}")
+    yield Finding("versions", "Python", f"{platform.python_version()} ({platform.python_implementation()})")
+    found = {name: _version(name) for name in NEEDED}
+    yield Finding("versions", "packages", ", ".join(f"{name} {text}" for name, text in found.items()))
+    yield Finding("versions", "FFmpeg", _libraries())
+    for extra, (package, use) in EXTRAS.items():
+        text = _version(package)
+        if text == "-":
+            yield Finding(
+                "versions", f"extra {extra}", f"not installed; for {use}", Level.NOTE, install_hint(extra)
+            )
+        else:
+            yield Finding("versions", f"extra {extra}", f"{package} {text}")
+
+
+def machine() -> Iterator[Finding]:
+    """The system and its processors."""
+    yield Finding("machine", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    text = f"{os.cpu_count()} of {_processor()}"
+    if usable != os.cpu_count():
+        text += f", {usable} of them for this process"
+    few = usable < 2
+    yield Finding(
+        "machine",
+        "processors",
+        text,
+        Level.WARN if few else Level.OK,
+        "One processor for the loop and the encoders: use few cameras, and --encode=deferred." if few else "",
+    )
+    if hasattr(os, "getloadavg"):
+        load = os.getloadavg()[0]
+        busy = load > usable
+        yield Finding(
+            "machine",
+            "load",
+            f"{load:.1f} over the last minute",
+            Level.WARN if busy else Level.OK,
+            "Other programs take the processors. Close them before you record or measure." if busy else "",
+        )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "-"
+
+
+def _commit(checkout: Path) -> str:
+    """Which commit a checkout is at, and whether it was changed; nothing where git cannot say."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(  # what it says when it fails is of no use here
+            command, capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f" ({done.stdout.strip()})" if done.returncode == 0 and done.stdout.strip() else ""
+
+
+def _libraries() -> str:
+    import av
+
+    names = ("libavcodec", "libavformat", "libswscale")
+    return ", ".join(
+        f"{name} {'.'.join(map(str, av.library_versions[name]))}"
+        for name in names
+        if name in av.library_versions
+    )
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

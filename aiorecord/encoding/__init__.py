@@ -1,0 +1,1 @@
+"""One captured episode made into final videos and statistics."""

@@ -1,0 +1,433 @@
+"""From captured frames to what the dataset holds: one camera of one episode, in one process.
+
+Colour and depth videos become ``<camera>.mp4``; `image` features become ``<camera>.png.arrow``, an Arrow IPC
+file with one column, named as the camera, of the struct that the Hugging Face `Image` feature stores
+(``bytes`` and ``path``). Memory does not grow with the length of the episode: frames pass one by one; only
+what the statistics sample (at most 10,000 small frames) is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+
+from ..encoders import VideoEncoderConfig
+from ..errors import DamageError, EncodeError, StateError
+from ..features import Feature
+from ..media.codecs import libav_errors
+from ..media.depth import DepthQuantizer
+from ..media.encoder import default_threads
+from ..media.evidence import Evidence, Named, read_dataset_id
+from ..media.image_files import PngEncoder, tiff_bytes
+from ..media.video_file import check_encoder, open_output, probe_video, verify_video
+from ..staging.folder import Camera, EpisodeFolder
+from ..staging.histograms import histogram
+from ..staging.reader import count_frames, iterate_histograms, read_frames, read_spill
+from ..staging.staged_file import Extent
+from ..system.machine_time import monotonic_s
+from ..system.storage import TEMPORARY_SUFFIX, is_there, replacing, storage_errors
+from ..workers.progress import Progress, progress_path, read_progress
+from .encoded import EncodedCamera, EncodedEpisode, file_crc
+from .live_copy import copy_live, join_tail
+from .stats import FeatureStats, depth_stats, downsample_stride, histogram_stats, sample_indices
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "EncodeJob",
+    "EncodedCamera",
+    "EncodedEpisode",
+    "default_threads",
+    "direct_encode",
+    "encode_camera",
+    "progress_path",
+    "read_progress",
+]
+
+type CapturedFrame = av.VideoFrame | NDArray[Any]
+
+_IMAGE_BATCH_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """One camera of one captured episode; everything else is read from the manifest.
+
+    Attributes:
+        folder: the episode folder.
+        camera: the feature key.
+        fallback_vcodec: codec to use instead of the manifest's, for colour video; None for the manifest's.
+        with_stats: compute the statistics as well. Without, colour video needs no numpy, which a worker
+            process then does not load.
+    """
+
+    folder: Path
+    camera: str
+    fallback_vcodec: str | None = None
+    with_stats: bool = True
+
+
+def encode_camera(job: EncodeJob) -> EncodedCamera:
+    """Encode and verify one camera of a complete episode. Blocking; made to run in a worker process.
+
+    The result is published under its final name only when it holds every frame. Running it again replaces
+    the file. Killing the process leaves a temporary file, which the next run deletes.
+
+    Raises:
+        EncodeError: the encoder failed, or the result does not hold every frame.
+        DamageError: what was captured is not whole.
+        CodecUnavailableError: the encoder cannot be opened here.
+        StateError: the episode is not complete.
+        DatasetError: the manifest cannot be read.
+        StorageError: the disk refused.
+    """
+    started = monotonic_s()
+    folder = EpisodeFolder.load(job.folder)
+    manifest = folder.manifest
+    if job.camera not in manifest.cameras:
+        raise EncodeError(f"Episode {folder.id} has no camera {job.camera!r}.", camera=job.camera)
+    if manifest.state != "complete" or not manifest.length:
+        raise StateError(f"Episode {folder.id} is not complete; there is nothing to encode yet.")
+    feature = manifest.schema()[job.camera]
+    try:
+        with Progress(progress_path(folder, job.camera), manifest.length) as progress:
+            frames = _Frames(folder, feature, manifest.length, progress, sampled=job.with_stats)
+            if feature.is_video:
+                file, info = _encode_video(folder, feature, frames, job.fallback_vcodec)
+            else:
+                file, info = _encode_images(folder, feature, frames), {}
+            stats = frames.stats() if job.with_stats else {}
+    except EncodeError as error:
+        error.camera = error.camera or job.camera
+        raise
+    return EncodedCamera(
+        key=job.camera,
+        file=file.name,
+        frames=manifest.length,
+        bytes=file.stat().st_size,
+        info=info,
+        stats=stats,
+        seconds=monotonic_s() - started,
+        fallback_vcodec=job.fallback_vcodec,
+        crc32=file_crc(file),
+    )
+
+
+def known_stats(folder: EpisodeFolder, key: str) -> FeatureStats | None:
+    """The statistics of a camera whose pixels were all counted while they were captured.
+
+    Takes milliseconds: only the histograms are read.
+
+    Returns:
+        None where frames must be looked at, which is for `encode_camera` to do: for depth, where frames were
+        spilled raw, and where histograms are missing, which a crash may cause.
+
+    Raises:
+        StateError: the episode has no such camera.
+        StorageError: the disk refused.
+    """
+    length = folder.manifest.length or 0
+    spill = folder.manifest.cameras[key].spill
+    if not length or folder.manifest.schema()[key].is_depth or is_there(folder.path / spill):
+        return None
+    indices = sample_indices(length)
+    known, found = _sampled_histograms(folder, key, indices)
+    return histogram_stats(np.stack([found[index] for index in indices])) if known >= length else None
+
+
+def _sampled_histograms(
+    folder: EpisodeFolder, key: str, indices: list[int]
+) -> tuple[int, dict[int, NDArray[np.uint32]]]:
+    """How many histograms of an episode are known, and those of some frames: no more is kept of a long file.
+
+    Raises:
+        DamageError: a complete episode's are not what was written.
+        StorageError: they cannot be read.
+    """
+    manifest, wanted = folder.manifest, set(indices)
+    camera = manifest.cameras[key]
+    known, found = 0, {}
+    extents: dict[str, Extent] = {}
+    for array in islice(iterate_histograms(folder, key, extents), manifest.length):
+        if known in wanted:
+            found[known] = array
+        known += 1
+    extent = extents.get(camera.histograms or "", Extent())
+    path = folder.path / (camera.histograms or "")
+    # Where they are only too few, or of an episode that was cut, whose end may be torn, the frames are
+    # counted anew.
+    due = min(camera.frames or 0, manifest.length or 0)
+    if extent.altered and not manifest.interrupted and known < due:
+        raise DamageError(f"{path} is damaged: {extent.fault}.", path=path)
+    return known, found
+
+
+def direct_encode(
+    frames: Iterable[NDArray[np.uint8]],
+    path: Path,
+    encoder: VideoEncoderConfig,
+    fps: int,
+    threads: int | None = None,
+) -> int:
+    """Encode RGB frames at once, without capturing them first: what a deferred encode must equal.
+
+    Args:
+        frames: (H, W, 3) uint8 each, at least one.
+        path: the MP4 to write.
+        encoder: settings of the video.
+        fps: frames per second.
+        threads: threads of the encoder, None leaves it to the codec.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        EncodeError: there is no frame, or the encoder failed.
+        StorageError: the disk refused.
+    """
+    rest = iter(frames)
+    first = next(rest, None)
+    if first is None:
+        raise EncodeError("There is no frame to encode.", codec=encoder.vcodec)
+    height, width = first.shape[:2]
+    with open_output(path, encoder, width, height, fps, threads) as output:
+        output.add(av.VideoFrame.from_ndarray(first, format="rgb24"))
+        for frame in rest:
+            output.add(av.VideoFrame.from_ndarray(frame, format="rgb24"))
+    return output.frames
+
+
+class _Frames:
+    """The frames of one camera in order, counted; what the statistics need is taken in passing."""
+
+    def __init__(
+        self, folder: EpisodeFolder, feature: Feature, length: int, progress: Progress, *, sampled: bool
+    ) -> None:
+        self._folder = folder
+        self._key = feature.key
+        self._length = length
+        self._progress = progress
+        self._indices = sample_indices(length) if sampled else []
+        self._histograms: dict[int, NDArray[np.uint32]] = {}
+        known = 0
+        if sampled and not feature.is_depth:
+            known, self._histograms = _sampled_histograms(folder, feature.key, self._indices)
+        # All of them for depth; for colour those that a crash kept from being written.
+        self._wanted = {index for index in self._indices if index >= known}
+        self._samples: dict[int, NDArray[Any]] = {}
+        self._is_depth = feature.is_depth
+
+    def __iter__(self) -> Iterator[CapturedFrame]:
+        count = 0
+        # After a crash the capture may hold a frame or two whose rows were lost.
+        for frame in islice(read_frames(self._folder, self._key), self._length):
+            if count in self._wanted:
+                self._samples[count] = self._sample(frame)
+            yield frame
+            count += 1
+            self._progress.update(count)
+        if count < self._length:
+            raise self._lacking(count)
+
+    def after(self, count: int) -> Iterator[CapturedFrame]:
+        """The frames that follow the first `count`, which are in the final video already.
+
+        Those are decoded only where the statistics need them.
+        """
+        camera = self._folder.manifest.cameras[self._key]
+        if self._wanted or count not in (self._length, camera.frames):
+            yield from islice(self, count, None)
+            return
+        for frame in islice(read_spill(self._folder, camera, count), self._length - count):
+            yield frame
+            count += 1
+            self._progress.update(count)
+        self._progress.update(count)
+        if count < self._length:
+            raise self._lacking(count)
+
+    def _lacking(self, count: int) -> DamageError:
+        """What is wrong with a capture that holds fewer frames than its manifest says."""
+        path = self._folder.path / self._folder.manifest.cameras[self._key].file
+        known: dict[str, Extent] = {}
+        count_frames(self._folder, self._key, known)
+        faults = "".join(f"; {name}: {extent.fault}" for name, extent in known.items() if extent.fault)
+        return DamageError(
+            f"The capture of {self._key!r} holds {count} frames, the rows {self._length}{faults}.", path=path
+        )
+
+    def stats(self) -> FeatureStats:
+        """The statistics, once all frames have passed."""
+        if self._is_depth:
+            return depth_stats(np.stack([self._samples[index] for index in self._indices]))
+        rows = [
+            self._samples[index] if index in self._samples else self._histograms[index]
+            for index in self._indices
+        ]
+        return histogram_stats(np.stack(rows))
+
+    def _sample(self, frame: CapturedFrame) -> NDArray[Any]:
+        if not self._is_depth:
+            return histogram(rgb_pixels(frame))
+        assert isinstance(frame, np.ndarray)
+        stride = downsample_stride(*frame.shape)
+        return frame[::stride, ::stride].copy()
+
+
+def rgb_pixels(frame: CapturedFrame) -> NDArray[np.uint8]:
+    """A captured colour frame as (H, W, 3) uint8."""
+    if isinstance(frame, av.VideoFrame):
+        with libav_errors("convert a captured frame to RGB"):
+            return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    return frame
+
+
+def _encode_video(
+    folder: EpisodeFolder, feature: Feature, frames: _Frames, fallback_vcodec: str | None
+) -> tuple[Path, dict[str, Any]]:
+    manifest = folder.manifest
+    camera = manifest.cameras[feature.key]
+    configured: VideoEncoderConfig = manifest.depth_encoder if feature.is_depth else manifest.rgb_encoder
+    width, height, fps = camera.width, camera.height, manifest.fps
+    if fallback_vcodec is None:
+        encoder = replace(configured, vcodec=resolved_codec(configured, width, height, fps))
+    else:
+        encoder = fallback_encoder(configured, fallback_vcodec)
+    threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
+    evidence = _evidence(folder, feature.key)
+    if camera.capture == "live" and fallback_vcodec is None:
+        final = folder.path / f"{feature.key}.mp4"
+        with _publishing(final) as temporary:
+            _finish_live(folder, camera, frames, temporary, encoder, threads, evidence)
+            verify_video(temporary, manifest.length or 0, fps)
+            return final, probe_video(temporary, encoder)
+    quantizer = DepthQuantizer(manifest.depth_encoder)
+    with _publishing(folder.path / f"{feature.key}.mp4") as temporary:
+        with open_output(temporary, encoder, width, height, fps, threads, evidence=evidence) as output:
+            for frame in frames:
+                if feature.is_depth:
+                    assert isinstance(frame, np.ndarray)
+                    frame = quantizer.frame(frame)
+                elif not isinstance(frame, av.VideoFrame):
+                    frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                output.add(frame)
+        verify_video(temporary, output.frames, fps)
+        info = probe_video(temporary, encoder)
+    return folder.path / f"{feature.key}.mp4", info
+
+
+def fallback_encoder(encoder: VideoEncoderConfig, vcodec: str) -> VideoEncoderConfig:
+    """Settings for another codec: the same pixel format, keyframes and crf, without what is one codec's own.
+
+    Args:
+        encoder: the configured settings.
+        vcodec: the other codec.
+    """
+    return replace(encoder, vcodec=vcodec, preset=None, extra_options={})
+
+
+def _finish_live(
+    folder: EpisodeFolder,
+    camera: Camera,
+    frames: _Frames,
+    output: Path,
+    encoder: VideoEncoderConfig,
+    threads: int | None,
+    evidence: Evidence,
+) -> None:
+    """Copy what was captured in the final codec, and encode only what was spilled."""
+    fps, length = folder.manifest.fps, folder.manifest.length or 0
+    head = output.with_name(output.name.removesuffix(TEMPORARY_SUFFIX) + f".head{TEMPORARY_SUFFIX}")
+    try:
+        extent = Extent()
+        source = folder.path / camera.file
+        checked = folder.manifest.has_sums
+        copied = copy_live(source, head, fps, length, evidence, checked=checked, extent=extent)
+        if extent.fault is not None and copied < min(length, camera.frames or length):
+            raise DamageError(f"{source} is damaged: {extent.fault}.", path=source)
+        rest = (
+            frame if isinstance(frame, av.VideoFrame) else av.VideoFrame.from_ndarray(frame, format="rgb24")
+            for frame in frames.after(copied)
+        )
+        if copied < length:
+            size = camera.width, camera.height
+            join_tail(
+                head,
+                copied,
+                rest,
+                output,
+                encoder=encoder,
+                size=size,
+                fps=fps,
+                threads=threads,
+                evidence=evidence,
+            )
+            return
+        for _ in rest:  # for the statistics, where the capture could not take them
+            pass
+        head.replace(output)
+    finally:
+        head.unlink(missing_ok=True)
+
+
+def _evidence(folder: EpisodeFolder, key: str) -> Evidence:
+    """What the video says of itself; its place in the dataset is not known yet, and not needed."""
+    dataset = read_dataset_id(folder.path.parents[2])  # <root>/.aiorecord/episodes/<id>
+    return Evidence((Named(folder.id, folder.manifest.length or 0, dataset),), key)
+
+
+def resolved_codec(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> str:
+    """The encoder's name; ``auto`` is tried out here, if nobody has before."""
+    return check_encoder(encoder, width, height, fps) if encoder.vcodec == "auto" else encoder.vcodec
+
+
+def _encode_images(folder: EpisodeFolder, feature: Feature, frames: _Frames) -> Path:
+    # Here, because workers that only encode video do without its 30 MB.
+    import pyarrow as pa
+
+    camera = folder.manifest.cameras[feature.key]
+    struct_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([pa.field(feature.key, struct_type)])
+    suffix = "tiff" if feature.is_depth else "png"
+    png = None if feature.is_depth else PngEncoder(camera.width, camera.height)
+    final = folder.path / f"{feature.key}.png.arrow"
+    with _publishing(final) as temporary:
+        batch: list[dict[str, Any]] = []
+        size = 0
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for index, frame in enumerate(frames):
+                data = png.encode(rgb_pixels(frame)) if png is not None else _tiff(frame, camera)
+                # lerobot's names, of which its readers make nothing.
+                batch.append({"bytes": data, "path": f"frame-{index:06d}.{suffix}"})
+                size += len(data)
+                if size >= _IMAGE_BATCH_BYTES:
+                    writer.write_batch(pa.record_batch([pa.array(batch, struct_type)], schema=schema))
+                    batch, size = [], 0
+            if batch:
+                writer.write_batch(pa.record_batch([pa.array(batch, struct_type)], schema=schema))
+    return final
+
+
+def _tiff(frame: CapturedFrame, camera: Camera) -> bytes:
+    if not isinstance(frame, np.ndarray) or frame.shape != (camera.height, camera.width):
+        raise EncodeError(f"A captured depth map is not {camera.width}x{camera.height}.")
+    return tiff_bytes(frame)
+
+
+@contextlib.contextmanager
+def _publishing(final: Path) -> Iterator[Path]:
+    """`storage.replacing`, after deleting what a killed encode of the same file left behind."""
+    with storage_errors(final, "clean up before writing"):
+        for entry in final.parent.iterdir():
+            if entry.name.startswith(f".{final.name}.") and entry.name.endswith(TEMPORARY_SUFFIX):
+                entry.unlink(missing_ok=True)
+    with replacing(final) as temporary:
+        yield temporary

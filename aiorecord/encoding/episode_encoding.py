@@ -1,0 +1,292 @@
+"""Encoding one staged episode: a job per camera on an executor, watched until all are done.
+
+This is the blocking body of a save; it runs in a thread, which only waits while worker processes encode.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+
+from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, StorageError
+from ..media.video_file import verify_video
+from ..printable import get_logger
+from ..staging.folder import EpisodeFolder
+from ..system.machine_time import monotonic_s
+from ..system.storage import is_there
+from ..workers.pool import WorkerPool, give_up
+from ..workers.watched import STARVED_FACTOR, Verdict, Watch
+from .camera_encoding import (
+    EncodedCamera,
+    EncodedEpisode,
+    EncodeJob,
+    encode_camera,
+    known_stats,
+    read_progress,
+)
+from .encoded import file_crc
+from .stats import FeatureStats
+
+logger = get_logger(__name__)
+
+ATTEMPTS = 2
+"""A camera whose encode failed is encoded once more: a kill, a crash or a hang may not repeat."""
+
+NOT_RETRIED = (StorageError, StateError, DatasetError)
+"""What encoding again at once would meet again."""
+
+
+@dataclass
+class _Attempt:
+    """The encode of one camera that runs or waits.
+
+    Attributes:
+        number: from 1, over all attempts with this codec.
+        fallback: the codec instead of the configured one, or None.
+        watch: judges whether it moves; None where nothing is to be given up.
+        frames: done, when it was last looked at, in an executor whose processes cannot be seen.
+        moved_s: when that changed last.
+        given_up: why it was killed, None if it was not.
+    """
+
+    key: str
+    number: int
+    fallback: str | None
+    watch: Watch | None
+    frames: int
+    moved_s: float
+    given_up: Verdict | None = None
+
+
+class EpisodeEncoding:
+    """The encodes of one episode.
+
+    A camera whose encode fails (a process that was killed, crashed, ran out of memory or hung, a codec that
+    does not open, an encoder's error) is tried again, `ATTEMPTS` times in all; then as often with the
+    fallback codec, if there is one. Only colour video has a fallback.
+
+    Args:
+        folder: the episode, complete.
+        executor: runs `encode_camera`; any `concurrent.futures.Executor`.
+        stall_timeout_s: give an encode up that made no progress in this much of its own processor time, or of
+            sleep; None never does. Only the processes of a `WorkerPool` can be watched, killed and tried
+            again (see `watch`); elsewhere it is wall time. One that gets no processor is no broken codec: it
+            has `watch.STARVED_FACTOR` times as long, and is never given to the fallback codec.
+        poll_s: how often progress is looked at.
+        fallback_vcodec: codec for cameras that the configured one fails on; None for none.
+        on_retry: called with a sentence for each encode that is begun again.
+
+    Attributes:
+        was_encoded: there was nothing to do, an earlier session had done it.
+    """
+
+    def __init__(
+        self,
+        folder: EpisodeFolder,
+        executor: Executor,
+        *,
+        stall_timeout_s: float | None = None,
+        poll_s: float = 0.25,
+        fallback_vcodec: str | None = None,
+        on_retry: Callable[[str], None] = lambda problem: None,
+    ) -> None:
+        self._folder = folder
+        self._executor = executor
+        self._stall_timeout_s = stall_timeout_s
+        self._poll_s = poll_s
+        self._fallback_vcodec = fallback_vcodec
+        self._on_retry = on_retry
+        self._keys = tuple(folder.manifest.cameras)
+        self._stats: dict[str, FeatureStats | None] = {}
+        self._done: dict[str, EncodedCamera] = {}
+        self._running: dict[Future[EncodedCamera], _Attempt] = {}
+        self._lock = threading.Lock()
+        self._aborted = False
+        self.was_encoded = False
+
+    def progress(self) -> float:
+        """Share of the frames that are encoded, 0 to 1. Cheap; callable from any thread."""
+        if not self._keys:
+            return 1.0
+        done = sum(self._frames_done(key) for key in self._keys)
+        return done / max(1, len(self._keys) * (self._folder.manifest.length or 1))
+
+    def run(self) -> EncodedEpisode:
+        """Encode every camera and write ``encoded.json``. Blocking.
+
+        Raises:
+            EncodeError: a camera failed as often as it was tried, or `abort` was called.
+            StateError: the executor was shut down, its jobs were cancelled by others, or it is broken.
+            SaveTimeoutError: likewise, and it was a hang that ended the last attempt.
+            StorageError: the disk refused.
+        """
+        already = EncodedEpisode.load(self._folder)
+        if already is not None and self._is_whole(already):
+            self.was_encoded = True
+            return already
+        try:
+            for key in self._keys:
+                self._stats[key] = known_stats(self._folder, key)
+                self._begin(key, 1, None)
+            self._watch()
+        finally:
+            self._stop_all()
+        encoded = EncodedEpisode({key: self._done[key] for key in self._keys})
+        encoded.save(self._folder)
+        return encoded
+
+    def _is_whole(self, encoded: EncodedEpisode) -> bool:
+        """Whether what an earlier session encoded is still what it noted; else it is encoded again.
+
+        Raises:
+            StorageError: it cannot be found out.
+        """
+        manifest = self._folder.manifest
+        length = manifest.length or 0
+        for key, camera in encoded.cameras.items():
+            path = self._folder.path / camera.file
+            video = manifest.features[key]["dtype"] == "video"
+            if camera.file != f"{key}.{'mp4' if video else 'png.arrow'}" or camera.frames != length:
+                return False
+            try:
+                if not is_there(path) or path.lstat().st_size != camera.bytes:
+                    return False
+                camera.check(path, file_crc(path))
+                if video:
+                    verify_video(path, length, manifest.fps)
+            except (DatasetError, EncodeError):
+                return False
+        return True
+
+    def abort(self) -> None:
+        """Stop the encodes under way: `run` raises EncodeError soon. Callable from any thread; idempotent."""
+        with self._lock:
+            self._aborted = True
+            running = list(self._running)
+        for future in running:
+            self._stop(future)
+
+    def _begin(self, key: str, number: int, fallback: str | None) -> None:
+        job = EncodeJob(self._folder.path, key, fallback, with_stats=self._stats[key] is None)
+        watch = None if self._stall_timeout_s is None else Watch(self._stall_timeout_s)
+        attempt = _Attempt(key, number, fallback, watch, 0, monotonic_s())
+        with self._lock:
+            if self._aborted:
+                raise EncodeError("The encoding was stopped.", camera=key)
+            try:
+                self._running[self._executor.submit(encode_camera, job)] = attempt
+            except StateError:
+                raise
+            except RuntimeError as error:  # shut down or broken, says every executor in this way
+                raise self._executor_error(str(error)) from error
+
+    def _watch(self) -> None:
+        while self._running:
+            concurrent.futures.wait(list(self._running), self._poll_s, concurrent.futures.FIRST_COMPLETED)
+            # Asked one by one: `wait` does not see futures that an executor's shutdown cancelled.
+            for future in [future for future in self._running if future.done()]:
+                with self._lock:
+                    attempt = self._running.pop(future)
+                if self._aborted:
+                    raise EncodeError("The encoding was stopped.", camera=attempt.key)
+                if future.cancelled():
+                    raise self._executor_error("the job was cancelled")
+                error = future.exception()
+                if error is None:
+                    known = self._stats[attempt.key]
+                    camera = future.result()
+                    self._done[attempt.key] = replace(camera, stats=known) if known else camera
+                else:
+                    self._try_again(attempt, self._stall_error(attempt) if attempt.given_up else error)
+            for future, attempt in self._running.items():
+                self._check_stall(future, attempt)
+
+    def _try_again(self, attempt: _Attempt, error: BaseException) -> None:
+        """Begin the next attempt, or raise the error when there is none left."""
+        if isinstance(error, NOT_RETRIED):
+            raise error
+        if not isinstance(error, Exception) or isinstance(error, concurrent.futures.CancelledError):
+            # Raised as itself, it would end whoever waits for this thread.
+            raise self._executor_error(f"the job ended with {type(error).__name__}") from error
+        key = attempt.key
+        what = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        if attempt.number < ATTEMPTS:
+            problem = f"{key}: {what}; it is encoded again."
+            number, fallback = attempt.number + 1, attempt.fallback
+        elif attempt.given_up is Verdict.STARVED:
+            raise error  # nothing is known against the codec
+        elif attempt.fallback is None and self._fallback_vcodec is not None and self._has_fallback(key):
+            problem = f"{key}: {what}; it is encoded with {self._fallback_vcodec} instead."
+            number, fallback = 1, self._fallback_vcodec
+        else:
+            raise error
+        logger.warning("Episode %s: %s", self._folder.id, problem)
+        self._on_retry(problem)
+        self._begin(key, number, fallback)
+
+    def _has_fallback(self, key: str) -> bool:
+        feature = self._folder.manifest.schema()[key]
+        return (
+            feature.is_video
+            and not feature.is_depth
+            and self._folder.manifest.rgb_encoder.vcodec != self._fallback_vcodec
+        )
+
+    def _check_stall(self, future: Future[EncodedCamera], attempt: _Attempt) -> None:
+        """Kill an encode that has not moved for too long.
+
+        Raises:
+            SaveTimeoutError: it has not, and cannot be killed.
+        """
+        frames = self._frames_done(attempt.key)
+        if attempt.watch is None:
+            return
+        if not isinstance(self._executor, WorkerPool):
+            now_s = monotonic_s()
+            if frames != attempt.frames or not future.running():
+                attempt.frames, attempt.moved_s = frames, now_s
+            elif now_s - attempt.moved_s > attempt.watch.limit_s:
+                raise self._stall_error(attempt)
+        elif not future.running():
+            attempt.watch.reset()
+        elif attempt.given_up is None:
+            attempt.given_up = attempt.watch.look(frames, self._executor.pid_of(future))
+            if attempt.given_up is not None:
+                self._executor.abort(future)
+
+    def _executor_error(self, problem: str) -> StateError:
+        return StateError(
+            f"The executor does not encode any more ({problem.rstrip('.')}): the program shut it down or "
+            "cancelled its jobs, or it broke."
+        )
+
+    def _stall_error(self, attempt: _Attempt) -> SaveTimeoutError:
+        why = " because it did not get the processor" if attempt.given_up is Verdict.STARVED else ""
+        limit_s = (self._stall_timeout_s or 0.0) * (STARVED_FACTOR if why else 1)
+        return SaveTimeoutError(
+            f"The encoding made no progress for {limit_s:g} s{why}. "
+            "The episode stays in staging; `aiorecord recover` encodes it again.",
+            episode_id=self._folder.id,
+            staging=self._folder.path,
+        )
+
+    def _frames_done(self, key: str) -> int:
+        length = self._folder.manifest.length or 0
+        return length if key in self._done else min(length, read_progress(self._folder, key)[0])
+
+    def _stop_all(self) -> None:
+        """Stop what still runs, and wait until nothing writes into the folder any more."""
+        with self._lock:
+            left, self._running = self._running, {}
+        for future in left:
+            self._stop(future)
+        # A job that hangs in an executor that kills nothing would be waited for in vain.
+        limit_s = None if isinstance(self._executor, WorkerPool) else self._stall_timeout_s
+        # Those that never began are done already; `wait` would not see that.
+        concurrent.futures.wait([future for future in left if not future.done()], limit_s)
+
+    def _stop(self, future: Future[EncodedCamera]) -> None:
+        give_up(self._executor, future)

@@ -1,0 +1,143 @@
+"""The final video of a camera that was captured live: its packets, copied into an MP4 on the k/fps grid."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from ..encoders import VideoEncoderConfig
+from ..errors import DamageError, EncodeError
+from ..media.codecs import libav_errors
+from ..media.evidence import Evidence
+from ..media.video_file import concat_videos, open_output, set_evidence
+from ..staging.live import frame_number, whole_frames
+from ..staging.matroska_file import opened_capture
+from ..staging.staged_file import Extent
+from ..system.storage import TEMPORARY_SUFFIX
+
+
+def copy_live(
+    source: Path,
+    output: Path,
+    fps: int,
+    limit: int,
+    evidence: Evidence | None = None,
+    *,
+    checked: bool | None = None,
+    extent: Extent | None = None,
+) -> int:
+    """Copy the packets of a live capture's first frames into an MP4, decoding and encoding nothing.
+
+    Where frames are reordered, the copy ends at the last packet up to which no frame is missing, so it may
+    hold some frames fewer than asked for.
+
+    Args:
+        source: the Matroska file; it may be cut off.
+        output: the MP4, replaced if it exists; not written when there is no frame.
+        fps: frames per second.
+        limit: frames at most.
+        evidence: what the MP4 says of itself.
+        checked: the source has checksums; None looks for them.
+        extent: told how far the source is whole.
+
+    Returns:
+        The number of frames copied.
+
+    Raises:
+        EncodeError: libav refused.
+        DamageError: the source is no plain file.
+        StorageError: the disk refused.
+    """
+    with opened_capture(source, checked=checked, extent=extent) as opened:
+        numbers = [] if opened is None else [frame_number(p, fps) for p in opened.packets()]
+    count = whole_frames(numbers, limit)
+    if not count:
+        return 0
+    # By how many frames decoding must run ahead of showing, so that no frame is shown before it is decoded.
+    delay = max(place - number for place, number in enumerate(numbers[:count]))
+    tick = Fraction(1, fps)
+    copied_packets = 0
+    with opened_capture(source, checked=checked) as opened:
+        assert opened is not None
+        stream = opened.stream
+        with (
+            libav_errors(f"copy {source.name} to", output, codec=stream.codec.canonical_name),
+            av.open(str(output), "w", format="mp4") as copied,
+        ):
+            set_evidence(copied, evidence)
+            target = copied.add_stream_from_template(stream, opaque=True)
+            target.time_base = tick
+            for place, packet in enumerate(itertools.islice(opened.packets(), count)):
+                packet.stream = target
+                packet.time_base = tick
+                packet.pts = numbers[place]
+                packet.dts = place - delay
+                packet.duration = 1
+                copied.mux(packet)
+                copied_packets += 1
+    if copied_packets != count:  # it was whole a moment ago
+        raise DamageError(f"{source} changed while it was read.", path=source)
+    return count
+
+
+def join_tail(
+    head: Path,
+    copied: int,
+    tail: Iterator[av.VideoFrame],
+    output: Path,
+    *,
+    encoder: VideoEncoderConfig,
+    size: tuple[int, int],
+    fps: int,
+    threads: int | None,
+    evidence: Evidence | None = None,
+) -> int:
+    """Encode the frames that follow a live capture with its settings, and join the two by stream copy.
+
+    Args:
+        head: what `copy_live` wrote.
+        copied: the frames in it; with 0 the output is the encoded tail alone.
+        tail: the frames that follow, at least one.
+        output: the MP4, replaced if it exists.
+        encoder: the settings of both.
+        size: width and height in pixels.
+        fps: frames per second.
+        threads: threads of the encoder.
+        evidence: what the output says of itself.
+
+    Returns:
+        The number of frames in the output.
+
+    Raises:
+        EncodeError: the encoder failed, or the two cannot be joined.
+        StorageError: the disk refused.
+    """
+    if not copied:
+        return _encode(output, tail, encoder, size, fps, threads, evidence)
+    part = output.with_name(output.name.removesuffix(TEMPORARY_SUFFIX) + f".tail{TEMPORARY_SUFFIX}")
+    try:
+        _encode(part, tail, encoder, size, fps, threads)
+        return concat_videos([head, part], output, fps, evidence)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _encode(
+    path: Path,
+    frames: Iterator[av.VideoFrame],
+    encoder: VideoEncoderConfig,
+    size: tuple[int, int],
+    fps: int,
+    threads: int | None,
+    evidence: Evidence | None = None,
+) -> int:
+    with open_output(path, encoder, *size, fps, threads, evidence=evidence) as output:
+        for frame in frames:
+            output.add(frame)
+    if not output.frames:
+        raise EncodeError(f"There is no frame to encode to {path.name}.", codec=encoder.vcodec)
+    return output.frames

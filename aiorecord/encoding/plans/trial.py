@@ -1,0 +1,107 @@
+"""Waiting for a codec to be tried out, which may crash or hang whatever tries it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import Any
+
+from ...encoders import VideoEncoderConfig
+from ...errors import CodecUnavailableError, StateError
+from ...media.video_file import check_encoder
+from ...workers.pool import WorkerDiedError, WorkerPool, give_up
+from ...workers.watched import Verdict, Watch
+
+TRIAL_S = 60.0
+"""Processor time, or sleep, that a worker may take to encode a test frame; it takes a tenth of a second. One
+that does not get the processor has longer, see `Watch`."""
+
+_LOOK_S = 0.5
+
+
+async def try_encoder(
+    executor: Executor,
+    encoder: VideoEncoderConfig,
+    width: int,
+    height: int,
+    fps: int,
+    threads: int | None,
+    *,
+    check: Callable[..., str] = check_encoder,
+    limit_s: float = TRIAL_S,
+) -> str:
+    """`check_encoder` in a worker, given up when it hangs.
+
+    Cancelling it kills the worker that tries.
+
+    Args:
+        executor: where it is tried.
+        encoder: the settings.
+        width: pixels.
+        height: pixels.
+        fps: frames per second.
+        threads: threads of the encoder, or None.
+        check: what tries it.
+        limit_s: seconds of its own processor time, or of sleep, after which it hangs.
+
+    Returns:
+        The name of the encoder.
+
+    Raises:
+        CodecUnavailableError: it does not open, or it crashes or hangs the process that tries it.
+        EncodeError: no worker could be started.
+        StateError: the executor was shut down, cancelled the job, or is broken.
+    """
+    try:
+        future = executor.submit(check, encoder, width, height, fps, threads)
+    except StateError:
+        raise
+    except RuntimeError as error:  # it was shut down, or is broken
+        raise _no_executor(str(error)) from error
+    answer = asyncio.wrap_future(future)
+    what = f"{encoder.vcodec} at {width}x{height}, {encoder.pix_fmt}"
+    watch = Watch(limit_s)
+    try:
+        while not (await asyncio.wait((answer,), timeout=_LOOK_S))[0]:
+            if not future.running():
+                watch.reset()
+            elif (verdict := watch.look(0, _pid(executor, future))) is not None:
+                why = "it did not get the processor" if verdict is Verdict.STARVED else "it hangs"
+                raise CodecUnavailableError(
+                    f"Trying {what} gave no answer: {why}. Choose another vcodec, or leave it to 'auto'.",
+                    codec=encoder.vcodec,
+                )
+        if answer.cancelled():
+            raise _no_executor("it was shut down, or the job was cancelled")
+        return answer.result()
+    except BrokenExecutor as error:
+        raise _no_executor(str(error)) from error
+    except WorkerDiedError as error:
+        raise CodecUnavailableError(f"Trying {what} failed: {error}", codec=encoder.vcodec) from error
+    finally:
+        if not future.done():
+            answer.cancel()
+            give_up(executor, future)
+
+
+def check_executor(executor: Executor) -> None:
+    """Check that an executor takes jobs.
+
+    Raises:
+        StateError: it does not.
+    """
+    try:
+        executor.submit(int)
+    except StateError:
+        raise
+    except RuntimeError as error:
+        raise _no_executor(str(error)) from error
+
+
+def _no_executor(problem: str) -> StateError:
+    return StateError(f"The encode executor takes no jobs: {problem.rstrip('.')}. Nothing was recorded.")
+
+
+def _pid(executor: Executor, future: Future[Any]) -> int | None:
+    return executor.pid_of(future) if isinstance(executor, WorkerPool) else None

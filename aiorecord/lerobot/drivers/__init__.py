@@ -1,0 +1,1 @@
+"""LeRobot's robots, teleoperators, cameras and processors on the event loop."""

@@ -1,0 +1,1 @@
+"""aiorecord behind lerobot's own dataset class, for scripts that stay synchronous."""

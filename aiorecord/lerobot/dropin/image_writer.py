@@ -1,0 +1,39 @@
+"""Stands where lerobot's scripts expect an image writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lerobot.datasets.image_writer import AsyncImageWriter
+
+from ...errors import StateError
+
+
+class IdleImageWriter(AsyncImageWriter):  # type: ignore[misc]  # lerobot is not typed
+    """Stands where lerobot expects its image writer. There is nothing to write: no threads, no processes."""
+
+    def __init__(self, num_processes: int = 0, num_threads: int = 1) -> None:
+        if num_threads <= 0 and num_processes <= 0:
+            raise ValueError("Number of threads and processes must be greater than zero.")
+        self.num_processes = num_processes
+        self.num_threads = num_threads
+        self.queue = None
+        self.threads: list[Any] = []
+        self.processes: list[Any] = []
+        self._stopped = False
+
+    def save_image(self, image: Any, fpath: Path, compress_level: int = 1) -> None:
+        """Refuse.
+
+        Raises:
+            StateError: always; frames are added with `add_frame`.
+        """
+        raise StateError("Images are captured by add_frame; there is no image writer behind this dataset.")
+
+    def wait_until_done(self) -> None:
+        """Nothing waits."""
+
+    def stop(self) -> None:
+        """Nothing runs. Idempotent."""
+        self._stopped = True

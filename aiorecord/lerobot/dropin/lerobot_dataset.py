@@ -1,0 +1,385 @@
+"""A `LeRobotDataset` whose writing is aiorecord's core, for scripts that stay synchronous."""
+
+from __future__ import annotations
+
+import glob
+import inspect
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+import anyio.to_thread
+from lerobot.datasets import LeRobotDataset
+
+from ...dataset.exchange.replaced_videos import RECORD, replaced_names
+from ...dataset.format.own_files import OwnFiles
+from ...errors import StateError
+from ...printable import get_logger
+from ...staging.folder import STAGING_FOLDER
+from ...system.storage import remove_tree
+from .dataset_writer import AsyncDatasetWriter
+from .sync_saver import IDLE_STATUS, AsyncEpisodeSaver
+
+logger = get_logger(__name__)
+
+VISIBLE_FILES = "[!.]*"
+"""Matches every path that does not begin with a dot: all of a dataset but its staging area."""
+
+
+class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is not typed
+    """A `LeRobotDataset` that saves through aiorecord. See lerobot for what is not described here.
+
+    Frames are captured losslessly to disk as they come; `save_episode` returns when the episode is committed,
+    `save_episode_async` at once. After each commit the dataset on disk can be read; a killed program loses
+    nothing that was saved, and `resume` finishes it.
+
+    ::
+
+        dataset = AsyncLeRobotDataset.create(repo_id, fps, features, root=...)
+        dataset.enable_async_saving(max_queue_size=5, save_timeout=180.0)
+        for _ in range(episodes):
+            ...
+            dataset.add_frame(frame)
+            ...
+            if not dataset.save_episode_async():
+                dataset.save_episode()
+        dataset.finalize()
+
+    Attributes:
+        writer: an `AsyncDatasetWriter`; None when the dataset is read-only.
+    """
+
+    meta: Any
+    reader: Any
+    root: Path
+    writer: AsyncDatasetWriter | None
+
+    resume_waits = True
+    """Whether `resume` returns only when what an interrupted recording left is committed, so that
+    `num_episodes` counts it."""
+
+    recorder_options: ClassVar[Mapping[str, Any]] = {}
+    """Options of `Recorder` for what `create` and `resume` make, such as ``encode_workers``."""
+
+    _saver: AsyncEpisodeSaver | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.writer is not None:  # lerobot makes one for arguments that it calls deprecated
+            replace_writer(self, **self.recorder_options)
+
+    @classmethod
+    def create(cls, *args: Any, **kwargs: Any) -> Self:
+        """A new dataset, as in lerobot.
+
+        ``image_writer_*``, ``batch_encoding_size``, ``metadata_buffer_size``, ``streaming_encoding`` and
+        ``encoder_queue_maxsize`` are accepted and change nothing.
+
+        Raises:
+            ValueError: features or settings that cannot work.
+            FileExistsError: the folder exists.
+            CodecUnavailableError: a codec cannot be opened as configured; nothing is left on disk.
+            StorageError: the disk refused.
+        """
+        arguments, image_writer = _split_image_writer(super().create, args, kwargs)
+        dataset = cast(Self, super().create(**arguments))
+        try:
+            replace_writer(dataset, **cls.recorder_options)
+        except BaseException:
+            remove_tree(dataset.root)
+            raise
+        if image_writer is not None and dataset.writer is not None:
+            dataset.writer.start_image_writer(*image_writer)
+        return dataset
+
+    @classmethod
+    def resume(cls, *args: Any, **kwargs: Any) -> Self:
+        """A dataset that exists, to be continued, as in lerobot; see `create` for what changes nothing.
+
+        What an interrupted recording left in staging is finished first.
+
+        Raises:
+            ValueError: no root, or features that cannot be recorded.
+            DatasetLockedError: another process, or another object of this one, records into it.
+            DatasetError: it is damaged.
+            CodecUnavailableError: a codec cannot be opened as configured.
+            StorageError: the disk refused.
+        """
+        arguments, image_writer = _split_image_writer(super().resume, args, kwargs)
+        dataset = cast(Self, super().resume(**arguments))
+        replace_writer(dataset, **cls.recorder_options)
+        assert dataset.writer is not None
+        if image_writer is not None:
+            dataset.writer.start_image_writer(*image_writer)
+        left = len(dataset.writer.recorder.saver.pending)
+        if left and cls.resume_waits:
+            logger.info("Saving %d episodes of an interrupted recording.", left)
+            dataset.writer.flush_pending_videos()
+        return dataset
+
+    def enable_async_saving(self, max_queue_size: int = 10, save_timeout: float | None = 300.0) -> None:
+        """Let `save_episode_async` take episodes. Saves under way are finished first; counts begin anew.
+
+        Args:
+            max_queue_size: episodes that may wait for an encoder; further ones are refused.
+            save_timeout: seconds that a save may go without progress before it fails (its episode stays in
+                staging). None never fails it.
+
+        Raises:
+            ConfigError: a size or time that makes no sense.
+            StateError: the dataset is read-only, or finalized.
+        """
+        saver = self._saver
+        if (
+            saver is not None
+            and saver.running
+            and (saver.max_queue_size, saver.save_timeout) == (max_queue_size, save_timeout)
+        ):
+            logger.warning("Asynchronous saving is enabled already.")
+            return
+        self._saver = AsyncEpisodeSaver(self, max_queue_size, save_timeout)
+
+    def save_episode_async(self, episode_buffer: Mapping[str, Any] | None = None, priority: int = 0) -> bool:
+        """Save the running episode behind the caller. Returns within milliseconds.
+
+        The next frame belongs to the next episode. Episodes get their indices in the order of saving, those
+        of higher priority first. Where asynchronous saving is not enabled, the episode is saved in the
+        foreground, as by `save_episode`.
+
+        Args:
+            episode_buffer: the running buffer, a copy of it, or a buffer with all its data, which then
+                belongs to the save until it is done; None is the running one.
+            priority: of the episodes that wait, higher ones are encoded and committed first.
+
+        Returns:
+            False when the queue is full: then call `save_episode`. Else the episode is seen to.
+
+        Raises:
+            ValueError: the buffer is empty, or does not fit the features; the priority is no whole number.
+            NotImplementedError: the buffer was made for another episode index.
+            LostImageError: an image of the episode could not be stored.
+            StateError: the dataset is read-only or finalized, or the buffer was saved before.
+        """
+        self._check_writable("save_episode_async")
+        if self._saver is None or not self._saver.running:
+            return save_in_foreground(self, episode_buffer)
+        return self._saver.submit_episode(episode_buffer, priority=priority)
+
+    def get_async_save_status(self) -> dict[str, Any]:
+        """Counts and health of the saver, JSON-ready.
+
+        Returns:
+            ``is_running``, ``total_submitted``, ``total_completed``, ``total_failed``, ``queue_size``,
+            ``pending_tasks``, ``last_error``, ``worker_alive``, ``async_saving_enabled``. Saves in the
+            foreground are counted too.
+        """
+        status = IDLE_STATUS if self._saver is None else self._saver.get_status()
+        return status | {"async_saving_enabled": status["is_running"]}
+
+    def wait_for_async_saves(self, timeout: float | None = None) -> bool:
+        """Wait until no save is pending.
+
+        Args:
+            timeout: wait at most this many seconds.
+
+        Returns:
+            True when all are done, False when the time was over first.
+        """
+        return self._saver is None or self._saver.wait_for_completion(timeout)
+
+    def get_async_save_results(self) -> list[dict[str, Any]]:
+        """Outcomes since the last call, good and bad, oldest first.
+
+        Returns:
+            The fields of `EpisodeSaveResult`, and the proposal's names for two of them: ``error_message`` for
+            ``error``, and ``save_time`` for ``duration_s``.
+        """
+        results = [] if self._saver is None else self._saver.get_results()
+        return [
+            {**result.as_dict(), "error_message": result.error_message, "save_time": result.save_time}
+            for result in results
+        ]
+
+    def disable_async_saving(self, wait_for_completion: bool = True, timeout: float | None = None) -> None:
+        """Take no more episodes behind. Pending saves are finished in any case; see the status.
+
+        Args:
+            wait_for_completion: return when they are done; else they go on behind.
+            timeout: wait at most this many seconds.
+        """
+        if self._saver is not None:
+            self._saver.stop(wait_for_completion, timeout)
+
+    async def asave_episode(self, episode_data: Mapping[str, Any] | None = None) -> None:
+        """`save_episode` for asyncio. Cancelling it ends the waiting; the save goes on.
+
+        Raises:
+            Exception: what `save_episode` raises.
+        """
+        await self._check_writable("asave_episode").asave_episode(episode_data)
+
+    async def await_async_saves(self, timeout: float | None = None) -> bool:
+        """`wait_for_async_saves` for asyncio. Cancelling it ends the waiting; the saves go on."""
+        writer = self.writer
+        if self._saver is None or writer is None or writer._finalized:
+            return True
+        done: bool = await writer.acall(writer.recorder.drain, timeout)
+        return done
+
+    async def aclose(self) -> None:
+        """`finalize` for asyncio. Cancelling it does not stop it; the cancellation is raised afterwards.
+
+        Raises:
+            Exception: what `finalize` raises.
+        """
+        await anyio.to_thread.run_sync(self.finalize)
+
+    @property
+    def episode_buffer(self) -> dict[str, Any] | None:
+        """The running episode; None when the dataset is read-only."""
+        return None if self.writer is None else self.writer.episode_buffer
+
+    def create_episode_buffer(self, episode_index: int | None = None) -> dict[str, Any]:
+        """An empty buffer, to be filled and handed in.
+
+        Args:
+            episode_index: default is the index of the next episode.
+
+        Raises:
+            StateError: the dataset is read-only.
+        """
+        return dict(self._check_writable("create_episode_buffer")._create_episode_buffer(episode_index))
+
+    def finalize(self) -> None:
+        """Commit what is pending, pack the files, release the dataset; it can be read then. Idempotent.
+
+        See `AsyncDatasetWriter.finalize`.
+
+        Raises:
+            AiorecordError: the packing failed; everything is committed and closed all the same.
+        """
+        recorded = self.writer is not None and not self.writer._finalized
+        super().finalize()
+        if recorded and self.episodes is None:
+            self.reader = None  # what it has loaded is not all any more
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
+        """As in lerobot, but of committed episodes only, and nothing through a link.
+
+        The staging area and videos that packing has replaced are left out.
+
+        Raises:
+            DatasetError: the dataset's folder holds a link, a pipe or a device: lerobot would send what is
+                behind it.
+        """
+        with OwnFiles(Path(self.root)) as own:
+            own.check(STAGING_FOLDER, "images")
+        parent = super().push_to_hub
+        bound = inspect.signature(parent).bind(*args, **kwargs)
+        patterns = bound.arguments.get("allow_patterns")
+        replaced = replaced_names(Path(self.root))
+        if patterns is None and not replaced:
+            bound.arguments["allow_patterns"] = VISIBLE_FILES
+        elif replaced or (self.root / STAGING_FOLDER).exists():
+            wanted = [patterns] if isinstance(patterns, str) else list(patterns or [VISIBLE_FILES])
+            wanted = [pattern + "*" if pattern.endswith("/") else pattern for pattern in wanted]
+            paths = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+            left_out = {*replaced, RECORD} if replaced else set()
+            visible = [
+                name
+                for path in paths
+                if path.parts[0] != STAGING_FOLDER and (name := path.as_posix()) not in left_out
+            ]
+            bound.arguments["allow_patterns"] = [
+                glob.escape(path) for path in visible if any(fnmatch(path, pattern) for pattern in wanted)
+            ]
+        parent(*bound.args, **bound.kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A finalized dataset can be pickled, for the workers of a data loader."""
+        return {**self.__dict__, "_saver": None}
+
+    def _check_writable(self, method: str) -> AsyncDatasetWriter:
+        if self.writer is None:
+            raise StateError(
+                f"{method}() needs a dataset that can be written; this one is read-only. Make it with "
+                "create() or resume()."
+            )
+        return self.writer
+
+
+for _name in ("__init__", "create", "resume"):
+    # Whoever asks for help gets lerobot's parameters.
+    _ours, _theirs = (inspect.getattr_static(kind, _name) for kind in (AsyncLeRobotDataset, LeRobotDataset))
+    getattr(_ours, "__func__", _ours).__signature__ = inspect.signature(getattr(_theirs, "__func__", _theirs))
+
+
+def enable_async_saving(
+    dataset: Any, max_queue_size: int = 10, save_timeout: float | None = 300.0
+) -> AsyncLeRobotDataset:
+    """Let an existing `LeRobotDataset` save through aiorecord.
+
+    The object stays the same and gets the methods of `AsyncLeRobotDataset`; what it has recorded so far is
+    finished first.
+
+    Args:
+        dataset: made by ``create`` or ``resume``, without unsaved frames.
+        max_queue_size: as in `AsyncLeRobotDataset.enable_async_saving`.
+        save_timeout: likewise.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ConfigError: a size or time that makes no sense.
+        StateError: the dataset is read-only or finalized, or has unsaved frames.
+        AiorecordError: what `AsyncLeRobotDataset.resume` raises.
+    """
+    replaced = replace_writer(dataset)
+    replaced.enable_async_saving(max_queue_size, save_timeout)
+    return replaced
+
+
+def save_in_foreground(dataset: Any, episode_buffer: Mapping[str, Any] | None) -> bool:
+    """Save an episode that was to be saved behind, where that is not enabled; returns True."""
+    logger.warning(
+        "Asynchronous saving is not enabled, the episode is saved in the foreground: call "
+        "enable_async_saving() first."
+    )
+    dataset.save_episode(episode_buffer)
+    return True
+
+
+def replace_writer(dataset: Any, **options: Any) -> AsyncLeRobotDataset:
+    """Put aiorecord behind a `LeRobotDataset`; nothing when it is there already.
+
+    Args:
+        dataset: made by ``create`` or ``resume``, without unsaved frames.
+        options: of `Recorder`, such as ``encode_executor``.
+
+    Raises:
+        StateError: the dataset is read-only or finalized, or has unsaved frames.
+        AiorecordError: what `Recorder.open` raises.
+    """
+    if getattr(dataset, "writer", None) is None:
+        raise StateError("This dataset is read-only; make it with create() or resume().")
+    if dataset._is_finalized:
+        raise StateError("The dataset is finalized; `resume` it to record more.")
+    if not isinstance(dataset.writer, AsyncDatasetWriter):
+        dataset.writer = AsyncDatasetWriter.take_over(dataset.writer, **options)
+    if not isinstance(dataset, AsyncLeRobotDataset):
+        kind = type(dataset)
+        if kind is LeRobotDataset:
+            dataset.__class__ = AsyncLeRobotDataset
+        else:
+            dataset.__class__ = type(f"Async{kind.__name__}", (kind, AsyncLeRobotDataset), {})
+    return cast(AsyncLeRobotDataset, dataset)
+
+
+def _split_image_writer(make: Any, args: Any, kwargs: Any) -> tuple[dict[str, Any], tuple[int, int] | None]:
+    """Arguments of lerobot's constructor without an image writer, and the one that was asked for."""
+    arguments = dict(inspect.signature(make).bind(*args, **kwargs).arguments)
+    processes = arguments.pop("image_writer_processes", 0)
+    threads = arguments.pop("image_writer_threads", 0)
+    return arguments, (processes, threads) if processes or threads else None

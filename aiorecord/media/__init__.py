@@ -1,0 +1,1 @@
+"""Everything that knows libav: encoders, codec trials, pixel formats, depth, video files."""

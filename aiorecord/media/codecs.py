@@ -1,0 +1,146 @@
+"""Opening encoders: their errors, their noise, and whether they work here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from ..encoder_limits import check_video_limits
+from ..encoders import HARDWARE_CODECS, SOFTWARE_CODECS, VideoEncoderConfig
+from ..errors import CodecUnavailableError, ConfigError, EncodeError, StorageError
+from ..system.thread_capabilities import ordinary_threads
+from .depth import DEPTH_PIX_FMT
+from .encoder import quiet_options
+
+_DISK_ERRNOS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG),
+    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+}
+
+
+HARDWARE_FRAMES = 4
+"""How many frames a hardware encoder is tried with; software is tried with one."""
+
+
+@contextlib.contextmanager
+def libav_errors(doing: str, path: Path | None = None, *, codec: str | None = None) -> Iterator[None]:
+    """Map libav's errors.
+
+    Args:
+        doing: completes "Could not ...".
+        path: the file being read or written, if it is about one.
+        codec: the codec at work, if any.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing (only when there is a `path`: drivers of
+            hardware encoders answer with the same error numbers).
+        EncodeError: anything else that libav refused.
+    """
+    try:
+        yield
+    except av.FFmpegError as error:
+        # PyAV's errors bring libav's last log line, which often names the reason.
+        message = f"Could not {doing}: {error}"
+        if path is not None and isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
+            raise StorageError(message, path=path) from error
+        raise EncodeError(message, codec=codec) from error
+
+
+@contextlib.contextmanager
+def unavailable(doing: str, encoder: VideoEncoderConfig) -> Iterator[None]:
+    """Turn a failure to open a codec into CodecUnavailableError that says what to do.
+
+    Args:
+        doing: completes "Could not ...".
+        encoder: the settings that failed.
+    """
+    try:
+        yield
+    except (EncodeError, ValueError) as error:
+        failure = str(error) if isinstance(error, EncodeError) else f"Could not {doing}: {error}"
+        raise CodecUnavailableError(f"{failure}. {_advice(encoder)}", codec=encoder.vcodec) from error
+
+
+def check_encoder(
+    encoder: VideoEncoderConfig, width: int, height: int, fps: int, threads: int | None = None
+) -> str:
+    """Find out whether the encoder works here, by encoding a grey frame.
+
+    Opening a codec holds the GIL for tens of milliseconds: call it before a loop runs, or in a worker.
+
+    Returns:
+        The name of the encoder: the given one, or for ``auto`` the first hardware encoder that works, else
+        ``libsvtav1``. Put it into the settings with `dataclasses.replace`.
+
+    Raises:
+        CodecUnavailableError: it cannot be opened or does not encode; the message says what to do.
+    """
+    if encoder.is_depth and encoder.pix_fmt != DEPTH_PIX_FMT:
+        raise CodecUnavailableError(
+            f"Depth video needs pix_fmt {DEPTH_PIX_FMT}, not {encoder.pix_fmt}: lerobot reads 12-bit codes.",
+            codec=encoder.vcodec,
+        )
+    if encoder.vcodec != "auto":
+        _check_limits(encoder, width, height, fps)
+        _encode_grey(encoder, width, height, fps, threads)
+        return encoder.vcodec
+    for vcodec in HARDWARE_CODECS:
+        # Settings that one encoder does not take may fit the next.
+        with contextlib.suppress(CodecUnavailableError, ConfigError):
+            _encode_grey(replace(encoder, vcodec=vcodec), width, height, fps, threads)
+            return vcodec
+    software = replace(encoder, vcodec="libsvtav1")
+    _check_limits(software, width, height, fps)
+    _encode_grey(software, width, height, fps, threads)
+    return "libsvtav1"
+
+
+def _check_limits(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> None:
+    """Before it is opened: a library may crash instead of refusing."""
+    try:
+        check_video_limits(encoder, width, height, fps)
+    except ConfigError as error:
+        raise CodecUnavailableError(str(error), codec=encoder.vcodec) from error
+
+
+def _advice(encoder: VideoEncoderConfig) -> str:
+    try:
+        formats = [f.name for f in av.codec.Codec(encoder.vcodec, "w").video_formats or ()]
+    except ValueError:
+        usable = [name for name in SOFTWARE_CODECS if name in av.codecs_available]
+        return f"This libav has no such encoder; set vcodec to 'auto' or one of: {', '.join(usable)}."
+    if formats and encoder.pix_fmt not in formats:
+        return f"{encoder.vcodec} cannot encode pix_fmt {encoder.pix_fmt}; it takes: {', '.join(formats)}."
+    return f"Check its options ({encoder.codec_options()}), or set vcodec to 'auto' or 'libsvtav1'."
+
+
+def _encode_grey(encoder: VideoEncoderConfig, width: int, height: int, fps: int, threads: int | None) -> None:
+    doing = f"encode a test frame with {encoder.vcodec} at {width}x{height}, {encoder.pix_fmt}"
+    with unavailable(doing, encoder), libav_errors(doing, codec=encoder.vcodec):
+        context = av.CodecContext.create(encoder.vcodec, "w")
+        assert isinstance(context, av.VideoCodecContext)
+        context.width, context.height, context.pix_fmt = width, height, encoder.pix_fmt
+        context.framerate, context.time_base = Fraction(fps), Fraction(1, fps)
+        context.options = quiet_options(encoder, threads)
+        with ordinary_threads():
+            context.open()
+        frame = av.VideoFrame(width, height, encoder.pix_fmt)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        # Some drivers take a first frame and fail at the next ones.
+        count = HARDWARE_FRAMES if encoder.vcodec in HARDWARE_CODECS else 1
+        packets: list[av.Packet] = []
+        for number in range(count):
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            packets += context.encode(frame)
+        packets += context.encode(None)
+        if sum(packet.size > 0 for packet in packets) != count:
+            raise EncodeError(
+                f"{encoder.vcodec} took {count} frames and did not give them back.", codec=encoder.vcodec
+            )

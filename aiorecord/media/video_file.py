@@ -1,0 +1,493 @@
+"""MP4 files on the exact k/fps grid: writing, probing, verifying and joining them.
+
+lerobot finds a frame by its timestamp, so frame k of a file must be shown at exactly k/fps, from 0, and the
+file must begin with a keyframe. Its default reader goes from a timestamp to a frame number through the
+file's average frame rate, so every packet must also last exactly 1/fps, the last one included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.video.stream import VideoStream
+
+from ..encoders import DepthEncoderConfig, VideoEncoderConfig
+from ..errors import EncodeError
+from ..system.storage import check_file, storage_errors
+from .codecs import check_encoder, libav_errors, unavailable
+from .encoder import FinalEncoder
+from .evidence import MP4_TAG, Evidence, parse
+
+__all__ = [
+    "VideoOutput",
+    "check_encoder",
+    "concat_videos",
+    "continues_video",
+    "count_packets",
+    "evidence_of",
+    "open_output",
+    "probe_video",
+    "read_evidence",
+    "same_stream",
+    "set_evidence",
+    "stated_frames",
+    "verify_video",
+]
+
+
+class VideoOutput:
+    """One MP4 being encoded; use it as a context manager.
+
+    Leaving the block normally flushes the encoder and finishes the file; leaving it by an exception closes
+    the file as it is (it is then incomplete). The file is not made durable: see `storage.replacing`.
+
+    Attributes:
+        path: the file.
+
+    Raises:
+        CodecUnavailableError: libav does not have the encoder, or cannot open it with these settings.
+        StorageError: the disk refused.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        encoder: VideoEncoderConfig,
+        width: int,
+        height: int,
+        fps: int,
+        threads: int | None,
+        evidence: Evidence | None = None,
+    ) -> None:
+        self.path = path
+        self._codec = encoder.vcodec
+        self._size = (width, height)
+        doing = f"open {encoder.vcodec} at {width}x{height}, {fps} fps, {encoder.pix_fmt}"
+        with libav_errors(f"create {path}", path, codec=self._codec):
+            # The index stays at the end: packing writes it to the front, and twice would be once too often.
+            self._container = av.open(str(path), "w", format="mp4")
+        try:
+            set_evidence(self._container, evidence)
+            with unavailable(doing, encoder), libav_errors(doing, codec=self._codec):
+                self._encoder = FinalEncoder(self._container, encoder, width, height, fps, threads)
+            with libav_errors(f"write {path}", path, codec=self._codec):
+                self._container.start_encoding()
+        except BaseException:
+            self._close_quietly()
+            raise
+
+    @property
+    def frames(self) -> int:
+        """Frames given so far."""
+        return self._encoder.frames
+
+    def add(self, frame: av.VideoFrame) -> None:
+        """Encode the next frame; its own timestamps and frame type are replaced.
+
+        Args:
+            frame: of the video's size; converted when it has another pixel format.
+
+        Raises:
+            EncodeError: the frame has another size, or the encoder failed.
+            StorageError: the disk refused.
+        """
+        if (frame.width, frame.height) != self._size:
+            width, height = self._size
+            raise EncodeError(
+                f"Frame {self.frames} is {frame.width}x{frame.height}, the video is {width}x{height}.",
+                codec=self._codec,
+            )
+        with libav_errors(f"encode frame {self.frames} of {self.path.name}", self.path, codec=self._codec):
+            self._encoder.encode(frame)
+
+    def finish(self) -> int:
+        """Flush the encoder and finish the file; returns the number of frames.
+
+        Raises:
+            EncodeError: the encoder failed.
+            StorageError: the disk refused.
+        """
+        with libav_errors(f"finish {self.path.name}", self.path, codec=self._codec):
+            self._encoder.flush()
+            self._container.close()
+        return self.frames
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self._close_quietly()
+
+    def _close_quietly(self) -> None:
+        # Another error is on its way and says more than the close of a half-written file would.
+        with contextlib.suppress(av.FFmpegError):
+            for stream in self._container.streams.video:
+                if stream.codec_context.is_open:
+                    stream.encode(None)  # SVT-AV1 complains on stderr when it is not told the end
+        with contextlib.suppress(av.FFmpegError):
+            self._container.close()
+
+
+def open_output(
+    path: Path,
+    encoder: VideoEncoderConfig,
+    width: int,
+    height: int,
+    fps: int,
+    threads: int | None = None,
+    *,
+    evidence: Evidence | None = None,
+) -> VideoOutput:
+    """Open an MP4 for encoding.
+
+    Args:
+        path: the file, replaced if it exists; any suffix.
+        encoder: settings with a resolved `vcodec` (see `check_encoder`).
+        width: pixels.
+        height: pixels.
+        fps: frames per second; frame k gets the timestamp k/fps exactly.
+        threads: threads of the encoder, None leaves it to the codec.
+        evidence: what the file says of itself.
+
+    Raises:
+        CodecUnavailableError: the encoder is missing or cannot be opened with these settings.
+        StorageError: the file cannot be created.
+    """
+    return VideoOutput(path, encoder, width, height, fps, threads, evidence)
+
+
+def set_evidence(container: OutputContainer, evidence: Evidence | None) -> None:
+    """Have a new file say what is in it; call before its first packet."""
+    if evidence is not None:
+        container.metadata[MP4_TAG] = evidence.to_text()
+
+
+def evidence_of(container: InputContainer) -> Evidence | None:
+    """What an open file says of itself. Not checked against its frames, see `Evidence.fits`."""
+    return parse(container.metadata.get(MP4_TAG))
+
+
+def read_evidence(path: Path) -> Evidence | None:
+    """What a video file says of itself, see `evidence_of`.
+
+    Raises:
+        EncodeError: the file is not a video.
+        StorageError: it cannot be read.
+    """
+    with _open_video(path) as (container, _):
+        return evidence_of(container)
+
+
+def probe_video(path: Path, encoder: VideoEncoderConfig | None = None) -> dict[str, Any]:
+    """What lerobot stores in a camera feature's ``info`` (its `get_video_info`), with the same keys.
+
+    Args:
+        path: a video file without audio.
+        encoder: the settings it was encoded with, None if unknown.
+
+    Raises:
+        EncodeError: the file is not a video.
+        StorageError: it cannot be read.
+    """
+    with _open_video(path) as (_, stream):
+        rate = stream.base_rate  # a type of PyAV's own from version 19 on
+        info: dict[str, Any] = {
+            "video.height": stream.height,
+            "video.width": stream.width,
+            "video.codec": stream.codec.canonical_name,
+            "video.pix_fmt": stream.pix_fmt,
+            "video.fps": rate.numerator // rate.denominator if rate else 0,
+            "video.channels": len(stream.format.components),
+            "has_audio": False,
+        }
+    if encoder is not None:
+        info = {**encoder.info(), **info}
+    info["is_depth_map"] = isinstance(encoder, DepthEncoderConfig)
+    return info
+
+
+def count_packets(path: Path) -> int:
+    """The number of coded frames, by reading the file without decoding it.
+
+    Raises:
+        EncodeError: the file is not a video.
+        StorageError: it cannot be read.
+    """
+    with _open_video(path) as (container, stream):
+        return sum(1 for packet in container.demux(stream) if packet.size)
+
+
+def stated_frames(path: Path) -> int:
+    """The number of coded frames that the file's index states.
+
+    Raises:
+        EncodeError: the file is not a video.
+        StorageError: it cannot be read.
+    """
+    with _open_video(path) as (_, stream):
+        return stream.frames
+
+
+def continues_video(longer: Path, shorter: Path) -> bool:
+    """Whether a video begins with all coded frames of another one. Reads both, decodes nothing.
+
+    Raises:
+        EncodeError: one of them is not a video.
+        StorageError: one of them cannot be read.
+    """
+    with _open_video(longer) as (a, stream_a), _open_video(shorter) as (b, stream_b):
+        packets = (packet for packet in a.demux(stream_a) if packet.size)
+        for packet in b.demux(stream_b):
+            if packet.size:
+                found = next(packets, None)
+                if found is None or bytes(found) != bytes(packet):
+                    return False
+    return True
+
+
+def verify_video(path: Path, frames: int, fps: int) -> None:
+    """Check that a file holds every frame where lerobot looks for it. Reads the file, decodes nothing.
+
+    Args:
+        path: the file.
+        frames: how many frames it must hold.
+        fps: frame k must be shown at exactly k/fps.
+
+    Raises:
+        EncodeError: frames are missing or too many, one is off the grid or shown twice, or the first one
+            is not a keyframe.
+        StorageError: the file cannot be read.
+    """
+    with _open_video(path) as (container, stream):
+        grid = _Grid(path, stream, fps)
+        for packet in container.demux(stream):
+            if packet.size:
+                grid.place(packet)
+        found = grid.finish()
+    if found != frames:
+        raise EncodeError(f"{path.name} holds {found} frames instead of {frames}.", codec=grid.codec)
+
+
+def same_stream(a: Path, b: Path) -> bool:
+    """Whether two videos can be joined by stream copy: same codec, size, pixel format and codec headers.
+
+    Raises:
+        EncodeError: one of them is not a video.
+        StorageError: one of them cannot be read.
+    """
+    keys = []
+    for path in (a, b):
+        with _open_video(path) as (_, stream):
+            keys.append(_StreamKey.of(stream))
+    return keys[0] == keys[1]
+
+
+def concat_videos(parts: Sequence[Path], output: Path, fps: int, evidence: Evidence | None = None) -> int:
+    """Join videos by stream copy, the parts back to back on the k/fps grid, the index at the front.
+
+    Each part must itself be on the grid from 0 with a keyframe first. Decoding timestamps are laid on the
+    grid anew, early enough for the part that reorders its frames the most, so that they only ever rise. The
+    file is not made durable: see `storage.replacing`.
+
+    Args:
+        parts: at least one file; nothing is decoded, so the cost is that of copying them.
+        output: the file to write, replaced if it exists; must not be one of the parts.
+        fps: frames per second of all parts.
+        evidence: what the output says of itself; nothing of what the parts say is taken over.
+
+    Returns:
+        The number of frames in the output.
+
+    Raises:
+        EncodeError: there is no part; parts differ in codec, size, pixel format or codec headers; a part
+            is off the grid.
+        StorageError: the disk refused.
+    """
+    if not parts:
+        raise EncodeError("There is no video to join.")
+    shape = _joined_shape(parts, fps)
+    try:
+        size = _index_size(parts, shape.frames) + (len(evidence.to_text()) if evidence else 0)
+        return _join(parts, output, fps, shape, {"moov_size": str(size)}, evidence)
+    except EncodeError:
+        # Room for an index of unusual size: libav then writes the file twice. Other errors come again.
+        return _join(parts, output, fps, shape, {"movflags": "faststart"}, evidence)
+
+
+def _index_size(parts: Sequence[Path], frames: int) -> int:
+    """Room for the index of a joined file, in bytes; what is left of it stays empty.
+
+    Tables of ISO/IEC 14496-12 (8.6, 8.7): 4 bytes of size per frame, 4 per keyframe, 8 for a frame that is
+    not shown in decoding order, and 20 for each chunk, which libav ends after 1 MiB.
+    """
+    size = sum(part.stat().st_size for part in parts)
+    return 16 * frames + 20 * (size // 2**20 + len(parts)) + 2048
+
+
+def _join(
+    parts: Sequence[Path],
+    output: Path,
+    fps: int,
+    shape: _JoinedShape,
+    options: dict[str, str],
+    evidence: Evidence | None,
+) -> int:
+    tick, delay = Fraction(1, fps), shape.delay
+    total = 0
+    with (
+        _open_video(parts[0]) as (_, template),
+        libav_errors(f"join videos into {output.name}", output, codec=shape.key.codec),
+        av.open(str(output), "w", format="mp4", options=options) as container,
+    ):
+        set_evidence(container, evidence)
+        stream = container.add_stream_from_template(template, opaque=True)
+        stream.time_base = tick
+        for part in parts:
+            with _open_video(part) as (source, source_stream):
+                grid = _Grid(part, source_stream, fps)
+                for packet in source.demux(source_stream):
+                    if not packet.size:
+                        continue
+                    position = grid.place(packet)
+                    packet.stream = stream
+                    packet.time_base = tick
+                    packet.pts = total + position
+                    packet.dts = total + grid.count - 1 - delay
+                    packet.duration = 1
+                    container.mux(packet)
+                total += grid.finish()
+    return total
+
+
+@dataclass(frozen=True)
+class _StreamKey:
+    codec: str
+    width: int
+    height: int
+    pix_fmt: str | None
+    headers: bytes
+
+    @classmethod
+    def of(cls, stream: VideoStream) -> _StreamKey:
+        context = stream.codec_context
+        return cls(
+            stream.codec.canonical_name, stream.width, stream.height, stream.pix_fmt, context.extradata or b""
+        )
+
+    def difference(self, other: _StreamKey) -> str:
+        mine, theirs = asdict(self), asdict(other)
+        parts = [
+            "codec headers" if name == "headers" else f"{name} {mine[name]} and {theirs[name]}"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class _JoinedShape:
+    """What all parts share.
+
+    Attributes:
+        key: codec, size and headers.
+        delay: by how many frames decoding must run ahead of showing.
+        frames: how many there are, as the parts' indices say.
+    """
+
+    key: _StreamKey
+    delay: int
+    frames: int
+
+
+def _joined_shape(parts: Sequence[Path], fps: int) -> _JoinedShape:
+    keys: list[_StreamKey] = []
+    delay = frames = 0
+    for part in parts:
+        with _open_video(part) as (container, stream):
+            keys.append(_StreamKey.of(stream))
+            frames += stream.frames
+            if keys[-1] != keys[0]:
+                raise EncodeError(
+                    f"{part.name} cannot be joined to {parts[0].name}: {keys[0].difference(keys[-1])}.",
+                    codec=keys[0].codec,
+                )
+            first = next((p for p in container.demux(stream) if p.size), None)
+            if first is not None and first.dts is not None and stream.time_base is not None:
+                # The first frame is shown at 0; the muxer decodes it `delay` frames before.
+                delay = max(delay, -round(first.dts * stream.time_base * fps))
+    return _JoinedShape(keys[0], delay, frames)
+
+
+class _Grid:
+    """Checks packets against the k/fps grid, in decoding order."""
+
+    def __init__(self, path: Path, stream: VideoStream, fps: int) -> None:
+        self._path = path
+        self.codec = stream.codec.canonical_name
+        self._scale = (stream.time_base or Fraction(0)) * fps
+        self._seen = bytearray()
+        self.count = 0
+
+    def place(self, packet: av.Packet) -> int:
+        """The packet's frame number; raises EncodeError if it has none."""
+        if self.count == 0 and not packet.is_keyframe:
+            raise EncodeError(f"{self._path.name} does not begin with a keyframe.", codec=self.codec)
+        if packet.is_corrupt:
+            raise EncodeError(f"{self._path.name}: packet {self.count} is corrupt.", codec=self.codec)
+        position = None if packet.pts is None else packet.pts * self._scale
+        if position is None or position.denominator != 1 or position < 0:
+            raise EncodeError(
+                f"{self._path.name}: packet {self.count} is shown at {position} frames, off the grid.",
+                codec=self.codec,
+            )
+        self.count += 1
+        index = int(position)
+        if index >= len(self._seen):
+            # Bounded, so that a wild timestamp cannot ask for memory.
+            if index > self.count + 1024:
+                raise EncodeError(
+                    f"{self._path.name}: frames are missing before frame {index}.", codec=self.codec
+                )
+            self._seen.extend(bytes(index + 1 - len(self._seen)))
+        if self._seen[index]:
+            raise EncodeError(f"{self._path.name}: frame {index} is there twice.", codec=self.codec)
+        self._seen[index] = 1
+        return index
+
+    def finish(self) -> int:
+        """The number of frames; raises EncodeError if the grid has holes."""
+        missing = self._seen.find(0)
+        if missing >= 0:
+            raise EncodeError(f"{self._path.name}: frame {missing} is missing.", codec=self.codec)
+        return self.count
+
+
+@contextlib.contextmanager
+def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    with storage_errors(path, "read"):
+        try:
+            check_file(path)
+        except ValueError as error:
+            raise EncodeError(f"{path.name} cannot be read: {error}.") from error
+    # The format is given, lest a playlist under this name leads libav elsewhere.
+    options = {"protocol_whitelist": "file"}
+    with (
+        libav_errors(f"read {path.name}", path),
+        av.open(str(path), "r", format="mp4", options=options) as container,
+    ):
+        if not container.streams.video:
+            raise EncodeError(f"{path.name} holds no video.")
+        yield container, container.streams.video[0]

@@ -1,0 +1,222 @@
+"""The live terminal view."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.box import ASCII, ROUNDED
+from rich.console import Console, Group, RenderableType
+from rich.control import Control
+from rich.live import Live
+from rich.panel import Panel
+from rich.segment import ControlType
+from rich.text import Text
+
+from ..printable import plain_lines
+from .safe_console import PlainConsole
+from .screen import screen
+from .snapshot import Snapshot
+
+FRAME_COLUMNS, FRAME_ROWS = 50, 14
+"""Smaller terminals get no frame around the view: its columns and rows are needed."""
+
+TITLE = "aiorecord"
+KEPT_LINES = 100
+"""Lines above the view that are printed again when the terminal is resized."""
+
+_ASCII = str.maketrans({"→": ">", "←": "<", "━": "=", "╸": "-", "─": ".", "…": "~"})
+
+
+Lines = Callable[[int, int], list[Text]]
+"""Makes the lines of a view, of so many columns and rows at most."""
+
+
+class LiveScreen:
+    """Draws lines in place, on a terminal of any size, that may change.
+
+    Drawing takes a few milliseconds of Python, so it is done between ticks, when `fits` says so.
+
+    Args:
+        console: where to draw; default standard output.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or PlainConsole(file=sys.stdout)
+        self._live = self._new_live()
+        self._cost_s = 0.005
+        self._size = self._console.size
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._moved = self._away = False
+
+    def _new_live(self) -> Live:
+        return Live(console=self._console, auto_refresh=False, transient=True, screen=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._follow_size()
+        self._live.stop()
+
+    def show(self, lines: Lines, title: str) -> None:
+        """Show lines in place of those before.
+
+        Args:
+            lines: makes them.
+            title: of the frame around them.
+        """
+        if self._away:
+            return
+        started_s = time.perf_counter()
+        self._follow_size()
+        ascii_only = not self._console.encoding.startswith("utf")
+        self._live.update(framed(lines, title, *self._size, ascii_only=ascii_only), refresh=True)
+        self._cost_s = max(time.perf_counter() - started_s, 0.9 * self._cost_s)
+
+    def fits(self, slack_s: float) -> bool:
+        """Whether a drawing fits twice into the time, by the dearest of the recent ones.
+
+        A dear one is forgotten bit by bit, also while nothing fits: else the view would stand still.
+        """
+        if slack_s > 2 * self._cost_s:
+            return True
+        self._cost_s *= 0.9
+        return False
+
+    def line(self, text: str) -> None:
+        """Print a line above the view."""
+        self._lines.append(text)
+        if self._away:
+            print(plain_lines(text), file=self._console.file, flush=True)
+            return
+        self._follow_size()
+        self._console.print(text, markup=False, highlight=False)
+
+    def terminal(self, has: bool) -> None:
+        """Note that the terminal is another's, a shell's for example, or that it has come back.
+
+        Nothing is drawn meanwhile, and the screen begins anew afterwards.
+        """
+        self._away = not has
+        self._moved = has
+
+    def _follow_size(self) -> None:
+        """Begin the screen anew if nobody knows any more where on it the last drawing is.
+
+        A shell has written to it meanwhile, or it was resized: terminals move what is on them each in its
+        own way. The screen is emptied, and the lines above the view are printed again.
+        """
+        size = self._console.size
+        if not self._live.is_started or not (self._moved or size != self._size):
+            return
+        self._size, self._moved = size, False
+        self._live.stop()
+        # Row by row: some terminals move a screen that is cleared at once into what can be scrolled back to.
+        rows = [(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_DOWN, 1)] * size.height
+        self._console.control(Control.home(), Control(*rows), Control.home())
+        for text in self._lines:
+            self._console.print(text, markup=False, highlight=False)
+        self._live = self._new_live()
+        self._live.start()
+
+
+class LiveView(LiveScreen):
+    """Draws snapshots of a session in place, on a terminal.
+
+    Args:
+        keys: there is a keyboard: what its keys do is shown. Otherwise, what Ctrl-C does.
+        console: where to draw; default standard output.
+    """
+
+    def __init__(self, keys: bool = False, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._keys = keys
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        self.show(lambda width, height: screen(snapshot, self._keys, width, height), TITLE)
+
+
+def render(
+    snapshot: Snapshot, keys: bool = False, *, width: int = 120, height: int = 40, ascii_only: bool = False
+) -> RenderableType:
+    """The whole view of one snapshot.
+
+    Args:
+        snapshot: what is shown.
+        keys: there is a keyboard.
+        width: columns of the terminal.
+        height: rows of the terminal.
+        ascii_only: with ASCII characters only.
+    """
+    return framed(
+        lambda columns, rows: screen(snapshot, keys, columns, rows),
+        TITLE,
+        width,
+        height,
+        ascii_only=ascii_only,
+    )
+
+
+def framed(lines: Lines, title: str, width: int, height: int, *, ascii_only: bool = False) -> RenderableType:
+    """Lines with a frame around them where the terminal has room for one.
+
+    Args:
+        lines: makes them.
+        title: of the frame.
+        width: columns of the terminal.
+        height: rows of the terminal.
+        ascii_only: with ASCII characters only.
+    """
+    roomy = width >= FRAME_COLUMNS and height >= FRAME_ROWS
+    made = lines(width - 4, height - 2) if roomy else lines(width, height)
+    shown = Group(*(_one_line(_in_ascii(line) if ascii_only else line) for line in made))
+    if not roomy:
+        return shown
+    return Panel(
+        shown, title=title, title_align="left", border_style="dim", box=ASCII if ascii_only else ROUNDED
+    )
+
+
+def _one_line(line: Text) -> Text:
+    line.no_wrap = True
+    line.overflow = "crop"
+    return line
+
+
+def _in_ascii(line: Text) -> Text:
+    return Text(line.plain.translate(_ASCII), style=line.style, spans=line.spans)
+
+
+def render_svg(snapshot: Snapshot, keys: bool = True, *, width: int = 100, height: int = 24) -> str:
+    """The view of one snapshot as an SVG picture.
+
+    Args:
+        snapshot: what is shown.
+        keys: as if there were a keyboard.
+        width: columns of the terminal.
+        height: rows of the terminal, at most; the picture has as many as the view takes.
+    """
+    console = PlainConsole(
+        record=True,
+        file=io.StringIO(),
+        width=width,
+        height=height,
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
+    )
+    console.print(render(snapshot, keys, width=width, height=height))
+    picture = console.export_svg(title="aiorecord record")
+    # Rich's fonts would be loaded from the network; the reader's own monospace font does.
+    return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)

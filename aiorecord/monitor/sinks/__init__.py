@@ -1,0 +1,1 @@
+"""Where views go: Rerun, Foxglove, plain lines, a notebook."""

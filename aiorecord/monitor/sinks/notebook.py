@@ -1,0 +1,235 @@
+"""The notebook view: a recorder's status as HTML."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ...capture.episode import CameraStatus
+from ...errors import StateError
+from ...options import check_number
+from ...printable import get_logger, plain
+from ...recording.recorder import Recorder
+from ...robots.guarding.guard_pair import HeldFrames
+from ...robots.guarding.source_policy import SourceStatus, short
+from ...robots.protocols import Robot, Teleoperator
+from ...saving.handle import EpisodeSave
+from ...session import Session
+from ...system.tasks import beside
+from ...system.threads import Threads
+from ..snapshot import stage_text
+from ..thumbnails import data_url, thumbnail
+from ..units import size_text
+
+logger = get_logger(__name__)
+
+KEPT_SAVES = 6
+"""The newest saves that stay in a view when they are done."""
+
+RED = "color:#b00"
+
+CAMERA_COLUMNS = (
+    *("camera", "captured", "queued", "written", "spilled", "late", "repeated", "stale", "lost"),
+    "",
+)
+
+
+class StatusView:
+    """Renders a recorder's present status when a notebook displays it.
+
+    ``StatusView(recorder)`` as the last expression of a cell shows it once. While a cell runs, it moves in::
+
+        async with aiorecord.StatusView(recorder).live():
+            save = await recorder.record(robot, teleop, seconds=10, task="Pick up the cube")
+            await save
+
+    Args:
+        recorder: any recorder, or a session: then its phase and its robot and teleoperator are shown too.
+        devices: robots and teleoperators made by `aiorecord.guarded`, whose failures are shown.
+    """
+
+    def __init__(self, recorder: Recorder | Session, *devices: Robot | Teleoperator) -> None:
+        self._session = recorder if isinstance(recorder, Session) else None
+        if isinstance(recorder, Session):
+            devices = (recorder.robot, recorder.teleop, *devices)
+            recorder = recorder.recorder
+        self._recorder = recorder
+        self._held = HeldFrames.of(*devices) if devices else None
+        self._saves: deque[EpisodeSave] = deque(maxlen=KEPT_SAVES)
+
+    @asynccontextmanager
+    async def live(self, refresh_s: float = 0.5) -> AsyncIterator[StatusView]:
+        """Show it below the cell, and anew every so often while the block runs, and once more at its end.
+
+        A view that fails is given up with a warning; what is recorded goes on.
+
+        Args:
+            refresh_s: seconds between two looks, above 0.
+
+        Raises:
+            ConfigError: a time that makes no sense.
+            StateError: there is no notebook: IPython is not installed.
+        """
+        check_number("refresh_s", refresh_s, above=0)
+        try:
+            from IPython.display import display
+        except ImportError as error:
+            raise StateError(
+                "A live view is shown by a notebook, and IPython is not installed here. Print "
+                "recorder.get_status(), or read recorder.events()."
+            ) from error
+        threads = Threads(1, "aiorecord-view")
+        try:
+            handle = display(await self._page(threads), display_id=True)
+            if handle is None:  # IPython without a front end, which shows nothing anew
+                yield self
+                return
+            async with beside(self._refresh(handle, threads, refresh_s), "aiorecord-notebook-view"):
+                yield self
+            await self._show(handle, threads)
+        finally:
+            await threads.aclose()
+
+    async def _refresh(self, handle: Any, threads: Threads, refresh_s: float) -> None:
+        shows = True
+        while shows:
+            await asyncio.sleep(refresh_s)
+            shows = await self._show(handle, threads)
+
+    async def _show(self, handle: Any, threads: Threads) -> bool:
+        """Show it anew; False when the notebook takes it no more."""
+        try:
+            handle.update(await self._page(threads))
+        except Exception as error:  # noqa: BLE001 - whatever a front end raises costs the view, not the episode
+            logger.warning("The notebook's view is given up: %s", error)
+            return False
+        return True
+
+    async def _page(self, threads: Threads) -> _Page:
+        """The status with the newest pictures, whose JPEG is made in a thread."""
+        return _Page(self._html(await threads.run(_encoded, self._thumbnails())))
+
+    def _thumbnails(self) -> dict[str, NDArray[Any]]:
+        return {key: thumbnail(image) for key, image in self._recorder.newest_images.items()}
+
+    def _repr_html_(self) -> str:
+        return self._html(_encoded(self._thumbnails()))
+
+    def _html(self, pictures: Mapping[str, str]) -> str:
+        status = self._recorder.get_status()
+        head = (
+            f"<b>{escape(self._recorder.repo_id)}</b> &middot; {status.episodes} episodes, "
+            f"{status.frames} frames committed &middot; <code>{escape(str(status.root))}</code>"
+        )
+        if self._session is not None:
+            machine, plan = self._session.machine, self._session.plan
+            number = f"episode {machine.number} of {plan.num_episodes}"
+            head += f"<p><b>{machine.phase}</b> &middot; {number} &middot; {escape(plan.task)}</p>"
+        pace = _pace(status.fps, self._recorder.fps, status.lateness, is_running=status.episode is not None)
+        live = f"<p>last episode{pace}</p>" if pace else ""
+        if status.episode is not None:
+            rows = "".join(_camera_row(key, c) for key, c in status.episode.cameras.items())
+            flags = "".join(f"<p style='{RED}'>flagged: {escape(flag)}</p>" for flag in status.flags)
+            cameras = _table(CAMERA_COLUMNS, rows) if rows else ""
+            live = f"<p>recording: {status.episode.frames} frames{pace}</p>{flags}{cameras}"
+        sources = "" if self._held is None else _sources(self._held.statuses())
+        for save in status.pending:
+            if save not in self._saves:
+                self._saves.append(save)
+        saves = "".join(map(_save_row, self._saves))
+        pending = _table(("episode", "stage", "", ""), saves) if saves else ""
+        error = status.saves.get("last_error")
+        problem = f"<p style='{RED}'>{escape(str(error))}</p>" if error else ""
+        return f"<div>{head}{_images(pictures)}{live}{sources}{pending}{problem}</div>"
+
+
+@dataclass(frozen=True)
+class _Page:
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def _images(pictures: Mapping[str, str]) -> str:
+    figures = "".join(
+        f"<figure style='margin:0 8px 0 0'><img src='{url}' alt='{escape(short(key))}'>"
+        f"<figcaption>{escape(short(key))}</figcaption></figure>"
+        for key, url in pictures.items()
+    )
+    return f"<div style='display:flex;flex-wrap:wrap;margin:8px 0'>{figures}</div>" if figures else ""
+
+
+def _encoded(small: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    return {key: data_url(image) for key, image in small.items()}
+
+
+def _pace(
+    rate: float | None, fps: int, lateness: Mapping[str, float | int] | None, *, is_running: bool
+) -> str:
+    """How fast the frames come, and how late the ticks were."""
+    parts = "" if rate is None else f" &middot; {rate:.1f} of {fps} fps"
+    if lateness is None or not lateness["ticks"]:
+        return parts
+    bad = f"{lateness['late']} late, {lateness['missed']} missed"
+    if lateness["late"] or lateness["missed"]:
+        bad = f"<span style='{RED}'>{bad}</span>"
+    worst, recent = lateness["worst_ms"], lateness["recent_ms"]
+    newest = f", {recent:.1f} ms in the newest ticks" if is_running else ""
+    return f"{parts} &middot; late by {worst:.1f} ms at worst{newest} &middot; {bad}"
+
+
+def escape(text: str) -> str:
+    """A text for HTML, as plain text."""
+    return html.escape(plain(text))
+
+
+def _table(names: Iterable[str], rows: str) -> str:
+    return f"<table><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>{rows}</table>"
+
+
+def _camera_row(key: str, c: CameraStatus) -> str:
+    error = c.error or c.encoder_error
+    counts = (c.spilled, c.late, c.repeated, "" if c.stale is None else c.stale, c.lost)
+    cells = (short(key), c.captured, c.queued_frames, size_text(c.bytes_written), *counts)
+    return _row(cells, "" if error is None else f"<span style='{RED}'>{escape(str(error))}</span>")
+
+
+def _sources(statuses: Iterable[SourceStatus]) -> str:
+    """Those that have failed, as in the terminal; those that are held now stand out."""
+    rows = ""
+    for source in statuses:
+        if not source.errors and not source.held:
+            continue
+        state = "" if source.held_s is None else f"<b style='{RED}'>held for {source.held_s:.1f} s</b>"
+        counts = (source.errors, source.retries, source.held, source.lost, source.reconnects)
+        rows += _row((short(source.source), *counts), state, escape(source.last_error or ""))
+    if not rows:
+        return "<p>robot and teleoperator: no failures</p>"
+    names = ("source", "failures", "retried", "held", "lost", "connected again", "now", "last failure")
+    return _table(names, rows)
+
+
+def _row(cells: Iterable[object], *html: str) -> str:
+    texts = [escape(str(cell)) for cell in cells]
+    return f"<tr>{''.join(f'<td>{text}</td>' for text in (*texts, *html))}</tr>"
+
+
+def _save_row(save: EpisodeSave) -> str:
+    width = round(100 * (1.0 if save.stage == "committed" else save.progress))
+    bar = (
+        "<div style='width:160px;height:10px;background:#8884;border-radius:5px'>"
+        f"<div style='width:{width}%;height:10px;background:#2a8;border-radius:5px'></div></div>"
+    )
+    stage = stage_text(save.stage) + (f", priority {save.priority}" if save.priority else "")
+    flags = "".join(f"<div style='{RED}'>flagged: {escape(flag)}</div>" for flag in save.flags)
+    index = None if save.outcome is None else save.outcome.episode_index
+    name = escape(save.episode_id if index is None else f"episode {index}")
+    return f"<tr><td>{name}</td><td>{stage}</td><td>{bar}</td><td>{flags}</td></tr>"

@@ -1,0 +1,42 @@
+"""What a recorder and those around it are made of, imported before it is needed.
+
+It costs half a second of processor time: libav, Arrow, numpy. `Recorder.open` imports this module in a
+thread, so that an event loop that runs other things meanwhile is not held up. Nothing is left to be imported
+then by an episode, a session, a view, a save or the packing.
+"""
+
+from __future__ import annotations
+
+from .capture import unsaved
+from .dataset.packing import pack
+from .dataset.recovery import salvage
+from .encoding import camera_encoding
+from .encoding.plans import apply
+from .monitor.sinks import notebook
+from .recording import checked_frames, device_frames, episode, open_dataset, status
+from .robots import step
+from .robots.guarding import guard_pair
+from .saving import disk_guard, failed, saver
+from .session import loop
+from .workers import pool
+
+__all__ = [
+    "apply",
+    "camera_encoding",
+    "checked_frames",
+    "device_frames",
+    "disk_guard",
+    "episode",
+    "failed",
+    "guard_pair",
+    "loop",
+    "notebook",
+    "open_dataset",
+    "pack",
+    "pool",
+    "salvage",
+    "saver",
+    "status",
+    "step",
+    "unsaved",
+]

@@ -1,0 +1,1 @@
+"""`Recorder` and `Episode`: what an application records with."""

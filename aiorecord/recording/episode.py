@@ -1,0 +1,293 @@
+"""An episode being recorded, as the application sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from ..capture.episode import CameraStatus, EpisodeCapture
+from ..clock import Lateness, Ticker
+from ..errors import ConfigError, EncodeError, StateError, StorageError
+from ..options import check_priority, check_task
+from ..quality import MEASURED, Pace, QualityLimits
+from ..saving.handle import EpisodeSave
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+
+class Episode:
+    """One episode being recorded; an async context manager made by `Recorder.episode`.
+
+    Leaving the block ends the episode and saves it in the background; `save` is its handle. An exception (or
+    cancellation) inside keeps the partial episode in staging, where ``aiorecord recover`` finds it.
+
+    Attributes:
+        task: what is being done.
+        limits: what the quality record flags the episode for.
+        priority: of its save, which can still change it.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        task: str,
+        hold: bool,
+        limits: QualityLimits | None = None,
+        priority: int = 0,
+    ) -> None:
+        self.task = check_task(task)
+        self.limits = limits or recorder.options.limits
+        self.priority = check_priority(priority)
+        self._save: EpisodeSave | None = None
+        self._recorder = recorder
+        self._owner = recorder._owner
+        self._hold = hold
+        self._capture: EpisodeCapture | None = None
+        self._state: Literal["new", "open", "ended"] = "new"
+        self._discarded = False
+        self._end_reason: str | None = None
+        self._tickers: list[Ticker] = []
+
+    @property
+    def save(self) -> EpisodeSave:
+        """The handle of its save, which exists once the block was left and the episode is kept.
+
+        Raises:
+            StateError: it does not exist: the episode has not ended, was discarded, or was interrupted by an
+                exception.
+        """
+        if self._save is None:
+            if self._state != "ended":
+                why = "the episode has not ended. Read it after its `async with` block"
+            elif self._discarded:
+                why = "the episode was discarded"
+            else:
+                why = "an exception ended its block. `aiorecord recover` finds what was recorded"
+            raise StateError(f"There is no save: {why}.")
+        return self._save
+
+    @property
+    def has_save(self) -> bool:
+        """Whether `save` exists: the block was left, and the episode is kept."""
+        return self._save is not None
+
+    @property
+    def frames(self) -> int:
+        """Frames recorded so far."""
+        return self._capture.length if self._capture is not None else 0
+
+    @property
+    def id(self) -> str | None:
+        """The episode's id in staging, None before it began."""
+        return self._capture.id if self._capture is not None else None
+
+    async def __aenter__(self) -> Self:
+        self._owner.check_awaited("Entering an episode")
+        if self._state != "new":
+            raise StateError("An episode is recorded once; call recorder.episode() for each.")
+        self._capture = await self._recorder._begin(self)
+        self._state = "open"
+        # At once: an episode that is killed is judged by them too, and saved in its order.
+        self._capture.manifest.priority = self.priority
+        self._capture.annotate({"limits": asdict(self.limits)})
+        return self
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why the episode was asked to end, None if it was not; see `request_end`."""
+        return self._end_reason
+
+    @property
+    def cameras(self) -> dict[str, CameraStatus]:
+        """Its cameras now, by feature key; empty before it began."""
+        return self._capture.status().cameras if self._capture is not None else {}
+
+    @property
+    def lateness(self) -> Lateness:
+        """Of the ticks of this episode, from every ticker that `Recorder.ticks` made while it was open."""
+        return Lateness.merged(ticker.lateness for ticker in self._tickers)
+
+    @property
+    def lateness_so_far(self) -> dict[str, float | int]:
+        """``ticks, worst_ms, missed`` of `lateness`, ``late`` ticks, ``recent_ms``, the worst of the newest.
+
+        Costs the same however long the episode is.
+        """
+        counts = [ticker.lateness.counts() for ticker in self._tickers]
+        recent = [ticker.lateness.recent() for ticker in self._tickers]
+        return {
+            "ticks": sum(c["ticks"] for c in counts),
+            "worst_ms": max((c["worst_ms"] for c in counts), default=0.0),
+            "missed": sum(c["missed"] for c in counts),
+            "late": sum(late for _, late in recent),
+            "recent_ms": round(recent[-1][0], 3) if recent else 0.0,
+        }
+
+    @property
+    def flags(self) -> list[str]:
+        """What exceeds `limits` so far, in words; the quality record holds what does in the end. Cheap."""
+        if self._capture is None:
+            return []
+        pace, fps = self._capture.pace, self._recorder.fps
+        return self.limits.flags(self.lateness.counts(), self.cameras, pace=pace, fps=fps)
+
+    @property
+    def pace(self) -> Pace | None:
+        """How fast its frames came; None before it began. Cheap."""
+        return self._capture.pace if self._capture is not None else None
+
+    def add_frame(
+        self,
+        frame: Mapping[str, Any],
+        action: Mapping[str, Any] | None = None,
+        *,
+        frame_times_ns: Mapping[str, int] | None = None,
+        copy: bool = True,
+    ) -> int:
+        """Record one frame. A plain call that never waits for the disk or an encoder.
+
+        ``add_frame(observation, action)`` takes both as a robot and a teleoperator give them, keyed as the
+        features or in LeRobot's flat style, and leaves out what no feature asks for. ``add_frame(frame)``
+        takes a value for every feature, and nothing else.
+
+        What the caller may reuse is copied. Numeric values have the shape of their feature and any dtype that
+        becomes the feature's without loss, see `aiorecord.features.converted`; cameras are (H, W, C) or
+        (C, H, W), uint8 or floats in [0, 1]; see `Schema.check`. A ``"task"`` in the frame replaces the
+        episode's task for this frame.
+
+        Args:
+            frame: the whole frame, or the observation.
+            action: what the teleoperator asked for; None when it is in `frame`.
+            frame_times_ns: when each camera took its image, by feature key, on any scale of the camera's own;
+                a camera whose time does not move on is counted as stale. Leave out what is not known.
+            copy: False gives the images away: they are recorded without copying them first, and must never be
+                changed again by anyone. Numbers are copied all the same.
+
+        Returns:
+            The frame's index in the episode.
+
+        Raises:
+            FrameError: the frame does not fit the features, or holds NaN where they are refused. Nothing of
+                it was recorded; the episode goes on.
+            StateError: the episode is not open; or the call comes from another thread than the event loop's,
+                or from a forked child. Nothing of the frame was recorded.
+            StorageError: the disk took no more, and `end_reason` is set: leave the block, and what was
+                recorded before is kept. Tickers end before that wherever it can be foreseen.
+            EncodeError: a capture encoder failed; likewise.
+        """
+        self._owner.check("Episode.add_frame()")
+        if self._state != "open" or self._capture is None:
+            raise StateError("The episode is not open: add frames inside `async with recorder.episode(...)`.")
+        if self._discarded:
+            raise StateError("The episode was discarded.")
+        checked = self._recorder._checked.check(frame, action)
+        task = checked.task if checked.task is not None else self.task
+        late = self._tickers[-1].lateness.newest_is_late() if self._tickers else None
+        try:
+            index = self._capture.add_frame(
+                checked,
+                task,
+                self._recorder.clock.now_ns(),
+                frame_times_ns=frame_times_ns,
+                late=late,
+                copy=copy,
+            )
+        except (StorageError, EncodeError) as error:
+            self.request_end(str(error))
+            raise
+        self._recorder._newest_images = checked.images
+        if self._end_reason is None and self._recorder._budget.is_overfull:
+            waiting = self._recorder._budget.used >> 20
+            self.request_end(
+                f"Neither the capture encoders nor the disk keep up: {waiting} MiB of frames wait. "
+                "Record fewer or smaller images, or use a faster disk."
+            )
+        return index
+
+    def request_end(self, reason: str) -> None:
+        """Ask that the episode ends now and is kept: a disk that fills up, a camera that is gone.
+
+        Tickers that `Recorder.ticks` made while it was open end, and so do those made afterwards. Whoever
+        records by other means looks at `end_reason`. Nothing is dropped: `add_frame` still takes frames, and
+        leaving the block saves the episode as ever. The first reason stays, in the quality record too. Call
+        it from the event loop's thread; it never blocks, and after the episode it does nothing.
+
+        Args:
+            reason: for the operator, a sentence.
+
+        Raises:
+            StateError: the episode has not begun.
+        """
+        self._owner.check("Episode.request_end()")
+        if self._state == "new":
+            raise StateError("The episode has not begun; enter its block first.")
+        if self._state == "ended" or self._end_reason is not None:
+            return
+        self._end_reason = reason
+        if self._capture is not None:
+            self._capture.annotate({"end_reason": reason})
+        for ticker in self._tickers:
+            ticker.end()
+
+    def _count_ticks_of(self, ticker: Ticker) -> None:
+        """Take a ticker that was made while the episode is open."""
+        self._tickers.append(ticker)
+        if self._end_reason is not None:
+            ticker.end()
+
+    def annotate(self, **facts: Any) -> None:
+        """Add facts about the episode to its quality record, such as ``lights="dim"``. Never blocks.
+
+        Args:
+            facts: JSON-ready values; a later one replaces an earlier one of the same name.
+
+        Raises:
+            ConfigError: a value is not JSON-ready, or the name is one of aiorecord's own (`MEASURED`).
+            StateError: the episode is not open.
+        """
+        self._owner.check("Episode.annotate()")
+        if taken := sorted(MEASURED & facts.keys()):
+            raise ConfigError(f"{taken[0]!r} in the quality record is aiorecord's own; take another name.")
+        if self._state != "open" or self._capture is None:
+            raise StateError("The episode is not open: note facts inside `async with recorder.episode(...)`.")
+        self._capture.annotate(facts)
+
+    def note_calls(self, calls: Mapping[str, Mapping[str, float | int]]) -> None:
+        """Add how long driver calls took to the quality record, as `device_reports.lap` tells it.
+
+        Raises:
+            StateError: the episode is not open.
+        """
+        self._owner.check("Episode.note_calls()")
+        if self._state != "open" or self._capture is None:
+            raise StateError("The episode is not open.")
+        self._capture.annotate({"calls": calls})
+
+    def discard(self) -> None:
+        """Drop the episode: nothing of it is kept when the block is left. Idempotent.
+
+        Raises:
+            StateError: the episode has ended.
+        """
+        self._owner.check("Episode.discard()")
+        if self._state != "open":
+            raise StateError("Only an open episode can be discarded; take an ended one back with its save.")
+        self._discarded = True
+
+    def _measured(self) -> dict[str, Any]:
+        """What the recorder notes about the episode when it ends."""
+        facts: dict[str, Any] = {}
+        lateness = self.lateness
+        if len(lateness):
+            facts["lateness"] = {**lateness.summary(), "source": "ticks"}
+        return facts
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or not self._owner.is_forked:  # in a forked child the error that ends it says more
+            self._owner.check_awaited("Leaving an episode")
+            await self._recorder._end(self, error)

@@ -1,0 +1,117 @@
+"""Where a recorder's dataset lives: its folder, its lock, its staging area and its writer."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from ..dataset.commit.lock import DatasetLock
+from ..dataset.commit.writer import DatasetWriter
+from ..dataset.recovery.rebuild_info import lost_info, rebuild_info
+from ..errors import StateError
+from ..features import Schema
+from ..media.camera_info import continued_depth
+from ..options import RecorderOptions
+from ..staging.folder import Staging
+from ..system.storage import storage_errors
+
+
+class DatasetHome:
+    """One dataset on disk while it is recorded into. All methods block.
+
+    Args:
+        root: the dataset's folder.
+
+    Attributes:
+        staging: its staging area.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging = Staging(root)
+        self._lock = DatasetLock(root)
+        self._writer: DatasetWriter | None = None
+        self._created = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the dataset was opened; it stays true after `close`."""
+        return self._writer is not None
+
+    @property
+    def writer(self) -> DatasetWriter:
+        """The dataset's writer.
+
+        Raises:
+            StateError: the dataset is not open.
+        """
+        if self._writer is None:
+            raise StateError(
+                "The recorder is not open: use `async with Recorder(...)` or `await aiorecord.open`."
+            )
+        return self._writer
+
+    def open(self, schema: Schema, fps: int, options: RecorderOptions) -> None:
+        """Lock the dataset, and create it or continue it.
+
+        Args:
+            schema: the features.
+            fps: frames per second.
+            options: whether to continue, and what a new dataset is made with. A dataset that is continued
+                puts its own depth settings in the place of those that were not given.
+
+        Raises:
+            DatasetLockedError: another process records into it.
+            DatasetError: the folder holds something else, or a dataset that does not match.
+            StorageError: the disk refused.
+        """
+        with storage_errors(self.root, "open"):
+            self._open(schema, fps, options)
+            self.writer.watch_readers()
+
+    def _open(self, schema: Schema, fps: int, options: RecorderOptions) -> None:
+        exists = (self.root / "meta" / "info.json").exists()
+        lost = options.resume and not exists and bool(Staging(self.root).episode_paths())
+        if lost:
+            lost_info(self.root)  # before the lock makes files there
+        if options.resume and (exists or lost):
+            self._lock.acquire()
+            rebuild_info(self.root)
+            self._writer = DatasetWriter.open(
+                self.root, schema=schema, fps=fps, robot_type=options.robot_type
+            )
+            if self._writer.total_episodes:
+                options.depth_encoder = continued_depth(
+                    self.root, self._writer.info.features, schema, options.depth_encoder
+                )
+            return
+        if not exists:
+            # Refuse a foreign folder before the lock makes files in it.
+            DatasetWriter.check_new(self.root)
+            self._created = True
+        self._lock.acquire()
+        self._writer = DatasetWriter.create(
+            self.root,
+            fps=fps,
+            schema=schema,
+            robot_type=options.robot_type,
+            chunks_size=options.chunks_size,
+            data_files_size_in_mb=options.data_files_size_in_mb,
+            video_files_size_in_mb=options.video_files_size_in_mb,
+        )
+
+    def close(self) -> None:
+        """Release the dataset; one that was created here and got no episode is deleted. Idempotent."""
+        if not self._lock.held:
+            return
+        self.staging.tidy()
+        try:
+            if self._created and self._writer is not None and self._writer.total_episodes == 0:
+                self._writer.remove_empty()
+        finally:
+            if self._writer is not None:
+                self._writer.unwatch_readers()
+            self._lock.release()
+            if self._created:
+                with contextlib.suppress(OSError):  # it holds a dataset: the usual case
+                    self.root.rmdir()

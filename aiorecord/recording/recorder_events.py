@@ -1,0 +1,179 @@
+"""What a recorder tells those who listen: `Recorder.events`.
+
+::
+
+    async for event in recorder.events():
+        match event:
+            case aiorecord.SaveChanged(save=save, stage=aiorecord.Stage.COMMITTED):
+                print(f"episode {save.result().episode_index} is in the dataset")
+            case aiorecord.PhaseChanged(phase=phase):
+                print(phase)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..saving.handle import EpisodeSave, Stage
+
+type EpisodeOutcome = Literal["saved", "discarded", "interrupted", "empty"]
+"""What became of an episode when its block was left. ``interrupted``: an exception ended it, and what was
+recorded is in staging. ``empty``: it had no frames."""
+
+
+@dataclass(frozen=True)
+class RecorderEvent:
+    """What happened. Subclasses say what."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready: ``event``, the name of its class, and its fields."""
+        return {"event": type(self).__name__}
+
+
+@dataclass(frozen=True)
+class EpisodeBegan(RecorderEvent):
+    """An episode is ready for its first frame.
+
+    Attributes:
+        episode_id: in staging; its save has it too.
+        task: what is being done.
+    """
+
+    episode_id: str
+    task: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return super().as_dict() | {"episode_id": self.episode_id, "task": self.task}
+
+
+@dataclass(frozen=True)
+class EpisodeEnded(RecorderEvent):
+    """The block of an episode was left; the next one may begin.
+
+    Attributes:
+        episode_id: as in `EpisodeBegan`.
+        task: likewise.
+        frames: recorded.
+        outcome: what becomes of it.
+        end_reason: why it was asked to end, None if it was not; see `Episode.request_end`.
+        flags: what exceeds its limits so far, in words.
+    """
+
+    episode_id: str
+    task: str
+    frames: int
+    outcome: EpisodeOutcome
+    end_reason: str | None
+    flags: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return super().as_dict() | {
+            "episode_id": self.episode_id,
+            "task": self.task,
+            "frames": self.frames,
+            "outcome": self.outcome,
+            "end_reason": self.end_reason,
+            "flags": list(self.flags),
+        }
+
+
+@dataclass(frozen=True)
+class SaveChanged(RecorderEvent):
+    """A save reached a stage: ``durable``, ``encoding``, then ``committed``, ``failed`` or ``discarded``.
+
+    A save that is retried goes through them again. How far an encode is, `EpisodeSave.progress` says.
+
+    Attributes:
+        save: the save, as it is now.
+        stage: the one that it reached then.
+    """
+
+    save: EpisodeSave
+    stage: Stage
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; with the outcome once there is one."""
+        save = self.save
+        known: dict[str, Any] = {"episode_id": save.episode_id, "task": save.task, "stage": self.stage.value}
+        if save.outcome is not None and save.stage is self.stage:
+            known |= {"episode_index": save.outcome.episode_index, "error": save.outcome.error}
+        return super().as_dict() | known | {"frames": save.length}
+
+
+class EventStream:
+    """An async iterator over the events from now on; made by `Recorder.events`.
+
+    It ends when the recorder is closed. Nobody waits for a slow reader: the oldest events are dropped when
+    more than `limit` wait, and counted. Cancelling the wait for an event loses none. For one task.
+
+    Attributes:
+        missed: events that were dropped.
+    """
+
+    def __init__(self, limit: int, closed: bool) -> None:
+        if limit < 1:
+            raise ConfigError(f"A stream of events holds 1 or more, not {limit}.", option="limit")
+        self.missed = 0
+        self._waiting: deque[RecorderEvent] = deque()
+        self._limit = limit
+        self._closed = closed
+        self._news = asyncio.Event()
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> RecorderEvent:
+        while not self._waiting:
+            if self._closed:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        """Take no further event; those that wait are delivered still. Idempotent."""
+        self._closed = True
+        self._news.set()
+
+    def _add(self, event: RecorderEvent) -> None:
+        if self._closed:
+            return
+        if len(self._waiting) == self._limit:
+            self._waiting.popleft()
+            self.missed += 1
+        self._waiting.append(event)
+        self._news.set()
+
+
+class Events:
+    """Hands events to every stream that somebody still holds. On one event loop."""
+
+    def __init__(self) -> None:
+        self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
+        self._closed = False
+
+    def stream(self, limit: int) -> EventStream:
+        """A new stream; one that has ended once they are closed."""
+        stream = EventStream(limit, self._closed)
+        self._streams.add(stream)
+        return stream
+
+    def publish(self, event: RecorderEvent) -> None:
+        """Give an event to every stream. Never blocks."""
+        for stream in list(self._streams):
+            stream._add(event)
+
+    def close(self) -> None:
+        """End the streams. Idempotent."""
+        self._closed = True
+        for stream in list(self._streams):
+            stream.close()

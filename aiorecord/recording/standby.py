@@ -1,0 +1,100 @@
+"""The capture of the next episode, made ready while the present one is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import AiorecordError, StateError
+from ..system.tasks import TaskOwner
+from ..system.threads import Threads
+
+if TYPE_CHECKING:
+    from ..capture.episode import EpisodeCapture
+
+PREPARE_AFTER_S = 0.25
+"""How long an episode goes before the next one's capture is prepared.
+
+In its first moments the last frames of the episode before are still being captured, and its save begins: on
+two cores, files, codecs and threads that are opened as well make ticks late.
+"""
+
+
+class Standby:
+    """Keeps one prepared capture in hand, so that beginning an episode costs the loop nothing.
+
+    Args:
+        prepare: makes a capture ready; blocking, called in a thread.
+        tasks: owns the preparing.
+        threads: runs it.
+    """
+
+    def __init__(self, prepare: Callable[[], EpisodeCapture], tasks: TaskOwner, threads: Threads) -> None:
+        self._make = prepare
+        self._tasks = tasks
+        self._threads = threads
+        self._preparing: asyncio.Task[None] | None = None
+        self._ready: EpisodeCapture | None = None
+        self._error: AiorecordError | None = None
+        self._wanted = asyncio.Event()
+
+    def start(self, after_s: float = 0.0) -> None:
+        """Begin to prepare a capture, behind: after some time, or as soon as somebody waits for it."""
+        self._wanted.clear()
+        self._preparing = self._tasks.create(self._prepare(after_s), "aiorecord-prepare-episode")
+
+    async def wait(self) -> EpisodeCapture:
+        """Wait until the capture is ready, and leave it here.
+
+        Raises:
+            AiorecordError: it could not be made. What failed is tried again with the next call.
+            StateError: the recorder is closed.
+        """
+        if self._ready is None and self._error is not None:
+            self.start()  # what failed may work now: the disk has room again
+        assert self._preparing is not None
+        self._wanted.set()
+        await asyncio.wait((self._preparing,))
+        if self._error is not None:
+            raise self._error
+        if self._ready is None:
+            raise StateError("The recorder is closed.")
+        return self._ready
+
+    async def take(self) -> EpisodeCapture:
+        """Wait until the capture is ready and hand it out. The next one is prepared a little later.
+
+        Raises:
+            AiorecordError: as `wait`.
+            StateError: likewise.
+        """
+        capture = await self.wait()
+        self._ready = None
+        self.start(PREPARE_AFTER_S)
+        return capture
+
+    def discard(self) -> None:
+        """Drop the capture in hand. Blocking, idempotent; nothing is being prepared any more.
+
+        Raises:
+            StorageError: its folder could not be deleted.
+        """
+        if self._ready is not None:
+            self._ready.discard()
+
+    async def _prepare(self, after_s: float) -> None:
+        self._error = None
+        if after_s:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(after_s):
+                    await self._wanted.wait()
+        try:
+            await self._threads.run(self._keep)
+        except AiorecordError as error:  # raised to whoever begins the next episode
+            self._error = error
+
+    def _keep(self) -> None:
+        # Kept from within the thread: if the task that waits for it is cancelled, it must still be found.
+        self._ready = self._make()

@@ -1,0 +1,1 @@
+"""Blocking robots and teleoperators, each driven from a thread of its own."""

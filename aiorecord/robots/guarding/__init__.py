@@ -1,0 +1,1 @@
+"""Devices that fail: their last good values stand in, and they are brought back."""

@@ -1,0 +1,144 @@
+"""The features in what a device returns: whether each is well, and its last good value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...errors import FrameError
+from ...features import Feature, Schema
+from ..protocols import Features, Values
+from ..schema import ACTION, IMAGES, build_frame
+
+_ACTION_IMAGES = "action.images."
+
+
+class Parts:
+    """Checks the recorded features of one device and keeps a copy of the newest good value of each.
+
+    Keeping it costs one copy of every picture, into memory that is used again; none where pictures are new.
+
+    Args:
+        schema: of the dataset.
+        declared: the device's own features, in either style; None if it does not say.
+        is_action: actions rather than observations.
+        finite: numbers must be finite.
+        new_images: nobody will ever change a picture that was returned.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        declared: Features | None,
+        *,
+        is_action: bool,
+        finite: bool = False,
+        new_images: bool = False,
+    ) -> None:
+        self._schema = schema
+        self._is_action = is_action
+        self._finite = finite
+        self._new_images = new_images
+        self.features = _features_of(schema, declared, is_action)
+        self._specs = {key: {key: feature.as_dict()} for key, feature in self.features.items()}
+        self._good: dict[str, Values] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        """There is a value for every feature."""
+        return len(self._good) == len(self.features)
+
+    def check(self, values: Values) -> dict[str, str]:
+        """Look at what a device returned, and keep what is well.
+
+        Returns:
+            What is wrong, by feature.
+        """
+        problems: dict[str, str] = {}
+        for key, feature in self.features.items():
+            raw = _raw_values(feature, values, self._is_action)
+            problem = self._problem(key, feature, raw)
+            if problem is None:
+                self._keep(key, raw)
+            else:
+                problems[key] = problem
+        return problems
+
+    def has(self, key: str) -> bool:
+        """There is a value for a feature."""
+        return key in self._good
+
+    def held(self, key: str) -> Values:
+        """The last good value of a feature, under the names the device uses; copies."""
+        return {name: _copy(value) for name, value in self._good[key].items()}
+
+    def _problem(self, key: str, feature: Feature, raw: Values) -> str | None:
+        if not raw:
+            return "is missing"
+        if missing := [name for name, value in raw.items() if value is None]:
+            # numpy would make NaN of it.
+            return "is None" if len(raw) == 1 else f"{', '.join(map(str, missing))} is None"
+        observation, action = ({}, raw) if self._is_action else (raw, {})
+        try:
+            value = self._schema.check_one(key, build_frame(self._specs[key], observation, action)[key])
+        except FrameError as error:
+            return str(error)
+        if self._finite and feature.dtype.startswith("float") and not np.isfinite(value).all():
+            return "holds NaN or infinity"
+        return None
+
+    def _keep(self, key: str, raw: Values) -> None:
+        good = self._good.setdefault(key, {})
+        for name in good.keys() - raw.keys():
+            del good[name]
+        if self._new_images and self.features[key].is_visual:
+            good.update(raw)
+            return
+        for name, value in raw.items():
+            before = good.get(name)
+            if (
+                isinstance(value, np.ndarray)
+                and isinstance(before, np.ndarray)
+                and (before.shape, before.dtype) == (value.shape, value.dtype)
+            ):
+                np.copyto(before, value)
+            else:
+                good[name] = _copy(value)
+
+
+def _copy(value: Any) -> Any:
+    """What a driver may not write into any more: drivers are free to use their buffers again."""
+    return value if isinstance(value, str | bytes | int | float | np.generic) else np.array(value)
+
+
+def _raw_values(feature: Feature, values: Mapping[str, Any], is_action: bool) -> Values:
+    """What a feature is made of, as `build_frame` finds it; empty if nothing of it is there."""
+    key = feature.key
+    if key in values:
+        return {key: values[key]}
+    if feature.is_visual:
+        name = key.removeprefix(_ACTION_IMAGES if is_action else IMAGES)
+        return {name: values[name]} if name in values else {}
+    names = feature.names
+    if isinstance(names, list | tuple):
+        return {name: values[name] for name in names if name in values}
+    return {}
+
+
+def _features_of(schema: Schema, declared: Features | None, is_action: bool) -> dict[str, Feature]:
+    """The features a device supplies: those it declares; if none of them can be told, those named for it."""
+    found: dict[str, Feature] = {}
+    if declared is not None and not {"dtype", "shape"} <= declared.keys():
+        found = {
+            key: feature
+            for key, feature in schema.items()
+            if (key == ACTION or key.startswith("action.")) == is_action
+            and _raw_values(feature, declared, is_action)
+        }
+    return found or {
+        key: feature
+        for key, feature in schema.items()
+        if (key == ACTION or key.startswith("action.") if is_action else key.startswith("observation"))
+    }

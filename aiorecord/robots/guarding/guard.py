@@ -1,0 +1,391 @@
+"""Robots and teleoperators whose failures cost ticks, not takes.
+
+A guard stands in front of a device and implements the same protocol. What fails is tried again, then its last
+good value stands in, counted and named in `held`, for a limited time; after that `SourceLostError` is raised,
+upon which a `Session` ends the episode, keeps it and connects the device again. See `SourcePolicy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ...clock import NS_PER_S, Clock, SystemClock, sleep_until
+from ...errors import SourceError
+from ...features import Schema
+from ...system.machine_time import monotonic_ns
+from ..protocols import Features, Robot, Teleoperator, Values
+from .device_calls import BUSY, Line, bounded
+from .device_reports import gives_new_images, layers
+from .device_values import Parts
+from .device_wrapper import RobotWrapper, TeleoperatorWrapper, Wrapper
+from .source_health import SourceHealth
+from .source_policy import SourcePolicy, SourceStatus, short
+
+OBSERVE, SEND, ASK = "robot", "robot.send_action", "teleop"
+RELEASE_S = 10.0
+"""Seconds of real time that a device has to disconnect, before it is left to itself."""
+
+
+class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
+    """What `GuardedRobot` and `GuardedTeleoperator` share."""
+
+    def __init__(
+        self, inner: D, name: str, policy: SourcePolicy | None, clock: Clock | None, fps: float
+    ) -> None:
+        super().__init__(inner)
+        self.policy = policy = policy or SourcePolicy()
+        self.on_change: Callable[[str], None] = lambda message: None
+        """Called with a line for the operator when a source fails, is lost, or is back."""
+        self.held: frozenset[str] = frozenset()
+        """Sources for which the last good value stood in at the latest call of each method."""
+        self.reconnects = 0
+        self.patient = False
+        """While nothing is recorded: a device in trouble has a call's whole time to answer."""
+        self._name = name
+        self._clock = clock or SystemClock()
+        self._owns_clock = clock is None
+        self._budget_s = 0.5 / fps
+        self._line = Line(name, policy.call_timeout_s)
+        self._sources: dict[str, SourceHealth] = {}
+
+    @property
+    def is_lost(self) -> bool:
+        """A source was held for too long and has not been well since."""
+        return any(source.is_lost for source in self._sources.values())
+
+    @property
+    def is_well(self) -> bool:
+        """Every source was well when it was last asked."""
+        return all(source.is_well for source in self._sources.values())
+
+    @property
+    def never_came(self) -> bool:
+        """A lost source has never been well: a cable that was never plugged in, or a wrong setting."""
+        return any(source.is_lost and not source.was_well for source in self._sources.values())
+
+    def status(self) -> list[SourceStatus]:
+        """What happened to each source. Cheap."""
+        return [source.status(self.reconnects) for source in self._sources.values()]
+
+    async def disconnect(self) -> None:
+        """Disconnect the device, after giving up a call that has not returned. Idempotent.
+
+        Releasing the hardware comes first: a coroutine that swallows its cancellation is not waited for
+        longer than a call's limit.
+
+        Raises:
+            SourceError: it did not within `RELEASE_S`, and is left to itself.
+            Exception: what the device raised.
+        """
+        if self._owns_clock:
+            self._clock.close()
+        released = await self._line.aclose(self.policy.call_timeout_s)
+        if not await release(self.inner, self._name) or not released:
+            raise SourceError(
+                f"The {self._name} {self.name!r} could not be disconnected: it does not return"
+                + (f" from {self._line.stuck_in}()." if self._line.stuck_in else "."),
+                source=self._name,
+                call="disconnect",
+            )
+
+    async def came_back(self, within_s: float) -> bool | None:
+        """Wait for a call that is late, in the driver's thread too: a device that answers late is not lost.
+
+        Returns:
+            None when no call was under way. True when it has returned: ask the device again. False when it
+            has not within `within_s` seconds of real time: connecting again would have to wait for it too.
+        """
+        late: bool | None = None
+        waits = [self._line.returned]
+        waits += [layer.returned for layer in layers(self.inner) if hasattr(layer, "returned")]
+        end_ns = self._real_ns() + round(within_s * NS_PER_S)
+        for wait in waits:
+            returned = await wait(max(0.0, (end_ns - self._real_ns()) / NS_PER_S))
+            if returned is False:
+                return False
+            late = late or returned
+        return late
+
+    @property
+    def late_call(self) -> str | None:
+        """The call that has not returned, in the driver's thread too; None when there is none."""
+        found = (getattr(layer, "call_under_way", None) for layer in layers(self.inner))
+        return self._line.stuck_in or next((call for call in found if call is not None), None)
+
+    @staticmethod
+    def _real_ns() -> int:
+        return monotonic_ns()
+
+    async def reconnect(self, within_s: float) -> None:
+        """Disconnect the device and connect it again, once.
+
+        Raises:
+            SourceError: it does not return, or not within `within_s` of real time.
+            Exception: what connecting raised. What disconnecting raised is told to `on_change`: a device
+                that is gone can hardly be disconnected in order.
+        """
+        if not await self._line.aclose(self.policy.call_timeout_s):
+            raise SourceError(
+                f"The {self._name} {self.name!r} does not return from {self._line.stuck_in}().",
+                source=self._name,
+                call="disconnect",
+            )
+        try:
+            await self.disconnect()
+        except Exception as error:  # noqa: BLE001 - see above
+            self.on_change(f"{self._name}: {error}")
+        if not await bounded(self.inner.connect(), f"aiorecord-{self._name}-connect", max(within_s, 1.0)):
+            raise SourceError(
+                f"The {self._name} {self.name!r} does not connect.", source=self._name, call="connect"
+            )
+        self.reconnects += 1
+
+    def _source(self, name: str) -> SourceHealth:
+        if name not in self._sources:
+            hold_s = self.policy.hold_s(name)
+            # A question to the next takes a call's limit and a tick, and may be late by as much again.
+            asked_s = 2 * (self.policy.call_timeout_s + 2 * self._budget_s)
+            self._sources[name] = SourceHealth(
+                name, hold_s, self._clock, self._budget_s, self._say, asked_s=asked_s
+            )
+        return self._sources[name]
+
+    def _say(self, message: str) -> None:
+        self.on_change(message)
+
+    async def _ask(
+        self,
+        source: SourceHealth,
+        call: str,
+        function: Callable[..., Awaitable[Any]],
+        *args: Any,
+        fresh: bool,
+    ) -> Any:
+        """Make a call, again if it raises; gives `BUSY` while the device has not returned.
+
+        Raises:
+            Exception: of the last try.
+        """
+        start_ns = self._clock.now_ns()
+        tries = 1 + self.policy.retries if source.is_well else 1
+        while True:
+            # A device that is in trouble may not cost the others their rate.
+            in_trouble = not source.is_well or self._line.is_busy
+            hurried = in_trouble and not self.patient
+            wait_s = self._budget_s if hurried else self.policy.call_timeout_s
+            try:
+                value = await self._line.call(call, function, *args, wait_s=wait_s, fresh=fresh)
+                if value is not BUSY and not isinstance(value, Mapping) and not args:
+                    raise SourceError(
+                        f"{call}() returned {type(value).__name__}.", source=self._name, call=call
+                    )
+                return value
+            except Exception as error:
+                tries -= 1
+                spent_s = (self._clock.now_ns() - start_ns) / NS_PER_S
+                backoff_s = self.policy.backoff_s * 2 ** (self.policy.retries - tries)
+                out_of_time = spent_s + backoff_s > self._budget_s or self._line.is_busy
+                if tries <= 0 or out_of_time:
+                    raise
+                source.note_retry(error)
+                await sleep_until(self._clock, self._clock.now_ns() + round(backoff_s * NS_PER_S))
+
+
+class _Reading[D: Robot | Teleoperator](_Guarded[D]):
+    """A guarded device that returns features."""
+
+    def __init__(
+        self,
+        inner: D,
+        name: str,
+        parts: Parts,
+        policy: SourcePolicy | None,
+        clock: Clock | None,
+        fps: float,
+    ) -> None:
+        super().__init__(inner, name, policy, clock, fps)
+        self._parts = parts
+        self._whole = self._source(name)
+        self._latest: Values = {}
+        for key in parts.features:
+            self._source(key)
+
+    async def _read(self, call: str, function: Callable[[], Awaitable[Values]]) -> Values:
+        """Ask the device; what is not well is replaced by its last good value.
+
+        Raises:
+            SourceLostError: that may not stand in any longer.
+            SourceError: there is none yet.
+            Exception: what the device raised, where the policy says so.
+        """
+        try:
+            values: Any = await self._ask(self._whole, call, function, fresh=False)
+        except Exception as error:  # whatever a driver raises is what the policy is for
+            if self.policy.on_error == "raise":
+                raise
+            return self._hold_all(call, error)
+        if values is BUSY:
+            return self._hold_all(call, None)
+        self._whole.note_well()
+        problems = self._parts.check(values)
+        self.held = frozenset(problems)
+        for key in self._parts.features.keys() - problems.keys():
+            self._sources[key].note_well()
+        if problems and self.policy.on_error == "raise":
+            key, problem = next(iter(problems.items()))
+            raise SourceError(f"{short(key)}: {problem}", source=key, call=call)
+        for key, problem in problems.items():
+            self._sources[key].note_failure(call, f"{call}(): {problem}", "Its last value stands in.")
+        result: Values = values
+        if not problems:
+            self._latest = result
+            return result
+        result = dict(result)
+        for key in problems:
+            self._check_ready(key, call)
+            self._sources[key].held += 1
+            result |= self._parts.held(key)
+        return result
+
+    def _hold_all(self, call: str, error: Exception | None) -> Values:
+        self.held = frozenset((self._name, *self._parts.features))
+        self._whole.note_failure(call, error, "Its last values stand in.")
+        result = dict(self._latest)
+        for key in self._parts.features:
+            self._check_ready(key, call)
+            result |= self._parts.held(key)
+        for key in self.held:
+            self._sources[key].held += 1
+        return result
+
+    def _check_ready(self, key: str, call: str) -> None:
+        if not self._parts.has(key):
+            problem = self._sources[key].last_error or self._whole.last_error
+            raise SourceError(
+                f"There is no {short(key)} yet ({problem or 'no answer'}).", source=key, call=call
+            )
+
+
+class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
+    """A teleoperator whose last action stands in while it fails.
+
+    Args:
+        inner: the teleoperator.
+        features: of the dataset, feature dict or schema; what it supplies of them is checked.
+        policy: what to do about failures; default `SourcePolicy()`.
+        clock: by which holding is timed; default the system's.
+        fps: calls per second.
+    """
+
+    def __init__(
+        self,
+        inner: Teleoperator,
+        features: Schema | Mapping[str, Mapping[str, Any]],
+        policy: SourcePolicy | None = None,
+        *,
+        clock: Clock | None = None,
+        fps: float = 30,
+    ) -> None:
+        schema = features if isinstance(features, Schema) else Schema(features)
+        declared: Features | None = getattr(inner, "action_features", None)
+        parts = Parts(schema, declared, is_action=True, finite=True, new_images=gives_new_images(inner))
+        super().__init__(inner, ASK, parts, policy, clock, fps)
+
+    async def get_action(self) -> Values:
+        """The device's action, or its last one with its name in `held`.
+
+        Raises:
+            SourceLostError: it failed for as long as its action may stand in.
+            SourceError: it failed and there is no action yet.
+            Exception: what the device raised, if the policy says so.
+        """
+        return await self._read("get_action", self.inner.get_action)
+
+
+class GuardedRobot(_Reading[Robot], RobotWrapper):
+    """A robot whose last observation stands in, feature by feature, while it or a camera fails.
+
+    While its teleoperator is held, nothing is sent, unless the policy says otherwise.
+
+    Args:
+        inner: the robot.
+        features: of the dataset, feature dict or schema; what it supplies of them is checked.
+        policy: what to do about failures; default `SourcePolicy()`.
+        clock: by which holding is timed; default the system's.
+        fps: calls per second.
+        teleop: the guard of the teleoperator that drives it.
+        finite: observed numbers must be finite.
+    """
+
+    def __init__(
+        self,
+        inner: Robot,
+        features: Schema | Mapping[str, Mapping[str, Any]],
+        policy: SourcePolicy | None = None,
+        *,
+        clock: Clock | None = None,
+        fps: float = 30,
+        teleop: GuardedTeleoperator | None = None,
+        finite: bool = False,
+    ) -> None:
+        schema = features if isinstance(features, Schema) else Schema(features)
+        declared: Features | None = getattr(inner, "observation_features", None)
+        parts = Parts(schema, declared, is_action=False, finite=finite, new_images=gives_new_images(inner))
+        super().__init__(inner, OBSERVE, parts, policy, clock, fps)
+        self._teleop = teleop
+        self._sending = self._source(SEND)
+        self._sent: Values | None = None
+
+    async def get_observation(self) -> Values:
+        """The device's observation, with the last good value of what failed; `held` names it.
+
+        Raises:
+            SourceLostError: something failed for as long as its value may stand in.
+            SourceError: something failed and there is no value of it yet.
+            Exception: what the device raised, if the policy says so.
+        """
+        return await self._read("get_observation", self.inner.get_observation)
+
+    async def send_action(self, action: Values) -> Any:
+        """Send an action, unless it is an old one or the device has not returned from an earlier call.
+
+        Returns:
+            What the device says it sent; when nothing was, what it sent last.
+
+        Raises:
+            SourceLostError: it has failed for as long as it may.
+            Exception: what the device raised, if the policy says so.
+        """
+        if self._teleop is not None and self._teleop.held and not self.policy.resend:
+            return self._not_sent(action)
+        try:
+            sent = await self._ask(self._sending, "send_action", self.inner.send_action, action, fresh=True)
+        except Exception as error:
+            if self.policy.on_error == "raise":
+                raise
+            self._sending.note_failure("send_action", error, "The robot gets no actions.")
+            return self._not_sent(action)
+        if sent is BUSY:
+            self._sending.note_failure("send_action", None, "The robot gets no actions.")
+            return self._not_sent(action)
+        self._sending.note_well()
+        self._sent = dict(sent if isinstance(sent, Mapping) else action)
+        return sent
+
+    def _not_sent(self, action: Values) -> Values:
+        self._sending.held += 1
+        self.held |= {SEND}
+        return action if self._sent is None else self._sent
+
+
+async def release(device: Robot | Teleoperator, name: str) -> bool:
+    """Disconnect a device, waiting for it no longer than `RELEASE_S` of real time.
+
+    Returns:
+        False when it did not return.
+
+    Raises:
+        Exception: what it raised.
+    """
+    return await bounded(device.disconnect(), f"aiorecord-{name}-disconnect", RELEASE_S)

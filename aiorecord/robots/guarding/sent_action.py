@@ -1,0 +1,75 @@
+"""Recording the action that a robot says it sent, instead of the one that was asked for.
+
+A record loop observes, asks the teleoperator, and acts. Here asking acts at once and gives back what was
+sent, and acting afterwards does nothing: the devices see the same calls in the same order, and the loop
+records what it got.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...errors import SourceError, StateError
+from ..protocols import Features, Robot, Teleoperator, Values
+from .device_wrapper import RobotWrapper, TeleoperatorWrapper
+
+
+class _SentRobot(RobotWrapper):
+    """The robot, whose actions are sent by its `_SentTeleoperator`."""
+
+    async def send_action(self, action: Values) -> Values:
+        """Nothing: it was sent when it was asked for.
+
+        Returns:
+            The action.
+        """
+        return action
+
+
+class _SentTeleoperator(TeleoperatorWrapper):
+    """Asks the teleoperator, sends what it says to the robot, and gives back what was sent."""
+
+    def __init__(self, teleop: Teleoperator, robot: Robot) -> None:
+        super().__init__(teleop)
+        self._robot = robot
+
+    @property
+    def action_features(self) -> Features:
+        """The robot's where it says, since its actions are recorded; else the teleoperator's."""
+        return self._robot.action_features or self.inner.action_features
+
+    async def get_action(self) -> Values:
+        """The action that the robot sent.
+
+        Raises:
+            SourceError: a driver failed, or the robot does not say what it sent.
+            StateError: the robot is not connected.
+        """
+        if not self._robot.is_connected:
+            raise StateError(f"The robot {self._robot.name!r} is not connected; its actions cannot be sent.")
+        sent = await self._robot.send_action(await self.inner.get_action())
+        if not isinstance(sent, Mapping):
+            raise SourceError(
+                f"The robot {self._robot.name!r} does not say which action it sent (send_action() returned "
+                f"{type(sent).__name__}), so it cannot be recorded.",
+                source="robot",
+                call="send_action",
+            )
+        return dict(sent)
+
+
+def recording_sent_action(robot: Robot, teleop: Teleoperator) -> tuple[Robot, Teleoperator]:
+    """A robot and a teleoperator in whose recordings ``action`` is what `send_action` returned.
+
+    Args:
+        robot: the robot.
+        teleop: the teleoperator; only to be used with this robot.
+    """
+    return _SentRobot(robot), _SentTeleoperator(teleop, robot)
+
+
+def apart(robot: Robot, teleop: Teleoperator) -> tuple[Robot, Teleoperator] | None:
+    """The two that `recording_sent_action` was given, None if these are not its."""
+    if isinstance(robot, _SentRobot) and isinstance(teleop, _SentTeleoperator):
+        return robot.inner, teleop.inner
+    return None

@@ -1,0 +1,148 @@
+"""How one source is: well, failing while its last good value stands in, or lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ...clock import NS_PER_S, Clock
+from ...errors import SourceLostError
+from .source_policy import SourceStatus, short
+
+SAY_AGAIN_S = 5.0
+"""A source that fails again and again is spoken of this often."""
+
+MAX_TEXT = 200
+"""Characters kept of what a driver says."""
+
+
+class SourceHealth:
+    """What happened to one source. It is told of every success and failure, and says when it is lost.
+
+    Args:
+        name: of the source.
+        hold_s: seconds for which its last good value may stand in.
+        clock: by which that is timed.
+        early_s: seconds by which a tick may be early or late.
+        say: called with a line for the operator.
+        asked_s: seconds from one question to the next, at most, of a loop that runs. Where it stood still (a
+            starved or suspended machine) the device was not asked, and nothing was recorded in its place.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        hold_s: float,
+        clock: Clock,
+        early_s: float,
+        say: Callable[[str], None],
+        *,
+        asked_s: float = math.inf,
+    ) -> None:
+        self.name = name
+        self.errors = self.retries = self.held = self.lost = 0
+        self.last_error: str | None = None
+        self.was_well = False
+        self.is_lost = False
+        self._hold_ns = round(hold_s * NS_PER_S)
+        self._clock = clock
+        self._early_s = early_s
+        self._longest_ns = asked_s * NS_PER_S  # from one question to the next
+        self._say = say
+        self._since_ns: int | None = None
+        self._asked_ns = 0  # when it failed last
+        self._stood_ns = 0.0  # of the time since it failed first, what the loop stood still
+        self._said_ns: int | None = None
+        self._is_told = False
+
+    @property
+    def is_well(self) -> bool:
+        """It did not fail when it was last asked."""
+        return self._since_ns is None
+
+    def status(self, reconnects: int) -> SourceStatus:
+        """What happened so far.
+
+        Args:
+            reconnects: how often its device was connected again.
+        """
+        held_s = None if self._since_ns is None else (self._clock.now_ns() - self._since_ns) / NS_PER_S
+        return SourceStatus(
+            self.name,
+            self.errors,
+            self.retries,
+            self.held,
+            self.lost,
+            reconnects,
+            held_s,
+            self.last_error,
+        )
+
+    def note_well(self) -> None:
+        """Note that it is well; the operator is told if it was spoken of before."""
+        if self._since_ns is not None and (self._is_told or self.is_lost):
+            held_s = (self._clock.now_ns() - self._since_ns) / NS_PER_S
+            self._say(f"{short(self.name)} is back after {held_s:.1f} s.")
+        self._since_ns = None
+        self.was_well = True
+        self.is_lost = self._is_told = False
+
+    def note_retry(self, error: Exception) -> None:
+        """Count a failure after which the call is made again at once."""
+        self.retries += 1
+        self._count(error)
+
+    def note_failure(self, call: str, error: Exception | str | None, instead: str) -> None:
+        """Count a failure.
+
+        Args:
+            call: the method that failed.
+            error: what went wrong; None for a failure that was counted before and goes on.
+            instead: what happens now, a sentence for the operator.
+
+        Raises:
+            SourceLostError: the source was held for as long as it may be.
+        """
+        now_ns = self._clock.now_ns()
+        if error is not None:
+            self._count(error)
+        if self._since_ns is None:
+            self._since_ns, self._stood_ns = now_ns, 0.0
+            if self._hold_ns:
+                self._tell(f"{short(self.name)}: {self.last_error} {instead}")
+        elif self.was_well:  # of one that never was, no value stands in: it is waited for by the clock alone
+            self._stood_ns += max(0, now_ns - self._asked_ns - self._longest_ns)
+        self._asked_ns = now_ns
+        # To the nearest tick: ticks are a little early or late.
+        if now_ns - self._since_ns - self._stood_ns + self._early_s * NS_PER_S < self._hold_ns:
+            return
+        if not self.is_lost:
+            self.is_lost = True
+            self.lost += 1
+        raise SourceLostError(
+            f"{short(self.name)} was lost: {self.last_error or 'its device does not return.'}",
+            source=self.name,
+            call=call,
+        ) from (error if isinstance(error, Exception) else None)
+
+    def _count(self, error: Exception | str) -> None:
+        self.errors += 1
+        self.last_error = _text(error)
+
+    def _tell(self, message: str) -> None:
+        """Tell the operator, but not at every turn of a loose contact."""
+        now_ns = self._clock.now_ns()
+        if self._said_ns is None or now_ns - self._said_ns >= SAY_AGAIN_S * NS_PER_S:
+            self._said_ns = now_ns
+            self._is_told = True
+            self._say(message)
+
+
+def _text(error: Exception | str) -> str:
+    if isinstance(error, str) or type(error).__module__.startswith("aiorecord."):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error}"
+    # Whatever a driver says, it goes into JSON and onto one line of a terminal.
+    text = " ".join(text.encode("utf-8", "replace").decode().split())[:MAX_TEXT]
+    return text if text.endswith(".") else f"{text}."

@@ -1,0 +1,1 @@
+"""Recorded footage and trajectories as a robot and a teleoperator."""

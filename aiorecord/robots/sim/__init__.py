@@ -1,0 +1,1 @@
+"""A simulated robot, its operator and its cameras."""

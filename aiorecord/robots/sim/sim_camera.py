@@ -1,0 +1,323 @@
+"""Simulated cameras: where they stand, and how a picture is put together.
+
+A colour picture is a background that is copied (or, for the camera on the gripper, a table top that is
+sampled through the lens), the moving shapes painted into the rectangle that they touch, and sensor noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ConfigError
+from .arm import ArmPose
+from .canvas import Box, Canvas, DepthCanvas, Lanes, clusters, intersect
+from .image_pool import PictureMemory
+from .scene import Cube, Lens, base_shadows, base_shapes, shadows, shapes
+from .table import TableSampler, table_depth
+from .world import look, table_texture
+
+SHADOW_STRENGTH = 0.46
+NOISE_LIMIT = 12
+"""Largest deviation of a pixel; the scene's colours leave this much room, so 8-bit sums cannot wrap."""
+
+MAX_NOISE = 4.0
+_TILE_MARGIN = 64
+_SUPERSAMPLING = 3
+_DRAWING_THREADS = 2
+
+_FIXED_VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
+    "front": ((0.63, -0.25, 0.40), (0.145, 0.0, 0.075), 44.0),
+    "side": ((0.17, -0.74, 0.30), (0.15, 0.0, 0.10), 42.0),
+    "top": ((0.205, 0.0, 0.78), (0.2, 0.0, 0.0), 43.0),
+}
+"""Name: position, target, vertical field of view in degrees."""
+
+_GRIPPER_VIEWS = ("wrist", "gripper", "hand")
+_GRIPPER_FIELD = 64.0
+
+
+@dataclass
+class CameraSpec:
+    """One simulated camera.
+
+    Attributes:
+        width: pixels, even.
+        height: pixels, even.
+        fps: pictures per second; below the robot's rate a picture is repeated until the next is due.
+        view: ``front``, ``side``, ``top``, ``wrist`` or any other word, which stands for a viewpoint of its
+            own. Empty: the camera's name.
+    """
+
+    width: int = 640
+    height: int = 480
+    fps: int = 30
+    view: str = ""
+
+
+def check_spec(name: str, spec: CameraSpec) -> None:
+    """Check a camera's settings.
+
+    Raises:
+        ConfigError: a size or rate that cannot be.
+    """
+    for side in ("width", "height"):
+        value = getattr(spec, side)
+        if not isinstance(value, int) or not 32 <= value <= 4096 or value % 2:
+            raise ConfigError(
+                f"Camera {name!r}: {side} must be an even number of pixels from 32 to 4096, not {value!r}.",
+                option=f"cameras.{name}.{side}",
+            )
+    if not spec.fps > 0:
+        raise ConfigError(
+            f"Camera {name!r}: fps must be above 0, not {spec.fps!r}.", option=f"cameras.{name}.fps"
+        )
+
+
+class Viewpoint:
+    """Where a camera is.
+
+    Args:
+        name: the camera's name, which chooses the view unless the spec does.
+        spec: its settings.
+    """
+
+    def __init__(self, name: str, spec: CameraSpec) -> None:
+        words = (spec.view or name).lower()
+        self.width, self.height = spec.width, spec.height
+        self.on_gripper = any(word in words for word in _GRIPPER_VIEWS)
+        view = next((view for word, view in _FIXED_VIEWS.items() if word in words), None)
+        position, target, field = view or _somewhere(words)
+        self._position, self._target = np.array(position), np.array(target)
+        field = _GRIPPER_FIELD if self.on_gripper else field
+        self._focal = spec.height / 2 / math.tan(math.radians(field / 2))
+
+    def lens(self, pose: ArmPose | None = None) -> Lens:
+        """The camera as it stands for a pose of the arm. Fixed cameras need none."""
+        if self.on_gripper:
+            assert pose is not None
+            position = pose.wrist + 0.08 * pose.up - 0.03 * pose.forward
+            target = pose.wrist + 0.11 * pose.forward + 0.036 * pose.up
+            return Lens(position, target, pose.up, self._focal, self.width, self.height)
+        up = np.array([0.0, 0.0, 1.0])
+        if abs(self._target[2] - self._position[2]) > 2.5 * math.dist(self._target[:2], self._position[:2]):
+            up = np.array([-1.0, 0.0, 0.0])
+        return Lens(self._position, self._target, up, self._focal, self.width, self.height)
+
+
+def _somewhere(words: str) -> tuple[tuple[float, float, float], tuple[float, float, float], float]:
+    """A viewpoint of its own for any name, in front of and above the table."""
+    number = zlib.crc32(words.encode())
+    bearing = math.radians(-75.0 + (number % 1000) * 0.15)
+    height = 0.26 + (number // 1000 % 100) * 0.0035
+    return (0.12 + 0.62 * math.cos(bearing), 0.68 * math.sin(bearing), height), (0.14, 0.0, 0.08), 44.0
+
+
+class _Still:
+    """A fixed camera's view in colour of what never moves, rendered once.
+
+    Attributes:
+        rgb: (h, w, 3) uint8.
+        lanes: the same, packed.
+    """
+
+    def __init__(self, view: Viewpoint, seed: int) -> None:
+        rgb, _ = _background(view, seed)
+        self.lanes = _pack_bytes(rgb)
+        lens = view.lens()
+        canvas = Canvas((0, 0, view.width, view.height), self.lanes)
+        canvas.shade(base_shadows(lens), SHADOW_STRENGTH)
+        for shape in base_shapes(lens):
+            canvas.paint(shape)
+        self.rgb = np.ascontiguousarray(_bytes(self.lanes)[..., 0:6:2])
+
+
+def _still_depth(view: Viewpoint, seed: int) -> NDArray[np.float32]:
+    """Millimetres (h, w) to what never moves, for a fixed camera."""
+    _, millimetres = _background(view, seed)
+    deep = DepthCanvas((0, 0, view.width, view.height), millimetres)
+    for shape in base_shapes(view.lens()):
+        deep.paint(shape)
+    return millimetres
+
+
+def _background(view: Viewpoint, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Colours (h, w, 3) of the table and the walls, and millimetres (h, w) to them, without the robot."""
+    lens = view.lens()
+    table_texture(seed)  # by one thread, for all
+    with ThreadPoolExecutor(_DRAWING_THREADS, "aiorecord-sim") as threads:
+        edges = np.linspace(0, view.height, _DRAWING_THREADS + 1).astype(int).tolist()
+        bands = [slice(*edge) for edge in itertools.pairwise(edges)]
+        parts = list(threads.map(lambda band: _look_at(lens, view.width, band, seed), bands))
+    return np.concatenate([rgb for rgb, _ in parts]), np.concatenate([depth for _, depth in parts])
+
+
+def _look_at(lens: Lens, width: int, band: slice, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Colours (h, w, 3) and millimetres (h, w) of a band of rows, without shadows."""
+    n = _SUPERSAMPLING
+    total: NDArray[np.float32] = np.zeros((1, 3), np.float32)
+    depth: NDArray[np.float32] = np.empty(0, np.float32)
+    for number in range(n * n):
+        shift = ((number % n + 0.5) / n - 0.5, (number // n + 0.5) / n - 0.5)
+        rays = _rays(lens, width, band, shift)
+        colours, reach = look(lens.position.astype(np.float32), rays, seed)
+        total = total + colours
+        if number == n * n // 2:
+            depth = reach
+    total /= np.float32(n * n)
+    rgb = total.astype(np.uint8).reshape(-1, width, 3)
+    return rgb, (depth * np.float32(1000)).reshape(-1, width)
+
+
+class ColourCamera:
+    """Renders colour pictures.
+
+    Args:
+        name: of the camera.
+        spec: its settings, checked.
+        seed: of textures and noise.
+        noise: standard deviation of the sensor noise, in grey levels.
+    """
+
+    def __init__(self, name: str, spec: CameraSpec, seed: int, noise: float) -> None:
+        self._view = Viewpoint(name, spec)
+        self._rng = np.random.default_rng([seed, 5, zlib.crc32(name.encode())])
+        self._noise = _noise_tile(self._rng, spec.height, spec.width, noise)
+        self._still = None if self._view.on_gripper else _Still(self._view, seed)
+        self._sampler = TableSampler(spec.width, spec.height, seed) if self._view.on_gripper else None
+        self._memory = PictureMemory((spec.height, spec.width, 3))
+
+    def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint8]:
+        """One picture (height, width, 3) uint8, the caller's to keep."""
+        view = self._view
+        lens = view.lens(pose)
+        things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
+        dark = shadows(lens, pose, cube, on_gripper=view.on_gripper)
+        row, column = self._rng.integers(0, _TILE_MARGIN, 2)
+        noise = self._noise[row : row + view.height, column : column + view.width]
+        boxes = _touched(view, [*(shape.box for shape in things), *(shadow.box for shadow in dark)])
+        if self._still is not None:
+            image = np.add(self._still.rgb, noise, out=self._memory.take())
+            parts = [self._still.lanes[_slices(box)].copy() for box in boxes]
+        else:
+            assert self._sampler is not None
+            image = self._memory.take()
+            self._sampler.draw(lens, image)
+            parts = [_pack_bytes(image[_slices(box)]) for box in boxes]
+            image += noise
+        for box, lanes in zip(boxes, parts, strict=True):
+            canvas = Canvas(box, lanes)
+            canvas.shade(dark, SHADOW_STRENGTH)
+            for shape in things:
+                canvas.paint(shape)
+            planes, part, grain = _bytes(lanes), image[_slices(box)], noise[_slices(box)]
+            for channel in range(3):
+                np.add(planes[..., 2 * channel], grain[..., channel], out=part[..., channel])
+        return image
+
+
+class DepthCamera:
+    """Renders depth pictures with noise and holes.
+
+    Args:
+        name: of the camera.
+        spec: its settings, checked.
+        seed: of noise and holes.
+        noise: scale of the depth noise; 1 is about 1.5 mm.
+    """
+
+    def __init__(self, name: str, spec: CameraSpec, seed: int, noise: float) -> None:
+        self._view = Viewpoint(name, spec)
+        self._rng = np.random.default_rng([seed, 6, zlib.crc32(name.encode())])
+        size = (spec.height + _TILE_MARGIN, spec.width + _TILE_MARGIN)
+        self._noise = np.rint(self._rng.normal(0.0, 1.5 * noise, size)).astype(np.int16).view(np.uint16)
+        self._keep = _hole_tile(self._rng, size)
+        self._still = None if self._view.on_gripper else _still_depth(self._view, seed)
+        self._table: NDArray[np.uint16] | None = None
+        if self._still is not None:
+            self._table = self._still.astype(np.uint16)
+        self._plane = np.empty((spec.height, spec.width), np.float32) if self._view.on_gripper else None
+
+    def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint16]:
+        """One picture (height, width, 1) uint16 millimetres, 0 where nothing was measured."""
+        view = self._view
+        lens = view.lens(pose)
+        things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
+        if self._still is not None:
+            assert self._table is not None
+            plane = self._still
+            image = self._table.copy()
+        else:
+            assert self._plane is not None
+            plane = self._plane
+            table_depth(lens, plane)
+            image = plane.astype(np.uint16)
+        for box in _touched(view, [shape.box for shape in things]):
+            deep = plane[_slices(box)].copy()
+            canvas = DepthCanvas(box, deep)
+            for shape in things:
+                canvas.paint(shape)
+            canvas.occlude(max(2, view.width // 90))
+            image[_slices(box)] = deep
+        row, column = self._rng.integers(0, _TILE_MARGIN, 2)
+        window = slice(row, row + view.height), slice(column, column + view.width)
+        empty = image == 0
+        image += self._noise[window]
+        image *= self._keep[window]
+        image[empty] = 0
+        return image[..., None]
+
+
+def _rays(lens: Lens, width: int, band: slice, shift: tuple[float, float]) -> NDArray[np.float32]:
+    """Directions (h*w, 3) of a band of rows, with one metre along the optical axis."""
+    x = ((np.arange(width) + shift[0] - lens.centre[0]) / lens.focal).astype(np.float32)
+    rows = np.arange(band.start, band.stop)
+    y = ((rows + shift[1] - lens.centre[1]) / lens.focal).astype(np.float32)[:, None]
+    right, down, forward = lens.axes.astype(np.float32)
+    return np.stack([x * right[i] + (y * down[i] + forward[i]) for i in range(3)], axis=-1).reshape(-1, 3)
+
+
+def _touched(view: Viewpoint, boxes: list[Box]) -> list[Box]:
+    frame = (0, 0, view.width, view.height)
+    return clusters([box for each in boxes if (box := intersect(each, frame))])
+
+
+def _slices(box: Box) -> tuple[slice, slice]:
+    return slice(box[1], box[3]), slice(box[0], box[2])
+
+
+def _bytes(lanes: Lanes) -> NDArray[np.uint8]:
+    """The bytes of packed pixels (h, w, 8): red, green and blue at 0, 2 and 4."""
+    # "<u8" so that the order holds on any machine; it costs nothing where it is the native one.
+    return lanes.astype("<u8", copy=False).view(np.uint8).reshape(*lanes.shape, 8)
+
+
+def _pack_bytes(rgb: NDArray[np.uint8]) -> Lanes:
+    packed = np.zeros((*rgb.shape[:2], 8), np.uint8)
+    for channel in range(3):
+        packed[..., 2 * channel] = rgb[..., channel]
+    lanes: Lanes = packed.view("<u8")[..., 0].astype(np.uint64, copy=False)
+    return lanes
+
+
+def _noise_tile(rng: np.random.Generator, height: int, width: int, noise: float) -> NDArray[np.uint8]:
+    """Noise to add modulo 256, larger than the picture so that each frame takes it from another place."""
+    size = (height + _TILE_MARGIN, width + _TILE_MARGIN)
+    luma = rng.normal(0.0, 0.8 * noise, (*size, 1)).astype(np.float32)
+    tile = luma + rng.normal(0.0, 0.6 * noise, (*size, 3)).astype(np.float32)
+    return np.clip(np.rint(tile), -NOISE_LIMIT, NOISE_LIMIT).astype(np.int8).view(np.uint8)
+
+
+def _hole_tile(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint16]:
+    """1 where depth is measured, 0 in small patches where it is not."""
+    keep = np.ones(size, np.uint16)
+    for _ in range(size[0] * size[1] // 2600):
+        y, x = int(rng.integers(0, size[0])), int(rng.integers(0, size[1]))
+        keep[y : y + int(rng.integers(1, 6)), x : x + int(rng.integers(1, 9))] = 0
+    return keep

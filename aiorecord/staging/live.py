@@ -1,0 +1,232 @@
+"""Capture straight in the final codec, where that is cheap enough: at save time the packets are only copied.
+
+The encoder is the one a direct encode has (`FinalEncoder`), so the packets are the same. They go into a
+Matroska file, one cluster at a time: a killed process loses the cluster being written, and the frames that
+the encoder held back to look ahead (2 to 50, by codec and settings).
+
+Matroska stores when a packet is shown, in milliseconds, and not when it is decoded; frame numbers are found
+again by rounding, exact up to `MAX_LIVE_FPS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import av
+
+from ..encoders import VideoEncoderConfig
+from ..errors import CodecUnavailableError, EncodeError
+from ..features import Feature
+from ..media.encoder import FinalEncoder
+from .checksums import CheckedFile
+from .folder import Camera
+from .lossless import libav_errors
+from .matroska_file import LiveBytes
+
+CRASH_SAFE = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}
+"""Matroska muxer options: each frame is a cluster of its own, written when the next one begins."""
+
+MAX_LIVE_FPS = 500
+"""Up to here a millisecond's rounding leaves frame numbers certain."""
+
+MAX_REORDERED = 1024
+"""More frames than any encoder decodes ahead of one that is shown before them."""
+
+
+def live_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
+    """How a camera is captured in its final codec.
+
+    Args:
+        feature: a colour video camera.
+        encoder: settings of its final video, with a resolved `vcodec`.
+    """
+    height, width, _ = feature.size_hwc
+    key = feature.key
+    return Camera(
+        capture="live",
+        file=f"{key}.mkv",
+        pix_fmt=encoder.pix_fmt,
+        height=height,
+        width=width,
+        spill=f"{key}.spill",
+        histograms=f"{key}.hist",
+    )
+
+
+class LiveWriter:
+    """One Matroska file being written by one thread, with the final video's packets.
+
+    Frames that the encoder holds back are not in the file yet, see `held`.
+
+    Args:
+        path: the file; must not exist.
+        camera: with capture ``live``.
+        fps: frames per second.
+        encoder: settings of the final video, with a resolved `vcodec`.
+        threads: threads of the encoder, as a direct encode has them.
+
+    Raises:
+        CodecUnavailableError: the encoder cannot be opened so.
+        StorageError: the disk refused.
+    """
+
+    def __init__(
+        self, path: Path, camera: Camera, fps: int, *, encoder: VideoEncoderConfig, threads: int | None
+    ) -> None:
+        self.path = path
+        self._codec = encoder.vcodec
+        self._size = (camera.width, camera.height)
+        self._whole = _WholeFrames()
+        self._safe = 0
+        self._bytes = LiveBytes()
+        self._file = CheckedFile(path)
+        with libav_errors("create", path, self._codec):
+            self._container = av.open(self._bytes, "w", format="matroska", options=CRASH_SAFE)
+        try:
+            try:
+                with libav_errors(f"open {self._codec} for", path, self._codec):
+                    self._encoder = FinalEncoder(
+                        self._container, encoder, camera.width, camera.height, fps, threads, self._count
+                    )
+            except (EncodeError, ValueError) as error:  # PyAV: an encoder not built in is a ValueError
+                raise CodecUnavailableError(
+                    f"{self._codec} does not open for live capture at {camera.width}x{camera.height}, "
+                    f"{encoder.pix_fmt}: {error}",
+                    codec=self._codec,
+                ) from error
+            with libav_errors("write", path, self._codec):
+                self._container.start_encoding()
+            self._append()
+        except BaseException:
+            with contextlib.suppress(av.FFmpegError):  # another error is on its way
+                self._container.close()
+            self._file.close()
+            raise
+
+    @property
+    def frames(self) -> int:
+        """Packets handed to the file."""
+        return self._encoder.packets
+
+    @property
+    def bytes_written(self) -> int:
+        """Their size."""
+        return self._encoder.packet_bytes
+
+    @property
+    def size(self) -> int:
+        """The size of the file."""
+        return self._file.size
+
+    @property
+    def safe(self) -> int:
+        """Frames that can be read if the process is killed now: a cluster is written when the next begins."""
+        return self._safe
+
+    def _count(self, number: int) -> None:
+        self._safe = self._whole.count
+        self._whole.add(number)
+
+    @property
+    def held(self) -> int:
+        """Frames given that the encoder has not handed over yet; a killed process loses them."""
+        return self._encoder.frames - self._encoder.packets
+
+    def write(self, frame: av.VideoFrame) -> None:
+        """Encode the next frame.
+
+        Args:
+            frame: rgb24, of the camera's size. Its pixels may be reused afterwards.
+
+        Raises:
+            EncodeError: the frame has another size, or the encoder failed.
+            StorageError: the disk refused.
+        """
+        if (frame.width, frame.height) != self._size:  # libav would scale it
+            raise EncodeError(f"A frame of {self.path.name} has another size than the others.")
+        with libav_errors(f"encode frame {self._encoder.frames} to", self.path, self._codec):
+            self._encoder.encode(frame)
+        self._append()
+
+    def close(self) -> None:
+        """Flush the encoder and finish the file. Call it once, also after an error.
+
+        Raises:
+            EncodeError: the encoder failed.
+            StorageError: the disk refused.
+        """
+        with libav_errors("finish", self.path, self._codec):
+            try:
+                self._encoder.flush()
+            finally:
+                try:
+                    self._container.close()
+                    self._append()
+                finally:
+                    self._file.close()
+
+    def _append(self) -> None:
+        """Hand what libav wrote to the operating system: from here on a kill does not take it."""
+        for part in self._bytes.take():
+            self._file.append(part)
+
+
+def frame_number(packet: av.Packet, fps: int) -> int:
+    """Which frame of the episode a packet of a live capture is; -1 if the packet does not say."""
+    if packet.pts is None or packet.time_base is None:
+        return -1
+    return round(packet.pts * packet.time_base * fps)
+
+
+def whole_frames(numbers: Iterable[int], limit: int | None = None) -> int:
+    """How many frames can be kept of packets in decoding order, so that none is missing between others.
+
+    A file that was cut off may hold a frame whose predecessors in showing order, which are decoded after it,
+    are lost.
+
+    Args:
+        numbers: the packets' frame numbers, in decoding order.
+        limit: keep this many at most.
+
+    Returns:
+        The largest n, up to the limit, such that the first n packets are the frames 0 to n-1.
+    """
+    whole = _WholeFrames()
+    for number in itertools.islice(numbers, limit):
+        if not whole.add(number):
+            break
+    return whole.count
+
+
+class _WholeFrames:
+    """`whole_frames`, packet by packet.
+
+    Attributes:
+        count: frames that can be kept of the packets so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._packets = 0
+        self._following = 0
+        self._ahead: set[int] = set()  # frames that came before the one that follows
+        self._damaged = False
+
+    def add(self, number: int) -> bool:
+        """Add a packet's frame number; False from the first on that cannot be."""
+        ahead = self._ahead
+        if number < self._following or number in ahead or len(ahead) > MAX_REORDERED:
+            self._damaged = True
+        if self._damaged:
+            return False
+        self._packets += 1
+        ahead.add(number)
+        while self._following in ahead:
+            ahead.remove(self._following)
+            self._following += 1
+        if not ahead:
+            self.count = self._packets
+        return True

@@ -1,0 +1,255 @@
+"""How each camera is captured, and lossless MagicYUV: cheap, and whole up to where a kill cuts it.
+
+MagicYUV codes every frame by itself, gives its packet at once, and describes it in the packet's own header,
+so a record is all that is needed to show a frame (FFmpeg 7: ``libavcodec/magicyuv.c``, ``magicyuvenc.c``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import ColorRange
+
+from ..encoders import VideoEncoderConfig
+from ..errors import CodecUnavailableError, EncodeError, StorageError
+from ..features import Feature
+from ..media.pixels import PixelConverter
+from .folder import Camera
+from .records import RecordWriter, largest_payload, read_records
+from .staged_file import Extent
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CODEC = "magicyuv"
+
+EXACT_PIX_FMTS = frozenset({"yuv420p", "yuv422p", "yuv444p"})
+"""Pixel formats of final videos that the capture holds bit by bit. For all others it holds RGB."""
+
+_RGB = "gbrp"
+"""RGB as the codec takes it: the same values, in planes."""
+
+PIXELS_PER_S_PER_THREAD = 1280 * 720 * 30
+"""What one thread is given. Below this, more threads only add to the time they take together."""
+
+MAX_THREADS = 8
+
+PADDING = 64
+"""Decoders round sizes up to whole blocks, by at most so many pixels."""
+
+_DISK_ERRNOS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG),
+        *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
+    }
+)
+
+_READ_PAST = 64
+"""Bytes behind the pixels of a frame: the widest vector that libswscale reads at once."""
+
+
+def plan_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
+    """Decide how a camera is captured, so that the final encode sees the pixels a direct encode would.
+
+    Args:
+        feature: the camera.
+        encoder: settings of its final video; not looked at for depth and `image` features.
+    """
+    height, width, _ = feature.size_hwc
+    key = feature.key
+    if feature.is_depth:
+        return Camera("raw", f"{key}.raw", "", height, width, f"{key}.spill", None)
+    exact = feature.is_video and encoder.pix_fmt in EXACT_PIX_FMTS
+    return Camera(
+        # RGB is right for whatever the capture cannot hold: it is converted when the final video is made.
+        capture="lossless" if exact else "rgb",
+        file=f"{key}.frames",
+        pix_fmt=encoder.pix_fmt if exact else "rgb24",
+        height=height,
+        width=width,
+        spill=f"{key}.spill",
+        histograms=f"{key}.hist",
+    )
+
+
+@contextlib.contextmanager
+def libav_errors(doing: str, path: Path, codec: str) -> Iterator[None]:
+    """Map libav's errors.
+
+    Raises:
+        StorageError: the disk is full, read-only or failing.
+        EncodeError: anything else that libav refused.
+    """
+    try:
+        yield
+    except av.FFmpegError as error:
+        message = f"Could not {doing} {path}: {error.strerror or error}"
+        if error.errno in _DISK_ERRNOS:
+            raise StorageError(message, path=path) from error
+        raise EncodeError(message, codec=codec) from error
+
+
+def new_rgb_frame(height: int, width: int) -> tuple[av.VideoFrame, NDArray[np.uint8]]:
+    """An uninitialised RGB frame, and its pixels as a writable, contiguous (H, W, 3) uint8 array."""
+    # The memory is numpy's: PyAV lets go of the GIL to allocate, and a loop that asks for a frame then waits
+    # until every camera's thread has had its turn. libswscale may read a little past the last pixel.
+    size = height * width * 3
+    pixels = np.empty(size + _READ_PAST, np.uint8)[:size].reshape(height, width, 3)
+    return av.VideoFrame.from_numpy_buffer(pixels, "rgb24"), pixels
+
+
+class LosslessWriter(RecordWriter):
+    """One file of lossless frames being written by one thread. What was written survives a killed process.
+
+    Encoding leaves the GIL to others.
+
+    Args:
+        path: the file; must not exist.
+        camera: with capture ``lossless`` or ``rgb``.
+        fps: frames per second.
+
+    Attributes:
+        frames: frames in the file.
+
+    Raises:
+        CodecUnavailableError: this libav has no MagicYUV, or it cannot be opened so.
+        StorageError: the disk refused.
+    """
+
+    def __init__(self, path: Path, camera: Camera, fps: int) -> None:
+        self._shape = (camera.height, camera.width, 3)
+        self._tick = Fraction(1, fps)
+        pix_fmt = _capture_pix_fmt(camera)
+        self._converter: PixelConverter | None = PixelConverter(pix_fmt)
+        self._encoder: VideoCodecContext | None = self._open_encoder(path, camera, pix_fmt, fps)
+        super().__init__(path)
+
+    def write(self, frame: av.VideoFrame) -> None:
+        """Encode the next frame and hand it to the operating system.
+
+        Args:
+            frame: rgb24, of the camera's size. Its pixels may be reused afterwards.
+
+        Raises:
+            EncodeError: the frame has another size, or the encoder failed.
+            StorageError: the disk refused; the file is as it was before.
+        """
+        assert self._encoder is not None
+        assert self._converter is not None
+        if (frame.height, frame.width) != self._shape[:2]:  # libav would scale it
+            raise EncodeError(f"A frame of {self.path.name} has another size than the others.")
+        with libav_errors(f"encode frame {self.frames} to", self.path, CODEC):
+            converted = self._converter.convert(frame)
+            converted.pts, converted.time_base = self.frames, self._tick
+            packets = self._encoder.encode(converted)
+        if len(packets) != 1:
+            raise EncodeError(
+                f"{CODEC} made {len(packets)} packets of a frame of {self.path.name}.", codec=CODEC
+            )
+        self.append_record(self.frames, CODEC, self._shape, memoryview(packets[0]))
+
+    def close(self) -> None:
+        """Close the file. Idempotent.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        # The encoder's memory goes with its objects, and a save that waits keeps this writer.
+        self._encoder = self._converter = None
+        super().close()
+
+    def _open_encoder(self, path: Path, camera: Camera, pix_fmt: str, fps: int) -> VideoCodecContext:
+        try:
+            with libav_errors(f"open {CODEC} for", path, CODEC):
+                encoder = av.CodecContext.create(CODEC, "w")
+                assert isinstance(encoder, VideoCodecContext)
+                encoder.width, encoder.height, encoder.pix_fmt = camera.width, camera.height, pix_fmt
+                encoder.time_base = self._tick
+                # In slices of one picture; threads that each take a picture would hold some back.
+                encoder.thread_type = "SLICE"
+                encoder.thread_count = encoder_threads(camera.height, camera.width, fps)
+                encoder.options = {"pred": "left"}
+                encoder.open()
+        except (EncodeError, ValueError) as error:  # PyAV: an encoder that is not built in is a ValueError
+            size = f"{camera.width}x{camera.height}"
+            raise CodecUnavailableError(
+                f"The capture codec {CODEC} does not open at {size}, {pix_fmt}: {error}", codec=CODEC
+            ) from error
+        return encoder
+
+
+def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
+    """The frames of a file in order, up to the end or the first that is torn, damaged or of another camera.
+
+    A file that does not exist has none.
+
+    Args:
+        path: the file.
+        camera: with capture ``lossless`` or ``rgb``.
+
+    Yields:
+        Frames in the camera's `pix_fmt`; for ``rgb`` rgb24.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    converter = PixelConverter(camera.pix_fmt)
+    pix_fmt = _capture_pix_fmt(camera)
+    decoder = av.CodecContext.create(CODEC, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    # One thread: an encode runs beside this one, and after a damaged frame nothing is left in flight.
+    decoder.thread_count = 1
+    # No larger pictures than the camera's, whatever a packet claims.
+    decoder.options = {"max_pixels": str((camera.height + PADDING) * (camera.width + PADDING))}
+    for payload in _packets(path, camera):
+        try:
+            frames = decoder.decode(av.Packet(payload))
+        except av.FFmpegError:
+            return
+        if len(frames) != 1:
+            return
+        frame = frames[0]
+        if (frame.format.name, frame.height, frame.width) != (pix_fmt, camera.height, camera.width):
+            return
+        # The decoder has its own idea of it, which the final encoder would write into the video.
+        frame.color_range = ColorRange.UNSPECIFIED
+        yield converter.convert(frame)
+
+
+def count_lossless(path: Path, camera: Camera, extent: Extent | None = None) -> int:
+    """The number of frames that `read_lossless` gives. Checks every record, decodes none.
+
+    Raises:
+        DamageError: it is no plain file.
+        StorageError: the file cannot be read.
+    """
+    return sum(1 for _ in _packets(path, camera, extent))
+
+
+def _packets(path: Path, camera: Camera, extent: Extent | None = None) -> Iterator[bytes]:
+    shape = (camera.height, camera.width, 3)
+    most = largest_payload(camera.height, camera.width)
+    for number, record in enumerate(read_records(path, extent, max_payload=most)):
+        if (record.index, record.kind, record.shape) != (number, CODEC, shape):
+            return
+        yield record.payload
+
+
+def _capture_pix_fmt(camera: Camera) -> str:
+    return _RGB if camera.capture == "rgb" else camera.pix_fmt
+
+
+def encoder_threads(height: int, width: int, fps: int) -> int:
+    """Capture threads for one camera: one up to 1280x720 at 30 fps, more where one would not keep up."""
+    needed = math.ceil(height * width * fps / PIXELS_PER_S_PER_THREAD)
+    return max(1, min(needed, MAX_THREADS, os.cpu_count() or 1))

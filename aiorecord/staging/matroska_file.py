@@ -1,0 +1,148 @@
+"""The Matroska file of a live capture: its bytes on their way to the disk, and back through checksums.
+
+libav never sees the file: it writes into memory and reads from there. So an append that the disk refuses can
+be taken back, and a read error is one: libav's Matroska demuxer takes it for the end of the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from ..errors import AiorecordError, StorageError
+from ..system.storage import is_there
+from .checksums import checked_chunks, sums_path
+from .staged_file import Extent
+
+
+class LiveBytes:
+    """What libav has written and nobody has taken yet. It cannot be sought in, so bytes only follow bytes."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        """Take bytes (for libav)."""
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def take(self) -> list[bytes]:
+        """All that was written since the last call, as it was: a part for each packet."""
+        parts, self._parts = self._parts, []
+        return parts
+
+
+class _Proven:
+    """The proven bytes of a file, as libav reads them.
+
+    An error raised here would be printed by PyAV and become the end of the file: it is kept, for `check`.
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+        self._error: AiorecordError | None = None
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, none at the end."""
+        if not self._rest:
+            try:
+                self._rest = memoryview(next(self._chunks, b""))
+            except AiorecordError as error:
+                self._error = error
+        part, self._rest = bytes(self._rest[:size]), self._rest[size:]
+        return part
+
+    def check(self) -> None:
+        """Raise what reading met, if anything.
+
+        Raises:
+            DamageError: the file is no plain file.
+            StorageError: it cannot be read.
+        """
+        if self._error is not None:
+            raise self._error
+
+
+class LiveCapture:
+    """A live capture, open for reading.
+
+    Attributes:
+        stream: its video.
+    """
+
+    def __init__(self, path: Path, container: InputContainer, source: _Proven) -> None:
+        self._path = path
+        self._container = container
+        self._source = source
+        self.stream: VideoStream = container.streams.video[0]
+
+    def packets(self) -> Iterator[av.Packet]:
+        """The whole packets in decoding order, up to where the file is torn or damaged. Once.
+
+        Raises:
+            StorageError: the file cannot be read; what came before the error was yielded.
+        """
+        try:
+            for packet in self._container.demux(self.stream):
+                self._source.check()
+                if packet.is_corrupt:
+                    break
+                if packet.size:
+                    yield packet
+        except av.FFmpegError as error:
+            refuse_memory(error, self._path)
+        self._source.check()
+
+
+@contextlib.contextmanager
+def opened_capture(
+    path: Path, *, checked: bool | None = None, extent: Extent | None = None
+) -> Iterator[LiveCapture | None]:
+    """Open a live capture.
+
+    Args:
+        path: the Matroska file.
+        checked: it has checksums; None where nobody knows: then it has if there are any.
+        extent: told how far it is whole, while it is read.
+
+    Yields:
+        None when it is missing or its header never reached the disk.
+
+    Raises:
+        DamageError: it is no plain file.
+        StorageError: it cannot be read.
+    """
+    if checked is None:
+        checked = is_there(sums_path(path))
+    chunks = checked_chunks(path, Extent() if extent is None else extent, checked=checked)
+    source = _Proven(chunks)
+    try:
+        try:
+            container = av.open(source, "r", format="matroska")
+        except (av.FFmpegError, ValueError) as error:
+            source.check()
+            refuse_memory(error, path)
+            yield None
+            return
+        source.check()
+        with container:
+            yield LiveCapture(path, container, source) if container.streams.video else None
+    finally:
+        chunks.close()
+
+
+def refuse_memory(error: Exception, path: Path) -> None:
+    """Raise where it was memory that lacked: that says nothing about a file.
+
+    Raises:
+        StorageError: it was.
+    """
+    if isinstance(error, av.FFmpegError) and error.errno == errno.ENOMEM:
+        raise StorageError(f"Could not read {path}: not enough memory", path=path, reading=True) from error

@@ -1,0 +1,157 @@
+"""Files of frames, one checked record each: whole up to where a kill or a power loss cuts them.
+
+A record, little-endian::
+
+    magic    4 bytes    b"AIRF"
+    crc32    uint32     of everything that follows in the record, begun with `owner_seed` (older: 0)
+    index    uint64     of the frame in its episode
+    size     uint64     bytes of the payload
+    kind     8 bytes    what the payload is, ASCII, padded with zeros
+    ndim     uint32     1 to 4
+    shape    4 uint32   of the frame's array; unused ones are 0
+    payload
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .append_file import AppendFile
+from .checksum_owner import owner_seed
+from .staged_file import Extent, StagedFile
+
+MAGIC = b"AIRF"
+MAX_DIMENSIONS = 4
+MAX_PAYLOAD = 1 << 30
+"""Bytes. No camera's picture has more, and a damaged size must not ask for all memory."""
+
+_START = struct.Struct("<4sI")
+_HEADER = struct.Struct(f"<QQ8sI{MAX_DIMENSIONS}I")
+
+type Bytes = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One frame as it is in the file.
+
+    Attributes:
+        index: of the frame in its episode.
+        kind: what the payload is.
+        shape: of the frame's array, 1 to 4 dimensions, none of them 0.
+        payload: the frame.
+    """
+
+    index: int
+    kind: str
+    shape: tuple[int, ...]
+    payload: bytes
+
+
+class RecordWriter(AppendFile):
+    """Appends records to a new file; what was appended survives a killed process.
+
+    Args:
+        path: the file; must not exist.
+
+    Attributes:
+        frames: records written.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.frames = 0
+        self._seed = owner_seed(path)
+
+    @property
+    def bytes_written(self) -> int:
+        """The size of the file."""
+        return self.size
+
+    @property
+    def safe(self) -> int:
+        """Frames that can be read if the process is killed now: all that were written."""
+        return self.frames
+
+    def append_record(self, index: int, kind: str, shape: tuple[int, ...], *payload: Bytes) -> None:
+        """Append a record.
+
+        Args:
+            index: of the frame in its episode.
+            kind: what the payload is, 8 ASCII characters at most.
+            shape: of the frame's array.
+            payload: the frame, in parts of bytes, `MAX_PAYLOAD` together at most.
+
+        Raises:
+            StorageError: the disk refused; the file is as it was before.
+        """
+        sizes = shape + (0,) * (MAX_DIMENSIONS - len(shape))
+        # Not len(): pyarrow's buffers shrink when they are compressed into, and their length stays.
+        size = sum(memoryview(part).nbytes for part in payload)
+        header = _HEADER.pack(index, size, kind.encode("ascii"), len(shape), *sizes)
+        crc = zlib.crc32(header, self._seed)
+        for part in payload:
+            crc = zlib.crc32(part, crc)
+        self.append(_START.pack(MAGIC, crc) + header, *payload)
+        self.frames += 1
+
+
+def read_records(
+    path: Path, extent: Extent | None = None, *, max_payload: int = MAX_PAYLOAD
+) -> Iterator[Record]:
+    """The records of a file in order, up to the end or the first that is torn or damaged.
+
+    A file that does not exist has none.
+
+    Args:
+        path: the file.
+        extent: told how far the file is whole: up to the last record after which the next was asked for.
+        max_payload: bytes of the largest record that may be; memory is taken for no larger one.
+
+    Raises:
+        DamageError: it is no plain file.
+        StorageError: the file cannot be read.
+    """
+    extent = Extent() if extent is None else extent
+    file = StagedFile.open(path, extent)
+    if file is None:
+        return
+    with file:
+        while file.left:
+            record = _read_record(file, min(max_payload, MAX_PAYLOAD))
+            if record is None:
+                extent.fault = f"the record at byte {extent.end} is torn or damaged"
+                return
+            yield record
+            extent.end = file.position
+
+
+def _read_record(file: StagedFile, max_payload: int) -> Record | None:
+    head = file.read(_START.size + _HEADER.size)
+    if len(head) < _START.size + _HEADER.size:
+        return None
+    magic, crc = _START.unpack_from(head)
+    header = head[_START.size :]
+    index, size, kind, ndim, *sizes = _HEADER.unpack(header)
+    # Looked at before it is trusted.
+    if magic != MAGIC or size > min(file.left, max_payload):
+        return None
+    payload = file.read(size)
+    if not any(zlib.crc32(payload, zlib.crc32(header, seed)) == crc for seed in (owner_seed(file.path), 0)):
+        return None
+    shape = tuple(sizes[:ndim])
+    if not 1 <= ndim <= MAX_DIMENSIONS or 0 in shape or not kind.isascii():
+        return None
+    return Record(index, kind.rstrip(b"\0").decode("ascii"), shape, payload)
+
+
+def largest_payload(height: int, width: int) -> int:
+    """Bytes that a frame of a camera takes at most: 4 per pixel, and what a codec may add."""
+    return min(MAX_PAYLOAD, height * width * 5 + (1 << 16))

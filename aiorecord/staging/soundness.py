@@ -1,0 +1,93 @@
+"""How far an episode that was being recorded is whole, and where it is damaged: all its files are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..system.storage import is_there
+from .checksums import sums_path
+from .folder import EpisodeFolder
+from .reader import count_frames, iterate_histograms
+from .rows import read_rows
+from .staged_file import Extent
+from .synced import synced_sizes
+
+
+@dataclass
+class Soundness:
+    """What the files of an episode hold.
+
+    Attributes:
+        counts: whole rows (``rows``), and whole frames of each camera (its feature key).
+        damage: what is not what was written, a phrase each; not what the end of the recording may have torn.
+    """
+
+    counts: dict[str, int]
+    damage: list[str] = field(default_factory=list)
+
+    @property
+    def recorded(self) -> int:
+        """Frames of which something is there."""
+        return max(self.counts.values())
+
+    @property
+    def frames(self) -> int:
+        """Frames for which there are the row and the image of every camera."""
+        return min(self.counts.values())
+
+
+def soundness(folder: EpisodeFolder) -> Soundness:
+    """Read all files of an episode that did not come to its end.
+
+    What an fsync had made durable (`synced`) must be whole, and so must the beginning of every file once the
+    first second was recorded; a file that is missing although others hold frames was lost.
+
+    Raises:
+        DatasetError: the rows are of other features than the manifest's; a file is no plain file.
+        StorageError: a file cannot be read.
+    """
+    manifest = folder.manifest
+    extents: dict[str, Extent] = {folder.ROWS: Extent()}
+    counts = {"rows": read_rows(folder.rows_path, manifest.schema(), extent=extents[folder.ROWS]).num_rows}
+    for key in manifest.cameras:
+        counts[key] = count_frames(folder, key, extents)
+        for _ in iterate_histograms(folder, key, extents):
+            pass
+    found = Soundness(counts)
+    durable = synced_sizes(folder.path)
+    for name, extent in extents.items():
+        if extent.end < durable.get(name, 0):
+            fault = extent.fault or ("it is missing" if not extent.present else "it is shorter than it was")
+            found.damage.append(f"{name}: {fault}")
+    told = {line.partition(": ")[0] for line in found.damage}
+    # The folder's names are made durable before the first frame, the first second before the manifest
+    # says that the episode was started.
+    started = "started_unix_ns" in manifest.quality
+    main = {folder.ROWS: "rows"} | {camera.file: key for key, camera in manifest.cameras.items()}
+    for name, key in main.items():
+        extent = extents[name]
+        if name in told or counts[key]:
+            continue
+        if not extent.present and (started or found.recorded):
+            found.damage.append(f"{name}: it is missing")
+        elif started and extent.end < extent.size:
+            found.damage.append(f"{name}: {extent.fault or 'nothing in it can be read'}")
+    return found
+
+
+def check_present(folder: EpisodeFolder) -> list[str]:
+    """What a complete episode lacks of the files that its manifest names, a phrase each. Looks at names only.
+
+    Raises:
+        StorageError: it cannot be found out.
+    """
+    manifest = folder.manifest
+    names = [folder.ROWS]
+    # Of an episode that is encoded, the captures are needed only where the result is not what was encoded.
+    encoded = is_there(folder.path / folder.ENCODED)
+    for camera in manifest.cameras.values() if not encoded else ():
+        names += [camera.file] if camera.frames != 0 else []
+        names += [camera.spill] if camera.spilled else []
+        if camera.capture == "live" and manifest.has_sums and camera.frames != 0:
+            names.append(sums_path(folder.path / camera.file).name)
+    return [f"{name}: it is missing" for name in names if not is_there(folder.path / name)]

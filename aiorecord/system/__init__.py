@@ -1,0 +1,1 @@
+"""What aiorecord asks of the operating system: durable files, disk, memory, scheduling, threads, tasks."""

@@ -1,0 +1,86 @@
+"""How far an encode is, told from the process that encodes to whoever wants to know."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..staging.folder import EpisodeFolder
+from ..system.storage import storage_errors
+
+_PROGRESS = struct.Struct("<qq")
+
+
+def progress_path(folder: EpisodeFolder, camera: str) -> Path:
+    """The file through which an encode tells how far it is: two little-endian int64, done and total."""
+    return folder.path / f"{camera}.progress"
+
+
+def read_progress(folder: EpisodeFolder, camera: str) -> tuple[int, int]:
+    """Frames encoded so far and frames in total; (0, 0) when the encode has not begun. Cheap.
+
+    Raises:
+        StorageError: the file is there but cannot be read.
+    """
+    return read_progress_file(progress_path(folder, camera))
+
+
+def read_progress_file(path: Path) -> tuple[int, int]:
+    """What a `Progress` wrote: done and total; (0, 0) when there is nothing yet. Cheap.
+
+    Raises:
+        StorageError: the file is there but cannot be read.
+    """
+    with storage_errors(path, "read"):
+        try:
+            with path.open("rb") as file:
+                data = file.read(_PROGRESS.size)
+        except FileNotFoundError:
+            return 0, 0
+    if len(data) < _PROGRESS.size:
+        return 0, 0
+    done, total = _PROGRESS.unpack_from(data)
+    return done, total
+
+
+class Progress:
+    """Writes the progress file; use it as a context manager.
+
+    A plain write of 16 bytes per frame: through a memory map, a full disk would be a SIGBUS and not an error.
+
+    Args:
+        path: see `progress_path`; replaced if it exists.
+        total: frames to come.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+
+    def __init__(self, path: Path, total: int) -> None:
+        self._path = path
+        self._total = total
+        with storage_errors(path, "create"):
+            # A new file: what is there may be a link to a file elsewhere, which must not be written into.
+            path.unlink(missing_ok=True)
+            self._file = path.open("xb", buffering=0)
+        self.update(0)
+
+    def update(self, done: int) -> None:
+        """Say how many frames are done.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        with storage_errors(self._path, "write"):
+            self._file.seek(0)
+            self._file.write(_PROGRESS.pack(done, self._total))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()

@@ -1,0 +1,91 @@
+"""Whether a job in a worker process still moves: by its progress and by the processor time it got.
+
+The wall clock says little: a worker at idle priority on a busy machine gets no processor for minutes, and a
+stopped one none at all. A job is judged only by what it did with the time that it had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from enum import Enum
+from pathlib import Path
+
+from ..system.machine_time import monotonic_s
+from .process import process_cpu_s
+
+STARVED_FACTOR = 5
+"""How many times the limit a job may go without progress while it does not get what it waits for."""
+
+_STEP_S = 1.0
+"""The most that one look counts: a watcher that got no processor itself saw nothing in between."""
+
+_WANTS = {"R", "T", "t", "D"}
+"""States of proc_pid_stat(5) of a thread that waits for the processor, a signal or a disk."""
+
+
+class Verdict(Enum):
+    """Why a job is given up.
+
+    `STALLED`: it used processor time, or slept, without getting on. `STARVED`: it did not get the processor
+    or the disk that it waited for, which says nothing about what it worked on.
+    """
+
+    STALLED = "stalled"
+    STARVED = "starved"
+
+
+class Watch:
+    """Watches one job; call `look` every so often, but not more seldom than once a second.
+
+    Args:
+        limit_s: seconds of its own processor time, or of sleep, that a job may go without progress.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._done: int | None = None
+        self._pid: int | None = None
+        self._cpu_s = self._slept_s = self._waited_s = 0.0
+        self._looked_s = monotonic_s()
+
+    def look(self, done: int, pid: int | None) -> Verdict | None:
+        """Look at a job that runs.
+
+        Args:
+            done: its progress.
+            pid: its process, None while there is none.
+
+        Returns:
+            None while it may go on.
+        """
+        now_s = monotonic_s()
+        step_s, self._looked_s = min(now_s - self._looked_s, _STEP_S), now_s
+        cpu_s = None if pid is None else process_cpu_s(pid)
+        if done != self._done or pid != self._pid:
+            self._done, self._pid = done, pid
+            self._cpu_s, self._slept_s, self._waited_s = cpu_s or 0.0, 0.0, 0.0
+            return None
+        if cpu_s is not None and cpu_s - self._cpu_s > self.limit_s:
+            return Verdict.STALLED
+        if cpu_s is None or _wants(pid):  # elsewhere than on Linux nothing tells starving from sleep
+            self._waited_s += step_s
+        else:
+            self._slept_s += step_s
+        if self._slept_s > self.limit_s:
+            return Verdict.STALLED
+        return Verdict.STARVED if self._waited_s > STARVED_FACTOR * self.limit_s else None
+
+    def reset(self) -> None:
+        """The job waits for its turn: nothing counts."""
+        self._done = None
+        self._looked_s = monotonic_s()
+
+
+def _wants(pid: int | None) -> bool:
+    """Whether a thread of a process waits for a processor or a disk, or is stopped."""
+    with contextlib.suppress(OSError, ValueError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                if (task / "stat").read_text().rpartition(")")[2].split()[0] in _WANTS:
+                    return True
+    return False
