@@ -11,9 +11,9 @@ from ..dataset.format.info_json import DatasetInfo
 from ..dataset.format.layout import parse_index
 from .checked import Checked
 from .findings import CODES, UNDETERMINED, Finding
-from .readers.data_file import Run
 from .readers.folder_tree import parquet_files
 from .readers.metadata import EpisodeRow
+from .readers.model import Run
 
 
 class Agreement:

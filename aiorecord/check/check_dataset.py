@@ -28,7 +28,7 @@ from .findings import Finding, Report
 from .generations import Generations, Metadata
 from .jobs import Job, Outcome, is_regular, run_jobs
 from .pairing import Pairing
-from .readers.data_file import RowsFile, RowsPart, rows_job
+from .readers.data_file import RowsFile, rows_job
 from .readers.folder_tree import leftovers, parquet_files
 from .readers.metadata import (
     EpisodeRow,
@@ -39,6 +39,7 @@ from .readers.metadata import (
     tasks_job,
     total_stats_job,
 )
+from .readers.model import RowsPart
 from .readers.video_frames import VideoFile, default_threads, video_job
 
 ProgressCallback = Callable[[str, int, int], None]

@@ -8,8 +8,8 @@ from pathlib import Path
 from ..dataset.format.info_json import DatasetInfo
 from ..dataset.format.layout import FileIndex
 from .findings import Report
-from .readers.data_file import RowsPart
 from .readers.metadata import EpisodeRow, EpisodesPart
+from .readers.model import RowsPart
 from .readers.video_frames import VideoPart
 
 

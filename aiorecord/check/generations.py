@@ -1,6 +1,6 @@
 """What a check may say of a dataset into which somebody may have been writing while it was read.
 
-Everything was read between two looks (`dataset.generation`). What was counted at the first one stays as it is
+Everything was read between two looks (`commit.generation`). What was counted at the first one stays as it is
 while episodes are only added; then what was found of it is true, and what is ahead of the counts is nobody's
 fault. Where files were exchanged, what did not fit is in doubt, and the check begins again.
 """

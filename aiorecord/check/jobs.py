@@ -27,7 +27,7 @@ from .findings import ERROR
 
 STALL_S = 120.0
 """Seconds of its own processor time, or of sleep, that a job may go without progress: a decoder that hangs
-does not hang the check. See `dataset.watch`: a job that gets no processor has longer, and is not judged."""
+does not hang the check. See `workers.watched`: a job that gets no processor has longer, and is not judged."""
 
 ATTEMPTS = 2
 """What crashes its reader once may have met a kill or a lack of memory; twice, it is the file."""

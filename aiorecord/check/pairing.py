@@ -17,8 +17,8 @@ from ..dataset.format.layout import FileIndex
 from ..media.evidence import Evidence, Named
 from .checked import Checked
 from .findings import Finding
-from .readers.data_file import RowsPart, Run
 from .readers.metadata import EpisodeRow, Place
+from .readers.model import RowsPart, Run
 from .readers.video_frames import VideoPart
 
 type _Spans = dict[tuple[int, int], Named]

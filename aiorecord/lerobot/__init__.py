@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .dropin.sync_saver import AsyncEpisodeSaver
 
 _HOMES = {
-    "AsyncEpisodeSaver": "dropin.sync_saver",
+    "AsyncEpisodeSaver": "dropin.lerobot_dataset",
     "AsyncLeRobotDataset": "dropin.lerobot_dataset",
     "Devices": "drivers.lerobot_devices",
     "Processors": "drivers.processors",

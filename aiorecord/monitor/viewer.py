@@ -11,14 +11,14 @@ import contextlib
 import queue
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ..errors import AiorecordError, ConfigError, StateError
 from ..printable import get_logger
 from ..system.installation import install_hint
 from ..system.threads import start_thread
+from .view import Sink, View
 
 logger = get_logger(__name__)
 
@@ -30,54 +30,6 @@ CAPACITY = 2
 
 START_S = 60.0
 CLOSE_S = 5.0
-
-
-@dataclass(frozen=True)
-class View:
-    """What is shown of one tick. Nothing in it is copied.
-
-    Attributes:
-        observation: what the robot saw, keyed as in a frame, or flat.
-        action: what was asked of it, likewise.
-        features: the dataset's feature dict.
-    """
-
-    observation: Mapping[str, Any]
-    action: Mapping[str, Any]
-    features: Mapping[str, Mapping[str, Any]]
-
-
-class Sink(Protocol):
-    """Where views go. All methods are called from the viewer's thread, and may block.
-
-    Attributes:
-        hint: after `open`, what has to be done to see something, or None.
-    """
-
-    hint: str | None
-
-    def open(self) -> str | None:
-        """Connect.
-
-        Returns:
-            Why nothing will be seen, None when all is well.
-
-        Raises:
-            AiorecordError: it cannot be opened.
-        """
-        ...
-
-    def show(self, view: View) -> None:
-        """Show a view."""
-        ...
-
-    def close(self) -> None:
-        """Send what is left, within a second or two, and disconnect."""
-        ...
-
-    def abandon(self) -> None:
-        """The sink is stuck in a call: see to it that the process can end. Called from another thread."""
-        ...
 
 
 def check_viewer(mode: str) -> None:

@@ -44,9 +44,9 @@ class Camera:
 
     Attributes:
         capture: ``lossless``: in `pix_fmt` (the final video's format, so the final encode sees the very
-            pixels a direct encode would), see `capture.lossless`; ``rgb``: lossless RGB, for `image` features
+            pixels a direct encode would), see `staging.lossless`; ``rgb``: lossless RGB, for `image` features
             and for formats that the capture codec does not hold; ``raw``: sensor values as they are (depth),
-            see `capture.raw`; ``live``: the packets of the final video in Matroska, to be copied into the
+            see `staging.raw`; ``live``: the packets of the final video in Matroska, to be copied into the
             final file.
         file: file name of the frames inside the episode folder.
         pix_fmt: pixel format of the frames that are read back; empty for ``raw``.

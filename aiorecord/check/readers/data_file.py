@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,63 +20,17 @@ from ...dataset.format.tables import column_array, data_schema, evidence_of, ope
 from ...encoding.stats import FeatureStats, column_stats
 from ...errors import AiorecordError
 from ...features import Feature
-from ...media.evidence import Evidence
 from ...workers.progress import Progress
 from ..compare import NONE_STORED, Difference, numeric_difference
 from ..findings import Finding
 from ..jobs import is_refusal
 from .footer import is_footerless
 from .metadata import EpisodeRow, stored_stats
+from .model import RowsPart, Run
 from .stored_images import ImageCheck
 
 _BATCH_ROWS = 2048
 _IMAGE_ROWS = 16
-
-
-@dataclass(frozen=True)
-class Run:
-    """Neighbouring rows of one episode in a data file.
-
-    Attributes:
-        episode: what ``episode_index`` says.
-        row: its first row in the file.
-        length: rows.
-        first: ``index`` of its first row.
-        counted: ``frame_index`` and ``index`` rise by one, the former from 0.
-        timed: timestamps are on the k/fps grid.
-        tasks: task numbers, in the order they appear.
-    """
-
-    episode: int
-    row: int
-    length: int
-    first: int
-    counted: bool
-    timed: bool
-    tasks: tuple[int, ...]
-
-
-@dataclass
-class RowsPart:
-    """What a data file holds.
-
-    Attributes:
-        readable: it has the columns it should, and they could be read to the end.
-        rows: rows in it.
-        runs: its episodes.
-        stats: recomputed statistics of the runs, by place in `runs`, where none are stored or they differ.
-        bad_images: places in `runs` of episodes with an image that cannot be used.
-        findings: what is wrong inside the file.
-        evidence: what the file says of itself, whether that fits its rows or not.
-    """
-
-    readable: bool = False
-    rows: int = 0
-    runs: list[Run] = field(default_factory=list)
-    stats: dict[int, dict[str, FeatureStats]] = field(default_factory=dict)
-    bad_images: set[int] = field(default_factory=set)
-    findings: list[Finding] = field(default_factory=list)
-    evidence: Evidence | None = None
 
 
 def timestamp_tolerance(times: NDArray[np.float64]) -> NDArray[np.float64]:

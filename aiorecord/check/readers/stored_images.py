@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import numpy as np
@@ -22,9 +22,7 @@ from ..compare import NONE_STORED, Difference, depth_difference, image_differenc
 from ..findings import Finding
 from ..frozen import FreezeFinder
 from ..jobs import is_refusal
-
-if TYPE_CHECKING:
-    from .data_file import Run
+from .model import Run
 
 _MAX_PIXELS = 1 << 27
 
@@ -176,7 +174,7 @@ def decode_image(data: bytes) -> NDArray[Any]:
 
 
 def _decode_tiff(data: bytes) -> NDArray[Any]:
-    """What Pillow and `dataset.images` write of depth: uncompressed strips (TIFF 6.0)."""
+    """What Pillow and `media.image_files` write of depth: uncompressed strips (TIFF 6.0)."""
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack(f"{order}L", data[4:8])
     (count,) = struct.unpack(f"{order}H", data[at : at + 2])

@@ -18,8 +18,8 @@ from ...workers.pool import WorkerPool
 from ..checked import Checked
 from ..findings import CODES, UNDETERMINED
 from ..jobs import Job, is_regular, run_jobs
-from ..readers.data_file import RowsPart
 from ..readers.folder_tree import parquet_files
+from ..readers.model import RowsPart
 from .rewrite import Kept, write_data_job, write_metadata_job
 
 _META_FILES = (layout.STATS_PATH, layout.TASKS_PATH, layout.INFO_PATH)

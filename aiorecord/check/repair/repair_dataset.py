@@ -34,10 +34,11 @@ from ..checked import Checked
 from ..findings import CODES, UNDETERMINED, Report
 from ..jobs import Job, run_jobs
 from ..pairing import Pairing, by_metadata
-from ..readers.data_file import RowsFile, RowsPart, rows_job
+from ..readers.data_file import RowsFile, rows_job
 from ..readers.folder_tree import IMAGES_FOLDER, asides, lerobot_temporaries
 from ..readers.footer import is_footerless
 from ..readers.metadata import EpisodeRow, episodes_job
+from ..readers.model import RowsPart
 from .find_info import find_info
 from .losses import note_losses
 from .publish import publish

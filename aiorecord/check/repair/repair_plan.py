@@ -10,8 +10,8 @@ from typing import Any
 from ...dataset.format.layout import FileIndex
 from ...encoding.stats import FeatureStats
 from ...media.evidence import Named
-from ..readers.data_file import Run
 from ..readers.metadata import EpisodeRow, Place
+from ..readers.model import Run
 from .rewrite import Kept
 
 MAX_TASKS = 100_000

@@ -16,7 +16,8 @@ from typing import Any, Self
 
 from lerobot.datasets import LeRobotDataset
 
-from .lerobot_dataset import replace_writer, save_in_foreground
+from .attach import replace_writer
+from .lerobot_dataset import save_in_foreground
 from .sync_saver import IDLE_STATUS
 
 _lock = threading.Lock()

@@ -18,6 +18,7 @@ from ...errors import StateError
 from ...printable import get_logger
 from ...staging.folder import STAGING_FOLDER
 from ...system.storage import remove_tree
+from .attach import becomes, replace_writer
 from .dataset_writer import AsyncDatasetWriter
 from .sync_saver import IDLE_STATUS, AsyncEpisodeSaver
 
@@ -27,6 +28,7 @@ VISIBLE_FILES = "[!.]*"
 """Matches every path that does not begin with a dot: all of a dataset but its staging area."""
 
 
+@becomes
 class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is not typed
     """A `LeRobotDataset` that saves through aiorecord. See lerobot for what is not described here.
 
@@ -336,7 +338,7 @@ def enable_async_saving(
         StateError: the dataset is read-only or finalized, or has unsaved frames.
         AiorecordError: what `AsyncLeRobotDataset.resume` raises.
     """
-    replaced = replace_writer(dataset)
+    replaced: AsyncLeRobotDataset = replace_writer(dataset)
     replaced.enable_async_saving(max_queue_size, save_timeout)
     return replaced
 
@@ -349,32 +351,6 @@ def save_in_foreground(dataset: Any, episode_buffer: Mapping[str, Any] | None) -
     )
     dataset.save_episode(episode_buffer)
     return True
-
-
-def replace_writer(dataset: Any, **options: Any) -> AsyncLeRobotDataset:
-    """Put aiorecord behind a `LeRobotDataset`; nothing when it is there already.
-
-    Args:
-        dataset: made by ``create`` or ``resume``, without unsaved frames.
-        options: of `Recorder`, such as ``encode_executor``.
-
-    Raises:
-        StateError: the dataset is read-only or finalized, or has unsaved frames.
-        AiorecordError: what `Recorder.open` raises.
-    """
-    if getattr(dataset, "writer", None) is None:
-        raise StateError("This dataset is read-only; make it with create() or resume().")
-    if dataset._is_finalized:
-        raise StateError("The dataset is finalized; `resume` it to record more.")
-    if not isinstance(dataset.writer, AsyncDatasetWriter):
-        dataset.writer = AsyncDatasetWriter.take_over(dataset.writer, **options)
-    if not isinstance(dataset, AsyncLeRobotDataset):
-        kind = type(dataset)
-        if kind is LeRobotDataset:
-            dataset.__class__ = AsyncLeRobotDataset
-        else:
-            dataset.__class__ = type(f"Async{kind.__name__}", (kind, AsyncLeRobotDataset), {})
-    return cast(AsyncLeRobotDataset, dataset)
 
 
 def _split_image_writer(make: Any, args: Any, kwargs: Any) -> tuple[dict[str, Any], tuple[int, int] | None]:

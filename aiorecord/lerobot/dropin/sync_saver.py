@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...saving.handle import EpisodeSaveResult
+from .attach import replace_writer
 from .dataset_writer import AsyncDatasetWriter
 
 STATUS_KEYS = (
@@ -41,8 +42,6 @@ class AsyncEpisodeSaver:
     """
 
     def __init__(self, dataset: Any, max_queue_size: int = 10, save_timeout: float | None = 300.0) -> None:
-        from .lerobot_dataset import replace_writer
-
         self.max_queue_size = max_queue_size
         self.save_timeout = save_timeout
         writer = replace_writer(dataset).writer

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ..entities import ACTION, OBSERVATION, Entity, entities
-from ..viewer import View
+from ..view import View
 
 PORT = 8765
 """Where the Foxglove app connects unless told otherwise."""

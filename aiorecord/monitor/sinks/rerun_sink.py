@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import ConfigError
 from ..displays import display_problem, is_listening
 from ..entities import ACTION, OBSERVATION, Entity, entities
-from ..viewer import View
+from ..view import View
 
 PORT = 9876
 """Where Rerun viewers listen unless told otherwise."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aiorecord.check.readers.data_file import Run
+from aiorecord.check.readers.model import Run
 from aiorecord.check.readers.video_frames import VideoPart
 from aiorecord.check.repair.repair_plan import Candidate
 from aiorecord.check.repair.video_order import places_by_order

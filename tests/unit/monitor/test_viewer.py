@@ -17,7 +17,8 @@ from aiorecord.monitor import displays
 from aiorecord.monitor import viewer as viewer_module
 from aiorecord.monitor.entities import entities, split_frame
 from aiorecord.monitor.sinks import rerun_sink
-from aiorecord.monitor.viewer import CAPACITY, View, Viewer, check_viewer
+from aiorecord.monitor.view import View
+from aiorecord.monitor.viewer import CAPACITY, Viewer, check_viewer
 from aiorecord.system.installation import install_hint
 
 NAMES = ["shoulder.pos", "gripper.pos"]

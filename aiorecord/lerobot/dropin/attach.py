@@ -1,0 +1,48 @@
+"""Putting aiorecord's writer behind a `LeRobotDataset` that somebody made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lerobot.datasets import LeRobotDataset
+
+from ...errors import StateError
+from .dataset_writer import AsyncDatasetWriter
+
+_becomes: list[type[Any]] = []
+
+
+def becomes[T: type[Any]](kind: T) -> T:
+    """Decorates the class that a dataset becomes: its own module needs this one."""
+    _becomes[:] = [kind]
+    return kind
+
+
+def replace_writer(dataset: Any, **options: Any) -> Any:
+    """Put aiorecord behind a `LeRobotDataset`; nothing when it is there already.
+
+    Args:
+        dataset: made by ``create`` or ``resume``, without unsaved frames.
+        options: of `Recorder`, such as ``encode_executor``.
+
+    Returns:
+        The same object, an `AsyncLeRobotDataset` now.
+
+    Raises:
+        StateError: the dataset is read-only or finalized, or has unsaved frames.
+        AiorecordError: what `Recorder.open` raises.
+    """
+    [attached] = _becomes
+    if getattr(dataset, "writer", None) is None:
+        raise StateError("This dataset is read-only; make it with create() or resume().")
+    if dataset._is_finalized:
+        raise StateError("The dataset is finalized; `resume` it to record more.")
+    if not isinstance(dataset.writer, AsyncDatasetWriter):
+        dataset.writer = AsyncDatasetWriter.take_over(dataset.writer, **options)
+    if not isinstance(dataset, attached):
+        kind = type(dataset)
+        if kind is LeRobotDataset:
+            dataset.__class__ = attached
+        else:
+            dataset.__class__ = type(f"Async{kind.__name__}", (kind, attached), {})
+    return dataset
