@@ -16,8 +16,7 @@ from ..features import CheckedFrame, Schema
 from ..media.encoder import default_threads
 from ..quality import Pace, PaceCounter, json_facts, versions
 from ..staging.folder import Camera, EpisodeFolder, Manifest, Staging
-from ..staging.live import LiveWriter, live_camera
-from ..staging.lossless import plan_camera
+from ..staging.live import LiveWriter
 from ..staging.rows import RowsJournal
 from ..staging.whole_frames import complete_cut, whole_frames_of
 from ..system.loop_owner import ProcessOwner
@@ -25,6 +24,7 @@ from ..system.machine_time import unix_ns
 from ..system.storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
 from .camera import CameraCapture, CameraStatus, FrameWriter
+from .camera_plan import live_camera, plan_camera
 from .counts import camera_facts, encoder_errors
 from .journal import EpisodeJournal
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..staging.lossless import new_rgb_frame
+from ..media.pixels import new_rgb_frame
 from .budget import ByteBudget
 from .frames import TakenFrame
 

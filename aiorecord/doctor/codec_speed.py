@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from ..capture.camera_plan import plan_camera
 from ..encoders import HARDWARE_CODECS, RGBEncoderConfig
 from ..encoding.plans.measure import moving_pictures
 from ..errors import AiorecordError
 from ..features import Feature
 from ..staging.folder import Camera
 from ..staging.live import LiveWriter
-from ..staging.lossless import LosslessWriter, plan_camera
+from ..staging.lossless import LosslessWriter
 from ..system.storage import temporary_folder
 from ..workers.pool import WorkerPool
 from .diagnosis import Finding, Level

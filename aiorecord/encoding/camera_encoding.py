@@ -21,12 +21,13 @@ import numpy as np
 from ..encoders import VideoEncoderConfig
 from ..errors import DamageError, EncodeError, StateError
 from ..features import Feature
-from ..media.codecs import libav_errors
+from ..media.codecs import check_encoder
 from ..media.depth import DepthQuantizer
 from ..media.encoder import default_threads
 from ..media.evidence import Evidence, Named, read_dataset_id
 from ..media.image_files import PngEncoder, tiff_bytes
-from ..media.video_file import check_encoder, open_output, probe_video, verify_video
+from ..media.libav_errors import libav_errors
+from ..media.video_file import open_output, probe_video, verify_video
 from ..staging.folder import Camera, EpisodeFolder
 from ..staging.histograms import histogram
 from ..staging.reader import count_frames, iterate_histograms, read_frames, read_spill

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from ..encoders import VideoEncoderConfig
 from ..errors import DamageError, EncodeError
-from ..media.codecs import libav_errors
 from ..media.evidence import Evidence
-from ..media.video_file import concat_videos, open_output, set_evidence
+from ..media.libav_errors import libav_errors
+from ..media.remux import concat_videos, copied
+from ..media.video_file import open_output
 from ..staging.live import frame_number, whole_frames
 from ..staging.matroska_file import opened_capture
 from ..staging.staged_file import Extent
@@ -59,25 +59,17 @@ def copy_live(
         return 0
     # By how many frames decoding must run ahead of showing, so that no frame is shown before it is decoded.
     delay = max(place - number for place, number in enumerate(numbers[:count]))
-    tick = Fraction(1, fps)
     copied_packets = 0
     with opened_capture(source, checked=checked) as opened:
         assert opened is not None
-        stream = opened.stream
         with (
-            libav_errors(f"copy {source.name} to", output, codec=stream.codec.canonical_name),
-            av.open(str(output), "w", format="mp4") as copied,
+            libav_errors(
+                f"copy {source.name} to {output.name}", output, codec=opened.stream.codec.canonical_name
+            ),
+            copied(output, opened.stream, fps, evidence) as copy,
         ):
-            set_evidence(copied, evidence)
-            target = copied.add_stream_from_template(stream, opaque=True)
-            target.time_base = tick
             for place, packet in enumerate(itertools.islice(opened.packets(), count)):
-                packet.stream = target
-                packet.time_base = tick
-                packet.pts = numbers[place]
-                packet.dts = place - delay
-                packet.duration = 1
-                copied.mux(packet)
+                copy.add(packet, numbers[place], place - delay)
                 copied_packets += 1
     if copied_packets != count:  # it was whole a moment ago
         raise DamageError(f"{source} changed while it was read.", path=source)

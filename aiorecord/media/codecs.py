@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import av
 
 from ..encoder_limits import check_video_limits
 from ..encoders import HARDWARE_CODECS, SOFTWARE_CODECS, VideoEncoderConfig
-from ..errors import CodecUnavailableError, ConfigError, EncodeError, StorageError
+from ..errors import CodecUnavailableError, ConfigError, EncodeError
 from ..system.thread_capabilities import ordinary_threads
 from .depth import DEPTH_PIX_FMT
 from .encoder import quiet_options
-
-_DISK_ERRNOS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG),
-    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
-}
-
+from .libav_errors import libav_errors
 
 HARDWARE_FRAMES = 4
 """How many frames a hardware encoder is tried with; software is tried with one."""
-
-
-@contextlib.contextmanager
-def libav_errors(doing: str, path: Path | None = None, *, codec: str | None = None) -> Iterator[None]:
-    """Map libav's errors.
-
-    Args:
-        doing: completes "Could not ...".
-        path: the file being read or written, if it is about one.
-        codec: the codec at work, if any.
-
-    Raises:
-        StorageError: the disk is full, read-only or failing (only when there is a `path`: drivers of
-            hardware encoders answer with the same error numbers).
-        EncodeError: anything else that libav refused.
-    """
-    try:
-        yield
-    except av.FFmpegError as error:
-        # PyAV's errors bring libav's last log line, which often names the reason.
-        message = f"Could not {doing}: {error}"
-        if path is not None and isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
-            raise StorageError(message, path=path) from error
-        raise EncodeError(message, codec=codec) from error
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from ..errors import EncodeError
-from .codecs import libav_errors
+from .libav_errors import libav_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

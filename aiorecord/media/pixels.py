@@ -1,12 +1,19 @@
-"""Conversion of pixel formats, with the same result every time."""
+"""Frames in memory: new ones, and conversion of pixel formats with the same result every time."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
+import numpy as np
 from av.video.reformatter import VideoReformatter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_READ_PAST = 64
+"""Bytes behind the pixels of a frame: the widest vector that libswscale reads at once."""
 
 
 class PixelConverter:
@@ -41,3 +48,12 @@ def _one_thread() -> dict[str, Any]:
     except TypeError:  # before PyAV 17 there is one thread and no option
         return {}
     return option
+
+
+def new_rgb_frame(height: int, width: int) -> tuple[av.VideoFrame, NDArray[np.uint8]]:
+    """An uninitialised RGB frame, and its pixels as a writable, contiguous (H, W, 3) uint8 array."""
+    # The memory is numpy's: PyAV lets go of the GIL to allocate, and a loop that asks for a frame then waits
+    # until every camera's thread has had its turn. libswscale may read a little past the last pixel.
+    size = height * width * 3
+    pixels = np.empty(size + _READ_PAST, np.uint8)[:size].reshape(height, width, 3)
+    return av.VideoFrame.from_numpy_buffer(pixels, "rgb24"), pixels

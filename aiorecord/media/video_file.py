@@ -1,4 +1,4 @@
-"""MP4 files on the exact k/fps grid: writing, probing, verifying and joining them.
+"""MP4 files on the exact k/fps grid: writing, probing and verifying them.
 
 lerobot finds a frame by its timestamp, so frame k of a file must be shown at exactly k/fps, from 0, and the
 file must begin with a keyframe. Its default reader goes from a timestamp to a frame number through the
@@ -8,8 +8,7 @@ file's average frame rate, so every packet must also last exactly 1/fps, the las
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -22,25 +21,10 @@ from av.video.stream import VideoStream
 from ..encoders import DepthEncoderConfig, VideoEncoderConfig
 from ..errors import EncodeError
 from ..system.storage import check_file, storage_errors
-from .codecs import check_encoder, libav_errors, unavailable
+from .codecs import unavailable
 from .encoder import FinalEncoder
 from .evidence import MP4_TAG, Evidence, parse
-
-__all__ = [
-    "VideoOutput",
-    "check_encoder",
-    "concat_videos",
-    "continues_video",
-    "count_packets",
-    "evidence_of",
-    "open_output",
-    "probe_video",
-    "read_evidence",
-    "same_stream",
-    "set_evidence",
-    "stated_frames",
-    "verify_video",
-]
+from .libav_errors import libav_errors
 
 
 class VideoOutput:
@@ -187,7 +171,7 @@ def read_evidence(path: Path) -> Evidence | None:
         EncodeError: the file is not a video.
         StorageError: it cannot be read.
     """
-    with _open_video(path) as (container, _):
+    with open_video(path) as (container, _):
         return evidence_of(container)
 
 
@@ -202,7 +186,7 @@ def probe_video(path: Path, encoder: VideoEncoderConfig | None = None) -> dict[s
         EncodeError: the file is not a video.
         StorageError: it cannot be read.
     """
-    with _open_video(path) as (_, stream):
+    with open_video(path) as (_, stream):
         rate = stream.base_rate  # a type of PyAV's own from version 19 on
         info: dict[str, Any] = {
             "video.height": stream.height,
@@ -226,7 +210,7 @@ def count_packets(path: Path) -> int:
         EncodeError: the file is not a video.
         StorageError: it cannot be read.
     """
-    with _open_video(path) as (container, stream):
+    with open_video(path) as (container, stream):
         return sum(1 for packet in container.demux(stream) if packet.size)
 
 
@@ -237,7 +221,7 @@ def stated_frames(path: Path) -> int:
         EncodeError: the file is not a video.
         StorageError: it cannot be read.
     """
-    with _open_video(path) as (_, stream):
+    with open_video(path) as (_, stream):
         return stream.frames
 
 
@@ -248,7 +232,7 @@ def continues_video(longer: Path, shorter: Path) -> bool:
         EncodeError: one of them is not a video.
         StorageError: one of them cannot be read.
     """
-    with _open_video(longer) as (a, stream_a), _open_video(shorter) as (b, stream_b):
+    with open_video(longer) as (a, stream_a), open_video(shorter) as (b, stream_b):
         packets = (packet for packet in a.demux(stream_a) if packet.size)
         for packet in b.demux(stream_b):
             if packet.size:
@@ -271,8 +255,8 @@ def verify_video(path: Path, frames: int, fps: int) -> None:
             is not a keyframe.
         StorageError: the file cannot be read.
     """
-    with _open_video(path) as (container, stream):
-        grid = _Grid(path, stream, fps)
+    with open_video(path) as (container, stream):
+        grid = Grid(path, stream, fps)
         for packet in container.demux(stream):
             if packet.size:
                 grid.place(packet)
@@ -281,157 +265,7 @@ def verify_video(path: Path, frames: int, fps: int) -> None:
         raise EncodeError(f"{path.name} holds {found} frames instead of {frames}.", codec=grid.codec)
 
 
-def same_stream(a: Path, b: Path) -> bool:
-    """Whether two videos can be joined by stream copy: same codec, size, pixel format and codec headers.
-
-    Raises:
-        EncodeError: one of them is not a video.
-        StorageError: one of them cannot be read.
-    """
-    keys = []
-    for path in (a, b):
-        with _open_video(path) as (_, stream):
-            keys.append(_StreamKey.of(stream))
-    return keys[0] == keys[1]
-
-
-def concat_videos(parts: Sequence[Path], output: Path, fps: int, evidence: Evidence | None = None) -> int:
-    """Join videos by stream copy, the parts back to back on the k/fps grid, the index at the front.
-
-    Each part must itself be on the grid from 0 with a keyframe first. Decoding timestamps are laid on the
-    grid anew, early enough for the part that reorders its frames the most, so that they only ever rise. The
-    file is not made durable: see `storage.replacing`.
-
-    Args:
-        parts: at least one file; nothing is decoded, so the cost is that of copying them.
-        output: the file to write, replaced if it exists; must not be one of the parts.
-        fps: frames per second of all parts.
-        evidence: what the output says of itself; nothing of what the parts say is taken over.
-
-    Returns:
-        The number of frames in the output.
-
-    Raises:
-        EncodeError: there is no part; parts differ in codec, size, pixel format or codec headers; a part
-            is off the grid.
-        StorageError: the disk refused.
-    """
-    if not parts:
-        raise EncodeError("There is no video to join.")
-    shape = _joined_shape(parts, fps)
-    try:
-        size = _index_size(parts, shape.frames) + (len(evidence.to_text()) if evidence else 0)
-        return _join(parts, output, fps, shape, {"moov_size": str(size)}, evidence)
-    except EncodeError:
-        # Room for an index of unusual size: libav then writes the file twice. Other errors come again.
-        return _join(parts, output, fps, shape, {"movflags": "faststart"}, evidence)
-
-
-def _index_size(parts: Sequence[Path], frames: int) -> int:
-    """Room for the index of a joined file, in bytes; what is left of it stays empty.
-
-    Tables of ISO/IEC 14496-12 (8.6, 8.7): 4 bytes of size per frame, 4 per keyframe, 8 for a frame that is
-    not shown in decoding order, and 20 for each chunk, which libav ends after 1 MiB.
-    """
-    size = sum(part.stat().st_size for part in parts)
-    return 16 * frames + 20 * (size // 2**20 + len(parts)) + 2048
-
-
-def _join(
-    parts: Sequence[Path],
-    output: Path,
-    fps: int,
-    shape: _JoinedShape,
-    options: dict[str, str],
-    evidence: Evidence | None,
-) -> int:
-    tick, delay = Fraction(1, fps), shape.delay
-    total = 0
-    with (
-        _open_video(parts[0]) as (_, template),
-        libav_errors(f"join videos into {output.name}", output, codec=shape.key.codec),
-        av.open(str(output), "w", format="mp4", options=options) as container,
-    ):
-        set_evidence(container, evidence)
-        stream = container.add_stream_from_template(template, opaque=True)
-        stream.time_base = tick
-        for part in parts:
-            with _open_video(part) as (source, source_stream):
-                grid = _Grid(part, source_stream, fps)
-                for packet in source.demux(source_stream):
-                    if not packet.size:
-                        continue
-                    position = grid.place(packet)
-                    packet.stream = stream
-                    packet.time_base = tick
-                    packet.pts = total + position
-                    packet.dts = total + grid.count - 1 - delay
-                    packet.duration = 1
-                    container.mux(packet)
-                total += grid.finish()
-    return total
-
-
-@dataclass(frozen=True)
-class _StreamKey:
-    codec: str
-    width: int
-    height: int
-    pix_fmt: str | None
-    headers: bytes
-
-    @classmethod
-    def of(cls, stream: VideoStream) -> _StreamKey:
-        context = stream.codec_context
-        return cls(
-            stream.codec.canonical_name, stream.width, stream.height, stream.pix_fmt, context.extradata or b""
-        )
-
-    def difference(self, other: _StreamKey) -> str:
-        mine, theirs = asdict(self), asdict(other)
-        parts = [
-            "codec headers" if name == "headers" else f"{name} {mine[name]} and {theirs[name]}"
-            for name in mine
-            if mine[name] != theirs[name]
-        ]
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True)
-class _JoinedShape:
-    """What all parts share.
-
-    Attributes:
-        key: codec, size and headers.
-        delay: by how many frames decoding must run ahead of showing.
-        frames: how many there are, as the parts' indices say.
-    """
-
-    key: _StreamKey
-    delay: int
-    frames: int
-
-
-def _joined_shape(parts: Sequence[Path], fps: int) -> _JoinedShape:
-    keys: list[_StreamKey] = []
-    delay = frames = 0
-    for part in parts:
-        with _open_video(part) as (container, stream):
-            keys.append(_StreamKey.of(stream))
-            frames += stream.frames
-            if keys[-1] != keys[0]:
-                raise EncodeError(
-                    f"{part.name} cannot be joined to {parts[0].name}: {keys[0].difference(keys[-1])}.",
-                    codec=keys[0].codec,
-                )
-            first = next((p for p in container.demux(stream) if p.size), None)
-            if first is not None and first.dts is not None and stream.time_base is not None:
-                # The first frame is shown at 0; the muxer decodes it `delay` frames before.
-                delay = max(delay, -round(first.dts * stream.time_base * fps))
-    return _JoinedShape(keys[0], delay, frames)
-
-
-class _Grid:
+class Grid:
     """Checks packets against the k/fps grid, in decoding order."""
 
     def __init__(self, path: Path, stream: VideoStream, fps: int) -> None:
@@ -476,7 +310,13 @@ class _Grid:
 
 
 @contextlib.contextmanager
-def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open an MP4 and its first video stream for reading.
+
+    Raises:
+        EncodeError: the file is not a video.
+        StorageError: it cannot be read.
+    """
     with storage_errors(path, "read"):
         try:
             check_file(path)

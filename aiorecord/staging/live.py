@@ -19,11 +19,10 @@ import av
 
 from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError
-from ..features import Feature
 from ..media.encoder import FinalEncoder
+from ..media.libav_errors import libav_errors
 from .checksums import CheckedFile
 from .folder import Camera
-from .lossless import libav_errors
 from .matroska_file import LiveBytes
 
 CRASH_SAFE = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}
@@ -34,26 +33,6 @@ MAX_LIVE_FPS = 500
 
 MAX_REORDERED = 1024
 """More frames than any encoder decodes ahead of one that is shown before them."""
-
-
-def live_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
-    """How a camera is captured in its final codec.
-
-    Args:
-        feature: a colour video camera.
-        encoder: settings of its final video, with a resolved `vcodec`.
-    """
-    height, width, _ = feature.size_hwc
-    key = feature.key
-    return Camera(
-        capture="live",
-        file=f"{key}.mkv",
-        pix_fmt=encoder.pix_fmt,
-        height=height,
-        width=width,
-        spill=f"{key}.spill",
-        histograms=f"{key}.hist",
-    )
 
 
 class LiveWriter:
@@ -83,11 +62,11 @@ class LiveWriter:
         self._safe = 0
         self._bytes = LiveBytes()
         self._file = CheckedFile(path)
-        with libav_errors("create", path, self._codec):
+        with libav_errors(f"create {path}", path, codec=self._codec):
             self._container = av.open(self._bytes, "w", format="matroska", options=CRASH_SAFE)
         try:
             try:
-                with libav_errors(f"open {self._codec} for", path, self._codec):
+                with libav_errors(f"open {self._codec} for {path}", path, codec=self._codec):
                     self._encoder = FinalEncoder(
                         self._container, encoder, camera.width, camera.height, fps, threads, self._count
                     )
@@ -97,7 +76,7 @@ class LiveWriter:
                     f"{encoder.pix_fmt}: {error}",
                     codec=self._codec,
                 ) from error
-            with libav_errors("write", path, self._codec):
+            with libav_errors(f"write {path}", path, codec=self._codec):
                 self._container.start_encoding()
             self._append()
         except BaseException:
@@ -147,7 +126,9 @@ class LiveWriter:
         """
         if (frame.width, frame.height) != self._size:  # libav would scale it
             raise EncodeError(f"A frame of {self.path.name} has another size than the others.")
-        with libav_errors(f"encode frame {self._encoder.frames} to", self.path, self._codec):
+        with libav_errors(
+            f"encode frame {self._encoder.frames} to {self.path}", self.path, codec=self._codec
+        ):
             self._encoder.encode(frame)
         self._append()
 
@@ -158,7 +139,7 @@ class LiveWriter:
             EncodeError: the encoder failed.
             StorageError: the disk refused.
         """
-        with libav_errors("finish", self.path, self._codec):
+        with libav_errors(f"finish {self.path}", self.path, codec=self._codec):
             try:
                 self._encoder.flush()
             finally:

@@ -1,4 +1,4 @@
-"""How each camera is captured, and lossless MagicYUV: cheap, and whole up to where a kill cuts it.
+"""Lossless MagicYUV: cheap, and whole up to where a kill cuts it.
 
 MagicYUV codes every frame by itself, gives its packet at once, and describes it in the packet's own header,
 so a record is all that is needed to show a frame (FFmpeg 7: ``libavcodec/magicyuv.c``, ``magicyuvenc.c``).
@@ -6,8 +6,6 @@ so a record is all that is needed to show a frame (FFmpeg 7: ``libavcodec/magicy
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import math
 import os
 from collections.abc import Iterator
@@ -16,20 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
-import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
-from ..encoders import VideoEncoderConfig
-from ..errors import CodecUnavailableError, EncodeError, StorageError
-from ..features import Feature
+from ..errors import CodecUnavailableError, EncodeError
+from ..media.libav_errors import libav_errors
 from ..media.pixels import PixelConverter
 from .folder import Camera
 from .records import RecordWriter, largest_payload, read_records
 from .staged_file import Extent
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 CODEC = "magicyuv"
 
@@ -46,66 +42,6 @@ MAX_THREADS = 8
 
 PADDING = 64
 """Decoders round sizes up to whole blocks, by at most so many pixels."""
-
-_DISK_ERRNOS = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG),
-        *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
-    }
-)
-
-_READ_PAST = 64
-"""Bytes behind the pixels of a frame: the widest vector that libswscale reads at once."""
-
-
-def plan_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
-    """Decide how a camera is captured, so that the final encode sees the pixels a direct encode would.
-
-    Args:
-        feature: the camera.
-        encoder: settings of its final video; not looked at for depth and `image` features.
-    """
-    height, width, _ = feature.size_hwc
-    key = feature.key
-    if feature.is_depth:
-        return Camera("raw", f"{key}.raw", "", height, width, f"{key}.spill", None)
-    exact = feature.is_video and encoder.pix_fmt in EXACT_PIX_FMTS
-    return Camera(
-        # RGB is right for whatever the capture cannot hold: it is converted when the final video is made.
-        capture="lossless" if exact else "rgb",
-        file=f"{key}.frames",
-        pix_fmt=encoder.pix_fmt if exact else "rgb24",
-        height=height,
-        width=width,
-        spill=f"{key}.spill",
-        histograms=f"{key}.hist",
-    )
-
-
-@contextlib.contextmanager
-def libav_errors(doing: str, path: Path, codec: str) -> Iterator[None]:
-    """Map libav's errors.
-
-    Raises:
-        StorageError: the disk is full, read-only or failing.
-        EncodeError: anything else that libav refused.
-    """
-    try:
-        yield
-    except av.FFmpegError as error:
-        message = f"Could not {doing} {path}: {error.strerror or error}"
-        if error.errno in _DISK_ERRNOS:
-            raise StorageError(message, path=path) from error
-        raise EncodeError(message, codec=codec) from error
-
-
-def new_rgb_frame(height: int, width: int) -> tuple[av.VideoFrame, NDArray[np.uint8]]:
-    """An uninitialised RGB frame, and its pixels as a writable, contiguous (H, W, 3) uint8 array."""
-    # The memory is numpy's: PyAV lets go of the GIL to allocate, and a loop that asks for a frame then waits
-    # until every camera's thread has had its turn. libswscale may read a little past the last pixel.
-    size = height * width * 3
-    pixels = np.empty(size + _READ_PAST, np.uint8)[:size].reshape(height, width, 3)
-    return av.VideoFrame.from_numpy_buffer(pixels, "rgb24"), pixels
 
 
 class LosslessWriter(RecordWriter):
@@ -148,7 +84,7 @@ class LosslessWriter(RecordWriter):
         assert self._converter is not None
         if (frame.height, frame.width) != self._shape[:2]:  # libav would scale it
             raise EncodeError(f"A frame of {self.path.name} has another size than the others.")
-        with libav_errors(f"encode frame {self.frames} to", self.path, CODEC):
+        with libav_errors(f"encode frame {self.frames} to {self.path}", self.path, codec=CODEC):
             converted = self._converter.convert(frame)
             converted.pts, converted.time_base = self.frames, self._tick
             packets = self._encoder.encode(converted)
@@ -170,7 +106,7 @@ class LosslessWriter(RecordWriter):
 
     def _open_encoder(self, path: Path, camera: Camera, pix_fmt: str, fps: int) -> VideoCodecContext:
         try:
-            with libav_errors(f"open {CODEC} for", path, CODEC):
+            with libav_errors(f"open {CODEC} for {path}", path, codec=CODEC):
                 encoder = av.CodecContext.create(CODEC, "w")
                 assert isinstance(encoder, VideoCodecContext)
                 encoder.width, encoder.height, encoder.pix_fmt = camera.width, camera.height, pix_fmt

@@ -105,7 +105,7 @@ def workers_of(pid: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             parent = int(path.read_text().rsplit(")", 1)[1].split()[1])
-            if parent == pid and b"dataset.worker" in (path.parent / "cmdline").read_bytes():
+            if parent == pid and b"workers.child" in (path.parent / "cmdline").read_bytes():
                 found.append(int(path.parent.name))
     return found
 

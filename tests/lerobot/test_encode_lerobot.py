@@ -24,14 +24,17 @@ from lerobot.datasets.video_utils import (
 )
 from numpy.typing import NDArray
 
+from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from aiorecord.encoding.camera_encoding import EncodeJob, encode_camera
 from aiorecord.media.depth import DepthQuantizer
 from aiorecord.media.image_files import png_bytes, tiff_bytes
-from aiorecord.media.video_file import concat_videos, open_output, probe_video
+from aiorecord.media.pixels import new_rgb_frame
+from aiorecord.media.remux import concat_videos
+from aiorecord.media.video_file import open_output, probe_video
 from aiorecord.staging.folder import EpisodeFolder, Manifest, Staging
 from aiorecord.staging.histograms import HistogramWriter
-from aiorecord.staging.lossless import LosslessWriter, new_rgb_frame, plan_camera
+from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.raw import RawWriter
 
 pytestmark = pytest.mark.lerobot

@@ -34,7 +34,7 @@ EXTRA = {"dtype": "float32", "shape": (1,), "names": None}
 
 @pytest.fixture(autouse=True)
 def _shared_pool(monkeypatch):
-    for module in ("dataset", "repair"):
+    for module in ("check_dataset", "repair.repair_dataset"):
         monkeypatch.setattr(f"aiorecord.check.{module}.WorkerPool", lambda *_, **__: pool())
 
 

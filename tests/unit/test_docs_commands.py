@@ -90,7 +90,12 @@ def test_they_run_in_order_in_a_fresh_folder(tmp_path, monkeypatch, capsys, stea
     monkeypatch.setattr("aiorecord.cli.commands.bench.measure_all", measured)
     monkeypatch.setattr("aiorecord.cli.commands.bench.check_systems", lambda systems: None)
     monkeypatch.setattr("aiorecord.recording.recorder.Recorder._own_pool", lambda *given: workers)
-    for module in ("check.dataset", "check.repair", "saving.saver", "plans.settle"):
+    for module in (
+        "check.check_dataset",
+        "check.repair.repair_dataset",
+        "saving.saver",
+        "encoding.plans.apply",
+    ):
         monkeypatch.setattr(f"aiorecord.{module}.WorkerPool", lambda *given, **options: workers)
     monkeypatch.setattr("aiorecord.cli.worker_ahead", contextlib.nullcontext)
     ran = []

@@ -17,7 +17,8 @@ import av
 from av.container import InputContainer
 
 from ...media.evidence import Evidence
-from ...media.video_file import set_evidence, verify_video
+from ...media.remux import copied
+from ...media.video_file import verify_video
 from ...system import storage
 from ...workers.progress import Progress
 
@@ -56,23 +57,17 @@ def cut_out_job(
     delay = max(place - shown for cut in found for place, shown in enumerate(cut.shown))
     target.parent.mkdir(parents=True, exist_ok=True)
     total = 0
-    tick = Fraction(1, fps)
-    with _open(path) as source, av.open(str(target), "w", format="mp4", options=_FASTSTART) as container:
-        set_evidence(container, evidence)
-        stream = container.add_stream_from_template(source.streams.video[0], opaque=True)
-        stream.time_base = tick
+    with (
+        _open(path) as source,
+        copied(target, source.streams.video[0], fps, evidence, _FASTSTART) as copy,
+    ):
         todo = list(found)
         done = 0
         for number, packet in enumerate(_packets(source)):
             if not todo or number < todo[0].first:
                 continue
             cut = todo[0]
-            packet.stream = stream
-            packet.time_base = tick
-            packet.pts = total + cut.shown[done]
-            packet.dts = total + done - delay
-            packet.duration = 1
-            container.mux(packet)
+            copy.add(packet, total + cut.shown[done], total + done - delay)
             done += 1
             if done == len(cut.shown):
                 todo.pop(0)
@@ -80,9 +75,9 @@ def cut_out_job(
         progress.update(total // 2)
     verify_video(target, total, fps)
     decoded = 0
-    with _open(target) as copy:
-        copy.streams.video[0].codec_context.options = {"err_detect": "crccheck"}
-        for frame in copy.decode(video=0):
+    with _open(target) as made:
+        made.streams.video[0].codec_context.options = {"err_detect": "crccheck"}
+        for frame in made.decode(video=0):
             decoded += not frame.is_corrupt
             progress.update((total + decoded) // 2)
     if decoded != total:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...errors import DatasetError, EncodeError, StorageError
 from ...media.evidence import joined
-from ...media.video_file import concat_videos, same_stream
+from ...media.remux import concat_videos, same_stream
 from ...media.video_file import read_evidence as read_video_evidence
 from ...system import storage
 from ..commit.writer import DatasetWriter

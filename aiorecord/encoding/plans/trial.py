@@ -9,7 +9,7 @@ from typing import Any
 
 from ...encoders import VideoEncoderConfig
 from ...errors import CodecUnavailableError, StateError
-from ...media.video_file import check_encoder
+from ...media.codecs import check_encoder
 from ...workers.pool import WorkerDiedError, WorkerPool, give_up
 from ...workers.watched import Verdict, Watch
 

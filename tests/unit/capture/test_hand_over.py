@@ -28,12 +28,13 @@ from aiorecord import Recorder
 from aiorecord.capture import camera as camera_module
 from aiorecord.capture.budget import ByteBudget
 from aiorecord.capture.camera import CameraCapture
+from aiorecord.capture.camera_plan import live_camera
 from aiorecord.dataset.format.quality_log import read as read_quality
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.errors import EncodeError, StorageError
 from aiorecord.features import Schema
 from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest
-from aiorecord.staging.live import LiveWriter, live_camera
+from aiorecord.staging.live import LiveWriter
 from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.raw import RawWriter, raw_indices, read_indexed
 from aiorecord.staging.reader import read_frames, read_histograms

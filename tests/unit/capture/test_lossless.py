@@ -9,22 +9,16 @@ import numpy as np
 import pytest
 from captured import direct, noise, values_of
 
+from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.encoding.stats import downsample_stride
 from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
 from aiorecord.features import Schema
-from aiorecord.media.pixels import PixelConverter
+from aiorecord.media.pixels import PixelConverter, new_rgb_frame
 from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest
 from aiorecord.staging.histograms import histogram, sampling_stride
 from aiorecord.staging.live import LiveWriter
-from aiorecord.staging.lossless import (
-    EXACT_PIX_FMTS,
-    LosslessWriter,
-    encoder_threads,
-    new_rgb_frame,
-    plan_camera,
-    read_lossless,
-)
+from aiorecord.staging.lossless import EXACT_PIX_FMTS, LosslessWriter, encoder_threads, read_lossless
 from aiorecord.staging.reader import read_frames
 
 

@@ -59,7 +59,7 @@ def says_one_line(command, capfd):
 
 @pytest.mark.parametrize("kind", SOME)
 def test_each_command_says_one_line(recorded, pool, hub, kind, tmp_path, capfd, monkeypatch):  # noqa: F811
-    for module in ("dataset", "repair"):
+    for module in ("check_dataset", "repair.repair_dataset"):
         monkeypatch.setattr(f"aiorecord.check.{module}.WorkerPool", lambda *_, **__: pool)
     root = shutil.copytree(recorded, tmp_path / "set")
     KINDS[kind](root)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.encoding import camera_encoding
 from aiorecord.encoding.camera_encoding import (
@@ -43,10 +44,11 @@ from aiorecord.errors import (
     EncodeError,
     StateError,
 )
+from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.media.video_file import verify_video
 from aiorecord.staging.folder import EpisodeFolder, Manifest, Staging
 from aiorecord.staging.histograms import HistogramWriter
-from aiorecord.staging.lossless import LosslessWriter, new_rgb_frame, plan_camera
+from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.raw import RawWriter
 from aiorecord.workers.pool import WorkerPool
 

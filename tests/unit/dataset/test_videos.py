@@ -13,15 +13,9 @@ import pytest
 
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
-from aiorecord.media.video_file import (
-    check_encoder,
-    concat_videos,
-    count_packets,
-    open_output,
-    probe_video,
-    same_stream,
-    verify_video,
-)
+from aiorecord.media.codecs import check_encoder
+from aiorecord.media.remux import concat_videos, same_stream
+from aiorecord.media.video_file import count_packets, open_output, probe_video, verify_video
 
 AV1 = RGBEncoderConfig()
 H264 = RGBEncoderConfig(vcodec="h264", g=None)  # its defaults have B-frames
@@ -180,7 +174,7 @@ def test_encoders_are_silent_but_for_errors(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from aiorecord.encoders import RGBEncoderConfig, DepthEncoderConfig\n"
-        "from aiorecord.media.video_file import check_encoder\n"
+        "from aiorecord.media.codecs import check_encoder\n"
         "for encoder in (RGBEncoderConfig(), RGBEncoderConfig(vcodec='h264'), DepthEncoderConfig()):\n"
         "    check_encoder(encoder, 64, 48, 30)\n"
         "print('-', file=sys.stderr, flush=True)\n"

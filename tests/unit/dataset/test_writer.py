@@ -77,8 +77,8 @@ def test_episodes_are_there_once_committed(root, features):
         assert committed == CommittedEpisode(index, length, start, start + length, committed.bytes, [])
         start += length
         check_dataset(root, contents[: index + 1])
-    numbered_files = [root / path for path in tree(root) if path.startswith(("data", "videos"))]
-    assert committed.bytes == sum(path.stat().st_size for path in numbered_files if path.stem == "file-002")
+    written = [root / path for path in tree(root) if path.startswith(("data", "videos"))]
+    assert committed.bytes == sum(path.stat().st_size for path in written if path.stem == "file-002")
     assert (writer.total_episodes, writer.total_frames) == (3, 13)
 
 
@@ -522,12 +522,12 @@ def test_rows_of_a_mixed_data_file_are_cut(root):
     for episode in range(3):
         commit(writer, episode, 4)
     good = (root / "meta/info.json").read_bytes()
-    numbered_files = sorted(root.glob("data/*/*"))
-    tables = [pq.read_table(path) for path in numbered_files]
+    written = sorted(root.glob("data/*/*"))
+    tables = [pq.read_table(path) for path in written]
     extra = tables[2].set_column(
         tables[2].schema.get_field_index("episode_index"), "episode_index", pa.array([3] * 4)
     )
-    with pq.ParquetWriter(numbered_files[2], tables[2].schema) as out:
+    with pq.ParquetWriter(written[2], tables[2].schema) as out:
         out.write_table(tables[2])
         out.write_table(extra.cast(tables[2].schema))
     DatasetWriter.open(root)

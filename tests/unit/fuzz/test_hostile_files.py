@@ -25,8 +25,9 @@ from aiorecord.encoding.encoded import EncodedEpisode
 from aiorecord.encoding.episode_encoding import EpisodeEncoding
 from aiorecord.errors import DatasetError, StorageError
 from aiorecord.features import Schema
+from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.staging.folder import EpisodeFolder, Staging
-from aiorecord.staging.lossless import LosslessWriter, new_rgb_frame
+from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.raw import RawWriter, raw_indices, read_raw
 from aiorecord.staging.reader import count_frames, read_frames
 from aiorecord.staging.records import RecordWriter, read_records

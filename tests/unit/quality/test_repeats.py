@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from aiorecord.capture.budget import ByteBudget
 from aiorecord.capture.camera import CameraCapture
+from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.capture.repeats import Repeats, StaleTimes, same_pixels
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.errors import StorageError
 from aiorecord.features import CheckedFrame, Schema
 from aiorecord.staging import lossless
-from aiorecord.staging.lossless import plan_camera
 
 SHAPE = (48, 64, 3)
 

@@ -1,0 +1,208 @@
+"""MP4 files made of other files' packets, on the exact k/fps grid; nothing is decoded or encoded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from ..errors import EncodeError
+from .evidence import Evidence
+from .libav_errors import libav_errors
+from .video_file import Grid, open_video, set_evidence
+
+
+class GridCopy:
+    """An MP4 made of packets of other files, each frame k of it shown at exactly k/fps. Made by `copied`.
+
+    Nothing is decoded or encoded. Errors of libav come out as they are.
+    """
+
+    def __init__(self, container: OutputContainer, template: VideoStream, fps: int) -> None:
+        self._container = container
+        self._tick = Fraction(1, fps)
+        self._stream = container.add_stream_from_template(template, opaque=True)
+        self._stream.time_base = self._tick
+
+    def add(self, packet: av.Packet, shown: int, decoded: int) -> None:
+        """Add a packet of a stream like the template.
+
+        Args:
+            packet: as it was read; it is changed.
+            shown: the number of its frame.
+            decoded: the number of the frame at whose time it is decoded; rises with each packet.
+        """
+        packet.stream = self._stream
+        packet.time_base = self._tick
+        packet.pts = shown
+        packet.dts = decoded
+        packet.duration = 1
+        self._container.mux(packet)
+
+
+@contextlib.contextmanager
+def copied(
+    output: Path,
+    template: VideoStream,
+    fps: int,
+    evidence: Evidence | None,
+    options: dict[str, str] | None = None,
+) -> Iterator[GridCopy]:
+    """Open an MP4 for packets of other files, and finish it when the block is left.
+
+    Args:
+        output: the file, replaced if it exists.
+        template: a stream whose codec headers the packets have.
+        fps: frames per second.
+        evidence: what the file says of itself.
+        options: of libav's muxer.
+    """
+    with av.open(str(output), "w", format="mp4", options=options or {}) as container:
+        set_evidence(container, evidence)
+        yield GridCopy(container, template, fps)
+
+
+def same_stream(a: Path, b: Path) -> bool:
+    """Whether two videos can be joined by stream copy: same codec, size, pixel format and codec headers.
+
+    Raises:
+        EncodeError: one of them is not a video.
+        StorageError: one of them cannot be read.
+    """
+    keys = []
+    for path in (a, b):
+        with open_video(path) as (_, stream):
+            keys.append(_StreamKey.of(stream))
+    return keys[0] == keys[1]
+
+
+def concat_videos(parts: Sequence[Path], output: Path, fps: int, evidence: Evidence | None = None) -> int:
+    """Join videos by stream copy, the parts back to back on the k/fps grid, the index at the front.
+
+    Each part must itself be on the grid from 0 with a keyframe first. Decoding timestamps are laid on the
+    grid anew, early enough for the part that reorders its frames the most, so that they only ever rise. The
+    file is not made durable: see `storage.replacing`.
+
+    Args:
+        parts: at least one file; nothing is decoded, so the cost is that of copying them.
+        output: the file to write, replaced if it exists; must not be one of the parts.
+        fps: frames per second of all parts.
+        evidence: what the output says of itself; nothing of what the parts say is taken over.
+
+    Returns:
+        The number of frames in the output.
+
+    Raises:
+        EncodeError: there is no part; parts differ in codec, size, pixel format or codec headers; a part
+            is off the grid.
+        StorageError: the disk refused.
+    """
+    if not parts:
+        raise EncodeError("There is no video to join.")
+    shape = _joined_shape(parts, fps)
+    try:
+        size = _index_size(parts, shape.frames) + (len(evidence.to_text()) if evidence else 0)
+        return _join(parts, output, fps, shape, {"moov_size": str(size)}, evidence)
+    except EncodeError:
+        # Room for an index of unusual size: libav then writes the file twice. Other errors come again.
+        return _join(parts, output, fps, shape, {"movflags": "faststart"}, evidence)
+
+
+def _index_size(parts: Sequence[Path], frames: int) -> int:
+    """Room for the index of a joined file, in bytes; what is left of it stays empty.
+
+    Tables of ISO/IEC 14496-12 (8.6, 8.7): 4 bytes of size per frame, 4 per keyframe, 8 for a frame that is
+    not shown in decoding order, and 20 for each chunk, which libav ends after 1 MiB.
+    """
+    size = sum(part.stat().st_size for part in parts)
+    return 16 * frames + 20 * (size // 2**20 + len(parts)) + 2048
+
+
+def _join(
+    parts: Sequence[Path],
+    output: Path,
+    fps: int,
+    shape: _JoinedShape,
+    options: dict[str, str],
+    evidence: Evidence | None,
+) -> int:
+    total = 0
+    with (
+        open_video(parts[0]) as (_, template),
+        libav_errors(f"join videos into {output.name}", output, codec=shape.key.codec),
+        copied(output, template, fps, evidence, options) as joined,
+    ):
+        for part in parts:
+            with open_video(part) as (source, stream):
+                grid = Grid(part, stream, fps)
+                for packet in source.demux(stream):
+                    if packet.size:
+                        position = grid.place(packet)
+                        joined.add(packet, total + position, total + grid.count - 1 - shape.delay)
+                total += grid.finish()
+    return total
+
+
+@dataclass(frozen=True)
+class _StreamKey:
+    codec: str
+    width: int
+    height: int
+    pix_fmt: str | None
+    headers: bytes
+
+    @classmethod
+    def of(cls, stream: VideoStream) -> _StreamKey:
+        context = stream.codec_context
+        return cls(
+            stream.codec.canonical_name, stream.width, stream.height, stream.pix_fmt, context.extradata or b""
+        )
+
+    def difference(self, other: _StreamKey) -> str:
+        mine, theirs = asdict(self), asdict(other)
+        parts = [
+            "codec headers" if name == "headers" else f"{name} {mine[name]} and {theirs[name]}"
+            for name in mine
+            if mine[name] != theirs[name]
+        ]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class _JoinedShape:
+    """What all parts share.
+
+    Attributes:
+        key: codec, size and headers.
+        delay: by how many frames decoding must run ahead of showing.
+        frames: how many there are, as the parts' indices say.
+    """
+
+    key: _StreamKey
+    delay: int
+    frames: int
+
+
+def _joined_shape(parts: Sequence[Path], fps: int) -> _JoinedShape:
+    keys: list[_StreamKey] = []
+    delay = frames = 0
+    for part in parts:
+        with open_video(part) as (container, stream):
+            keys.append(_StreamKey.of(stream))
+            frames += stream.frames
+            if keys[-1] != keys[0]:
+                raise EncodeError(
+                    f"{part.name} cannot be joined to {parts[0].name}: {keys[0].difference(keys[-1])}.",
+                    codec=keys[0].codec,
+                )
+            first = next((p for p in container.demux(stream) if p.size), None)
+            if first is not None and first.dts is not None and stream.time_base is not None:
+                # The first frame is shown at 0; the muxer decodes it `delay` frames before.
+                delay = max(delay, -round(first.dts * stream.time_base * fps))
+    return _JoinedShape(keys[0], delay, frames)
