@@ -7,7 +7,6 @@ same values are written to `info.json` and read back from it by lerobot.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from .encoder_options import PIXEL_FORMATS, check_option, option_text
 from .errors import ConfigError
 from .flags.flag_names import nearest
+from .values import is_number
 
 HARDWARE_CODECS = (
     "h264_videotoolbox",
@@ -209,8 +209,3 @@ class DepthEncoderConfig(VideoEncoderConfig):
     def is_depth(self) -> bool:
         """Whether frames are 12-bit depth codes rather than RGB."""
         return True
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite number, and no bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from concurrent.futures import Executor
@@ -19,6 +18,7 @@ from .encoders import (
 )
 from .errors import ConfigError
 from .quality import QualityLimits
+from .values import is_number, is_whole
 
 NonFinite = Literal["accept", "refuse"]
 EncodeChoice = Literal["auto", "live", "deferred"]
@@ -140,8 +140,7 @@ def check_number(option: str, value: float, *, above: float | None = None, least
     Raises:
         ConfigError: it is not.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or (value < least if above is None else value <= above):
+    if not is_number(value) or (value < least if above is None else value <= above):
         wanted = f"{least:g} or more" if above is None else f"above {above:g}"
         raise ConfigError(f"{option} must be a finite number, {wanted}, not {value!r}.", option=option)
 
@@ -152,13 +151,12 @@ def check_priority(priority: object) -> int:
     Raises:
         ConfigError: it is none, or beyond `MAX_PRIORITY`.
     """
-    whole = isinstance(priority, int) and not isinstance(priority, bool)
-    if not whole or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:  # type: ignore[operator]  # an int
+    if not is_whole(priority, -MAX_PRIORITY, MAX_PRIORITY):
         raise ConfigError(
             f"A priority is a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r:.40}.",
             option="priority",
         )
-    return priority  # type: ignore[return-value]
+    return priority
 
 
 def check_root(root: str | Path | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import platform
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from .errors import ConfigError
+from .values import is_number, is_whole
 
 RECORD_VERSION = 1
 
@@ -360,14 +360,12 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if not is_whole(value, 0):
         raise ValueError(f"{name} is not a count: {value!r:.40}")
     return value
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} is not a number: {value!r:.40}")
-    if not math.isfinite(value):
+    if not is_number(value):
         raise ValueError(f"{name} is not a number: {value!r:.40}")
     return float(value)

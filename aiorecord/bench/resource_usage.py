@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from ..system.memory import resident_bytes
 from ..system.threads import start_thread
 
 SAMPLE_S = 0.05
@@ -24,14 +25,14 @@ def tree_rss_bytes() -> int:
     """Resident memory of this process and its descendants; 0 where the system does not tell (not Linux)."""
     if sys.platform != "linux":
         return 0
-    pages, todo = 0, [os.getpid()]
+    total, todo = 0, [os.getpid()]
     while todo:
         pid = todo.pop()
+        total += resident_bytes(pid)
         with contextlib.suppress(OSError):  # it just ended
-            pages += int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
             for task in Path(f"/proc/{pid}/task").iterdir():
                 todo += map(int, (task / "children").read_bytes().split())
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return total
 
 
 class PeakRss:

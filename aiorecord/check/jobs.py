@@ -7,7 +7,6 @@ the small JSON ones is opened in this process: a crash there is a finding here.
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import stat
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EncodeError, StorageError
+from ..system.memory import address_bytes
 from ..system.storage import temporary_folder
 from ..workers.pool import WorkerDiedError, WorkerPool
 from ..workers.progress import Progress, read_progress_file
@@ -285,7 +285,7 @@ def _limit_memory() -> None:
         return
     import resource
 
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    used = address_bytes()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     wanted = used + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..system.installation import install_hint, installation
+from ..system.processor import processor_name
 from .diagnosis import Finding, Level
 
 NEEDED = ("av", "numpy", "pyarrow", "draccus", "rich", "aiofiles", "pyyaml")
@@ -46,7 +46,7 @@ def machine() -> Iterator[Finding]:
     """The system and its processors."""
     yield Finding("machine", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    text = f"{os.cpu_count()} of {_processor()}"
+    text = f"{os.cpu_count()} of {processor_name()}"
     if usable != os.cpu_count():
         text += f", {usable} of them for this process"
     few = usable < 2
@@ -97,11 +97,3 @@ def _libraries() -> str:
         for name in names
         if name in av.library_versions
     )
-
-
-def _processor() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

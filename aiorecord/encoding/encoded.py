@@ -15,6 +15,7 @@ from ..staging.folder import EpisodeFolder
 from ..staging.sealed_json import read_sealed, write_sealed
 from ..staging.staged_file import StagedFile
 from ..system.storage import is_there
+from ..values import is_whole
 from .stats import STAT_NAMES, FeatureStats
 
 if TYPE_CHECKING:
@@ -139,11 +140,11 @@ def _load_camera(key: str, value: dict[str, Any]) -> EncodedCamera:
     if stats.keys() != set(STAT_NAMES) or len({v.shape for n, v in stats.items() if n != "count"}) != 1:
         raise ValueError("not the statistics of a camera")
     for count in (camera.frames, camera.bytes):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        if not is_whole(count, 1):
             raise ValueError("not a count")
     if not isinstance(camera.info, dict) or not isinstance(camera.seconds, int | float):
         raise ValueError("not the facts of a camera")
-    if not isinstance(camera.crc32, int) or isinstance(camera.crc32, bool):
+    if not is_whole(camera.crc32):
         raise ValueError("no checksum")
     return camera
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import StorageError
 from ..system import storage
+from ..values import is_whole
 
 PATH = "meta/aiorecord/dataset.json"
 """Holds the dataset's id, in the dataset's root folder. LeRobot neither reads it nor takes it along."""
@@ -114,7 +115,7 @@ def _named(id_: Any, length: Any, dataset: Any) -> Named:
     for name in (id_, dataset):
         if name is not None and not (isinstance(name, str) and _ID.fullmatch(name)):
             raise ValueError("not an id")
-    if isinstance(length, bool) or not isinstance(length, int) or not 0 < length < _MAX_LENGTH:
+    if not is_whole(length, 1, _MAX_LENGTH - 1):
         raise ValueError("not a length")
     return Named(id_, length, dataset)
 

@@ -28,6 +28,7 @@ from ..quality import QualityLimits
 from ..system.loop_owner import LoopOwner
 from ..system.tasks import TaskOwner
 from ..system.threads import Threads
+from ..values import is_whole
 from .recorder_events import (
     EpisodeBegan,
     EpisodeEnded,
@@ -101,7 +102,7 @@ class Recorder:
     ) -> None:
         self.options = parse_options(options)
         self.repo_id = check_repo_id(repo_id)
-        if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
+        if not is_whole(fps, 1):
             raise ConfigError(
                 f"fps must be a whole number of frames per second, 1 or more, not {fps!r}.", option="fps"
             )

@@ -18,6 +18,7 @@ from ..features import Schema
 from ..options import check_priority
 from ..quality import stored_facts
 from ..system.machine_time import unix_ns
+from ..values import is_whole
 
 MANIFEST_VERSION = 2
 """From 2 on the manifest has a checksum, and so do live captures and histograms; 1 is read as well."""
@@ -33,6 +34,7 @@ MAX_FPS = 1_000_000
 
 MAX_THREADS = 1024
 MAX_LENGTH = 2**31 - 1
+_MAX_COUNT = 2**53
 
 _FILE_NAME = re.compile(r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]{0,254}")
 _OWN_FILES = {"manifest.json", "rows.arrows", "encoded.json", "commit.json", "synced.log"}
@@ -136,7 +138,7 @@ def parse_manifest(data: Any) -> Manifest:
         KeyError: a part is missing.
         AttributeError: a part is no object.
     """
-    if not _is_count(data["version"], 1, MANIFEST_VERSION):
+    if not is_whole(data["version"], 1, MANIFEST_VERSION):
         known = f"this aiorecord reads versions 1 to {MANIFEST_VERSION}"
         raise ValueError(f"version {data['version']!r:.40}, {known}")
     # It is written again; NaN and infinity cannot be. (The quality facts are looked at by themselves.)
@@ -169,12 +171,12 @@ def _check_values(manifest: Manifest) -> None:
     fps, length, threads = manifest.fps, manifest.length, manifest.encoder_threads
     if manifest.state not in ("recording", "complete"):
         raise ValueError(f"unknown state {manifest.state!r:.40}")
-    if not _is_count(fps, 1, MAX_FPS):
+    if not is_whole(fps, 1, MAX_FPS):
         raise ValueError(f"fps is {fps!r:.40}")
-    known = _is_count(length, 1, MAX_LENGTH)
+    known = is_whole(length, 1, MAX_LENGTH)
     if not (known if manifest.state == "complete" else length is None or known):
         raise ValueError(f"length is {length!r:.40}")
-    if threads is not None and not _is_count(threads, 1, MAX_THREADS):
+    if threads is not None and not is_whole(threads, 1, MAX_THREADS):
         raise ValueError(f"encoder_threads is {threads!r:.40}")
     if not isinstance(manifest.task, str) or not isinstance(manifest.robot_type, str | None):
         raise ValueError("task or robot_type is no text")
@@ -186,10 +188,12 @@ def _check_values(manifest: Manifest) -> None:
 def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
     if camera.capture not in ("lossless", "rgb", "raw", "live"):
         raise ValueError(f"unknown capture {camera.capture!r:.40}")
-    counts = (camera.frames is None or _is_count(camera.frames)) and _is_count(camera.spilled)
+    counts = (camera.frames is None or is_whole(camera.frames, 0, _MAX_COUNT)) and is_whole(
+        camera.spilled, 0, _MAX_COUNT
+    )
     if not counts:
         raise ValueError(f"the counts of {key!r} are {camera.frames!r:.40} and {camera.spilled!r:.40}")
-    if not (_is_count(camera.height, 1) and _is_count(camera.width, 1)):
+    if not (is_whole(camera.height, 1, _MAX_COUNT) and is_whole(camera.width, 1, _MAX_COUNT)):
         raise ValueError(f"{key!r} is {camera.width!r:.40}x{camera.height!r:.40}")
     known_format = isinstance(camera.pix_fmt, str) and camera.pix_fmt in PIXEL_FORMATS | {""}
     if not known_format or camera.depth_unit not in (None, "mm", "m"):
@@ -214,7 +218,3 @@ def _check_file_names(cameras: Mapping[str, Camera]) -> None:
             sums.add(f"{name}.crc")
     if taken & sums:
         raise ValueError("a file is named as the checksums of another")
-
-
-def _is_count(value: object, least: int = 0, most: int = 2**53) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -16,6 +16,7 @@ import os
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _M_TRIM_THRESHOLD = -1
@@ -138,3 +139,25 @@ def spare_collections() -> None:
 def _function(name: str) -> Any:
     """A function of glibc, None where there is none."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process (proc(5), ``statm``); 0 where it has ended or the system does not tell.
+
+    Args:
+        pid: of the process; None for this one.
+    """
+    return _memory_pages(pid, 1)
+
+
+def address_bytes(pid: int | None = None) -> int:
+    """The size of a process's address space, as `resident_bytes`."""
+    return _memory_pages(pid, 0)
+
+
+def _memory_pages(pid: int | None, field: int) -> int:
+    try:
+        counts = Path(f"/proc/{'self' if pid is None else pid}/statm").read_bytes().split()
+    except OSError:  # it just ended, or there is no /proc
+        return 0
+    return int(counts[field]) * os.sysconf("SC_PAGE_SIZE")

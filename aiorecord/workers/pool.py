@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, EncodeError, StateError
+from ..system.memory import resident_bytes
 from ..system.threads import start_thread
 from .process import STDERR_KEPT, Child
 
@@ -132,11 +131,7 @@ class WorkerPool(Executor):
 
     def rss_bytes(self) -> int:
         """Resident memory of all children together; 0 where the system does not tell (only Linux does)."""
-        total = 0
-        for pid in self.pids():
-            with contextlib.suppress(OSError):  # it just ended, or there is no /proc
-                total += int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
-        return total * os.sysconf("SC_PAGE_SIZE") if total else 0
+        return sum(map(resident_bytes, self.pids()))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs and end the children. Idempotent; never kills a running job (see `abort`).

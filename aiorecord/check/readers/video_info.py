@@ -11,6 +11,7 @@ from ...errors import ConfigError
 from ...features import Feature
 from ...media.camera_info import DEPTH_SETTINGS, depth_settings
 from ...media.depth import DEPTH_PIX_FMT
+from ...values import is_number
 
 
 def info_findings(feature: Feature, stream: VideoStream, fps: int) -> Iterator[tuple[str, str]]:
@@ -59,5 +60,5 @@ def info_findings(feature: Feature, stream: VideoStream, fps: int) -> Iterator[t
 
 def _same(said: object, value: object) -> bool:
     if isinstance(value, float):  # the rate; info.json rounds it down
-        return isinstance(said, int | float) and not isinstance(said, bool) and abs(said - value) < 1
+        return is_number(said) and abs(said - value) < 1
     return said == value

@@ -28,6 +28,7 @@ from ...errors import AiorecordError, ConfigError, EncodeError
 from ...features import Feature
 from ...monitor.safe_console import PlainConsole
 from ...options import check_number
+from ...system.processor import processor_name
 from ...system.storage import storage_errors
 from ...workers.pool import WorkerPool
 from ..flag_parser import FlagParser, at_least_one
@@ -146,7 +147,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
         raise ConfigError(f"There is no folder {flags.folder}.", option="folder")
     if flags.plot is not None:
         check_plot(flags.plot)
-    console.print(f"{machine()}, {_versions()}")
+    console.print(f"{_described_machine()}, {_versions()}")
     systems: list[System] = [*against, "bare"]
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -212,16 +213,9 @@ def calibrate_cells(cells: Sequence[Cell]) -> Iterator[str]:
         pool.shutdown()
 
 
-def machine() -> str:
+def _described_machine() -> str:
     """This machine in a few words."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
-        ]
-        model = names[0] if names else model
-    return f"{os.cpu_count()} cores of {model}, {platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} cores of {processor_name()}, {platform.system()} {platform.release()}"
 
 
 def _versions() -> str:
@@ -233,7 +227,7 @@ def _versions() -> str:
 def report(results: Sequence[Measurement]) -> dict[str, Any]:
     """Everything that ``--json`` writes."""
     return {
-        "machine": machine(),
+        "machine": _described_machine(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "measurements": [
             {

@@ -14,6 +14,7 @@ from ...media.video_file import count_packets
 from ...staging.folder import EpisodeFolder
 from ...staging.sealed_json import read_sealed
 from ...system import storage
+from ...values import is_whole
 from ..format import layout
 from ..format.episodes import read_file, read_ids
 from ..format.layout import FileIndex
@@ -59,7 +60,7 @@ def intended_index(folder: EpisodeFolder) -> int | None:
         index = read_sealed(path)["episode_index"]
     except (ValueError, TypeError, KeyError):
         return None
-    return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else None
+    return index if is_whole(index, 0) else None
 
 
 def check_committed(root: Path, index: int, folder: EpisodeFolder) -> None:

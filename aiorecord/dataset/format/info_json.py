@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from ...errors import ConfigError, DatasetError, FeatureError, StorageError
 from ...features import DEFAULT_FEATURES, Schema
 from ...media.camera_info import undescribed
 from ...system import storage
+from ...values import is_number, is_whole
 from . import layout
 
 CODEBASE_VERSION = "v3.0"
@@ -99,9 +99,9 @@ def new_info(
     Raises:
         ConfigError: `fps` is not a positive integer, `chunks_size` not 1 to 1000, or a size not positive.
     """
-    if not _is_int(fps) or fps < 1:
+    if not is_whole(fps, 1):
         raise ConfigError(f"fps must be a positive integer, not {fps!r}.", option="fps")
-    if not _is_int(chunks_size) or not 1 <= chunks_size <= layout.MAX_NUMBERS:
+    if not is_whole(chunks_size, 1, layout.MAX_NUMBERS):
         raise ConfigError(
             f"chunks_size must be 1 to {layout.MAX_NUMBERS}, not {chunks_size!r}: lerobot reads files in the "
             "order of their names, and their numbers have three digits.",
@@ -112,7 +112,7 @@ def new_info(
         "video_files_size_in_mb": video_files_size_in_mb,
     }
     for option, size in sizes.items():
-        if not _is_number(size) or size <= 0:
+        if not is_number(size) or size <= 0:
             raise ConfigError(f"{option} must be positive, not {size!r}.", option=option)
     if robot_type is not None and not isinstance(robot_type, str):
         raise ConfigError(f"robot_type must be a string, not {robot_type!r}.", option="robot_type")
@@ -252,13 +252,13 @@ def _parse(data: Any) -> DatasetInfo:
     info = DatasetInfo(**known, extra={k: v for k, v in data.items() if k not in known})
     if isinstance(info.fps, float) and info.fps.is_integer():
         info.fps = int(info.fps)
-    if not _is_int(info.fps) or info.fps < 1:
+    if not is_whole(info.fps, 1):
         raise ValueError(f"fps {info.fps!r} is not a positive integer")
     for name in _COUNTS:
-        if not _is_int(getattr(info, name)) or getattr(info, name) < 0:
+        if not is_whole(getattr(info, name), 0):
             raise ValueError(f"{name} {getattr(info, name)!r} is not a count")
     for name in _SIZES:
-        if not _is_number(getattr(info, name)) or getattr(info, name) <= 0:
+        if not is_number(getattr(info, name)) or getattr(info, name) <= 0:
             raise ValueError(f"{name} {getattr(info, name)!r} is not positive")
     _check_features(info.features)
     if info.data_path != layout.DATA_TEMPLATE or info.video_path not in (None, layout.VIDEO_TEMPLATE):
@@ -286,11 +286,3 @@ def _plain(names: Any) -> Any:
     if isinstance(names, Mapping):
         return {str(key): _plain(value) for key, value in names.items()}
     return [_plain(name) for name in names] if isinstance(names, list | tuple) else names
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

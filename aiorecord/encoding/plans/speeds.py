@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from ...encoders import VideoEncoderConfig
+from ...system.processor import processor_name
 from ...system.storage import storage_errors, write_json
 from .choice import LiveSpeed
 
@@ -43,7 +44,7 @@ class SpeedQuestion:
         options = self.encoder.codec_options(self.threads)
         return json.dumps(
             {
-                "machine": machine(),
+                "machine": described_machine(),
                 "codec": self.encoder.vcodec,
                 "pix_fmt": self.encoder.pix_fmt,
                 "options": dict(sorted(options.items())),
@@ -83,22 +84,12 @@ def store_speed(question: SpeedQuestion, speed: LiveSpeed, path: Path) -> None:
 
 
 @cache
-def machine() -> str:
+def described_machine() -> str:
     """This machine, as far as encoding speed goes: host, processor, cores, and the codecs' version."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     from importlib.metadata import version  # 30 ms, which only a measurement costs
 
-    return f"{platform.node()}, {_processor()}, {cores} cores, av {version('av')}"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:  # not Linux
-        pass
-    return platform.processor() or platform.machine()
+    return f"{platform.node()}, {processor_name()}, {cores} cores, av {version('av')}"
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...errors import ConfigError
+from ...values import is_whole
 
 ON_ERROR = ("hold", "end", "raise")
 
@@ -55,7 +56,7 @@ class SourcePolicy:
                 f"on_error must be {', '.join(ON_ERROR[:-1])} or {ON_ERROR[-1]}, not {self.on_error!r}.",
                 option="on_error",
             )
-        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+        if not is_whole(self.retries, 0):
             raise ConfigError(f"retries must be 0 or more, not {self.retries!r}.", option="retries")
         limits = {f"max_hold_s_of[{name}]": value for name, value in self.max_hold_s_of.items()}
         for option in ("max_hold_s", "backoff_s", "reconnect_s"):

@@ -23,6 +23,7 @@ from ...dataset.format.table_size import check_size
 from ...errors import AiorecordError, ConfigError, SourceError
 from ...features import Feature, Schema
 from ...system.storage import check_file, read_json
+from ...values import is_number
 from .video_source import Clip
 
 VERSION = "v3.0"
@@ -238,7 +239,7 @@ def _check_table(path: Path, columns: list[str]) -> None:
 
 
 def _fps(root: Path, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_FPS:
+    if not is_number(value) or not 0 < value <= MAX_FPS:
         raise _damaged(root, f"fps is {value!r}")
     return value
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ...errors import ConfigError, FrameError, StateError
 from ...system.tasks import single
 from ...system.threads import Threads
+from ...values import is_whole
 from ..protocols import Features, Values
 from ..schema import ACTION, IMAGES, STATE, dataset_features
 from .arm import CUBE_CONTACT, CUBE_SIDE, HOME, JOINT_NAMES, LOWER, UPPER, ArmPose, forward_kinematics
@@ -302,7 +303,7 @@ def _vector_features(cameras: Mapping[str, tuple[int, int, int]]) -> dict[str, d
 
 
 def _check_common(seed: int, fps: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if not is_whole(seed, 0):
         raise ConfigError(f"seed must be an integer of 0 or more, not {seed!r}.", option="seed")
     if not fps > 0:
         raise ConfigError(f"fps must be above 0, not {fps!r}.", option="fps")
