@@ -7,7 +7,7 @@ import re
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from .encoders import (
     ALIASES,
@@ -97,6 +97,35 @@ class RecorderOptions:
     chunks_size: int = 1000
     data_files_size_in_mb: int = 100
     video_files_size_in_mb: int = 200
+
+
+class RecorderKeywords(TypedDict, total=False):
+    """The fields of `RecorderOptions` as keywords that an editor completes; None stands for the default."""
+
+    root: str | Path | None
+    robot_type: str | None
+    resume: bool | None
+    partial: Partial | None
+    rgb_encoder: RGBEncoderConfig | None
+    depth_encoder: DepthEncoderConfig | None
+    encoder_threads: int | None
+    async_saving: bool | None
+    save_queue_size: int | None
+    save_timeout: float | None
+    encode_workers: int | None
+    encode_executor: Executor | None
+    encode: EncodeChoice | None
+    save_order: SaveOrder | None
+    fallback_vcodec: str | None
+    min_free_gb: float | None
+    max_backlog_gb: float | None
+    buffer_mb: float | None
+    nonfinite: NonFinite | None
+    limits: QualityLimits | None
+    pack: bool | None
+    chunks_size: int | None
+    data_files_size_in_mb: int | None
+    video_files_size_in_mb: int | None
 
 
 def check_repo_id(repo_id: str) -> str:
@@ -223,7 +252,13 @@ def _absolute(repo_id: str, root: str | Path | None) -> Path:
     return home.expanduser().absolute() / repo_id
 
 
-def parse_options(given: dict[str, Any]) -> RecorderOptions:
+def parse_options(given: RecorderKeywords) -> RecorderOptions:
+    """Check a recorder's options and fill in the others.
+
+    Raises:
+        ConfigError: one that cannot work.
+        TypeError: one that there is not.
+    """
     unknown = given.keys() - RecorderOptions.__dataclass_fields__.keys()
     if unknown:
         raise TypeError(f"Recorder() got unexpected arguments: {', '.join(sorted(unknown))}")
@@ -231,7 +266,8 @@ def parse_options(given: dict[str, Any]) -> RecorderOptions:
     optional = {"root", "robot_type", "encoder_threads", "save_timeout", "encode_workers", "encode_executor"}
     optional |= {"fallback_vcodec"}
     check_root(given.get("root"))
-    options = RecorderOptions(**{k: v for k, v in given.items() if v is not None or k in optional})
+    chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None or k in optional}
+    options = RecorderOptions(**chosen)
     check_number("buffer_mb", options.buffer_mb, above=0)
     if options.save_timeout is not None:
         check_number("save_timeout", options.save_timeout, above=0)

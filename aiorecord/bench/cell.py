@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ConfigError
+from ..options import EncodeChoice
 
 type System = Literal["aiorecord", "bare", "lerobot-streaming", "lerobot-png"]
 
@@ -47,7 +48,7 @@ class Cell:
     episodes: int = 3
     seconds: float = 5.0
     source: str = "sim"
-    encode: str = "auto"
+    encode: EncodeChoice = "auto"
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot be recorded."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import draccus
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import ConfigError
-from ..options import check_number, resolve_root
+from ..options import RecorderKeywords, RecorderOptions, check_number, resolve_root
 from ..robots import ReplayRobotConfig, ReplayTeleopConfig, SimRobotConfig, SimTeleopConfig
 from ..robots.faults import Fault
 from ..robots.guarding.source_policy import SourcePolicy
@@ -123,11 +123,11 @@ class DatasetFlags:
     # Final encoding of depth cameras.
     depth_encoder: DepthEncoderConfig = field(default_factory=DepthEncoderConfig)
     # Threads per encoder; unset leaves it to the codec.
-    encoder_threads: int | None = None
+    encoder_threads: int | None = RecorderOptions.encoder_threads
     # Save episodes in the background; false saves each in the foreground.
-    async_saving: bool = True
+    async_saving: bool = RecorderOptions.async_saving
     # Saves that may wait; when full, the next episode is saved in the foreground.
-    async_save_queue_size: int = 1000
+    async_save_queue_size: int = RecorderOptions.save_queue_size
     # Seconds a save may go without progress before it is given up (its data stays in staging).
     async_save_timeout: float = 300.0
     # No effect here: images never go through PNG files on disk.
@@ -175,10 +175,10 @@ class RecordFlags:
     # Seconds to wait for a lost source before the recording is ended.
     reconnect_s: float = 60.0
     # Continue an existing dataset; what an earlier session left is finished first.
-    resume: bool = False
+    resume: bool = RecorderOptions.resume
     # What resuming does with an episode that was interrupted: keep it as far as it reached the disk, drop it,
     # or leave it in staging (stage).
-    partial: str = "keep"
+    partial: str = RecorderOptions.partial
     # Speak what happens, where the machine has a speech program.
     play_sounds: bool = True
     # Show cameras and states in a viewer while recording (needs the extra 'viz').
@@ -200,20 +200,20 @@ class RecordFlags:
     # Flag an episode when a camera repeated more frames than this.
     max_repeats: int | None = None
     # Memory in MB for frames waiting for the capture encoders; more goes to disk.
-    buffer_mb: float = 256
+    buffer_mb: float = RecorderOptions.buffer_mb
     # Encoder processes; unset chooses by the number of cores.
-    encode_workers: int | None = None
+    encode_workers: int | None = RecorderOptions.encode_workers
     # auto, live or deferred: capture straight in the final codec where it keeps up, or encode later.
-    encode: str = "auto"
+    encode: str = RecorderOptions.encode
     # Codec for a colour video that the configured one fails on, also when tried again, such as h264; unset
     # leaves the episode in staging.
-    fallback_vcodec: str | None = None
+    fallback_vcodec: str | None = RecorderOptions.fallback_vcodec
     # Space in GB that stays free on the disk: the episode is ended before it is touched. 0 does not look.
-    min_free_gb: float = 1.0
+    min_free_gb: float = RecorderOptions.min_free_gb
     # fifo or shortest: which waiting episode is encoded next. They are committed in the order of recording.
-    save_order: str = "fifo"
+    save_order: str = RecorderOptions.save_order
     # GB that ended episodes may take on disk until they are saved; the next one waits then. 0 is no limit.
-    max_backlog_gb: float = 0
+    max_backlog_gb: float = RecorderOptions.max_backlog_gb
 
 
 WITHOUT_EFFECT = (
@@ -336,11 +336,11 @@ def source_policy(flags: RecordFlags) -> SourcePolicy:
     )
 
 
-def recorder_arguments(flags: RecordFlags) -> dict[str, Any]:
-    """The arguments of `Recorder` that the flags stand for."""
+def recorder_options(flags: RecordFlags, robot_type: str) -> RecorderKeywords:
+    """The options of `Recorder` that the flags stand for; it checks them."""
     dataset = flags.dataset
-    return {
-        "fps": dataset.fps,
+    options = {
+        "robot_type": robot_type,
         "root": dataset.root,
         "resume": flags.resume,
         "partial": flags.partial,
@@ -358,3 +358,4 @@ def recorder_arguments(flags: RecordFlags) -> dict[str, Any]:
         "min_free_gb": flags.min_free_gb,
         "max_backlog_gb": flags.max_backlog_gb,
     }
+    return cast(RecorderKeywords, options)

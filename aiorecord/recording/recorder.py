@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ..capture.budget import ByteBudget
 from ..clock import Clock, SystemClock, Ticker
@@ -22,7 +22,7 @@ from ..errors import (
     StorageError,
 )
 from ..features import Schema
-from ..options import check_repo_id, parse_options, resolve_root
+from ..options import RecorderKeywords, check_repo_id, parse_options, resolve_root
 from ..printable import get_logger
 from ..quality import QualityLimits
 from ..system.loop_owner import LoopOwner
@@ -78,7 +78,7 @@ class Recorder:
         fps: frames per second, a positive integer.
         features: LeRobot's feature dict.
         clock: the clock of ticks and reports.
-        options: the fields of `RecorderOptions`.
+        options: see `aiorecord.options.RecorderOptions`, of which these are the fields.
 
     Attributes:
         recovered: what resuming found in staging, and what became of it.
@@ -98,7 +98,7 @@ class Recorder:
         fps: int,
         features: Mapping[str, Mapping[str, Any]],
         clock: Clock | None = None,
-        **options: Any,
+        **options: Unpack[RecorderKeywords],
     ) -> None:
         self.options = parse_options(options)
         self.repo_id = check_repo_id(repo_id)
@@ -699,11 +699,18 @@ def _pace_of(episode: Episode) -> dict[str, Any]:
     return {"fps": episode.pace.fps if episode.pace else None, "lateness": episode.lateness_so_far}
 
 
-async def open_recorder(repo_id: str, **arguments: Any) -> Recorder:
+async def open_recorder(
+    repo_id: str,
+    *,
+    fps: int,
+    features: Mapping[str, Mapping[str, Any]],
+    clock: Clock | None = None,
+    **options: Unpack[RecorderKeywords],
+) -> Recorder:
     """Open a `Recorder` without a block, for notebooks; close it with `await recorder.aclose()`.
 
     Takes the arguments of `Recorder` and raises what `Recorder.open` raises.
     """
-    recorder = Recorder(repo_id, **arguments)
+    recorder = Recorder(repo_id, fps=fps, features=features, clock=clock, **options)
     await recorder.open()
     return recorder

@@ -39,7 +39,7 @@ from ..record_config import (
     RecordFlags,
     check_flags,
     notes_on,
-    recorder_arguments,
+    recorder_options,
     session_plan,
     source_policy,
 )
@@ -171,8 +171,8 @@ class RecordCommand:
         recorder = self._recorder = Recorder(
             flags.dataset.repo_id,
             features=devices.features,
-            robot_type=robot.name,
-            **recorder_arguments(flags),
+            fps=flags.dataset.fps,
+            **recorder_options(flags, robot.name),
         )
         error: AiorecordError | None = None
         async with viewing(flags, "recording") as viewer:

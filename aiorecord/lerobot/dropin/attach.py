@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from lerobot.datasets import LeRobotDataset
 
 from ...errors import StateError
+from ...options import RecorderKeywords
 from .dataset_writer import AsyncDatasetWriter
 
 _becomes: list[type[Any]] = []
@@ -18,12 +19,12 @@ def becomes[T: type[Any]](kind: T) -> T:
     return kind
 
 
-def replace_writer(dataset: Any, **options: Any) -> Any:
+def replace_writer(dataset: Any, **options: Unpack[RecorderKeywords]) -> Any:
     """Put aiorecord behind a `LeRobotDataset`; nothing when it is there already.
 
     Args:
         dataset: made by ``create`` or ``resume``, without unsaved frames.
-        options: of `Recorder`, such as ``encode_executor``.
+        options: of `Recorder`, see `RecorderOptions`.
 
     Returns:
         The same object, an `AsyncLeRobotDataset` now.

@@ -7,7 +7,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from lerobot.configs import infer_depth_unit
@@ -17,7 +17,7 @@ from lerobot.datasets.feature_utils import validate_episode_buffer, validate_fra
 
 from ...encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ...errors import FrameError, StateError
-from ...options import check_priority
+from ...options import RecorderKeywords, check_priority
 from ...printable import get_logger
 from .buffers import EpisodeBuffer, HandedInEpisode, Recording, buffer_index, plain
 from .dropin_recorder import PortalRecorder
@@ -63,12 +63,12 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         )
 
     @classmethod
-    def take_over(cls, old: DatasetWriter, **options: Any) -> AsyncDatasetWriter:
+    def take_over(cls, old: DatasetWriter, **options: Unpack[RecorderKeywords]) -> AsyncDatasetWriter:
         """Replace a writer of lerobot's. What it has saved is finished first; its metadata is kept up.
 
         Args:
             old: not recording an episode.
-            options: of `Recorder`, such as ``encode_executor``.
+            options: of `Recorder`, see `RecorderOptions`.
 
         Raises:
             StateError: it holds frames that are not saved.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from ...capture.episode import EpisodeCapture
 from ...capture.unsaved import drop, keep_partial
 from ...errors import StateError
+from ...options import RecorderKeywords
 from ...printable import get_logger
 from ...recording.recorder import Recorder
 from ...saving.handle import EpisodeSave, EpisodeSaveResult, Stage
@@ -56,9 +57,12 @@ class PortalRecorder(Recorder):
 
     capture_type = FedCapture
 
-    def __init__(self, root: Path, *, fps: int, features: Mapping[str, Any], **options: Any) -> None:
+    def __init__(
+        self, root: Path, /, *, fps: int, features: Mapping[str, Any], **options: Unpack[RecorderKeywords]
+    ) -> None:
         # The name only chooses a default folder, and lerobot allows more names than aiorecord does.
-        super().__init__("dataset", fps=fps, features=features, root=root, resume=True, **options)
+        options |= {"root": root, "resume": True}
+        super().__init__("dataset", fps=fps, features=features, **options)
         self.highest_index = 0
         self._ended_episodes = 0
         self._warned_of_disk = False
