@@ -1,7 +1,7 @@
-"""What sizes and rates the encoders take, known before one is opened.
+"""The frame sizes and rates that each encoder accepts, checked before an encoder is opened.
 
-Some libraries do not refuse what they cannot do: SVT-AV1 divides by zero at a width of 24 and writes past its
-buffers at a height of 8. So this is asked first, and opening a codec for real comes after it.
+Some libraries do not reject unsupported sizes: SVT-AV1 divides by zero at a width of 24 and writes past its
+buffers at a height of 8. So these limits are checked before the codec is opened.
 """
 
 from __future__ import annotations

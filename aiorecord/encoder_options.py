@@ -1,15 +1,15 @@
-"""Which options an encoder may be given, and what their values look like. Pure: no I/O, no libav.
+"""The allowlist of encoder options and of their values. Pure: no I/O, no libav.
 
-Settings come from files that anybody may have written: a manifest in staging, an ``info.json``. Encoders have
-options that write files (x264's ``stats``, x265's ``csv`` and ``recon``, two-pass logs), read files or start
-programs. So what an encoder is given is what stands here, and nothing else. Left out are:
+Settings come from files that anybody may have written: a manifest in staging, an ``info.json``. Some encoder
+options write files (x264's ``stats``, x265's ``csv`` and ``recon``, two-pass logs), read files or start
+programs. So encoders are given only options listed here. Left out are:
 
-- whatever names a file, a device or a program;
-- several passes, because their logs are files, and ``flags``, which can ask for them;
-- what tags a stream with another colour matrix or range than the pixels were converted with.
+- options that name a file, a device or a program;
+- multi-pass options, because their logs are files, and ``flags``, which can enable them;
+- options that tag a stream with another colour matrix or range than the pixels were converted with.
 
-Names are those of libav's options, and inside ``x264-params`` and its kind those of the encoder's own
-documentation. Ranges are those of the encoders or wider: an encoder refuses for itself what it cannot do.
+Names are those of libav's options, and inside ``x264-params`` and similar those of the encoder's own
+documentation. Ranges are those of the encoders or wider: an encoder itself rejects what it cannot do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What follows from measurements, in words and ratios. Pure."""
+"""Turns measurements into verdicts and recommendations. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures for a benchmark, made beforehand: what is measured is the recorder, not the camera."""
+"""Makes a benchmark's pictures before the measurement, so that the recorder is measured and not the camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One cell of a benchmark: what is recorded how, and what was measured. Plain data, exchanged as JSON."""
+"""Data classes for one cell of a benchmark: what to record, and the measured figures. Exchanged as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lateness over time, drawn with matplotlib (the extra ``bench``)."""
+"""Draws the lateness of each tick over time with matplotlib (the extra ``bench``)."""
 
 from __future__ import annotations
 

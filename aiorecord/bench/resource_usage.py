@@ -1,4 +1,4 @@
-"""Processor time and memory of this process and everything it started."""
+"""Measures processor time and memory of this process and of all its descendants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a capture's threads behave beside the loop: below it in priority, and gone when the program is."""
+"""Helpers for capture threads: a lower priority than the loop's, and an end when the program ends."""
 
 from __future__ import annotations
 

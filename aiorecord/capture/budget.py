@@ -1,4 +1,4 @@
-"""How much memory frames may take while they wait, over all cameras of all live captures."""
+"""Limits the memory that waiting frames may take, over all cameras of all live captures."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
-"""One live camera of one episode: a bounded queue, an encoder thread, and a spill thread for overload.
+"""Captures one camera of one episode: a bounded queue, an encoder thread, and a spill thread for overload.
 
 ::
 
     put ─► queue ─► encoder thread ─► <camera>.frames or .raw, <camera>.hist
-              └───► spill thread   ─► <camera>.spill     once the encoder does not keep up, or failed
+              └───► spill thread   ─► <camera>.spill     when the encoder is too slow, or has failed
 
-Which of the two has a frame is the business of `FrameQueue`. When the spill has taken over, the encoder
-finishes the frame it is at and ends; frames that are in both are taken from the encoder's file.
+`FrameQueue` decides which of the two threads gets a frame. Once the spill thread has taken over, the encoder
+finishes its current frame and ends; frames that are in both files are read from the encoder's file.
 
-Both threads have a low priority, so as not to disturb the loop. At the end of the episode somebody waits for
-its last frames: then each thread finishes the frame it is at, and whoever closes the capture does the rest.
+Both threads have a low priority, so as not to disturb the loop. At the end of the episode the caller waits
+for the last frames: each thread then finishes its current frame, and the thread that closes the capture
+writes the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How each camera is captured: which kind of file, in which pixel format."""
+"""Chooses how each camera is captured: the kind of file and the pixel format."""
 
 from __future__ import annotations
 

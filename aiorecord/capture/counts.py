@@ -1,4 +1,4 @@
-"""What the cameras of an episode counted, for its quality record."""
+"""Collects what each camera of an episode counted, for the episode's quality record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One live episode: the rows, the cameras and the folder that they are journaled in."""
+"""Captures one live episode: rows and cameras, journaled in a folder of the staging area."""
 
 from __future__ import annotations
 

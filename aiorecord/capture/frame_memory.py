@@ -1,4 +1,4 @@
-"""The memory of one camera's frames, used again and again."""
+"""Reuses the memory of one camera's frames."""
 
 from __future__ import annotations
 

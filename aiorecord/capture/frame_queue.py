@@ -1,15 +1,15 @@
-"""The frames of one camera between the loop, its encoder thread and its spill thread.
+"""Hands the frames of one camera from the loop to its encoder thread or its spill thread.
 
 ::
 
     put ─► queue ─► next(spill=False)   the encoder
-              └───► next(spill=True)    once the budget was exceeded, or a frame waited for too long, or the
+              └───► next(spill=True)    once the budget was exceeded, a frame waited too long, or the
                                         encoder failed
 
-The spill begins with the oldest frame that a killed process would lose: those that the encoder was given and
-that are not in its file for certain, then everything that still waits. So it never begins behind a hole, and
-the memory is free again at the speed of the disk. The loop takes no lock: whatever it shares with the threads
-is written by one side only, or is atomic.
+The spill begins with the oldest frame that a killed process would lose: first those that the encoder was
+given and that are not yet safe in its file, then everything that still waits. So there is never a gap before
+the spill, and memory becomes free at the speed of the disk. The loop takes no lock: each value shared with
+the threads is written by one side only, or is atomic.
 """
 
 from __future__ import annotations

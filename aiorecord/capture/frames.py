@@ -1,4 +1,4 @@
-"""What a camera's capture is given, what it writes to, and what it tells."""
+"""Frame and status types of a camera capture, and the interface of its frame writers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The thread that makes a running episode durable: a kill or power loss takes about a second of it."""
+"""The thread that makes a running episode durable once a second, so that a kill loses about one second."""
 
 from __future__ import annotations
 

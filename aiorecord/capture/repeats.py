@@ -1,4 +1,4 @@
-"""Frames that bring nothing new: pixels equal to the frame before, or a camera time that did not move on."""
+"""Counts repeated frames: pixels equal to the frame before, or a camera time that did not advance."""
 
 from __future__ import annotations
 

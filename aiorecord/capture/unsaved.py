@@ -1,4 +1,4 @@
-"""What becomes of captures that are not saved: dropped, or kept in part for `aiorecord recover`."""
+"""Ends captures that are not saved: deletes them, or keeps them partially for `aiorecord recover`."""
 
 from __future__ import annotations
 

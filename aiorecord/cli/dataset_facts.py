@@ -1,4 +1,4 @@
-"""What there is to say about a dataset, read without a lock while anybody may write to it."""
+"""Collects what `aiorecord info` shows about a dataset, without a lock, while others may write to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices on the command line: reading their flags, making them, connecting them, reporting slow ones."""
+"""Devices on the command line: parses their flags, makes them, connects them, and reports slow ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in the words of its flags: no class of Python's, no library's report."""
+"""Turns parser errors into messages that name the command's flags instead of Python classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--help`` and ``--help-all`` print of a command that reads its flags with draccus."""
+"""Prints ``--help`` and ``--help-all`` of a command whose flags are parsed with draccus."""
 
 from __future__ import annotations
 

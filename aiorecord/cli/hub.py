@@ -1,11 +1,8 @@
-"""Uploading a dataset to the Hugging Face Hub, through `huggingface_hub` (the extra ``hub``).
+"""Uploads a dataset to the Hugging Face Hub, through `huggingface_hub` (the extra ``hub``).
 
-An upload is one commit on the Hub: its readers see the dataset before or after it, never half of it. Files
-are sent ahead of the commit, one by one, and the Hub keeps those it has; so an upload that failed is simply
-made again. Locally nothing is written: an upload only reads.
-
-Only the dataset's own files are sent, see `aiorecord.dataset.format.own_files`, and from the descriptors that
-were looked at.
+An upload is one commit on the Hub, so readers see the dataset before it or after it and nothing in between.
+Files are sent before the commit, one by one, and the Hub keeps those it has; after a failure, the same upload
+is run again. The local dataset is only read, never written.
 """
 
 from __future__ import annotations

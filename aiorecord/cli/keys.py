@@ -1,6 +1,7 @@
-"""The operator's keys, read from the terminal by the event loop.
+"""Reads the operator's keys from the terminal on the event loop.
 
-They are the terminal's own bytes, so they work over SSH and need no rights to watch the keyboard.
+Keys are the bytes that the terminal sends, so they work over SSH and need no permission to watch the
+keyboard.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""``--log_level`` and ``--log_file``: what happened, as lines with times, for a report of a fault.
+"""``--log_level`` and ``--log_file``: log lines with times, for fault reports.
 
-A line of the file is one object of JSON. Lines are written by a thread of their own, from a queue that is
-bounded: a disk that stalls delays no tick and takes no memory; what found no room is counted at the end.
+Each line of the file is a JSON object. A separate thread writes the lines from a bounded queue, so a disk
+that stalls neither delays a tick nor uses memory. Lines that found no room are counted, and the count is
+logged at the end.
 """
 
 from __future__ import annotations

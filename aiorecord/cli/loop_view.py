@@ -1,4 +1,4 @@
-"""What a loop that records nothing does, on the terminal: for `teleoperate` and `replay`."""
+"""The terminal view of loops that record nothing: `teleoperate` and `replay`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What commands print: as plain text, to standard output and error that may go away or never were there.
+"""Prints what commands say, as plain text, to standard output and error, either of which may be closed.
 
-A closed terminal or pipe must not end a recording, and nothing that a dataset says may steer the terminal.
+A closed terminal or pipe must not end a recording, and text from a dataset must not control the terminal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that a command writes at its end: whether they can be written is asked at its beginning."""
+"""Checks at the start of a command that the files it writes at its end can be written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parsing flags with draccus: one way for every command."""
+"""Parses command lines with draccus, in the same way for every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to say of an episode in its quality record, in words."""
+"""Describes an episode's quality record in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flags of `aiorecord record`: lerobot's names, meanings and defaults, and aiorecord's own."""
+"""The flags of `aiorecord record`: lerobot's with their names, meanings and defaults, and aiorecord's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of what recovering a dataset found in staging, and did about it."""
+"""Prints a table of the episodes that recovery found in staging, and what was done with each."""
 
 from __future__ import annotations
 

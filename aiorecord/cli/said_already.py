@@ -1,4 +1,4 @@
-"""What a command says itself is not said a second time by the log."""
+"""Keeps log messages off the terminal that the command prints itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens in a session, logged as it happens."""
+"""Logs the events of a session as they happen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spoken announcements (`--play_sounds`), through the platform's own speech program."""
+"""Speaks announcements (`--play_sounds`) with the platform's speech program."""
 
 from __future__ import annotations
 

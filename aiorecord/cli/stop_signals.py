@@ -1,7 +1,7 @@
-"""Signals for commands that drive a robot: the first one stops it in order, the second one at once.
+"""Handles signals in commands that drive a robot: the first stops it in order, the second at once.
 
-SIGINT and SIGTERM ask for it. SIGHUP says that the terminal was closed: it counts as the first request and
-never as the second, because a shell and the kernel may both send one.
+SIGINT and SIGTERM are requests to stop. SIGHUP means that the terminal was closed: it counts as the first
+request and never as the second, because a shell and the kernel may both send it.
 """
 
 from __future__ import annotations

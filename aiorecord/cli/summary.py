@@ -1,4 +1,4 @@
-"""The last lines of a recording: how it was encoded, where the dataset is, what is in it, how to load it."""
+"""The last lines of a recording: how it was encoded, where the dataset is, what it holds, how to load it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the commands' tables go."""
+"""The console that prints the commands' tables."""
 
 from __future__ import annotations
 

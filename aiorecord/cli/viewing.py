@@ -1,4 +1,4 @@
-"""The flags `--display_*` of lerobot: a viewer for as long as a command runs."""
+"""Opens the viewer that lerobot's `--display_*` flags ask for, for as long as a command runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What aiorecord asks of a clock, and waiting by one."""
+"""The interface of a clock, and a coroutine that waits until a deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clock that goes only when it is told to."""
+"""A clock for tests, whose time advances only on request."""
 
 from __future__ import annotations
 

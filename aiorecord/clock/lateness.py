@@ -1,4 +1,4 @@
-"""Ticks, and how late those of a loop were."""
+"""Ticks of a control loop, and statistics of how late they were."""
 
 from __future__ import annotations
 

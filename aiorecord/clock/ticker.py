@@ -1,4 +1,4 @@
-"""Ticks that keep their deadlines: a grid (start + k / fps), so waiting errors do not add up."""
+"""Ticks at fixed deadlines, start + k / fps, so that waiting errors do not add up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which codecs there are, and how fast they are here: measured in a worker process, as encodes run."""
+"""Measures which codecs work on this machine and how fast they are, in a worker process as encodes run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cameras and serial ports that the system knows, and whether this user may open them."""
+"""Lists cameras and serial ports, and whether this user may open them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found out about a machine, a line each, fit to be pasted into a report of a fault."""
+"""The findings about a machine, one per line, fit to be pasted into a bug report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk that datasets go to, temporary folders, memory."""
+"""Checks the disk for datasets, temporary folders, and memory."""
 
 from __future__ import annotations
 

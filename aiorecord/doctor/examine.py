@@ -1,4 +1,4 @@
-"""Looking at everything, part by part. A part that fails is a finding; the others are still looked at."""
+"""Runs all checks of the machine. A check that fails is reported as a finding; the others still run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this user may do: priorities, keys, open files, speech, a display."""
+"""Checks what this user may do: priorities, keys, open files, speech, a display."""
 
 from __future__ import annotations
 

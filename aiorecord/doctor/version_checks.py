@@ -1,4 +1,4 @@
-"""What runs here: versions, extras, processor."""
+"""Reports versions, installed extras and the processor."""
 
 from __future__ import annotations
 

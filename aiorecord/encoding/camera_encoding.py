@@ -1,9 +1,9 @@
-"""From captured frames to what the dataset holds: one camera of one episode, in one process.
+"""Encodes one camera of one captured episode into what the dataset stores, in one process.
 
 Colour and depth videos become ``<camera>.mp4``; `image` features become ``<camera>.png.arrow``, an Arrow IPC
-file with one column, named as the camera, of the struct that the Hugging Face `Image` feature stores
-(``bytes`` and ``path``). Memory does not grow with the length of the episode: frames pass one by one; only
-what the statistics sample (at most 10,000 small frames) is kept.
+file with one column, named after the camera, of the struct that the Hugging Face `Image` feature stores
+(``bytes`` and ``path``). Memory does not grow with the length of the episode: frames are processed one by
+one, and only the samples for the statistics (at most 10,000 small frames) are kept.
 """
 
 from __future__ import annotations

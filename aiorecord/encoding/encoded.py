@@ -1,4 +1,4 @@
-"""What the encoders made of an episode, and its record on disk, ``encoded.json``."""
+"""The result of encoding an episode, and its record on disk, ``encoded.json``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Encoding one staged episode: a job per camera on an executor, watched until all are done.
+"""Encodes one staged episode: one job per camera on an executor, watched until all are done.
 
-This is the blocking body of a save; it runs in a thread, which only waits while worker processes encode.
+This is the blocking part of a save. It runs in a thread, which waits while worker processes encode.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The final video of a camera that was captured live: its packets, copied into an MP4 on the k/fps grid."""
+"""Copies the packets of a live capture into the final MP4, on the k/fps grid."""
 
 from __future__ import annotations
 

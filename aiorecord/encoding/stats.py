@@ -1,7 +1,7 @@
-"""Statistics of features, as lerobot computes and stores them. Pure numpy.
+"""Computes feature statistics as lerobot computes and stores them. Pure numpy.
 
 Kinds, shapes, sampling, the 5000-bin quantile estimate and the aggregation follow lerobot 0.6.1
-(`lerobot/datasets/compute_stats.py`), where two things differ on purpose:
+(`lerobot/datasets/compute_stats.py`). Two things differ on purpose:
 
 - Statistics are taken over finite values. An element that is never finite in an episode gets NaN, which
   aggregation skips; in JSON, which has no NaN, it is 0.

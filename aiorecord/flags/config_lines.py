@@ -1,4 +1,4 @@
-"""Where in a config file something stands."""
+"""Finds the line and column of each key in a config file."""
 
 from __future__ import annotations
 

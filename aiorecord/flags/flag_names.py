@@ -1,6 +1,6 @@
-"""Names of flags: hyphens and underscores are one, a switch needs no value, typing errors get suggestions.
+"""Normalises flag names: hyphens equal underscores, switches need no value, and typos get suggestions.
 
-Only what stands before a ``=`` is looked at. Values stay letter by letter, and so does what follows ``--``.
+Only the part before a ``=`` is changed. Values stay as they are, and so does everything after ``--``.
 """
 
 from __future__ import annotations

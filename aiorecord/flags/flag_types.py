@@ -1,4 +1,4 @@
-"""The types of flags: what field of which dataclass a dotted name such as ``robot.cameras`` is for."""
+"""Finds the type of the dataclass field that a dotted flag name such as ``robot.cameras`` sets."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What flags and config files say, read by the type of the field that they are for.
+"""Reads the values of flags and config files by the type of the field that they set.
 
 draccus reads every argument as YAML before it knows the field: `#` begins a comment, `:` makes a mapping and
-`yes` is True. Here the field decides: text is taken letter by letter, everything else is YAML. In dicts,
-lists and files, which are YAML, a bare word for a text field is the word as it is written.
+`yes` is True. Here the field's type decides: text is taken literally, everything else is YAML. In dicts,
+lists and files, which are YAML, a bare word in a text field is that word as written.
 """
 
 from __future__ import annotations

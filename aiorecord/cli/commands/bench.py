@@ -1,4 +1,4 @@
-"""`aiorecord bench`: what this machine can record, measured by recording."""
+"""`aiorecord bench`: measure what this machine can record."""
 
 from __future__ import annotations
 

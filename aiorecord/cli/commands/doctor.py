@@ -1,4 +1,4 @@
-"""`aiorecord doctor`: what this machine has for recording, each line with what to do."""
+"""`aiorecord doctor`: report what this machine has for recording, with advice on each line."""
 
 from __future__ import annotations
 

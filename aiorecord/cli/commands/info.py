@@ -1,4 +1,4 @@
-"""`aiorecord info`: what is in a dataset, and how well each episode was recorded."""
+"""`aiorecord info`: show what a dataset holds, and how well each episode was recorded."""
 
 from __future__ import annotations
 

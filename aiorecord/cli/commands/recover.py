@@ -1,4 +1,4 @@
-"""`aiorecord recover`: finish what an interrupted recording left in staging."""
+"""`aiorecord recover`: save the episodes that an interrupted recording left in staging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which episodes of staging are in the dataset already. Only reads."""
+"""Finds the episodes of staging that are already in the dataset. Reads only."""
 
 from __future__ import annotations
 

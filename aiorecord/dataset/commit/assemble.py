@@ -1,4 +1,5 @@
-"""An episode's share of the dataset, put together from staging: its table, statistics and info.
+"""Assembles what a commit writes for an episode, from staging: its table, statistics and info. Writes
+nothing.
 
 Nothing is written here.
 """

@@ -1,11 +1,11 @@
-"""Which state of a dataset its files are in: two looks that agree saw one state, and so did who read between.
+"""Detects whether a dataset changed while it was read, by comparing its files before and after.
 
 A reader needs no lock, so a commit or a packing may exchange files while it reads. It takes a look before and
-after; where they differ, what did not fit may have been two halves that each were right. That holds also
-where the writer's lock cannot be seen, such as on another host.
+after. If the two differ, a mismatch may come from one file read before the change and one read after it. This
+also works where the writer's lock cannot be seen, such as on another host.
 
-A file is known by its size and its time of change. Every writer here makes a new file and renames it, so
-these tell. Numbers of inodes are not asked: some network filesystems give another one each time.
+A file is identified by its size and modification time. Every writer here makes a new file and renames it, so
+these change. Inode numbers are not compared: some network filesystems return a different one each time.
 """
 
 from __future__ import annotations

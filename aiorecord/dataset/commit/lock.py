@@ -1,4 +1,4 @@
-"""One writer per dataset: a lock file that the operating system releases when its holder dies."""
+"""Allows one writer per dataset, with a lock file that the operating system releases when its holder dies."""
 
 from __future__ import annotations
 

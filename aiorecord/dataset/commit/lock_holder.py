@@ -1,4 +1,4 @@
-"""The process that a lock file names: written, read, and told from another one of the same number."""
+"""Identifies the process that a lock file names, and tells it from a later process with the same number."""
 
 from __future__ import annotations
 

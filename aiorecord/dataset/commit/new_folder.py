@@ -1,4 +1,4 @@
-"""Whether a folder is free for a new dataset."""
+"""Checks that a folder is free for a new dataset."""
 
 from __future__ import annotations
 

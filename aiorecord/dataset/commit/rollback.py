@@ -1,6 +1,6 @@
-"""Undo what `info.json` does not count: what an interrupted commit left behind.
+"""Removes what an interrupted commit left behind: everything that `info.json` does not count.
 
-Every step only removes what no reader looks at, so it can itself be interrupted and run again.
+Every step removes only what no reader looks at, so a rollback can itself be interrupted and run again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Committing episodes: staged and encoded before, visible in the dataset after, all or nothing.
+"""Commits encoded episodes to a dataset, all or nothing.
 
 Steps of a commit, each durable before the next: the intent in staging, the data file, the videos, new tasks,
-the row in `meta/episodes`, the statistics, the line of the quality record, and at last `info.json`, which
-makes the episode count. A reader finds a valid dataset between any two of them, since what is not counted is
-only more than it looks for.
+the row in `meta/episodes`, the statistics, the line of the quality record, and last `info.json`, which makes
+the episode count. A reader finds a valid dataset between any two steps, because it ignores everything that
+`info.json` does not count.
 """
 
 from __future__ import annotations

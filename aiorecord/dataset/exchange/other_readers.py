@@ -1,12 +1,12 @@
-"""Other programs that read a dataset while it is written: seen by what they open, with Linux's inotify(7).
+"""Detects other programs that read a dataset while it is written, by the files they open (Linux: inotify(7)).
 
-A reader opens `meta/info.json` first. Then it lists `meta/episodes` and `data`, and a moment later opens the
-tables that it found, one by one; no order of steps can exchange several files under such a reader (ADR 18).
-So a packing waits for a moment in which nobody lists or opens any of them. And a video that a packing
-replaced is deleted at once only where nobody has opened the dataset of late, see `ReaderWatch.are_expected`.
+A reader opens `meta/info.json` first. It then lists `meta/episodes` and `data`, and a moment later opens the
+tables that it found, one by one. No order of steps can exchange several files under such a reader (ADR 18),
+so a packing waits for a moment in which nobody lists or opens any of them. A video that a packing replaced is
+deleted at once only if nobody has opened the dataset recently, see `ReaderWatch.are_expected`.
 
-What is on other machines cannot be seen, so on network filesystems, and where there is no inotify, readers
-have to be expected at any time.
+Readers on other machines cannot be seen, so on network filesystems, and where there is no inotify, readers
+are assumed to be present at any time.
 """
 
 from __future__ import annotations

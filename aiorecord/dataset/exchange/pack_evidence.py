@@ -1,9 +1,9 @@
-"""Whether a journal that was found on disk is one that a packing or a repair of this dataset wrote.
+"""Checks that a journal found on disk was written by a packing or a repair of this dataset.
 
-Nothing of a dataset is deleted or replaced on a journal's word alone, since it may be forged, or of another
-dataset. What it names must follow from `meta/episodes`, old and new: the new one counts the same episodes
-and finds its files, a video that goes is one that only the old one names, a video that is replaced is
-continued by the new one. What only a repair replaces must lie in its aside folder.
+A journal may be forged or belong to another dataset, so it alone never causes anything to be deleted or
+replaced. What it names must follow from the old and the new `meta/episodes`: the new one counts the same
+episodes and finds their files, a deleted video is one that only the old one names, and a replaced video
+begins with the content of the old one. What only a repair replaces must be in its aside folder.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""The journal of a packing: what has been decided is done, whatever happens in between.
+"""The journal of a packing: once it is written, its steps are completed, also after a crash.
 
-A packing prepares everything new in ``.aiorecord/pack``. Until ``journal.json`` is there, nothing has
-happened, and what was prepared is deleted. Once it is there, its steps are carried out, by the packing itself
-or by whoever opens the dataset after a crash; each step can tell whether it is done already:
+A packing prepares all new files in ``.aiorecord/pack``. As long as ``journal.json`` is missing, nothing has
+changed, and the prepared files are deleted. Once it exists, its steps are carried out, by the packing itself
+or by the next program that opens the dataset after a crash. Each step detects whether it is done already:
 
-1. packed videos move to their names: names that no episode refers to, or the name of a file of which the
-   new content is a continuation;
+1. packed videos are renamed to their final names: names that no episode refers to, or the name of a file
+   whose content the new file begins with;
 2. ``data`` and ``meta/episodes`` are replaced as whole folders, because readers take every file in them;
-3. files that no episode refers to any more are deleted, but for those that readers may need, see `replaced`;
+3. files that no episode refers to any more are deleted, except those that readers may still need, see
+   `replaced_videos`;
 4. the journal is deleted, then the rest of ``.aiorecord/pack``.
 """
 

@@ -1,13 +1,12 @@
-"""Videos that a packing replaced and that readers may still need: kept for a while, and deleted then.
+"""Keeps videos that a packing replaced as long as readers may need them, then deletes them.
 
-A reader learns from `meta/episodes` in which videos the episodes are, and opens them later. So the videos
-that a packing replaced stay under their names, which get no other content, where readers were seen or cannot
-be seen (`readers`). ``meta/aiorecord/replaced.json`` names them: they are neither leftovers of a commit nor
-forgotten. The first commit, packing or opening after `GRACE_S` deletes them.
+A reader learns from `meta/episodes` which videos hold the episodes, and opens them later. So where readers
+were seen or cannot be seen (`other_readers`), replaced videos stay under their names, which are not reused.
+``meta/aiorecord/replaced.json`` lists them, so that they are not reported as leftovers of a commit. The first
+commit, packing or opening after `GRACE_S` deletes them.
 
-The record is no more than a list of what may be deleted later. What it names is deleted only if no episode
-refers to it and the file is the one that was replaced; without the record, a file is what it is without it: a
-leftover or an orphan.
+The list only names what may be deleted later. A file on it is deleted only if no episode refers to it and it
+is the file that was replaced. Without the list, such a file counts as a leftover or an orphan.
 """
 
 from __future__ import annotations

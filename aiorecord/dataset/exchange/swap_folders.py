@@ -1,7 +1,7 @@
-"""Two folders swap places, atomically where the system can: readers see the one or the other, never none.
+"""Swaps two folders, atomically where the system can, so that a reader always finds one of them.
 
-Linux: renameat2(2) with RENAME_EXCHANGE. macOS: renamex_np(2) with RENAME_SWAP. Elsewhere, and on
-filesystems without it, two renames, between which the target is missing for a moment.
+Linux: renameat2(2) with RENAME_EXCHANGE. macOS: renamex_np(2) with RENAME_SWAP. Elsewhere, and on filesystems
+without it, two renames, between which the target is missing for a moment.
 """
 
 from __future__ import annotations

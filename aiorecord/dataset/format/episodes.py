@@ -1,11 +1,11 @@
-"""`meta/episodes`: a row per episode, saying where its parts are and what its statistics are.
+"""`meta/episodes`: one row per episode, with the location of its data and videos and its statistics.
 
 Columns, their order and types follow lerobot 0.6.1 (`lerobot/datasets/dataset_metadata.py`). lerobot reads
-all files as one table, so every file has the columns of the others.
+all files as one table, so all files have the same columns.
 
-The newest file is written anew for each commit, with a bounded number of rows; then it is sealed and a new
-one is begun. A file also names the staging folder of each of its episodes, in its schema metadata: that
-tells a committed episode from one that only was about to get the same number.
+Each commit rewrites the newest file until it has a fixed number of rows; then a new file is begun. Each file
+also stores the staging id of each of its episodes in its schema metadata: that distinguishes a committed
+episode from one that was about to get the same number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`meta/info.json`: what a dataset is and how much of it counts.
+"""`meta/info.json`: the description of a dataset, and how many of its episodes and frames count.
 
 Keys, their order and their defaults follow lerobot 0.6.1 (`DatasetInfo` in `lerobot/datasets/utils.py`).
 """

@@ -1,4 +1,4 @@
-"""Metadata that is not what its names say: edited, damaged, or made to lead elsewhere."""
+"""Guards against metadata that was edited or damaged, and against links that lead out of the dataset."""
 
 from __future__ import annotations
 

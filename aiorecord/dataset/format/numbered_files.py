@@ -1,4 +1,4 @@
-"""The numbered files of a dataset on disk: finding, linking and removing them."""
+"""Finds, links and removes the numbered files of a dataset."""
 
 from __future__ import annotations
 

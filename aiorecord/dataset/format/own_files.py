@@ -1,11 +1,11 @@
-"""A dataset's own files, for what is sent elsewhere: opened beneath its folder, never through a link.
+"""Opens a dataset's own files for an upload: only files below its folder, and never through a link.
 
-A dataset may come from anybody, and somebody may change it while it is sent. A symbolic link in it, or a
-file that has another name outside of it, would send what its sender never saw. So every part of a path is
-opened by itself, relative to the folder before it (openat(2) with O_NOFOLLOW), what was opened is looked at
-by its descriptor (fstat(2)), and the content is read from that descriptor.
+A dataset may come from anybody, and somebody may change it during the upload. A symbolic link in it, or a
+file with a hard link elsewhere, would upload data that the user never meant to send. So each part of a path
+is opened separately, relative to the folder before it (openat(2) with O_NOFOLLOW), the opened file is checked
+through its descriptor (fstat(2)), and the content is read from that descriptor.
 
-Windows has no openat; there each part is looked at before and compared with what was opened.
+Windows has no openat; there each part is checked before it is opened and compared with what was opened.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The quality record of a dataset: ``meta/aiorecord/episodes.jsonl``, one line per committed episode.
 
-lerobot does not look at it. A line is appended before `info.json` counts its episode, and removed again if
-that does not come about. The record may be cut, edited or missing, or stay behind where lerobot rewrote the
-dataset: nothing but what is shown of it depends on it.
+lerobot does not read it. A line is appended before `info.json` counts its episode, and removed again if the
+commit fails. The record may be cut, edited or missing, or left over from before lerobot rewrote the dataset:
+only what is displayed from it depends on it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What lerobot's reader demands of a dataset: the limits that the writer, packing and the check share. Pure.
+"""Limits of lerobot's dataset reader, shared by the writer, the packing and the check. Pure.
 
 Read from lerobot 0.6.1 (`DatasetReader._query_videos`, `decode_video_frames_torchcodec` and
 `decode_video_frames_pyav`). For frame k of an episode it asks the video for the time ``from_timestamp + t``,

@@ -1,10 +1,9 @@
-"""How much memory a Parquet file takes when it is read, told before it is read: a few bytes can stand for
-gigabytes.
+"""Estimates the memory that a Parquet file needs before it is read: a few bytes can expand to gigabytes.
 
-Besides what compression hides, a run of equal values is one number, and a text of a dictionary is stored
-once however often it occurs (Parquet's run-length and dictionary encodings,
-https://parquet.apache.org/docs/file-format/data-pages/encodings/). Neither shows in the uncompressed sizes
-of a footer, but the number of values does.
+Besides what compression hides, a run of equal values is stored as one number, and a text of a dictionary is
+stored once however often it occurs (Parquet's run-length and dictionary encodings,
+https://parquet.apache.org/docs/file-format/data-pages/encodings/). Neither shows in the uncompressed sizes of
+a footer, but the number of values does.
 """
 
 from __future__ import annotations

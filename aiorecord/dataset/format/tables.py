@@ -1,4 +1,4 @@
-"""Rows as Parquet: data files (a row per frame) and tasks.parquet, as lerobot and `datasets` write them.
+"""Reads and writes data files (a row per frame) and tasks.parquet, as lerobot and `datasets` write them.
 
 Column types and the ``huggingface`` metadata follow what `datasets` 4.8 writes for the features that lerobot
 0.6.1 makes (`get_hf_features_from_features`); tasks.parquet is a pandas table whose index is ``task``.

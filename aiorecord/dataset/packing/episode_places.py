@@ -1,4 +1,4 @@
-"""Where the episodes of a dataset are: columns of `meta/episodes`, as they are and as they shall be."""
+"""The columns of `meta/episodes` that locate each episode, before and after a packing."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Packing: the small files of single commits become files of lerobot's sizes.
+"""Merges the small files of single commits into files of lerobot's sizes ("packing").
 
-Works in rounds of one output file per camera and one of data, so that it needs little free space and can be
-interrupted between any two; each round is journaled, see `pack_journal`. Videos are joined by stream copy;
-Parquet row groups stay one per episode. Videos that a round replaced stay for a while where readers may need
-them, see `replaced`.
+Works in rounds, each with one output file per camera and one data file, so that it needs little free space
+and can be interrupted between any two rounds; each round is journaled, see `pack_journal`. Videos are joined
+by stream copy; Parquet keeps one row group per episode. Replaced videos stay for a while where readers may
+need them, see `replaced_videos`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Which files a packing merges. Pure: sizes and numbers in, groups out.
+"""Chooses which files a packing merges. Pure: sizes and numbers in, groups out.
 
-A group takes loose files in order until the size limit. It also takes back the last packed files as long as
-each is at most twice as large as all that follows it in the group: so a byte is written again only when its
-file grows by half or more, a number of times that is logarithmic in the file size, and small files do not
-pile up.
+A group takes loose files in order up to the size limit. It also takes back the last packed files as long as
+each is at most twice as large as everything after it in the group. So a byte is rewritten only when its file
+grows by half or more: the number of rewrites is logarithmic in the file size, and small files do not pile up.
 """
 
 from __future__ import annotations

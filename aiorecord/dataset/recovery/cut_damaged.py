@@ -1,8 +1,8 @@
-"""Keeping what a damaged episode of staging holds before the damage, where its rest may be given up.
+"""Keeps the frames of a damaged staged episode that precede the damage, where the user gives up the rest.
 
-Every file of staging is proven from its beginning on, up to the first byte that is not what was written, so
-the frames before the damage are as good as those of an episode that was cut off there. Nothing is deleted:
-the folder, as it was found, goes aside.
+Every file of staging is verified from its beginning up to the first byte that is not what was written, so the
+frames before the damage are as good as those of an episode that was cut off there. Nothing is deleted: the
+original folder is moved aside.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A lost `meta/info.json`, made anew from the manifests in staging, as long as staging holds everything.
+"""Rebuilds a lost `meta/info.json` from the manifests in staging, if staging still holds every episode.
 
-Staging is the log: where no episode is in the dataset that staging does not hold as well, nothing depends on
-the old file. Half-written commits are then rolled back and done again.
+If every episode of the dataset is also in staging, nothing is lost with the old file. Half-written commits
+are then rolled back and done again.
 """
 
 from __future__ import annotations

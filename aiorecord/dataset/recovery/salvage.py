@@ -1,8 +1,8 @@
-"""What an interrupted recording left in staging: found, judged, and made ready to be saved.
+"""Finds what an interrupted recording left in staging, judges it, and prepares it for saving.
 
-Recovery is one rule: undo what ``info.json`` does not count (`DatasetWriter.open` does that), then redo what
-staging still holds. `examine` only reads; `settle` does what was decided, in steps that can each be
-interrupted and done again.
+Recovery follows one rule: undo what ``info.json`` does not count (`DatasetWriter.open` does that), then redo
+what staging still holds. `examine` only reads; `settle` carries out the decisions, in steps that can each be
+interrupted and repeated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an interrupted commit or packing left in a dataset, found without touching it."""
+"""Detects an unfinished commit or packing in a dataset, without changing anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before anything is recorded: every codec is opened for real, and each camera gets its plan."""
+"""Before recording begins, opens every codec for a trial and chooses a plan for each camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking for a speed: from what is kept, or by measuring it now."""
+"""Returns the speed of a live encoder: from the cache, or by measuring it now."""
 
 from __future__ import annotations
 

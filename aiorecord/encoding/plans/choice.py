@@ -1,4 +1,4 @@
-"""The choice of a plan for each camera. Pure."""
+"""Chooses the encode plan of each camera. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measuring how an encoder does as a live capture on this machine. Made to run in a worker process."""
+"""Measures the speed of an encoder as a live capture on this machine. Runs in a worker process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What was measured on this machine, kept for the next sessions.
+"""Caches measured encoder speeds of this machine for later sessions.
 
-One JSON file in the user's cache folder, ``$XDG_CACHE_HOME/aiorecord/live_speeds.json`` (``~/.cache`` without
-that variable). It may be deleted at any time; a file that cannot be read is as good as none.
+The cache is one JSON file in the user's cache folder, ``$XDG_CACHE_HOME/aiorecord/live_speeds.json``
+(``~/.cache`` without that variable). It may be deleted at any time; an unreadable file counts as missing.
 """
 
 from __future__ import annotations

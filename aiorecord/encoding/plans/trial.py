@@ -1,4 +1,4 @@
-"""Waiting for a codec to be tried out, which may crash or hang whatever tries it."""
+"""Waits for a trial of a codec, which may crash or hang its worker process."""
 
 from __future__ import annotations
 
