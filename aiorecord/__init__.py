@@ -16,7 +16,7 @@ Episodes are saved in the background; what comes out is a LeRobotDataset v3.0::
         save = episode.save            # awaitable; the next episode can start now
         result = await save            # EpisodeSaveResult(episode_index=0, length=300, ...)
 
-Names are imported when they are first used, so that importing the package costs next to nothing.
+Names are imported when they are first used, so that importing the package is fast.
 """
 
 from __future__ import annotations

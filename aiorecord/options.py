@@ -1,4 +1,4 @@
-"""What a recorder can be told: options, dataset names, folders. Pure checks."""
+"""The options of a recorder, and checks of options, dataset names and folders. Pure."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Text of strangers made fit to be shown: names, tasks, messages of libraries, whatever a file says.
+"""Makes untrusted text safe to display: names, tasks, library messages, the content of files.
 
 A terminal takes commands from the text that it shows (ECMA-48: escape sequences and the C1 controls), and
-text direction overrides show a name as another one. Everything that is printed or logged is made plain where
-it leaves: `aiorecord.cli.output.say`, `aiorecord.monitor.safe_console.PlainConsole`, the loggers of
-`get_logger`.
+text direction overrides can make a name look like another one. All printed or logged text is made safe at the
+point where it is written: `aiorecord.cli.output.say`, `aiorecord.monitor.safe_console.PlainConsole`, and the
+loggers of `get_logger`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How well an episode was recorded: the facts that are kept about it, as plain data, JSON in and out."""
+"""Data about how well an episode was recorded, as plain data that is read from and written to JSON."""
 
 from __future__ import annotations
 

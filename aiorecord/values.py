@@ -1,4 +1,4 @@
-"""Numbers from files, flags and callers, told from what only looks like one. Pure."""
+"""Checks whether values from files, flags and callers are whole or finite numbers. Pure."""
 
 from __future__ import annotations
 

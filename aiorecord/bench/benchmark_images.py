@@ -1,4 +1,4 @@
-"""Makes a benchmark's pictures before the measurement, so that the recorder is measured and not the camera."""
+"""Makes a benchmark's pictures before the measurement, so that making them is not measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs benchmark cells one after another, each in a fresh process, so that none inherits memory or threads."""
+"""Runs benchmark cells one by one, each in a fresh process, so that none inherits memory or threads."""
 
 from __future__ import annotations
 

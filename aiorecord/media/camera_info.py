@@ -1,8 +1,8 @@
-"""What a camera feature's ``info`` says of its videos, and which settings readers compute with.
+"""The ``info`` of a camera feature: which settings it states, and which settings readers use.
 
-lerobot's reader turns depth codes back into depth with the settings in ``info.json``, its own defaults where
-one is missing (`DepthEncoderConfig.from_video_info` in lerobot 0.6.1). So the settings there must be those
-that the videos were made with: those of the first episode, for every episode.
+lerobot's reader turns depth codes back into depth with the settings in ``info.json``, or with its own
+defaults where one is missing (`DepthEncoderConfig.from_video_info` in lerobot 0.6.1). So those settings must
+be the ones that the videos were made with: those of the first episode, for every episode.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening encoders: their errors, their noise, and whether they work here."""
+"""Opens encoders: tests whether one works on this machine, and explains a failure."""
 
 from __future__ import annotations
 

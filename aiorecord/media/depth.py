@@ -1,4 +1,4 @@
-"""Depth as 12-bit codes: lerobot's quantiser, bit for bit.
+"""Quantises depth to 12-bit codes, with the same result as lerobot, bit for bit.
 
 The formula follows lerobot 0.6.1 (`quantize_depth` in `lerobot/datasets/depth_utils.py`): all of it in
 float32 and in the unit of the sensor, logarithms of the limits in float64.

@@ -1,7 +1,6 @@
-"""The encoder of a final video: the same settings, frames and timestamps wherever it runs.
+"""The encoder of a final video, with the same settings, frames and timestamps wherever it runs.
 
-A direct encode, a deferred one and a live capture all encode through `FinalEncoder`, so that their packets
-are the same.
+A direct encode, a deferred encode and a live capture all use `FinalEncoder`, so their packets are the same.
 """
 
 from __future__ import annotations

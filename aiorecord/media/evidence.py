@@ -1,12 +1,12 @@
-"""What a data or video file says of itself: which episodes it holds, in order, and how long each is.
+"""Descriptions stored in data and video files: which episodes a file holds, in order, and their lengths.
 
-Kept in the file: as the ``comment`` of an MP4 (an atom that readers pass over) and as key-value metadata of a
-data Parquet file. A row is paired with a picture only where both files name the same episode, so a dataset
-whose `meta` is lost is put together again from these. Needs neither numpy nor pyarrow: encoder processes
-write it.
+A description ("evidence") is the ``comment`` of an MP4 (an atom that readers skip), or key-value metadata of
+a data Parquet file. A row is paired with a video frame only where both files name the same episode, so a
+dataset whose `meta` is lost can be rebuilt from them. This module needs neither numpy nor pyarrow, because
+encoder processes write descriptions too.
 
-Another program may rewrite a file and take the text along. So evidence counts only where it accounts for
-every frame (or row) of its file, see `Evidence.fits`.
+Another program may rewrite a file and copy its description along. So a description counts only where it
+accounts for every frame or row of its file, see `Evidence.fits`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Single pictures as files in memory, as lerobot stores them in Parquet: PNG for colour, TIFF for depth."""
+"""Encodes single pictures in memory as lerobot stores them in Parquet: PNG for colour, TIFF for depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What libav's errors mean: one way for everything that reads, writes, encodes or decodes."""
+"""Maps libav's errors to aiorecord's, for everything that reads, writes, encodes or decodes."""
 
 from __future__ import annotations
 

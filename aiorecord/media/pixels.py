@@ -1,4 +1,4 @@
-"""Frames in memory: new ones, and conversion of pixel formats with the same result every time."""
+"""Allocates frames, and converts pixel formats with the same result every time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MP4 files made of other files' packets, on the exact k/fps grid; nothing is decoded or encoded."""
+"""Makes MP4 files of other files' packets, on the exact k/fps grid, without decoding or encoding."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""MP4 files on the exact k/fps grid: writing, probing and verifying them.
+"""Writes, probes and verifies MP4 files on the exact k/fps grid.
 
 lerobot finds a frame by its timestamp, so frame k of a file must be shown at exactly k/fps, from 0, and the
-file must begin with a keyframe. Its default reader goes from a timestamp to a frame number through the
-file's average frame rate, so every packet must also last exactly 1/fps, the last one included.
+file must begin with a keyframe. Its default reader turns a timestamp into a frame number through the file's
+average frame rate, so every packet must also last exactly 1/fps, the last one included.
 """
 
 from __future__ import annotations

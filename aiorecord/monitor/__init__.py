@@ -1,0 +1,1 @@
+"""Views of a recording: snapshots, the terminal view, reports, and external viewers."""

@@ -1,4 +1,4 @@
-"""Whether a window can be opened here: asked before a viewer is started that would fail by itself."""
+"""Checks whether a window can be opened here, before a viewer is started that would fail."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What a viewer shows of a frame, under the names that lerobot's viewers use. Pure.
+"""Splits a frame into the named values that a viewer shows, under lerobot's names. Pure.
 
 lerobot shows what the driver returned, before it becomes a frame: ``observation.shoulder_pan.pos`` and
 ``observation.front``, ``action.shoulder_pan.pos`` (`log_rerun_data` in lerobot 0.6.1's
-`lerobot/utils/rerun_visualization.py`). A frame holds the same numbers gathered in vectors, and cameras under
-``observation.images.``; here both become entities of the same names.
+`lerobot/utils/rerun_visualization.py`). A frame holds the same numbers in vectors, and cameras under
+``observation.images.``; here both get the same names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The live terminal view."""
+"""Draws the live view on a terminal."""
 
 from __future__ import annotations
 

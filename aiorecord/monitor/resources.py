@@ -1,4 +1,4 @@
-"""Memory of this process and its workers."""
+"""Measures the memory of this process and its workers."""
 
 from __future__ import annotations
 

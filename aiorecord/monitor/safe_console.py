@@ -1,4 +1,4 @@
-"""Consoles whose texts cannot steer the terminal."""
+"""A console that prints text without letting it control the terminal."""
 
 from __future__ import annotations
 

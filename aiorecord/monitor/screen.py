@@ -1,4 +1,4 @@
-"""What the live view shows of a snapshot, in the room that a terminal has. Pure."""
+"""Lays out a snapshot as lines of the live view, for the size of the terminal. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session report: what happened, as JSON."""
+"""Builds the report of a session, as JSON."""
 
 from __future__ import annotations
 

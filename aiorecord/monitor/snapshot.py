@@ -1,4 +1,4 @@
-"""What a view shows: one plain picture of a session, taken from its parts."""
+"""Collects the state of a session at one moment into plain data, for views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits what a view shows into a terminal's columns and rows. Pure."""
+"""Fits text, tables and sections into a terminal's columns and rows. Pure."""
 
 from __future__ import annotations
 

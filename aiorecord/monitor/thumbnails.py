@@ -1,4 +1,4 @@
-"""Small pictures of what the cameras see, for a page."""
+"""Makes small pictures of camera images, for a notebook page."""
 
 from __future__ import annotations
 

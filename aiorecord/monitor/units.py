@@ -1,4 +1,4 @@
-"""Sizes and times in words."""
+"""Formats sizes and times as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a viewer shows of one tick, and what it asks of where views go."""
+"""The data that a viewer shows for one tick, and the interface of its destinations."""
 
 from __future__ import annotations
 

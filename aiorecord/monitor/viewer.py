@@ -1,8 +1,7 @@
-"""The viewer of `--display_data`: what the robot sees and does, shown while it is recorded.
+"""The viewer of `--display_data`: shows observations and actions while they are recorded.
 
-Views are handed to a thread of their own, over a queue that holds a few. When the viewer is slower than the
-robot, views are dropped and counted: a viewer never makes a tick late, and never holds up the end of a
-recording.
+A bounded queue passes views to a separate thread. When the viewer is slower than the robot, views are dropped
+and counted: a viewer never delays a tick or the end of a recording.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Frames of either style checked against the features, and what becomes of NaN and infinity."""
+"""Checks frames against the dataset's features, and applies the policy for NaN and infinity."""
 
 from __future__ import annotations
 

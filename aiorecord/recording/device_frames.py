@@ -1,4 +1,4 @@
-"""What a robot and its teleoperator give, recorded into an episode with what they tell about it."""
+"""Records the values and call times of a robot and its teleoperator into an episode."""
 
 from __future__ import annotations
 

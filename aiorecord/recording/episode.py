@@ -1,4 +1,4 @@
-"""An episode being recorded, as the application sees it."""
+"""An episode that is being recorded: the object an application adds frames to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a recorder's dataset lives: its folder, its lock, its staging area and its writer."""
+"""Opens a recorder's dataset: its folder, its lock, its staging area and its writer."""
 
 from __future__ import annotations
 

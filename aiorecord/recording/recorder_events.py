@@ -1,4 +1,4 @@
-"""What a recorder tells those who listen: `Recorder.events`.
+"""The events of a recorder, which `Recorder.events` yields.
 
 ::
 

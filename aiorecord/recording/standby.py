@@ -1,4 +1,4 @@
-"""The capture of the next episode, made ready while the present one is recorded."""
+"""Prepares the capture of the next episode while the current one is recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recorder says about itself at one moment."""
+"""The status of a recorder at one moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a recorder that nobody closed."""
+"""Warns about a recorder that was never closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Robots and teleoperators: what one must offer, and those that come with aiorecord."""
+"""Robots and teleoperators: the interfaces they must implement, and those that come with aiorecord."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Robots and teleoperators that fail on schedule, to see what a recording program makes of it.
+"""Robots and teleoperators that fail on a schedule, to test how a recording program reacts.
 
     robot = FaultyRobot(SimRobot(), [Fault("front", "none", at=30, calls=15), Fault("robot", "hang", at=90)])
 

@@ -1,4 +1,4 @@
-"""What aiorecord asks of a robot and of a teleoperator, awaited or blocking.
+"""The interfaces of robots and teleoperators, awaited or blocking.
 
 Features are LeRobot *dataset* feature dicts, keyed as recorded, and observations and actions are dicts with
 those keys::

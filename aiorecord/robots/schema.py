@@ -1,8 +1,8 @@
-"""From either style of features to a dataset's feature dict, and of values to a frame. Pure.
+"""Converts feature descriptions into a dataset's feature dict, and device values into frames. Pure.
 
-LeRobot's drivers describe themselves flat: ``{"shoulder_pan.pos": float, "front": (480, 640, 3)}``. In a
-dataset the numbers of one side are gathered in one vector with names, and cameras get a prefix; the rules
-follow lerobot 0.6.1 (`lerobot/utils/feature_utils.py`), so that datasets recorded by either are alike.
+LeRobot's drivers use a flat style: ``{"shoulder_pan.pos": float, "front": (480, 640, 3)}``. In a dataset the
+numbers of one side are gathered in one vector with names, and cameras get a prefix. The rules follow lerobot
+0.6.1 (`lerobot/utils/feature_utils.py`), so that datasets recorded by either program are alike.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One turn of teleoperation."""
+"""One step of teleoperation: observe, get an action, send it."""
 
 from __future__ import annotations
 

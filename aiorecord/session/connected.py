@@ -1,4 +1,4 @@
-"""A robot and its teleoperator, connected for as long as a block lasts."""
+"""A context manager that connects a robot and its teleoperator, and disconnects them at the end."""
 
 from __future__ import annotations
 

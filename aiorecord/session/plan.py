@@ -1,4 +1,4 @@
-"""What a session is to record."""
+"""The plan of a session: how many episodes, how long, and when one is flagged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session tells those who listen."""
+"""The events of a session, and the callbacks an application may pass."""
 
 from __future__ import annotations
 

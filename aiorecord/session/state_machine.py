@@ -1,6 +1,6 @@
 """The session as a state machine: phases and commands in, the next phase out. Pure.
 
-Commands mean what lerobot's keys mean: *end early* ends the episode or the reset; *re-record* drops the
+Commands have the meaning of lerobot's keys: *end early* ends the episode or the reset; *re-record* drops the
 running or the last episode and records it again after a reset; *stop* ends the recording and keeps the
 running episode.
 """

@@ -1,4 +1,4 @@
-"""Checksums that say whose they are: a file that was swapped with another episode's does not match."""
+"""Seeds checksums with their owner, so that a file swapped with another episode's does not match."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Checksums of files that carry none of their own: live captures (Matroska) and histograms.
+"""Checksums of files that have none of their own: live captures (Matroska) and histograms.
 
-Beside ``<file>`` lies ``<file>.crc``, an entry of 16 bytes, little-endian, for each append::
+Next to ``<file>`` is ``<file>.crc``, with an entry of 16 bytes, little-endian, for each append::
 
     end      uint64     bytes of the file up to and with this append
-    crc32    uint32     of the bytes that it appended, begun with `owner.owner_seed`
+    crc32    uint32     of the bytes that it appended, begun with `checksum_owner.owner_seed`
     check    uint32     CRC-32 of the 12 bytes before
 
-A checksum is of the bytes as they leave memory, and is written right after them: a kill leaves at most the
-last append without one. That is a torn tail. Bytes that an entry covers and that do not match are damage.
+A checksum is computed from the bytes in memory, and written right after them: a kill leaves at most the last
+append without one. That is a torn tail. Bytes that have an entry and do not match it are damage.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Histograms of the original pixels of each colour frame, taken while it passes.
+"""Histograms of the original pixels of each colour frame, computed during capture.
 
-The final statistics of a camera need no second look at its frames then, and they are of the pixels as the
-robot gave them. The file is a plain sequence of little-endian uint32 arrays of shape (3, 256), with checksums
-beside it.
+With them, a camera's final statistics need no second pass over its frames, and they describe the pixels as
+the robot returned them. The file is a plain sequence of little-endian uint32 arrays of shape (3, 256), with
+checksums in a file next to it.
 """
 
 from __future__ import annotations

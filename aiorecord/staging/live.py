@@ -1,11 +1,11 @@
-"""Capture straight in the final codec, where that is cheap enough: at save time the packets are only copied.
+"""Captures directly in the final codec, where that is cheap enough: the save then only copies packets.
 
-The encoder is the one a direct encode has (`FinalEncoder`), so the packets are the same. They go into a
+The encoder is the one of a direct encode (`FinalEncoder`), so the packets are the same. They go into a
 Matroska file, one cluster at a time: a killed process loses the cluster being written, and the frames that
 the encoder held back to look ahead (2 to 50, by codec and settings).
 
-Matroska stores when a packet is shown, in milliseconds, and not when it is decoded; frame numbers are found
-again by rounding, exact up to `MAX_LIVE_FPS`.
+Matroska stores when a packet is shown, in milliseconds, and not when it is decoded; frame numbers are
+recovered by rounding, which is exact up to `MAX_LIVE_FPS`.
 """
 
 from __future__ import annotations

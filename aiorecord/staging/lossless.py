@@ -1,6 +1,6 @@
-"""Lossless MagicYUV: cheap, and whole up to where a kill cuts it.
+"""Captures frames losslessly with MagicYUV, which is cheap and stays readable up to where a kill cuts it.
 
-MagicYUV codes every frame by itself, gives its packet at once, and describes it in the packet's own header,
+MagicYUV codes every frame by itself, returns its packet at once, and describes it in the packet's own header,
 so a record is all that is needed to show a frame (FFmpeg 7: ``libavcodec/magicyuv.c``, ``magicyuvenc.c``).
 """
 

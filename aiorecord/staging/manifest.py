@@ -1,7 +1,7 @@
-"""The manifest of a captured episode: what its folder holds, and the checks that a manifest read back passes.
+"""The manifest of a captured episode: what its folder holds, and checks for a manifest that is read back.
 
 A manifest may have been edited, damaged or made by somebody else. What passes `parse_manifest` names files
-inside the episode folder only, each for one thing, and holds values of the right kinds.
+inside the episode folder only, each for one purpose, and holds values of the right types.
 """
 
 from __future__ import annotations

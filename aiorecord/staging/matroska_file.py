@@ -1,7 +1,8 @@
-"""The Matroska file of a live capture: its bytes on their way to the disk, and back through checksums.
+"""The Matroska file of a live capture: writes its bytes to disk, and reads them back through checksums.
 
-libav never sees the file: it writes into memory and reads from there. So an append that the disk refuses can
-be taken back, and a read error is one: libav's Matroska demuxer takes it for the end of the file.
+libav never opens the file: it writes into memory and reads from memory. So an append that the disk refuses
+can be taken back, and a read error is reported as one: libav's Matroska demuxer would take it for the end of
+the file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Raw frames in a file of records: for depth, and for colour that no encoder took in time.
+"""Stores raw frames in a file of records: depth, and colour frames that the encoder could not take in time.
 
-The kind of a record is numpy's name of the dtype (array protocol), such as ``|u1`` or ``<f4``; its payload
-are the values in C order, compressed as one LZ4 block.
+The kind of a record is numpy's name of the dtype (array protocol), such as ``|u1`` or ``<f4``; its payload is
+the values in C order, compressed as one LZ4 block.
 """
 
 from __future__ import annotations

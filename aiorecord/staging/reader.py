@@ -1,7 +1,7 @@
-"""Reading what was captured back, also from an episode that was cut off at any byte.
+"""Reads a captured episode back, also one that was cut off at any byte.
 
-The frames of a camera are those of its file, then those of its spill. The spill begins where the file ends
-or before; if a gap is between them, the camera ends at the gap.
+The frames of a camera are those of its file, followed by those of its spill. The spill begins where the file
+ends or earlier; if there is a gap between them, the camera's frames end at the gap.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files of frames, one checked record each: whole up to where a kill or a power loss cuts them.
+"""Files of frames in checked records, readable up to the point where a kill or a power loss cuts them.
 
 A record, little-endian::
 

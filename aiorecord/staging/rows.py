@@ -1,9 +1,9 @@
 """The rows of a live episode, journaled as an Arrow IPC stream, one record batch per flush.
 
-Columns: one per feature that is no camera, then ``task`` (string) and ``time_ns`` (int64, monotonic clock at
-capture). Each batch carries the CRC-32 of its values in its custom metadata, under ``crc32``, begun with
-`owner.owner_seed` (older journals: with 0): after a power
-loss a file may end in a batch whose header reached the disk and whose values did not.
+Columns: one per feature that is not a camera, then ``task`` (string) and ``time_ns`` (int64, monotonic clock
+at capture). Each batch has the CRC-32 of its values in its custom metadata, under ``crc32``, begun with
+`checksum_owner.owner_seed` (older journals: with 0): after a power loss a file may end in a batch whose
+header reached the disk and whose values did not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JSON files with a checksum of their own, under the key ``crc32``: of the rest in canonical form."""
+"""JSON files that hold their own checksum, under the key ``crc32``: of all other keys in canonical form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far an episode that was being recorded is whole, and where it is damaged: all its files are read."""
+"""Reads all files of an interrupted episode, to find how far it is whole and where it is damaged."""
 
 from __future__ import annotations
 

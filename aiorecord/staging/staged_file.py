@@ -1,8 +1,8 @@
-"""Reading one file of staging: through `read`, so that a disk that fails is an exception; never by mapping.
+"""Reads one file of staging with `read` and not by mapping, so that a disk failure raises an exception.
 
-Memory is taken only for bytes that the file really has. A file is plain, or it is not read: a link leads
-elsewhere, a pipe never answers. Read errors are `StorageError`, with `reading` set: what the file holds is
-not known then, which is neither its end nor damage.
+Memory is allocated only for bytes that the file really has. Only plain files are read: a link leads
+elsewhere, a pipe may never answer. Read errors raise `StorageError` with `reading` set: the content of the
+file is then unknown, which is neither its end nor damage.
 """
 
 from __future__ import annotations

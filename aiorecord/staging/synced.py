@@ -1,8 +1,8 @@
-"""How much of each file of a live episode is on the disk for certain, noted after each fsync.
+"""Records how much of each file of a live episode is on the disk for certain, after each fsync.
 
-``synced.log`` has a line for each: CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object of
-file names and sizes in bytes. What a file holds below its size there was made durable: where it cannot be
-read as whole, it is damaged. Beyond, it may be torn by what ended the recording.
+``synced.log`` has one line per fsync: CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object
+of file names and sizes in bytes. A file's content below its recorded size was made durable: if it cannot be
+read as whole, it is damaged. Content beyond that size may be torn by whatever ended the recording.
 """
 
 from __future__ import annotations

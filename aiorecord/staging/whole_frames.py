@@ -1,4 +1,4 @@
-"""Making a complete, shorter episode of one whose capture did not come to its end."""
+"""Turns an episode whose capture was interrupted into a complete, shorter one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long the disk will last: its free space against what a recording really writes."""
+"""Estimates how long the free disk space will last at the measured rate of writing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How this program was installed, and the command that adds an extra to it.
+"""Finds out how this program was installed, and which command adds an extra to it.
 
-A hint is to work where it is read: a checkout takes ``uv sync``, anything else the installer and the source
-that it came from (PEP 610's ``direct_url.json``). Nothing is looked up in an index.
+A hint must work where it is read: a checkout needs ``uv sync``, everything else the installer and the source
+that it came from (PEP 610's ``direct_url.json``). No package index is queried.
 """
 
 from __future__ import annotations

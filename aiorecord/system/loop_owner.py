@@ -1,6 +1,6 @@
-"""Which event loop, and which process, an object belongs to; calls from elsewhere are refused.
+"""Binds an object to its event loop and its process; calls from elsewhere are refused.
 
-What an event loop works on is not locked: a call from another thread would interleave with the loop's own
+Objects used by an event loop have no locks: a call from another thread would interleave with the loop's own
 and mix what two calls do. A forked child has copies of the parent's objects but none of its threads, and
 shares its files and its lock: whatever it did with them would be lost, or would harm the parent.
 """

@@ -1,9 +1,9 @@
-"""Memory of processes that are aiorecord's own: the command and its workers.
+"""Keeps the memory of aiorecord's own processes flat: the command and its workers.
 
-Encoders come and go with every episode, in threads of their own. glibc gives each thread an arena and keeps
-freed pictures in it; memory then grows with the number of episodes. Two arenas, and a map of its own for each
-picture, keep it flat (mallopt(3), glibc manual 3.2.3.9). Arrow brings an allocator of its own, which keeps
-8 MB more for itself; it is told to use glibc's (Arrow's manual, ``ARROW_DEFAULT_MEMORY_POOL``).
+Every episode starts new encoders, in threads of their own. glibc gives each thread an arena and keeps freed
+pictures in it, so memory grows with the number of episodes. Two arenas, and a separate mapping for each
+picture, keep it flat (mallopt(3), glibc manual 3.2.3.9). Arrow has its own allocator, which keeps 8 MB more;
+it is set to use glibc's (Arrow's manual, ``ARROW_DEFAULT_MEMORY_POOL``).
 """
 
 from __future__ import annotations

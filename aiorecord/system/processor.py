@@ -1,4 +1,4 @@
-"""The processor of this machine."""
+"""The name of this machine's processor."""
 
 from __future__ import annotations
 

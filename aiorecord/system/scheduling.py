@@ -1,7 +1,7 @@
-"""The control loop before everything else, where the system allows it.
+"""Gives the control loop priority over all other threads, where the system allows it.
 
-A thread of a real-time policy takes a core at once when it wakes (sched(7)); an ordinary one may wait for the
-next timer interrupt, up to 4 ms, even where only threads of less weight run.
+A thread with a real-time policy gets a core at once when it wakes (sched(7)). A thread with the default
+policy may wait for the next timer interrupt, up to 4 ms, even if only threads of lower weight run.
 """
 
 from __future__ import annotations

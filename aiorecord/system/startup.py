@@ -1,8 +1,9 @@
-"""Ctrl-C while the command `aiorecord` starts: one line and exit code 130, whatever is being imported.
+"""Handles Ctrl-C while the command `aiorecord` starts: one line and exit code 130, whatever is being
+imported.
 
-An interrupt in the middle of an import comes out as a traceback, or as an error of the library that was
-being loaded. Nothing has begun then that would have to be ended in order, so the process simply goes. This
-module is imported before all others of the package; it does nothing in programs that use it as a library.
+An interrupt in the middle of an import shows up as a traceback, or as an error of the library that was being
+imported. Nothing has begun then that would need an orderly end, so the process simply exits. This module is
+imported before all others of the package; it does nothing in programs that use aiorecord as a library.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Durable writes: a file is either wholly there under its name, or not there at all.
+"""Durable writes: a file is either complete under its name, or not there at all.
 
-The rule, used for every file that a reader may open: write under a temporary name in the same folder,
-fsync the file, rename it, fsync the folder (see rename(2) and fsync(2): the rename is atomic, and the
-folder's own fsync makes the name survive a power loss).
+The rule, used for every file that a reader may open: write under a temporary name in the same folder, fsync
+the file, rename it, fsync the folder (see rename(2) and fsync(2): the rename is atomic, and the folder's own
+fsync makes the name survive a power loss).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Threads that libraries start, kept ordinary.
+"""Prevents libraries from giving their threads a real-time priority: drops CAP_SYS_NICE in encoder threads.
 
 SVT-AV1, run as root, makes its threads SCHED_FIFO with priority 99, which starves every other thread of the
-machine; and the thread that opens the encoder as well, for tens of milliseconds. A thread needs the
-capability CAP_SYS_NICE for that (sched(7)), which each thread can lay down for itself (capabilities(7)); the
-library is refused, and goes on. Where that fails, policies are put back by thread id (sched_setscheduler(2)).
+machine; it does the same, for tens of milliseconds, to the thread that opens the encoder. A thread needs the
+capability CAP_SYS_NICE for that (sched(7)), and each thread can drop it for itself (capabilities(7)); the
+library's call then fails, and the library goes on. Where the capability cannot be dropped, policies are put
+back by thread id (sched_setscheduler(2)).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The child process of `workers.WorkerPool`: ``python -m aiorecord.workers.child JOBS_FD RESULTS_FD``.
 
-It reads jobs from one pipe and writes results to another, each a pickle behind its length. Both are its own:
-what Python's start-up files, libraries or jobs print goes to stdout and stderr and disturbs nothing. Windows
-hands no descriptors on; there the pipes are stdin and stdout.
+It reads jobs from one pipe and writes results to another, each a pickle after its length. The pipes are used
+for nothing else: what Python's start-up files, libraries or jobs print goes to stdout and stderr. Windows
+does not pass descriptors to children; there the pipes are stdin and stdout.
 
-It exits at once when the pipe of jobs closes or its parent is gone, also in the middle of a job: a recorder
-that was killed leaves no process behind that still writes.
+It exits at once when the pipe of jobs closes or its parent is gone, also in the middle of a job, so a killed
+recorder leaves no process behind that still writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One child process of a `workers.WorkerPool`, seen from its parent."""
+"""One child process of a `workers.WorkerPool`, as its parent uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far an encode is, told from the process that encodes to whoever wants to know."""
+"""Reports the progress of an encode from its process to others, through a small file."""
 
 from __future__ import annotations
 

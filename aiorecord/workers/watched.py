@@ -1,7 +1,7 @@
-"""Whether a job in a worker process still moves: by its progress and by the processor time it got.
+"""Detects that a job in a worker process has stalled, by its progress and by the processor time it got.
 
-The wall clock says little: a worker at idle priority on a busy machine gets no processor for minutes, and a
-stopped one none at all. A job is judged only by what it did with the time that it had.
+Wall-clock time alone says little: a worker at idle priority on a busy machine may get no processor time for
+minutes, and a stopped one gets none at all. So a job is judged only by what it did with the time it got.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Publishes a repaired dataset: prepares every new file, then exchanges the files through the pack journal."""
+"""Publishes a repaired dataset: prepares every new file, then exchanges them through the pack journal."""
 
 from __future__ import annotations
 

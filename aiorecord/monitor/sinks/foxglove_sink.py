@@ -1,4 +1,4 @@
-"""Views served to the Foxglove app, under lerobot's topics.
+"""Serves views to the Foxglove app, under lerobot's topics.
 
 Topics and messages follow lerobot 0.6.1 (`lerobot/utils/foxglove_visualization.py`): the numbers of each side
 as a list of labelled values on ``/observation/state`` and ``/action/state``, each camera on

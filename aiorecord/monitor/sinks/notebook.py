@@ -1,4 +1,4 @@
-"""The notebook view: a recorder's status as HTML."""
+"""Shows a recorder's status in a notebook, as HTML."""
 
 from __future__ import annotations
 

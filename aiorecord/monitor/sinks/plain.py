@@ -1,4 +1,4 @@
-"""The plain view: one line per event, for logs and terminals without cursor control."""
+"""Prints one line per event, for logs and for terminals without cursor control."""
 
 from __future__ import annotations
 

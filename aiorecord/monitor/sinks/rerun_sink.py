@@ -1,4 +1,4 @@
-"""Views in the Rerun viewer, as lerobot logs them.
+"""Sends views to the Rerun viewer, logged as lerobot does.
 
 Entities, their archetypes and the blueprint follow lerobot 0.6.1 (`lerobot/utils/rerun_visualization.py`):
 numbers as `Scalars` over time, images without history (``static``), depth as `DepthImage`, a grid with one

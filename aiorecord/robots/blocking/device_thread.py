@@ -1,4 +1,4 @@
-"""The thread that a blocking device is driven from."""
+"""The thread in which a blocking device is called."""
 
 from __future__ import annotations
 

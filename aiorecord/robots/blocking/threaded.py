@@ -1,4 +1,4 @@
-"""Blocking robots on an event loop: each device is driven from one thread of its own."""
+"""Wraps blocking robots and teleoperators for an event loop: each is called in one thread of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long the methods of a driver took: measured in its thread, read from anywhere."""
+"""Measures how long a driver's methods take, in the driver's thread; readable from any thread."""
 
 from __future__ import annotations
 

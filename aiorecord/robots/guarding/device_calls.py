@@ -1,4 +1,4 @@
-"""Calls to one device, one at a time, that nobody waits for longer than a limit."""
+"""Makes calls to one device, one at a time, each with a time limit for the caller."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""What a robot or teleoperator can tell about itself, found behind whatever it is wrapped in.
+"""Optional reports of a robot or teleoperator about itself, also through wrappers around it.
 
-Nothing of this is required of a device:
+A device may offer the following; nothing of it is required:
 
 - ``frame_times_ns() -> Mapping[str, int]``: when each camera took its image of the newest observation, in
   nanoseconds on any scale of that camera's own, keyed like the observation. Cameras whose time is not known
   for certain are left out. It is called on the event loop after `get_observation`, and must be quick.
 - ``new_images: bool``: True promises that every image it returns is new and never changed again, so that it
   is recorded without a copy.
-- ``lap() -> dict[str, CallTiming]``: how long driver methods took since the last lap, see `ThreadedRobot`.
+- ``lap() -> dict[str, CallTiming]``: how long driver methods took since the previous call of ``lap``, see
+  `ThreadedRobot`.
 """
 
 from __future__ import annotations

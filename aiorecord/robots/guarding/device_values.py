@@ -1,4 +1,4 @@
-"""The features in what a device returns: whether each is well, and its last good value."""
+"""Checks the feature values that a device returns, and keeps the last good value of each."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A device in front of another: everything is passed on, and a subclass says what it does differently.
+"""Base classes of devices that wrap another device: they pass every call on, and subclasses override some.
 
-What is wrapped is found under ``inner``; see `aiorecord.robots.guarding.device_reports.layers`.
+The wrapped device is the attribute ``inner``; see `aiorecord.robots.guarding.device_reports.layers`.
 """
 
 from __future__ import annotations

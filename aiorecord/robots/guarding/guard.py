@@ -1,8 +1,8 @@
-"""Robots and teleoperators whose failures cost ticks, not takes.
+"""Robots and teleoperators that repeat their last good value while the device fails, so the episode goes on.
 
-A guard stands in front of a device and implements the same protocol. What fails is tried again, then its last
-good value stands in, counted and named in `held`, for a limited time; after that `SourceLostError` is raised,
-upon which a `Session` ends the episode, keeps it and connects the device again. See `SourcePolicy`.
+A guard wraps a device and implements the same protocol. A failing call is retried; then the device's last
+good value is used for a limited time, counted and named in `held`. After that time `SourceLostError` is
+raised, and a `Session` ends and keeps the episode and reconnects the device. See `SourcePolicy`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The guards of a robot and its teleoperator together: made, looked at, and brought back."""
+"""Guards a robot and its teleoperator together: makes the two guards, reports on them, reconnects devices."""
 
 from __future__ import annotations
 

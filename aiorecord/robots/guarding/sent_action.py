@@ -1,8 +1,8 @@
-"""Recording the action that a robot says it sent, instead of the one that was asked for.
+"""Records the action that a robot reports as sent, instead of the requested action.
 
-A record loop observes, asks the teleoperator, and acts. Here asking acts at once and gives back what was
-sent, and acting afterwards does nothing: the devices see the same calls in the same order, and the loop
-records what it got.
+A record loop observes, asks the teleoperator, and acts. With these wrappers, asking the teleoperator sends
+the action at once and returns what was sent, and the later act does nothing. The devices see the same calls
+in the same order, and the loop records the action that was sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How one source is: well, failing while its last good value stands in, or lost."""
+"""Tracks the health of one source: good, failing while its last good value is repeated, or lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do about a source that fails, and what happened to it."""
+"""The policy for sources that fail, and the status of a source."""
 
 from __future__ import annotations
 

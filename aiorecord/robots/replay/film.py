@@ -1,7 +1,7 @@
-"""What a film says of itself: its colours, which way up it is, and when each picture is shown.
+"""Reads a video file's colours, orientation, and the time at which each picture is shown.
 
-Numbers of colour tags are those of ITU-T H.273 (tables 2 to 4), as libav hands them on. The display matrix is
-that of ISO/IEC 14496-12 (6.2.2): a point (p, q) of the picture is shown at (a p + c q, b p + d q).
+Numbers of colour tags are those of ITU-T H.273 (tables 2 to 4), as libav passes them on. The display matrix
+is that of ISO/IEC 14496-12 (6.2.2): a point (p, q) of the picture is shown at (a p + c q, b p + d q).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Items produced ahead in a thread and awaited on the event loop, in order, none dropped."""
+"""Produces items ahead in a thread; the event loop awaits them in order, and none is dropped."""
 
 from __future__ import annotations
 

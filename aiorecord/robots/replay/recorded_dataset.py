@@ -1,4 +1,4 @@
-"""Reading a LeRobotDataset v3.0 for replay: which file holds what, and its rows. Blocking.
+"""Reads a LeRobotDataset v3.0 for replay: locates its files and reads its rows. Blocking.
 
 File layout and column names follow lerobot 0.6.1 (`lerobot/datasets/utils.py`, `dataset_reader.py`).
 """

@@ -1,4 +1,4 @@
-"""Recorded footage and trajectories, played as if they happened now."""
+"""A robot and a teleoperator that play recorded videos and trajectories in real time."""
 
 from __future__ import annotations
 

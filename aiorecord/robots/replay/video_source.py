@@ -1,4 +1,4 @@
-"""Frames out of video files, over and over. Blocking; runs in a prefetch thread."""
+"""Decodes frames from video files in an endless loop. Blocking; runs in a prefetch thread."""
 
 from __future__ import annotations
 

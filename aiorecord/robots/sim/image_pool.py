@@ -1,4 +1,4 @@
-"""Memory for pictures that is used again."""
+"""Reuses the memory of pictures."""
 
 from __future__ import annotations
 

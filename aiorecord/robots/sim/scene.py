@@ -1,4 +1,4 @@
-"""The moving things of the simulated scene, projected into shapes for one camera. Pure."""
+"""The moving objects of the simulated scene, projected into shapes for one camera. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Simulated cameras: where they stand, and how a picture is put together.
+"""Simulated cameras: their position, and the rendering of a picture.
 
-A colour picture is a background that is copied (or, for the camera on the gripper, a table top that is
-sampled through the lens), the moving shapes painted into the rectangle that they touch, and sensor noise.
+A colour picture consists of a copied background (or, for the camera on the gripper, a table top that is
+sampled through the lens), the moving shapes, painted into the rectangle that they touch, and sensor noise.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A simulated robot and a simulated operator: an arm, a table, a cube, cameras. No hardware, no wall clock.
 
-Both advance by one step of 1/fps per call and are deterministic by their seed, so a recording of an hour can
+Both advance by one step of 1/fps per call and are deterministic for a given seed, so an hour of recording can
 be made in minutes, twice, with the same bits. Pictures have the grain and texture of a webcam's, so that
-video encoders have real work to do.
+video encoders have a realistic amount of work.
 """
 
 from __future__ import annotations

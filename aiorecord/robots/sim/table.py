@@ -1,4 +1,4 @@
-"""The table as a camera sees it that moves: its texture through the lens, and how far away it is."""
+"""The table top as a moving camera sees it: its texture through the lens, and its distance."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What stands still in the simulated scene: the table top as a texture, and the room around it. Pure.
+"""The static parts of the simulated scene: the table top as a texture, and the room around it. Pure.
 
-Made once per seed and kept, since a camera that moves samples the table at every frame.
+Made once per seed and kept, since a moving camera samples the table at every frame.
 """
 
 from __future__ import annotations
