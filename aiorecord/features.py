@@ -137,7 +137,7 @@ MAX_PIXELS = 1 << 27
 """Of a camera: a feature dict that is read must not ask for all memory."""
 
 MAX_VALUES = 1 << 22
-"""Of a feature that is no camera, per frame."""
+"""Of a feature that is not a camera, per frame."""
 
 
 class Schema(Mapping[str, Feature]):

@@ -67,7 +67,7 @@ def file_crc(path: Path) -> int:
     """CRC-32 of a file's bytes.
 
     Raises:
-        DamageError: it is missing, or no plain file.
+        DamageError: it is missing, or not a plain file.
         StorageError: it cannot be read.
     """
     file = StagedFile.open(path)

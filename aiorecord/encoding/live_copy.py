@@ -42,14 +42,14 @@ def copy_live(
         limit: frames at most.
         evidence: what the MP4 says of itself.
         checked: the source has checksums; None looks for them.
-        extent: told how far the source is whole.
+        extent: filled in with how far the source is whole.
 
     Returns:
         The number of frames copied.
 
     Raises:
         EncodeError: libav refused.
-        DamageError: the source is no plain file.
+        DamageError: the source is not a plain file.
         StorageError: the disk refused.
     """
     with opened_capture(source, checked=checked, extent=extent) as opened:

@@ -27,8 +27,8 @@ _MILLIMETRES = 1000.0
 class DepthQuantizer:
     """Turns depth maps into 12-bit codes.
 
-    Pixels nearer than `depth_min` become 0, farther than `depth_max` 4095. What has no depth never raises:
-    NaN, minus infinity and anything the logarithm does not take become 0, infinity 4095.
+    Pixels nearer than `depth_min` become 0, farther than `depth_max` 4095. Values without a depth raise no
+    error: NaN, minus infinity and values without a logarithm become 0, infinity becomes 4095.
 
     Args:
         encoder: the quantiser's parameters, in metres.
@@ -79,7 +79,7 @@ class DepthQuantizer:
         encoder = self._encoder
         low = np.float32(encoder.depth_min * per_metre)
         high = np.float32(encoder.depth_max * per_metre)
-        # Infinity and NaN are answered below, not warned about.
+        # Infinity and NaN are replaced below; numpy need not warn about them.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             if encoder.use_log:
                 shift = np.float32(encoder.shift * per_metre)

@@ -18,7 +18,7 @@ from .staged_file import StagedFile
 SYNCED = "synced.log"
 
 _MAX_BYTES = 64 << 20
-"""A line per second, of some hundred bytes: days."""
+"""Enough for days: one line of some hundred bytes per second."""
 
 
 class SyncedLog:
@@ -35,7 +35,7 @@ class SyncedLog:
         self._noted: dict[str, int] = {}
 
     def note(self, sizes: Mapping[str, int]) -> None:
-        """Note sizes that an fsync has just made durable; nothing when they are not new, or it is closed.
+        """Record sizes that an fsync has just made durable; does nothing if they are not new or it is closed.
 
         Raises:
             StorageError: the disk refused.
@@ -56,10 +56,10 @@ class SyncedLog:
 
 
 def synced_sizes(folder: Path) -> dict[str, int]:
-    """The sizes of the newest line that is whole; empty where nothing was noted.
+    """The sizes in the newest whole line; empty if there is none.
 
     Raises:
-        DamageError: it is no plain file.
+        DamageError: it is not a plain file.
         StorageError: it cannot be read.
     """
     file = StagedFile.open(folder / SYNCED)

@@ -165,7 +165,7 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     Half of a surrogate pair, which JSON can hold and no file system or Parquet file can, becomes ``?``.
 
     Raises:
-        ValueError: it is not JSON, too large, nested too deeply, or no plain file (a pipe, a folder).
+        ValueError: it is not JSON, too large, nested too deeply, or not a plain file (a pipe, a folder).
         OSError: it is missing or cannot be read.
     """
     check_file(path)

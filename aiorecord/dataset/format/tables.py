@@ -60,7 +60,7 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file that anybody may have written. The block's errors are mapped as by `table_errors`.
 
     Raises:
-        DatasetError: it is no table, or no plain file.
+        DatasetError: it is not a table, or not a plain file.
         StorageError: it cannot be read.
     """
     with table_errors(path):
