@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from .system.startup import starting
 
-starting()  # before anything else is imported: Ctrl-C then ends the command with one line
+starting()  # before anything else is imported, so that Ctrl-C ends the command with one line
 
 from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402

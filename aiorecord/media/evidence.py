@@ -99,9 +99,7 @@ def parse(text: str | bytes | None) -> Evidence | None:
         if not text.startswith(_PREFIX):
             return None
         data = json.loads(text.removeprefix(_PREFIX))
-        if (
-            "\\u" in text
-        ):  # a lone surrogate can be written so in JSON, and could not be stored in a file again
+        if "\\u" in text:  # JSON can hold a lone surrogate, which no file can store again
             data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
         episodes = tuple(_named(*entry) for entry in data["episodes"])
         camera, info = data.get("camera"), data.get("info", {})
