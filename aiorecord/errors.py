@@ -8,8 +8,8 @@ callers who do not know aiorecord::
     ├── FeatureError(ValueError)           a feature dict that no dataset can hold
     ├── FrameError(ValueError)             a frame that does not fit the features; it was not recorded
     ├── StateError(RuntimeError)           a call at the wrong time (a frame after the end, a second open)
-    ├── StorageError(OSError)              a file could not be read or written: full, read-only, missing, no
-    permission │   ├── DatasetLockedError             another process records into this dataset
+    ├── StorageError(OSError)              the disk is full, read-only or missing, or no permission
+    │   ├── DatasetLockedError             another process records into this dataset
     │   └── DiskFullError                  free space is below `min_free_gb`: no episode can begin
     ├── DatasetError(ValueError)           the files on disk are not a valid or not the expected dataset
     │   └── DamageError                    the content of a staging file is not what was written

@@ -53,10 +53,10 @@ ROBOTS: dict[str, tuple[type[Any], type[Any]]] = {
     "sim": (SimRobotConfig, SimRobot),
     "replay": (ReplayRobotConfig, ReplayRobot),
 }
-"""Robots by the name that the command line uses: configuration class and robot class."""
+"""Robots by their name on the command line: configuration class and robot class."""
 
 TELEOPERATORS: dict[str, tuple[type[Any], type[Any]]] = {
     "sim": (SimTeleopConfig, SimTeleoperator),
     "replay": (ReplayTeleopConfig, ReplayTeleoperator),
 }
-"""Teleoperators, likewise."""
+"""Teleoperators by their name on the command line, likewise."""

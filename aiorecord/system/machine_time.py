@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-# Partials: who replaces functions by what they are finds none of `time` in this module.
+# Partials: tools that replace the functions of `time` in all modules do not find them here.
 if sys.platform == "linux":
     monotonic_ns: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC)
     monotonic_s: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_MONOTONIC)

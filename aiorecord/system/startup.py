@@ -14,7 +14,7 @@ import sys
 _NAME = "aiorecord"
 _LINE = b"aiorecord: stopped before anything began.\n"
 STOPPED = 130
-"""The exit code of a program that Ctrl-C ended, as shells have it."""
+"""The exit code that shells report for a program that Ctrl-C ended."""
 
 
 def is_command() -> bool:
@@ -28,18 +28,18 @@ def is_command() -> bool:
 
 
 def starting() -> None:
-    """From now on Ctrl-C ends the command at once, until it has `begun`."""
+    """Let Ctrl-C end the command at once, until `begun` is called."""
     if is_command():
         _replace(_default(), _leave)
 
 
 def begun() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt again."""
+    """Let Ctrl-C raise KeyboardInterrupt again."""
     _replace(_leave, _default())
 
 
 def ending() -> None:
-    """All is done and said: Ctrl-C only ends the process, without a word."""
+    """Let Ctrl-C end the process silently: the command has printed everything."""
     if is_command():
         _replace(_default(), _leave_silently)
 

@@ -24,9 +24,9 @@ _CAP_SYS_NICE = 23
 def ordinary_threads() -> Iterator[None]:
     """Keep a library from setting scheduling policies inside the block, and undo those that it sets anyway.
 
-    The calling thread gets back what it had, and threads started in it get the same policy, without the
-    capability to change it. Threads of others are left alone: they may be a user's real-time loop. Only Linux
-    has per-thread policies and capabilities; elsewhere the block does nothing.
+    The calling thread's policy is restored afterwards, and threads that it starts get the same policy,
+    without the capability to change it. Other threads are not changed: one may be a user's real-time loop.
+    Only Linux has per-thread policies and capabilities; elsewhere the block does nothing.
     """
     if sys.platform != "linux":
         yield
@@ -67,7 +67,7 @@ class _Sets(ctypes.Structure):
 
 @contextlib.contextmanager
 def _without_sys_nice() -> Iterator[None]:
-    """Lay down the calling thread's capability to choose policies; where there is none, nothing changes."""
+    """Drop the calling thread's capability to choose policies; does nothing if it has none."""
     libc = ctypes.CDLL(None)
     header, sets = _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
     bit = 1 << _CAP_SYS_NICE

@@ -15,7 +15,7 @@ import os
 import sys
 
 WORKER_NICE = 19
-"""The nice value of worker processes: they run when nothing else wants to."""
+"""The nice value of worker processes: they run when nothing else needs the processor."""
 
 
 def lower_priority() -> None:

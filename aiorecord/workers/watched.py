@@ -14,20 +14,20 @@ from ..system.machine_time import monotonic_s
 from .process import process_cpu_s
 
 STARVED_FACTOR = 5
-"""How many times the limit a job may go without progress while it does not get what it waits for."""
+"""How many times the limit a job may go without progress while it waits for the processor or a disk."""
 
 _STEP_S = 1.0
-"""The most that one look counts: a watcher that got no processor itself saw nothing in between."""
+"""Most seconds that one look counts: a watcher that got no processor time itself saw nothing in between."""
 
 _WANTS = {"R", "T", "t", "D"}
 """States of proc_pid_stat(5) of a thread that waits for the processor, a signal or a disk."""
 
 
 class Verdict(Enum):
-    """Why a job is given up.
+    """Why a job is aborted.
 
-    `STALLED`: it used processor time, or slept, without getting on. `STARVED`: it did not get the processor
-    or the disk that it waited for, which says nothing about what it worked on.
+    `STALLED`: it used processor time, or slept, without progress. `STARVED`: it did not get the processor or
+    the disk that it waited for, which says nothing about its input.
     """
 
     STALLED = "stalled"
@@ -35,7 +35,7 @@ class Verdict(Enum):
 
 
 class Watch:
-    """Watches one job; call `look` every so often, but not more seldom than once a second.
+    """Watches one job; call `look` at least once a second.
 
     Args:
         limit_s: seconds of its own processor time, or of sleep, that a job may go without progress.
@@ -67,7 +67,7 @@ class Watch:
             return None
         if cpu_s is not None and cpu_s - self._cpu_s > self.limit_s:
             return Verdict.STALLED
-        if cpu_s is None or _wants(pid):  # elsewhere than on Linux nothing tells starving from sleep
+        if cpu_s is None or _wants(pid):  # only Linux distinguishes starving from sleeping
             self._waited_s += step_s
         else:
             self._slept_s += step_s
@@ -76,7 +76,7 @@ class Watch:
         return Verdict.STARVED if self._waited_s > STARVED_FACTOR * self.limit_s else None
 
     def reset(self) -> None:
-        """The job waits for its turn: nothing counts."""
+        """Restart the count: the job waits for its turn."""
         self._done = None
         self._looked_s = monotonic_s()
 
