@@ -28,11 +28,11 @@ STAT_NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
 _BINS = 5000
 _PADDING = 1e-10
 _SQUARES_FIT = 1e150
-"""Squares of magnitudes up to this, and sums of them, are far below what 64-bit floats hold."""
+"""Squares of magnitudes up to this, and their sums, are far below the limit of 64-bit floats."""
 
 
 def sample_indices(n: int) -> list[int]:
-    """Which of `n` frames colour and depth statistics look at: at least 100 (or all), spread evenly."""
+    """The frames, of `n`, that colour and depth statistics sample: at least 100 (or all), spread evenly."""
     if n < 1:
         return []
     samples = max(min(n, 100), min(int(n**0.75), 10_000))
@@ -40,7 +40,7 @@ def sample_indices(n: int) -> list[int]:
 
 
 def downsample_stride(height: int, width: int) -> int:
-    """Every how many pixels, in both directions, statistics look at; 1 below 300 pixels."""
+    """Every how many pixels, in both directions, statistics are sampled; 1 below 300 pixels."""
     if max(height, width) < 300:
         return 1
     return int(width / 150) if width > height else int(height / 150)
@@ -144,7 +144,7 @@ def from_json(data: Any) -> dict[str, FeatureStats]:
     """Read what `to_json` or lerobot wrote.
 
     Raises:
-        ValueError: it is not statistics.
+        ValueError: it does not hold statistics.
     """
     if not isinstance(data, dict) or not all(isinstance(feature, dict) for feature in data.values()):
         raise ValueError("expected an object of objects")
@@ -257,7 +257,7 @@ def _aggregate_feature(parts: list[FeatureStats]) -> FeatureStats:
     total = weights.sum(axis=0)
 
     def weighted(values: NDArray[Any]) -> NDArray[Any]:
-        # 0 / 0 where no part has a finite value: NaN, as it should be.
+        # 0 / 0 if no part has a finite value: NaN is the intended result.
         with np.errstate(invalid="ignore", over="ignore"):
             out: NDArray[Any] = (np.where(weights > 0, values, 0.0) * weights).sum(axis=0) / total
         return out

@@ -27,7 +27,7 @@ SAFE_SPAN_S = 1024.0
 def refused_frames(
     from_s: float, shown_s: NDArray[np.float64], timestamps: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Which frames of an episode lerobot refuses to read from its video.
+    """The frames of an episode that lerobot refuses to read from its video.
 
     Args:
         from_s: the episode's ``from_timestamp``.
