@@ -9,19 +9,17 @@ from typing import Any
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 UNDETERMINED = "undetermined"
-"""What could not be found out: no evidence for damage, and none for soundness. Never repaired."""
+"""Findings for which there is evidence neither of damage nor of soundness. Never repaired."""
 
 _REPAIR = "Run `aiorecord check ROOT --repair`."
-_REPAIR_CUTS = (
-    "Run `aiorecord check ROOT --repair`: it keeps the episodes that are whole, the rest goes aside."
-)
+_REPAIR_CUTS = "Run `aiorecord check ROOT --repair`: it keeps the whole episodes and moves the rest aside."
 _REPAIR_STATISTICS = (
     "No data is damaged: versions of lerobot and its dataset tools compute, merge and keep statistics "
     "differently. `aiorecord check ROOT --repair` recomputes the statistics and changes nothing else."
 )
 
 _LATER = (
-    "Check again when the recording has ended: while somebody writes into the dataset, nothing is repaired."
+    "Check again when the recording has ended: while a program writes into the dataset, nothing is repaired."
 )
 
 CODES: dict[str, tuple[str, str]] = {
@@ -55,8 +53,11 @@ CODES: dict[str, tuple[str, str]] = {
     "reader-starved": (UNDETERMINED, "Check again when the machine is less busy, or with fewer --workers."),
     "reader-killed": (UNDETERMINED, "Check again; if memory ran out, with fewer --workers."),
     "reader-memory": (UNDETERMINED, "Check again where there is more memory, and with fewer --workers."),
-    "file-unread": (UNDETERMINED, "See to the disk, its cable, the network or the rights, and check again."),
-    "dataset-changed": (UNDETERMINED, "Check again when nobody writes into the dataset."),
+    "file-unread": (
+        UNDETERMINED,
+        "Check the disk, its cable, the network or the permissions, then run the check again.",
+    ),
+    "dataset-changed": (UNDETERMINED, "Check again when no program writes into the dataset."),
     # Tasks and statistics.
     "tasks-unreadable": (ERROR, _REPAIR),
     "task-unknown": (ERROR, _REPAIR),
@@ -83,9 +84,9 @@ CODES: dict[str, tuple[str, str]] = {
     "rows-timestamp": (ERROR, _REPAIR_CUTS),
     "episode-flagged": (
         WARNING,
-        "It was not recorded as it should be, see `aiorecord info ROOT`. Record it again or leave it out.",
+        "The recording exceeded its limits, see `aiorecord info ROOT`. Record it again or leave it out.",
     ),
-    "rows-other-episode": (ERROR, "A data file was exchanged. Put the right one back. " + _REPAIR_CUTS),
+    "rows-other-episode": (ERROR, "A data file was exchanged. Restore the right one. " + _REPAIR_CUTS),
     "values-not-finite": (WARNING, "Look at the sensor that gave NaN or infinity, or leave the episode out."),
     # Cameras.
     "image-undecodable": (ERROR, _REPAIR_CUTS),
@@ -115,7 +116,7 @@ CODES: dict[str, tuple[str, str]] = {
         "A video was exchanged. Put the right one back, or run `aiorecord check ROOT --repair`: it pairs "
         "rows and videos by what the files say of themselves.",
     ),
-    "evidence-stale": (NOTE, "Nothing is concluded from what such a file says of itself."),
+    "evidence-stale": (NOTE, "The description stored in such a file is ignored."),
     "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
     "video-orphan": (WARNING, _REPAIR),
     "video-replaced": (
@@ -130,7 +131,7 @@ CODES: dict[str, tuple[str, str]] = {
     "lerobot-killed-image-folder": (WARNING, _REPAIR),
     "lerobot-killed-temporary-video": (WARNING, _REPAIR),
 }
-"""Every code, with its severity and what to do about it. Codes are stable: scripts may rely on them."""
+"""Every code, with its severity and advice. Codes are stable: scripts may rely on them."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,8 @@ class Finding:
         camera: the camera's feature key, or None.
         first_frame: frame index in the episode where it begins, or None.
         last_frame: the last frame it is about, or None.
-        is_ahead: it is of an episode that info.json does not count, so a commit under way explains it.
-        is_live: somebody writes into the dataset, so nothing can be repaired now.
+        is_ahead: it concerns an episode that info.json does not count, so a commit under way explains it.
+        is_live: a program writes into the dataset, so nothing can be repaired now.
     """
 
     code: str
@@ -166,7 +167,7 @@ class Finding:
 
     @property
     def hint(self) -> str:
-        """What to do."""
+        """What the user should do."""
         hint = CODES[self.code][1]
         return _LATER if self.is_live and ("--repair" in hint or "recover" in hint) else hint
 
@@ -185,8 +186,8 @@ class Report:
     Attributes:
         root: the dataset.
         findings: in the order of `CODES`, then of place and episode.
-        episodes: episodes looked at.
-        frames: rows looked at.
+        episodes: checked episodes.
+        frames: checked rows.
         video_frames: coded video frames read (decoded unless `fast`).
         files: data and video files read.
         fast: nothing was decoded.
@@ -219,7 +220,7 @@ class Report:
 
     @property
     def is_determined(self) -> bool:
-        """Everything could be looked at."""
+        """Whether everything could be checked."""
         return self.count(UNDETERMINED) == 0
 
     @property

@@ -17,7 +17,7 @@ from .record import run_script
 
 
 def run(argv: Sequence[str]) -> int:
-    """Roll out a policy as a command line says.
+    """Roll out a policy as a command line requests.
 
     Args:
         argv: arguments without the program's name.
@@ -27,7 +27,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         SystemExit: the flags are wrong, or help was asked for.
-        Exception: what lerobot's script raises.
+        Exception: as raised by lerobot's script.
     """
     return run_script("lerobot-rollout", "lerobot.scripts.lerobot_rollout", "lerobot.rollout.context", argv)
 

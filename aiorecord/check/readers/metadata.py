@@ -25,7 +25,7 @@ from ..jobs import is_refusal, is_regular, looks
 from .footer import is_footerless
 
 MAX_JSON_BYTES = 64 << 20
-"""Larger info.json or stats.json are not read: those of real datasets have kilobytes."""
+"""Larger info.json or stats.json files are not read: those of real datasets have kilobytes."""
 MAX_EPISODES = 10_000_000
 """Files of `meta/episodes` with more rows are not read."""
 
@@ -35,7 +35,7 @@ _RANGE = ("dataset_from_index", "dataset_to_index")
 
 @dataclass(frozen=True)
 class Place:
-    """Where an episode's frames are.
+    """The location of an episode's frames.
 
     Attributes:
         index: number of the video file.
@@ -59,7 +59,7 @@ class EpisodeRow:
         first: ``dataset_from_index``.
         end: ``dataset_to_index``.
         tasks: its tasks.
-        videos: places by camera; cameras of which the row says nothing are left out.
+        videos: places by camera; cameras that the row lacks are left out.
         file: the file that the row is in, relative to the root.
         row: its place in that file.
         id: the name of the staging folder that it was recorded in, None if the file does not say.
@@ -79,10 +79,10 @@ class EpisodeRow:
 
 @dataclass
 class EpisodesPart:
-    """What a file of `meta/episodes` holds.
+    """The content of a file of `meta/episodes`.
 
     Attributes:
-        rows: as far as they can be made sense of.
+        rows: the valid rows.
         problem: the code of what is wrong with the file, or None.
         message: what is wrong with it.
     """
@@ -93,7 +93,7 @@ class EpisodesPart:
 
 
 def load_info(root: Path) -> DatasetInfo:
-    """info.json, from a file of a sane size.
+    """Read info.json, if the file is not too large.
 
     Raises:
         DatasetError: missing or not valid.
@@ -104,7 +104,7 @@ def load_info(root: Path) -> DatasetInfo:
 
 
 def load_json(path: Path) -> Any:
-    """A JSON file of a sane size.
+    """Read a JSON file, if it is not too large.
 
     Raises:
         DatasetError: missing, too large, or not JSON.
@@ -141,7 +141,7 @@ def load_stats(root: Path) -> dict[str, FeatureStats]:
 
 
 def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
-    """tasks.parquet, or what is wrong with it. A job."""
+    """Read tasks.parquet, or return what is wrong with it. A job."""
     try:
         return read_tasks(root)
     except (DatasetError, OSError, ValueError, TypeError) as error:
@@ -151,7 +151,7 @@ def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
 
 
 def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Progress) -> EpisodesPart:
-    """One file of `meta/episodes`, without the statistics. A job."""
+    """Read one file of `meta/episodes`, without the statistics. A job."""
     if is_footerless(path):
         return EpisodesPart(
             [],
@@ -227,9 +227,9 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
 
 
 class _KeptStats:
-    """The statistics that were read last: those of the next data file are mostly beside them.
+    """A cache of the statistics that were read last: those of the next data file are mostly next to them.
 
-    They are read anew where the file is another one, or where a second look is taken.
+    They are read again if the file changed, or for a second read.
     """
 
     def __init__(self) -> None:
@@ -239,7 +239,7 @@ class _KeptStats:
         self._table: pa.Table = pa.table({})
 
     def open(self, path: Path) -> list[int]:
-        """How many rows each row group of a file has."""
+        """Open a file; returns the number of rows in each row group."""
         with storage_errors(path, "read"):
             about = path.stat()
         file = (path, about.st_ino, about.st_mtime_ns, about.st_size, looks())
@@ -257,7 +257,7 @@ class _KeptStats:
             with open_table(self._path) as file:
                 columns = [name for name in file.schema_arrow.names if name.startswith("stats/")]
                 check_size(file, self._path, columns, group=number)
-                # The reader takes a name as the beginning of a path, hence the selection.
+                # The reader treats a name as the prefix of a path, hence the selection.
                 table = file.read_row_group(number, columns=columns, use_threads=False)
                 self._table, self._group = table.select(columns), number
         return self._table
@@ -267,7 +267,7 @@ _kept = _KeptStats()
 
 
 def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
-    """Statistics as float arrays; what is no number becomes NaN, which equals nothing."""
+    """Statistics as float arrays; other values become NaN, which equals nothing."""
     out = {}
     for name, value in stats.items():
         try:
@@ -280,12 +280,12 @@ def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
 def total_stats_job(
     paths: list[Path], counts: list[int], features: list[str], progress: Progress
 ) -> dict[str, FeatureStats] | str:
-    """The statistics in files of `meta/episodes`, merged, or why they cannot be. A job.
+    """Merge the statistics in files of `meta/episodes`, or return why that is impossible. A job.
 
     Args:
         paths: the files.
         counts: how many rows of each count.
-        features: of which features. Of one that was removed, lerobot keeps the statistics of its episodes.
+        features: the features to merge; lerobot keeps the statistics of removed features in its episodes.
     """
     wanted = {f"stats/{key}" for key in features}
     parts = []
