@@ -26,29 +26,32 @@ CODES: dict[str, tuple[str, str]] = {
     # The dataset as a whole.
     "info-missing": (
         ERROR,
-        "Put meta/info.json back from a copy, or run `aiorecord check ROOT --repair`: it writes it anew, as "
-        "far as other files say what it held.",
+        "Restore meta/info.json from a copy, or run `aiorecord check ROOT --repair`: it rebuilds it from "
+        "other files, as far as possible.",
     ),
     "info-invalid": (
         ERROR,
-        "Put meta/info.json back from a copy, or correct what the message names, or run `aiorecord check "
-        "ROOT --repair`: it writes it anew, as far as other files say what it held.",
+        "Restore meta/info.json from a copy, or correct what the message names, or run `aiorecord check ROOT "
+        "--repair`: it rebuilds it from other files, as far as possible.",
     ),
     "info-counts": (ERROR, _REPAIR),
     "dataset-locked": (
         NOTE,
-        "Check again when the recording has ended; what it is just writing was left out.",
+        "Check again when the recording has ended; the episode being written was not checked.",
     ),
     "not-a-file": (ERROR, "Replace it by the file that belongs there. It was not opened."),
-    "aside-folder": (NOTE, "What an earlier repair moved aside. Delete it when you do not need it."),
+    "aside-folder": (
+        NOTE,
+        "It holds files that an earlier repair moved aside. Delete it when you do not need it.",
+    ),
     "staging-unfinished": (WARNING, "Run `aiorecord recover ROOT`: it finishes these episodes."),
     "staging-packing": (WARNING, "Run `aiorecord recover ROOT`: it finishes what was under way."),
     "temporary-file": (WARNING, _REPAIR),
     "reader-crashed": (ERROR, "The file crashes the library that reads it, twice. " + _REPAIR_CUTS),
-    # What could not be found out.
+    # What could not be determined.
     "reader-stalled": (
         UNDETERMINED,
-        "Check again; if it stays so, the file may hang the library that reads it.",
+        "Check again; if it happens again, the file may hang the library that reads it.",
     ),
     "reader-starved": (UNDETERMINED, "Check again when the machine is less busy, or with fewer --workers."),
     "reader-killed": (UNDETERMINED, "Check again; if memory ran out, with fewer --workers."),
@@ -87,7 +90,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The recording exceeded its limits, see `aiorecord info ROOT`. Record it again or leave it out.",
     ),
     "rows-other-episode": (ERROR, "A data file was exchanged. Restore the right one. " + _REPAIR_CUTS),
-    "values-not-finite": (WARNING, "Look at the sensor that gave NaN or infinity, or leave the episode out."),
+    "values-not-finite": (
+        WARNING,
+        "Examine the sensor that returned NaN or infinity, or leave the episode out.",
+    ),
     # Cameras.
     "image-undecodable": (ERROR, _REPAIR_CUTS),
     "image-size": (ERROR, _REPAIR_CUTS),
@@ -98,11 +104,11 @@ CODES: dict[str, tuple[str, str]] = {
     "video-grid": (ERROR, _REPAIR_CUTS),
     "video-info": (
         WARNING,
-        "Readers decode a file as it is; programs that trust the camera's `info` in meta/info.json do not.",
+        "Readers use the file's real properties; programs that rely on `info` in meta/info.json may fail.",
     ),
     "depth-settings": (
         WARNING,
-        "Depth is read right only with the settings it was recorded with: put these into the camera's "
+        "Depth is read correctly only with the settings it was recorded with: put these into the camera's "
         "`info` in meta/info.json, or leave the camera out.",
     ),
     "video-frames-missing": (ERROR, _REPAIR_CUTS),
@@ -113,8 +119,8 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "video-other-episode": (
         ERROR,
-        "A video was exchanged. Put the right one back, or run `aiorecord check ROOT --repair`: it pairs "
-        "rows and videos by what the files say of themselves.",
+        "A video was exchanged. Restore the right one, or run `aiorecord check ROOT --repair`: it pairs "
+        "rows and videos by the episode ids stored in the files.",
     ),
     "evidence-stale": (NOTE, "The description stored in such a file is ignored."),
     "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
@@ -124,7 +130,7 @@ CODES: dict[str, tuple[str, str]] = {
         "The next recording, or `aiorecord recover ROOT`, deletes them once an hour has passed.",
     ),
     "camera-frozen": (WARNING, "Look at these frames; leave the episode out if the camera hung."),
-    # What LeRobot 0.6 leaves when it is killed, by name.
+    # Leftovers of a killed LeRobot 0.6.
     "lerobot-killed-footerless-parquet": (ERROR, _REPAIR_CUTS),
     "lerobot-killed-metadata-behind": (ERROR, _REPAIR_CUTS),
     "lerobot-frames-dropped": (ERROR, _REPAIR_CUTS),
