@@ -7,7 +7,7 @@
     meta/tasks.parquet                                task strings and their numbers
     meta/episodes/chunk-000/file-000.parquet          a row per episode: where its parts are, its statistics
     data/chunk-000/file-000.parquet                   a row per frame
-    videos/<camera>/chunk-000/file-000.mp4            episodes one behind the other
+    videos/<camera>/chunk-000/file-000.mp4            episodes one after the other
 
 Names and numbering follow lerobot 0.6.1 (`lerobot/datasets/utils.py`). lerobot reads every Parquet file under
 ``data`` and ``meta/episodes`` in the order of their names, so names must sort as the episodes do.
