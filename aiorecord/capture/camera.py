@@ -146,7 +146,7 @@ class CameraCapture:
         return max(0, end - max(first, self.encoded))
 
     @property
-    def held(self) -> int:
+    def readable(self) -> int:
         """Frames that can be read back once the threads have ended: up to the first that is missing."""
         first, end = self._spill_range
         encoded = self.encoded

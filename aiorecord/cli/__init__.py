@@ -11,7 +11,7 @@ from importlib import import_module
 from ..errors import ConfigError
 from ..flags.flag_names import HELP_ALL, nearest, spelled
 from ..printable import plain
-from ..system.memory import keep_pandas_out_of_arrow, settle_allocator
+from ..system.memory import configure_allocator, keep_pandas_out_of_arrow
 from ..system.startup import STOPPED, begun, ending
 from ..system.threads import no_threads
 from ..workers.pool import worker_ahead
@@ -143,7 +143,7 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         complain(f"there is no command {name!r}.{nearest(name, COMMANDS)} Commands: {', '.join(COMMANDS)}.")
         return 2
-    settle_allocator()  # before libraries start threads
+    configure_allocator()  # before libraries start threads
     theirs = name.startswith("lerobot-")
     home = f".lerobot.{name.removeprefix('lerobot-')}" if theirs else f".cli.commands.{name}"
     with contextlib.ExitStack() as stack:

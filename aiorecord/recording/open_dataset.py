@@ -102,7 +102,7 @@ class DatasetHome:
 
     def close(self) -> None:
         """Release the dataset; one that was created here and got no episode is deleted. Idempotent."""
-        if not self._lock.held:
+        if not self._lock.is_locked:
             return
         self.staging.tidy()
         try:

@@ -32,7 +32,7 @@ KEPT_BYTES = 4 << 20
 `MAP_FROM_BYTES` is taken from the system and given back each time."""
 
 
-def settle_allocator() -> bool:
+def configure_allocator() -> bool:
     """Make this process give memory back. Call it first, in a process that is yours.
 
     What the user chose for Arrow stays. Processes that are started later inherit the choice.

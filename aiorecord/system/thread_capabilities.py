@@ -1,4 +1,4 @@
-"""Threads that libraries start, kept ordinary.
+"""Keeps threads that libraries start from raising their own priority.
 
 SVT-AV1, run as root, makes its threads SCHED_FIFO with priority 99, which starves every other thread of the
 machine; and the thread that opens the encoder as well, for tens of milliseconds. A thread needs the
@@ -20,7 +20,7 @@ _CAP_SYS_NICE = 23
 
 
 @contextlib.contextmanager
-def ordinary_threads() -> Iterator[None]:
+def unprivileged_threads() -> Iterator[None]:
     """Keep a library from setting scheduling policies inside the block, and undo those that it sets anyway.
 
     The calling thread gets back what it had, and threads started in it get the same policy, without the

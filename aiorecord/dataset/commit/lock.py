@@ -57,7 +57,7 @@ class DatasetLock:
         _LOCKS.add(self)
 
     @property
-    def held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether this object holds the lock."""
         return self._fd is not None
 
@@ -174,8 +174,8 @@ class DatasetLock:
                     own.unlink(missing_ok=True)  # never written through another name
                     own.write_bytes(json.dumps(this_process()).encode())
                     os.replace(own, self.path)
-                    os.dup2(held := _open(self.path, os.O_RDWR | _NO_LINK), fd, inheritable=False)
-                    _close(held)
+                    os.dup2(opened := _open(self.path, os.O_RDWR | _NO_LINK), fd, inheritable=False)
+                    _close(opened)
                     self._claim = claim
                     return fd
             except BaseException:
@@ -349,7 +349,7 @@ def _is_given_up(holder: dict[str, Any], path: Path) -> bool:
     """Whether the named process is this one, and none of its lock objects holds that lock."""
     mine = this_process()
     is_own = all(holder.get(name) == mine[name] for name in ("pid", "host", "boot", "start_ticks", "pid_ns"))
-    return is_own and not any(lock.held and lock.path == path for lock in list(_LOCKS))
+    return is_own and not any(lock.is_locked and lock.path == path for lock in list(_LOCKS))
 
 
 _GUARD = threading.Lock()

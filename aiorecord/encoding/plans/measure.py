@@ -96,12 +96,12 @@ def _encode_until(
     for picture in itertools.cycle(pictures):
         writer.write(picture)
         histogram(np.asarray(picture.to_ndarray(), np.uint8))  # the camera's thread does it too
-        held = max(held, writer.held)
+        held = max(held, writer.held_back)
         count += 1
         if monotonic_s() > stop_s and count >= MIN_FRAMES:
             break
     # What is held back has not been paid for in full.
-    return max(1, count - writer.held) / (monotonic_s() - started_s), held
+    return max(1, count - writer.held_back) / (monotonic_s() - started_s), held
 
 
 def moving_pictures(height: int, width: int) -> list[av.VideoFrame]:
