@@ -194,8 +194,8 @@ class CameraCapture:
         if self._closed:
             raise StateError(f"The capture of {self.key!r} has ended.")
         self.raise_error()
-        # `Schema.check` has looked at the shape. It is looked at again on purpose: from here on pixels are raw
-        # memory that libav reads by the size it was told, and the dtype of depth is known here only.
+        # `Schema.check` has looked at the shape. It is looked at again on purpose: from here on pixels are
+        # raw memory that libav reads by the size it was told, and the dtype of depth is known here only.
         dtypes = tuple(DEPTH_UNITS) if self._dtype is None else (self._dtype,)
         if image.shape != self._shape or image.dtype not in dtypes:
             expected = f"{self._shape} {' or '.join(map(str, dtypes))}"

@@ -1,0 +1,1 @@
+"""Snapshots of a session, and the views that show them."""
