@@ -39,13 +39,6 @@ def sample_indices(n: int) -> list[int]:
     return [int(index) for index in np.round(np.linspace(0, n - 1, samples))]
 
 
-def downsample_stride(height: int, width: int) -> int:
-    """Every how many pixels, in both directions, statistics look at; 1 below 300 pixels."""
-    if max(height, width) < 300:
-        return 1
-    return int(width / 150) if width > height else int(height / 150)
-
-
 def column_stats(array: NDArray[Any]) -> FeatureStats:
     """Statistics of a numeric column.
 
