@@ -88,7 +88,9 @@ class EpisodeEnded(RecorderEvent):
 
 @dataclass(frozen=True)
 class SaveChanged(RecorderEvent):
-    """A save reached a stage: ``durable``, ``encoding``, then ``committed``, ``failed`` or ``discarded``.
+    """A save reached a stage: ``durable``, ``encoding``, ``encoded``, then one of the three ends.
+
+    It is ``committed``, ``failed`` or ``discarded`` in the end.
 
     A save that is retried goes through them again. How far an encode is, `EpisodeSave.progress` says.
 

@@ -99,7 +99,6 @@ class AsyncEpisodeSaver:
             self.executor,
             self._pending,
             self._threads,
-            clock,
             stall_timeout_s=save_timeout,
             fallback_vcodec=fallback_vcodec,
         )

@@ -212,7 +212,7 @@ class TestWithoutLocks:
 COMPETE = """
 import errno, os, sys
 from pathlib import Path
-from aiorecord.dataset import lock as module
+from aiorecord.dataset.commit import lock as module
 from aiorecord.errors import DatasetLockedError
 
 def refuse(fd):
