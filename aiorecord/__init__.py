@@ -16,14 +16,14 @@ Episodes are saved in the background; what comes out is a LeRobotDataset v3.0::
         save = episode.save            # awaitable; the next episode can start now
         result = await save            # EpisodeSaveResult(episode_index=0, length=300, ...)
 
-Names are imported when they are first used, so that importing the package costs next to nothing.
+Names are imported when they are first used, so that importing the package is fast.
 """
 
 from __future__ import annotations
 
 from .system.startup import starting
 
-starting()  # before anything else is imported: Ctrl-C then ends the command with one line
+starting()  # before anything else is imported, so that Ctrl-C ends the command with one line
 
 from importlib import import_module  # noqa: E402
 from typing import TYPE_CHECKING, Any  # noqa: E402

@@ -1,4 +1,4 @@
-"""`python -m aiorecord`."""
+"""Runs the `aiorecord` command for ``python -m aiorecord``."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""What sizes and rates the encoders take, known before one is opened.
+"""The frame sizes and rates that each encoder accepts, checked before an encoder is opened.
 
-Some libraries do not refuse what they cannot do: SVT-AV1 divides by zero at a width of 24 and writes past its
-buffers at a height of 8. So this is asked first, and opening a codec for real comes after it.
+Some libraries do not reject unsupported sizes: SVT-AV1 divides by zero at a width of 24 and writes past its
+buffers at a height of 8. So these limits are checked before the codec is opened.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from .encoders import VideoEncoderConfig
 from .errors import ConfigError
 
 MAX_FPS = 1000
-"""lerobot tells frames apart by their seconds, compared with a tolerance of 1e-4 s in 32 bits."""
+"""lerobot distinguishes frames by their seconds, compared with a tolerance of 1e-4 s in 32 bits."""
 
 
 class EncoderLimits(NamedTuple):
-    """What one encoder takes.
+    """The limits of one encoder.
 
     Attributes:
-        least: width and height at least, in pixels.
-        most: width and height at most.
-        fps: frames per second at most.
+        least: smallest width and height, in pixels.
+        most: largest width and height.
+        fps: most frames per second.
     """
 
     least: tuple[int, int]
@@ -35,20 +35,20 @@ LIMITS = {
     "h264": EncoderLimits((2, 2), (16384, 16384)),
     "hevc": EncoderLimits((16, 16), (16384, 16384)),
 }
-"""Measured with SVT-AV1's presets, x264, x265 and libaom; hardware encoders are asked by opening them."""
+"""Measured with SVT-AV1's presets, x264, x265 and libaom; hardware encoders are tested by opening them."""
 
 
 def check_video_limits(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> None:
     """Refuse a size or a rate that the encoder cannot take.
 
     Args:
-        encoder: its codec; ``auto`` and hardware encoders are not judged here.
+        encoder: its codec; ``auto`` and hardware encoders are not checked here.
         width: in pixels.
         height: in pixels.
         fps: frames per second.
 
     Raises:
-        ConfigError: it cannot; the message has the limit.
+        ConfigError: it cannot; the message names the limit.
     """
     limits = LIMITS.get(encoder.vcodec)
     if limits is None:

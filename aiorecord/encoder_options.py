@@ -1,15 +1,15 @@
-"""Which options an encoder may be given, and what their values look like. Pure: no I/O, no libav.
+"""The allowlist of encoder options and of their values. Pure: no I/O, no libav.
 
-Settings come from files that anybody may have written: a manifest in staging, an ``info.json``. Encoders have
-options that write files (x264's ``stats``, x265's ``csv`` and ``recon``, two-pass logs), read files or start
-programs. So what an encoder is given is what stands here, and nothing else. Left out are:
+Settings come from files that anybody may have written: a manifest in staging, an ``info.json``. Some encoder
+options write files (x264's ``stats``, x265's ``csv`` and ``recon``, two-pass logs), read files or start
+programs. So encoders are given only options listed here. Left out are:
 
-- whatever names a file, a device or a program;
-- several passes, because their logs are files, and ``flags``, which can ask for them;
-- what tags a stream with another colour matrix or range than the pixels were converted with.
+- options that name a file, a device or a program;
+- multi-pass options, because their logs are files, and ``flags``, which can enable them;
+- options that tag a stream with another colour matrix or range than the pixels were converted with.
 
-Names are those of libav's options, and inside ``x264-params`` and its kind those of the encoder's own
-documentation. Ranges are those of the encoders or wider: an encoder refuses for itself what it cannot do.
+Names are those of libav's options, and inside ``x264-params`` and similar those of the encoder's own
+documentation. Ranges are those of the encoders or wider: an encoder itself rejects what it cannot do.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PIXEL_FORMATS = frozenset(
         *("gbrp", "gbrp10le", "gbrp12le", "rgb24", "bgr24", "rgb0", "bgr0", "0rgb", "0bgr", "rgba", "bgra"),
     }
 )
-"""Names of pixel formats that a video may be asked for; formats of graphics memory are not among them."""
+"""Names of the allowed pixel formats of videos; formats in graphics memory are not allowed."""
 
 _NUMBER = re.compile(r"[+-]?(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})(?:e[+-]?\d{1,2})?")
 _MAX_TEXT = 1000
@@ -402,20 +402,20 @@ ENCODER_OPTIONS: dict[str, dict[str, Shape]] = {
     "h264_videotoolbox": _VIDEOTOOLBOX,
     "hevc_videotoolbox": _VIDEOTOOLBOX,
 }  # fmt: skip
-"""For each encoder the options that it may be given beside `_COMMON`."""
+"""For each encoder the allowed options in addition to `_COMMON`."""
 
 
 def check_option(vcodec: str, name: object, value: object) -> bool:
-    """Check one option.
+    """Check one encoder option.
 
     Args:
-        vcodec: the encoder, or ``auto``, which may become any.
+        vcodec: the encoder, or ``auto``, which may become any encoder.
         name: as the settings name it; ``:v``, a suffix of the ffmpeg program's, does not count.
         value: a bool, an int, a float or text.
 
     Returns:
-        Whether the encoder is to be given it. False: it is harmless, but another encoder's, such as the
-        default ``x265-params`` of depth cameras where these are encoded with another codec.
+        Whether the encoder gets the option. False: it is harmless, but belongs to another encoder, such as
+        the default ``x265-params`` of depth cameras when these are encoded with another codec.
 
     Raises:
         ConfigError: the option is not allowed, or its value is not of its shape.
@@ -441,7 +441,7 @@ def check_option(vcodec: str, name: object, value: object) -> bool:
 
 
 def option_text(value: object) -> str | None:
-    """An option's value as it is handed to libav; None for what can be none."""
+    """An option's value as text for libav; None if it cannot be an option's value."""
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, int | float):

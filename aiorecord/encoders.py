@@ -39,10 +39,10 @@ class VideoEncoderConfig:
     """How a camera's final video is encoded.
 
     Attributes:
-        vcodec: encoder; ``auto`` takes the best hardware encoder that really encodes, else `libsvtav1`.
+        vcodec: encoder; ``auto`` takes the best hardware encoder that works, else `libsvtav1`.
         pix_fmt: pixel format of the video.
         g: distance of keyframes, in frames. None leaves it to the codec.
-        crf: quality, lower is better; translated to what the codec calls it.
+        crf: quality, lower is better; passed as the codec's own quality option.
         preset: the codec's speed preset. None: 12 for `libsvtav1`, else the codec's own.
         fast_decode: tuning for fast decoding, 0 is off.
         video_backend: only ``pyav``.
@@ -60,7 +60,7 @@ class VideoEncoderConfig:
     extra_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Normalise names; raise ConfigError for what no codec could do."""
+        """Normalise names; raise ConfigError for settings that no codec supports."""
         known = {"auto", *SOFTWARE_CODECS, *HARDWARE_CODECS}
         if isinstance(self.vcodec, str):
             self.vcodec = ALIASES.get(self.vcodec, self.vcodec)
@@ -89,10 +89,10 @@ class VideoEncoderConfig:
         self._check_options()
 
     def _check_options(self) -> dict[str, Any]:
-        """Check what the codec is to be given.
+        """Check the options for the codec.
 
         Returns:
-            The extra options that are this codec's.
+            The extra options that this codec has.
 
         Raises:
             ConfigError: an option, or a value, that is not allowed.
@@ -156,7 +156,7 @@ class VideoEncoderConfig:
         return {key: text for key, text in texts.items() if text is not None}
 
     def info(self) -> dict[str, Any]:
-        """What lerobot stores of these settings as ``video.*`` (the codec itself is read off the file)."""
+        """The settings that lerobot stores as ``video.*`` (the codec itself is read from the file)."""
         return {f"video.{key}": value for key, value in dataclasses.asdict(self).items() if key != "vcodec"}
 
 

@@ -4,24 +4,23 @@ Each error also derives from the built-in it specialises, so `except ValueError`
 callers who do not know aiorecord::
 
     AiorecordError
-    ├── ConfigError(ValueError)            a setting that cannot work, found before anything is written
-    ├── FeatureError(ValueError)           a feature dict that no dataset could hold
-    ├── FrameError(ValueError)             a frame that does not fit the features; nothing was recorded of it
+    ├── ConfigError(ValueError)            an invalid or unusable setting, found before anything is written
+    ├── FeatureError(ValueError)           a feature dict that no dataset can hold
+    ├── FrameError(ValueError)             a frame that does not fit the features; it was not recorded
     ├── StateError(RuntimeError)           a call at the wrong time (a frame after the end, a second open)
-    ├── StorageError(OSError)              the disk refused: full, read-only, missing, not writable
+    ├── StorageError(OSError)              the disk is full, read-only or missing, or no permission
     │   ├── DatasetLockedError             another process records into this dataset
-    │   └── DiskFullError                  less is free than `min_free_gb`: no episode can begin
-    ├── DatasetError(ValueError)           what is on disk is not the dataset that was asked for
-    │   └── DamageError                    a file of staging was read, and is not what was written
+    │   └── DiskFullError                  free space is below `min_free_gb`: no episode can begin
+    ├── DatasetError(ValueError)           the files on disk are not a valid or not the expected dataset
+    │   └── DamageError                    the content of a staging file is not what was written
     ├── SourceError(RuntimeError)          a robot, teleoperator or camera failed
-    │   └── SourceLostError                it failed for longer than its policy holds its last value
+    │   └── SourceLostError                it failed for longer than its policy repeats its last value
     ├── EncodeError(RuntimeError)          a video could not be encoded or does not hold every frame
     │   └── CodecUnavailableError          this build or machine cannot open the codec as configured
     └── SaveError(RuntimeError)            an ended episode was not committed; it stays in staging
-        └── SaveTimeoutError(TimeoutError) the save made no progress for its time limit
+        └── SaveTimeoutError(TimeoutError) the save made no progress within its time limit
 
-Errors of third-party libraries are mapped here once, at the edge where they appear, and kept as
-`__cause__`.
+Errors of third-party libraries are mapped to these where they are raised, and kept as `__cause__`.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class AiorecordError(Exception):
 
 
 class ConfigError(AiorecordError, ValueError):
-    """A setting that cannot work.
+    """A setting with an invalid or unusable value, found before anything is written.
 
     Attributes:
         option: the setting's name as the caller wrote it, or None.
@@ -65,7 +64,7 @@ class ConfigError(AiorecordError, ValueError):
 
 
 class FeatureError(AiorecordError, ValueError):
-    """A feature dict that no dataset could hold.
+    """A feature dict that no dataset can hold.
 
     Attributes:
         key: the feature, or None when it is the dict as a whole.
@@ -95,11 +94,11 @@ class StateError(AiorecordError, RuntimeError):
 
 
 class StorageError(AiorecordError, OSError):
-    """The disk refused an operation.
+    """The operating system refused to read or write a file.
 
     Attributes:
         path: the file or folder concerned, or None.
-        reading: it was asked to read, so that what is there is not known; nothing was changed.
+        reading: the failed operation was a read: the content is not known, and nothing was changed.
     """
 
     def __init__(self, message: str, *, path: Path | None = None, reading: bool = False) -> None:
@@ -124,11 +123,11 @@ class DatasetLockedError(StorageError):
 
 
 class DiskFullError(StorageError):
-    """Less is free than is to stay free (`min_free_gb`), or the disk takes nothing: no episode can begin.
+    """Free space is below `min_free_gb`, or the disk accepts no more data: no episode can begin.
 
     Attributes:
         path: the dataset's folder.
-        free_bytes: what is free on its disk.
+        free_bytes: free bytes on its disk.
     """
 
     def __init__(self, message: str, *, path: Path, free_bytes: int) -> None:
@@ -137,7 +136,7 @@ class DiskFullError(StorageError):
 
 
 class DatasetError(AiorecordError, ValueError):
-    """What is on disk is not the dataset that was asked for.
+    """The files on disk are not a valid dataset, or not the expected one.
 
     Attributes:
         path: the dataset root or the offending file.
@@ -149,7 +148,7 @@ class DatasetError(AiorecordError, ValueError):
 
 
 class DamageError(DatasetError):
-    """A file of staging was read, and is not what was written. The episode stays in staging."""
+    """The content of a file in staging is not what was written. The episode stays in staging."""
 
 
 class SourceError(AiorecordError, RuntimeError):
@@ -167,7 +166,7 @@ class SourceError(AiorecordError, RuntimeError):
 
 
 class SourceLostError(SourceError):
-    """A guarded source failed for longer than its policy lets its last good value stand in for it."""
+    """A guarded source failed for longer than its policy allows its last good value to be repeated."""
 
 
 class EncodeError(AiorecordError, RuntimeError):
@@ -195,7 +194,7 @@ def _rebuild_encode_error(
 
 
 class CodecUnavailableError(EncodeError):
-    """This build or machine cannot open the codec as configured."""
+    """The codec cannot be opened with these settings in this build or on this machine."""
 
 
 class SaveError(AiorecordError, RuntimeError):
@@ -213,4 +212,4 @@ class SaveError(AiorecordError, RuntimeError):
 
 
 class SaveTimeoutError(SaveError, TimeoutError):
-    """The save made no progress for its time limit."""
+    """The save made no progress within its time limit."""

@@ -39,16 +39,16 @@ MAX_ELEMENTS = 2**31 - 1
 """Arrow counts the values of a row in 32 bits."""
 
 _UINT8 = "B"
-"""numpy's character of that dtype. A dtype made here would load numpy wherever this file is imported."""
+"""numpy's character for each dtype name. Characters, so that importing this module does not import numpy."""
 
 _UINT64 = "LQ"
 """numpy's characters of 64-bit unsigned numbers, one of them on each platform."""
 
 _INT64_MAX = 2**63 - 1
-"""PyTorch, which lerobot's readers turn every value into, has no arithmetic of larger ones."""
+"""lerobot's readers turn every value into a PyTorch tensor, which has no arithmetic for larger numbers."""
 
 _MANY_VALUES = 64
-"""Fewer are looked at one by one faster than numpy begins."""
+"""Fewer values are checked faster one by one than with numpy."""
 
 RESERVED_KEYS = frozenset({"task", "size"})
 
@@ -83,7 +83,7 @@ class Feature:
 
     @property
     def is_visual(self) -> bool:
-        """A camera, however it is stored."""
+        """A camera, whether stored as video or as images."""
         return self.dtype in VISUAL_DTYPES
 
     @cached_property
@@ -103,7 +103,7 @@ class Feature:
     @cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
         """The dtype of a value that is neither a camera's nor a string."""
-        import numpy as np  # first used when a frame is checked: the package costs an event loop little
+        import numpy as np  # imported when the first frame is checked, so that importing the package is fast
 
         return np.dtype(self.dtype)
 
@@ -134,10 +134,10 @@ class CheckedFrame:
 
 
 MAX_PIXELS = 1 << 27
-"""Of a camera: a feature dict that is read must not ask for all memory."""
+"""Most values per image: a feature dict from a file must not cause a huge allocation."""
 
 MAX_VALUES = 1 << 22
-"""Of a feature that is no camera, per frame."""
+"""Most values per frame of a feature that is not a camera."""
 
 
 class Schema(Mapping[str, Feature]):
@@ -147,7 +147,7 @@ class Schema(Mapping[str, Feature]):
         features: LeRobot's feature dict; default columns in it are ignored.
 
     Raises:
-        FeatureError: a name, dtype or shape that no dataset could hold, or no feature at all.
+        FeatureError: a name, dtype or shape that no dataset can hold, or no feature at all.
     """
 
     def __init__(self, features: Mapping[str, Mapping[str, Any]]) -> None:
@@ -199,13 +199,13 @@ class Schema(Mapping[str, Feature]):
 
         Args:
             frame: a value for every feature; optionally ``"task"``. Numeric values are arrays, lists or
-                numbers of the feature's shape; another dtype is converted as `converted` says. Cameras are
+                numbers of the feature's shape; other dtypes are converted, see `converted`. Cameras are
                 (H, W, C) or (C, H, W), uint8 or floats in [0, 1] (numpy, PIL or torch); depth is (H, W),
                 (H, W, 1) or (1, H, W), uint16 millimetres or float32 metres.
 
         Raises:
-            FrameError: it is no dict, a key is missing or unknown, or a value has another shape, or a dtype
-                that cannot be converted without loss.
+            FrameError: it is not a dict, a key is missing or unknown, or a value has another shape, or a
+                dtype that cannot be converted without loss.
         """
         if not isinstance(frame, Mapping):
             raise FrameError(f"A frame is a dict with a value for every feature, not {type(frame).__name__}.")
@@ -227,7 +227,7 @@ class Schema(Mapping[str, Feature]):
         """Check the value of one feature by the rules of `check`. Nothing is copied.
 
         Returns:
-            The value as `check` gives it.
+            The value as `check` returns it.
 
         Raises:
             FrameError: it has another shape or dtype.
@@ -362,9 +362,9 @@ def _check_value(feature: Feature, value: Any) -> Any:
 
 
 def converted(key: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Numbers in the dtype of their feature, when nothing is lost but the last digits of a float.
+    """Convert numbers to the dtype of their feature, if at most the last digits of floats are lost.
 
-    Floats become floats, rounded as ever, if none becomes infinite; whole numbers and booleans become any
+    Floats become floats, rounded as usual, if none becomes infinite; whole numbers and booleans become any
     dtype that holds their values exactly. Floats do not become whole numbers, numbers not booleans.
 
     Args:
@@ -373,7 +373,7 @@ def converted(key: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[A
         dtype: the feature's.
 
     Raises:
-        FrameError: something would be lost; it says what to do.
+        FrameError: something would be lost; the message says what to do.
     """
     import numpy as np
 
@@ -464,7 +464,7 @@ def _as_array(key: str, value: Any) -> NDArray[Any]:
         raise FrameError(f"{key!r} is None; every feature needs a value in every frame.", key=key)
     try:
         array = np.asarray(value)
-    except Exception as error:  # whatever a foreign __array__ raises
+    except Exception as error:  # a foreign __array__ may raise anything
         raise FrameError(f"{key!r} cannot be read as an array: {error}", key=key) from error
     if array.dtype == object:
         raise FrameError(f"{key!r} is not a regular array ({type(value).__name__}).", key=key)

@@ -1,4 +1,4 @@
-"""What a recorder can be told: options, dataset names, folders. Pure checks."""
+"""The options of a recorder, and checks of options, dataset names and folders. Pure."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .values import is_number, is_whole
 NonFinite = Literal["accept", "refuse"]
 EncodeChoice = Literal["auto", "live", "deferred"]
 MAX_NAME_BYTES = 255
-"""Of a file's name, on the filesystems that are in use."""
+"""Longest file name in bytes that common filesystems accept."""
 
 MAX_PRIORITY = 1_000_000
-"""Of a save, and with a minus the lowest."""
+"""The highest priority of a save; the lowest is its negative."""
 
 SaveOrder = Literal["fifo", "shortest"]
 Partial = Literal["keep", "drop", "stage"]
@@ -34,39 +34,41 @@ Partial = Literal["keep", "drop", "stage"]
 
 @dataclass
 class RecorderOptions:
-    """Everything about a recorder that has a default.
+    """The options of a recorder that have a default.
 
     Attributes:
         root: the dataset's folder; default ``$HF_LEROBOT_HOME/<repo_id>``, as lerobot.
-        robot_type: noted in ``info.json``.
-        resume: continue a dataset (of aiorecord or lerobot); what staging still holds is finished first.
-        partial: what resuming does with an episode that was interrupted: ``keep`` saves it as far as it
-            reached the disk, ``drop`` deletes it, ``stage`` leaves it in staging.
-        rgb_encoder: final videos of colour cameras.
-        depth_encoder: final videos of depth cameras.
+        robot_type: stored in ``info.json``.
+        resume: continue a dataset (of aiorecord or lerobot); unfinished episodes in staging are saved first.
+        partial: what resuming does with an interrupted episode: ``keep`` saves the frames that reached the
+            disk, ``drop`` deletes it, ``stage`` leaves it in staging.
+        rgb_encoder: settings of the final videos of colour cameras.
+        depth_encoder: settings of the final videos of depth cameras.
         encoder_threads: threads per encoder; None leaves it to the codec.
         async_saving: save in the background. False saves each episode in the foreground.
-        save_queue_size: saves that may wait before the next one is made in the foreground.
-        save_timeout: seconds a save may go without progress; None waits for ever.
+        save_queue_size: saves that may wait; when they are that many, the next one is made in the foreground.
+        save_timeout: seconds after which a save without progress fails; None means no limit.
         encode_workers: encoder processes; None chooses by the number of cores.
         encode_executor: runs the encodes instead of the recorder's own processes; any
             `concurrent.futures.Executor` that takes importable functions. Not closed by the recorder.
         encode: ``deferred`` captures losslessly and encodes in the background; ``live`` captures colour video
-            straight in its final codec, to be copied only; ``auto`` does that where it was measured to keep
-            up on this machine (h264 and hardware encoders), see `aiorecord.encoding.plans`.
+            directly in its final codec, so that it is only copied later; ``auto`` does that for codecs that
+            a measurement showed to be fast enough on this machine (h264 and hardware encoders), see
+            `aiorecord.encoding.plans`.
         save_order: which of the waiting episodes of equal priority is encoded next: ``fifo``, or
             ``shortest``. Their commits keep the order of recording.
-        fallback_vcodec: codec for a colour video that the configured one fails on, also when tried again;
-            None leaves the episode in staging. The dataset then holds videos of two codecs, which lerobot
+        fallback_vcodec: codec for a colour video if the configured one fails twice on it; None leaves the
+            episode in staging. The dataset then holds videos of two codecs, which lerobot
             reads and packing keeps apart.
-        min_free_gb: space (in units of 1e9 bytes) that is left free on the disk: an episode ends before it is
-            touched, and the next does not begin. 0 does not look.
-        max_backlog_gb: bytes (in units of 1e9) that ended episodes may take in staging; while they take more,
-            the next episode waits before it begins. 0 is no limit.
-        buffer_mb: memory for frames that wait for the capture encoders, over all cameras. What goes beyond
-            is spilled to disk.
+        min_free_gb: space (in units of 1e9 bytes) to leave free on the disk: an episode ends before less is
+            free, and the next one does not begin. 0 disables the check.
+        max_backlog_gb: space (in units of 1e9 bytes) that ended episodes may take in staging; while they take
+            more, the next episode waits before it begins. 0 means no limit.
+        buffer_mb: memory for frames that wait for the capture encoders, over all cameras. Frames beyond this
+            are spilled to disk.
         nonfinite: ``refuse`` rejects frames with NaN or infinity; ``accept`` counts them and warns once.
-        limits: from when on an episode is flagged, unless it has limits of its own; see `QualityLimits`.
+        limits: limits beyond which an episode is flagged, unless it has limits of its own; see
+            `QualityLimits`.
         pack: merge the files of single episodes when the recorder closes.
         chunks_size: lerobot's files per chunk folder.
         data_files_size_in_mb: lerobot's size of data files.
@@ -145,10 +147,10 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def check_task(task: str) -> str:
-    """Check what an episode is recorded for: words, or nothing.
+    """Check the task of an episode: a string, possibly empty.
 
     Raises:
-        ConfigError: it is no string.
+        ConfigError: it is not a string.
     """
     if not isinstance(task, str):
         raise ConfigError(
@@ -163,7 +165,7 @@ def check_number(option: str, value: float, *, above: float | None = None, least
     Args:
         option: its name, for the message.
         value: the number.
-        above: it must be larger than this; None: `least` counts.
+        above: it must be larger than this; None: `least` applies.
         least: it must be this or more.
 
     Raises:
@@ -178,7 +180,7 @@ def check_priority(priority: object) -> int:
     """Check the priority of a save: a whole number, higher first.
 
     Raises:
-        ConfigError: it is none, or beyond `MAX_PRIORITY`.
+        ConfigError: it is not a whole number, or beyond `MAX_PRIORITY`.
     """
     if not is_whole(priority, -MAX_PRIORITY, MAX_PRIORITY):
         raise ConfigError(
@@ -192,8 +194,8 @@ def check_root(root: str | Path | None) -> None:
     """Check the folder of a dataset that is to be recorded.
 
     Raises:
-        ConfigError: its name is empty or cannot be one, or lerobot could not load the dataset: it looks for
-            files with patterns in which ``*``, ``?``, ``[`` and ``::`` mean something.
+        ConfigError: its name is empty or invalid, or lerobot could not load the dataset: it searches for
+            files with patterns in which ``*``, ``?``, ``[`` and ``::`` have a special meaning.
     """
     if root is None:
         return
@@ -203,7 +205,7 @@ def check_root(root: str | Path | None) -> None:
     text = str(path)
     if bad := [mark for mark in ("*", "?", "[", "::") if mark in text]:
         raise ConfigError(
-            f"root {text!r} holds {', '.join(bad)}: lerobot takes that for a pattern and finds other "
+            f"root {text!r} holds {', '.join(bad)}: lerobot treats that as a pattern and finds other "
             "files, or none. Choose another folder.",
             option="root",
         )
@@ -220,8 +222,8 @@ def resolve_root(repo_id: str, root: str | Path | None) -> Path:
     """The dataset's folder, absolute.
 
     Raises:
-        ConfigError: its path is not UTF-8: Arrow and libav open no such path, so that every file in it would
-            seem to be damaged. Or it is relative, and the working directory was deleted.
+        ConfigError: its path is not UTF-8, which Arrow and libav cannot open; or it is relative, and the
+            working directory was deleted.
     """
     try:
         path = _absolute(repo_id, root)
@@ -256,8 +258,8 @@ def parse_options(given: RecorderKeywords) -> RecorderOptions:
     """Check a recorder's options and fill in the others.
 
     Raises:
-        ConfigError: one that cannot work.
-        TypeError: one that there is not.
+        ConfigError: an option has an invalid or unusable value.
+        TypeError: there is no such option.
     """
     unknown = given.keys() - RecorderOptions.__dataclass_fields__.keys()
     if unknown:
@@ -289,11 +291,12 @@ def parse_options(given: RecorderKeywords) -> RecorderOptions:
         )
     if not 0 <= options.max_backlog_gb < float("inf"):
         raise ConfigError(
-            f"max_backlog_gb is 0 (no limit) or more, not {options.max_backlog_gb}.", option="max_backlog_gb"
+            f"max_backlog_gb must be 0 (no limit) or more, not {options.max_backlog_gb}.",
+            option="max_backlog_gb",
         )
     if not 0 <= options.min_free_gb < float("inf"):
         raise ConfigError(
-            f"min_free_gb is 0 (do not look) or more, not {options.min_free_gb}.", option="min_free_gb"
+            f"min_free_gb must be 0 (no check) or more, not {options.min_free_gb}.", option="min_free_gb"
         )
     if options.fallback_vcodec is not None:
         options.fallback_vcodec = _check_fallback(options.fallback_vcodec)
@@ -303,10 +306,10 @@ def parse_options(given: RecorderKeywords) -> RecorderOptions:
 
 
 def _check_fallback(vcodec: str) -> str:
-    """The codec's own name.
+    """Check the fallback codec and return its canonical name.
 
     Raises:
-        ConfigError: there is no such codec, or it is ``auto``, which names none.
+        ConfigError: there is no such codec, or it is ``auto``, which is not one codec.
     """
     name = ALIASES.get(vcodec, vcodec)
     known = (*SOFTWARE_CODECS, *HARDWARE_CODECS)

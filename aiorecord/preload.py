@@ -1,8 +1,8 @@
-"""What a recorder and those around it are made of, imported before it is needed.
+"""Imports the modules that recording needs, before they are needed.
 
-It costs half a second of processor time: libav, Arrow, numpy. `Recorder.open` imports this module in a
-thread, so that an event loop that runs other things meanwhile is not held up. Nothing is left to be imported
-then by an episode, a session, a view, a save or the packing.
+The imports (libav, Arrow, numpy) cost half a second of processor time. `Recorder.open` imports this module in
+a thread, so that other work on the event loop is not delayed. After that, an episode, a session, a view, a
+save or the packing imports nothing more.
 """
 
 from __future__ import annotations

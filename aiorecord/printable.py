@@ -1,9 +1,9 @@
-"""Text of strangers made fit to be shown: names, tasks, messages of libraries, whatever a file says.
+"""Makes untrusted text safe to display: names, tasks, library messages, the content of files.
 
 A terminal takes commands from the text that it shows (ECMA-48: escape sequences and the C1 controls), and
-text direction overrides show a name as another one. Everything that is printed or logged is made plain where
-it leaves: `aiorecord.cli.output.say`, `aiorecord.monitor.safe_console.PlainConsole`, the loggers of
-`get_logger`.
+text direction overrides can make a name look like another one. All printed or logged text is made safe at the
+point where it is written: `aiorecord.cli.output.say`, `aiorecord.monitor.safe_console.PlainConsole`, and the
+loggers of `get_logger`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 def plain(text: str) -> str:
-    """A text as one line, with nothing in it that would steer a terminal.
+    """A text as one line, without anything that would control a terminal.
 
-    Controls, line ends, text direction overrides and halves of surrogate pairs (bytes of a path that are not
+    Control characters, line ends, text direction overrides and lone surrogates (bytes of a path that are not
     UTF-8) become U+FFFD.
     """
     if _ASCII.fullmatch(text):
@@ -30,18 +30,18 @@ def plain(text: str) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """A text of several lines; as `plain`, but line ends stay."""
+    """A text of several lines, made safe as by `plain`; line ends stay."""
     return "\n".join(map(plain, text.split("\n")))
 
 
 def error_text(error: BaseException | str) -> str:
-    """What an error says; lines after the first are indented, so that none passes for another message."""
+    """The message of an error; lines after the first are indented, so that none looks like a new message."""
     first, *more = plain_lines(str(error)).rstrip("\n").split("\n")
     return "\n".join([first, *(line if line.startswith(" ") else f"  {line}" for line in more)])
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """JSON in UTF-8 whose strings have every unprintable character escaped; it reads back the same."""
+    """JSON in UTF-8 with every unprintable character in strings escaped; it is read back unchanged."""
 
     def escaped(match: re.Match[str]) -> str:
         char = match[0]
@@ -55,7 +55,7 @@ def json_text(value: Any, indent: int | None = 2) -> str:
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module; what it logs is plain text, whatever the arguments hold."""
+    """The logger of a module; its output is plain text, whatever the arguments hold."""
     logger = logging.getLogger(name)
     logger.addFilter(_made_plain)
     return logger

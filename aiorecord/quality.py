@@ -1,4 +1,4 @@
-"""How well an episode was recorded: the facts that are kept about it, as plain data, JSON in and out."""
+"""Data about how well an episode was recorded, as plain data that is read from and written to JSON."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .values import is_number, is_whole
 RECORD_VERSION = 1
 
 MAX_FACTS_BYTES = 1 << 16
-"""Of facts added at once: the manifest that holds them is written again and again."""
+"""Most bytes of facts per call: the manifest that holds them is rewritten often."""
 
 MEASURED = frozenset({"calls", "cameras", "lateness", "limits", "started_unix_ns", "timed", "versions"})
-"""Names in `Manifest.quality` that hold what aiorecord measured; an application cannot use them."""
+"""Names in `Manifest.quality` that hold aiorecord's measurements; an application cannot use them."""
 
 
 @dataclass(frozen=True)
 class CameraQuality:
-    """One camera of an episode. None where it could not be known.
+    """One camera of an episode. Unknown values are None.
 
     Attributes:
         captured: frames taken.
-        spilled: of those, frames that went raw to disk because the capture encoder was behind.
+        spilled: of those, frames that were written raw because the capture encoder was behind.
         late: frames recorded at a late tick.
-        repeated: frames with the very pixels of the frame before.
+        repeated: frames with the same pixels as the frame before.
         stale: frames not newer than the frame before, by the camera's own time.
         lost: frames taken that are not in the dataset.
         longest_freeze_s: the longest run of repeated frames, in seconds.
@@ -47,10 +47,10 @@ class CameraQuality:
 
     @classmethod
     def parse(cls, data: Any) -> Self:
-        """Read what JSON holds; names that are not known are left out.
+        """Read parsed JSON; unknown names are ignored.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: it is not of this form.
         """
         values = {name: data[name] for name in cls.__dataclass_fields__ if name in _object(data)}
         optional = {"late", "repeated", "stale"}
@@ -72,7 +72,7 @@ class Pace:
         frames: how many.
         span_s: seconds from the first to the last.
         longest_gap_s: the longest time between two of them.
-        missed: frames that are missing where two came further apart than the dataset's grid has them.
+        missed: missing frames: where two came further apart than the period of the dataset's rate.
     """
 
     frames: int
@@ -82,12 +82,12 @@ class Pace:
 
     @property
     def fps(self) -> float | None:
-        """Frames per second, ``(frames - 1) / span_s``; None for less than two, or times that stand."""
+        """Frames per second, ``(frames - 1) / span_s``; None for less than two, or equal times."""
         return (self.frames - 1) / self.span_s if self.frames > 1 and self.span_s > 0 else None
 
 
 class PaceCounter:
-    """Counts the pace of frames as they come; a few sums of integers for each.
+    """Measures the pace of frames as they come; a few integer additions per frame.
 
     Args:
         fps: of the dataset's grid.
@@ -109,34 +109,34 @@ class PaceCounter:
         self._frames += 1
 
     def pace(self) -> Pace:
-        """All frames so far. Cheap."""
+        """The pace of all frames so far. Cheap."""
         span_ns = self._last_ns - self._first_ns
         return Pace(self._frames, span_ns / 1e9, self._gap_ns / 1e9, self._missed)
 
 
 UNPACED = 3.0
-"""An episode without ticks whose frames come more than so many times as fast as the grid is no recording in
-real time: frames that exist already are converted, as fast as it goes."""
+"""If the frames of an episode without ticks come more than this many times as fast as the dataset's rate, it
+is not recorded in real time: existing frames are being converted."""
 
 MIN_FAST_S = 1.0
-"""An episode without ticks that is shorter is not called too fast: its few frames may have waited before."""
+"""A shorter episode without ticks is never flagged as too fast: its few frames may have been waiting."""
 
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """From when on an episode is flagged for being recorded again. None sets no limit.
+    """Limits beyond which an episode is flagged for recording it again. None sets no limit.
 
-    The four limits of the pace are set by default. `OFFLINE` has none, for what is not recorded in real time.
+    The four limits of the pace have defaults. `OFFLINE` sets none, for frames not recorded in real time.
 
     Attributes:
-        max_late_ms: milliseconds that a deadline may wait, those that were skipped included.
+        max_late_ms: milliseconds that a deadline may be late, including skipped ones.
         max_repeats: repeated frames per camera.
-        min_rate: frames per second, as a share of the dataset's. One missing frame is none too few.
-        max_missed: share of the deadlines that may be missed; where nothing ticks, of the frames that the
-            dataset's grid has in the time. One alone is not too many.
+        min_rate: least frames per second, as a share of the dataset's. A single missing frame is not flagged.
+        max_missed: share of the deadlines that may be missed; without ticks, share of the frames that the
+            dataset's rate has in that time. A single one is not flagged.
         max_gap_s: seconds between two frames.
-        max_rate: as `min_rate`, upwards. Without ticks, frames that come `UNPACED` times as fast are
-            taken for a conversion, and its pace is not judged.
+        max_rate: most frames per second, as a share of the dataset's. Without ticks, frames that come
+            `UNPACED` times as fast count as a conversion, and their pace is not judged.
 
     Raises:
         ConfigError: a limit below 0.
@@ -162,13 +162,13 @@ class QualityLimits:
         pace: Pace | None = None,
         fps: float = 0,
     ) -> list[str]:
-        """What exceeds the limits, in words, one sentence each.
+        """The exceeded limits, in words, one sentence each.
 
         Args:
-            lateness: `Lateness.summary`, or `Lateness.counts`; with ``source: "rows"``, or empty, where
-                nothing ticked.
+            lateness: `Lateness.summary`, or `Lateness.counts`; with ``source: "rows"``, or empty, without
+                ticks.
             cameras: by feature key, anything with ``repeated``: `CameraQuality` or `CameraStatus`.
-            pace: of the frames; None where their times are not known.
+            pace: of the frames; None if their times are not known.
             fps: of the dataset.
         """
         found = []
@@ -214,7 +214,7 @@ class QualityLimits:
 
 
 OFFLINE = QualityLimits(min_rate=None, max_missed=None, max_gap_s=None, max_rate=None)
-"""No limit: for frames that are not recorded as they happen, such as those of another dataset."""
+"""No limits: for frames that are not recorded in real time, such as those of another dataset."""
 
 
 @dataclass(frozen=True)
@@ -225,21 +225,21 @@ class EpisodeQuality:
         episode_index: in the dataset, when it was committed.
         episode_id: its id in staging.
         length: frames.
-        tasks: what was done.
+        tasks: the tasks of its frames.
         fps: frames per second of the dataset.
         effective_fps: of the recording, from the times of its first and last frame; None when not known.
         recorded_at: wall clock at the first frame, UTC, ISO 8601; None when not known.
-        interrupted: it did not end by anyone's decision.
+        interrupted: an error or a signal ended it.
         lateness: `Lateness.summary` of the episode's ticks, with ``source: "ticks"``; with ``source: "rows"``
             how much longer than a period the time between two frames was, where there were no ticks; empty
             when not known.
         cameras: by feature key.
         calls: driver calls by ``robot.<method>`` and ``teleop.<method>``: count, p50_ms, p99_ms, max_ms.
-        flags: what exceeded the limits that were set, in words.
+        flags: the exceeded limits, in words.
         encode: by feature key: plan, capture, codec, settings, and seconds of work of the encoder process.
         save: seconds from the episode's end until it was durable, encoded and about to be committed.
         versions: of the software that recorded it.
-        facts: what the application noted, see `Episode.annotate`.
+        facts: the application's notes, see `Episode.annotate`.
         version: of this format.
     """
 
@@ -268,14 +268,14 @@ class EpisodeQuality:
     def to_line(self) -> bytes:
         """One line of JSON with its newline."""
         text = json.dumps(self.as_dict(), ensure_ascii=False, allow_nan=False)
-        return text.encode(errors="backslashreplace") + b"\n"  # half a surrogate pair becomes its JSON escape
+        return text.encode(errors="backslashreplace") + b"\n"  # a lone surrogate becomes its JSON escape
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
-        """Read a line; names that are not known are left out.
+        """Read a line; unknown names are ignored.
 
         Raises:
-            ValueError: it is no such line.
+            ValueError: it is not a line of the quality record.
         """
         try:
             data = _object(json.loads(line))
@@ -305,10 +305,10 @@ class EpisodeQuality:
 
 
 def json_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of facts that JSON can hold, so that what the caller changes later does not change them.
+    """Copy facts that JSON can hold, so that later changes by the caller do not affect them.
 
     Raises:
-        ConfigError: a value is not JSON-ready (NaN, infinity and half surrogate pairs are not), or all are
+        ConfigError: a value is not JSON-ready (NaN, infinity and lone surrogates are not), or all are
             larger than `MAX_FACTS_BYTES`.
     """
     try:
@@ -322,7 +322,7 @@ def json_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored_facts(value: Any) -> dict[str, Any]:
-    """Facts as they come back from disk; none where they are not what `json_facts` lets through."""
+    """Facts that were read from disk; empty if `json_facts` would not accept them."""
     if not isinstance(value, dict):
         return {}
     try:
@@ -333,13 +333,13 @@ def stored_facts(value: Any) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the software that records: aiorecord, Python, PyAV, FFmpeg, and lerobot where it is used."""
+    """Versions of the recording software: aiorecord, Python, PyAV, FFmpeg, and lerobot if it is used."""
     return dict(_versions("lerobot" in sys.modules))
 
 
 @functools.cache
 def _versions(with_lerobot: bool) -> dict[str, str]:
-    # Here: what only reads records needs no codecs, and encoder processes need neither.
+    # Imported here: code that only reads records needs no codecs, and encoder processes need neither.
     from importlib.metadata import version
 
     import av

@@ -1,6 +1,6 @@
-"""What this machine can record: measured by recording, in processes of their own.
+"""Benchmarks: measure what this machine can record, by recording in separate processes.
 
-`cell` says what is measured and what comes out, `frames` makes the pictures, `child` records a cell with
-aiorecord, `runner` runs cells one after another, `advice` says what follows, `plot` draws it.
-`aiorecord.lerobot.lerobot_bench_child` records a cell with lerobot.
+`cell` defines what is measured and the result, `benchmark_images` makes the pictures, `bench_child` records
+one cell with aiorecord, `runner` runs the cells one after another, `advice` draws conclusions, `plot` draws
+the lateness. `aiorecord.lerobot.lerobot_bench_child` records a cell with lerobot.
 """

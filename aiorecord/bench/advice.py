@@ -1,4 +1,4 @@
-"""What follows from measurements, in words and ratios. Pure."""
+"""Turns measurements into verdicts and recommendations. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from statistics import median
 from .cell import Cell, Measurement
 
 LATE_PERIODS = 0.5
-"""A cell is on time when 99 of 100 ticks come within this share of a period."""
+"""A cell is on time if 99 of 100 ticks come within this share of a period."""
 
 RATE_SHARE = 0.99
-"""A cell keeps its rate when it has this share of the frames that it was asked for."""
+"""A cell keeps its rate if it has this share of the requested frames."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one measurement says.
+    """The verdict on one measurement.
 
     Attributes:
-        on_time: the rate is kept, ticks are in time, and nothing is lost.
+        on_time: the rate is kept, ticks are on time, and nothing is lost.
         text: a sentence for the user.
     """
 
@@ -29,7 +29,7 @@ class Verdict:
 
 
 def judge(measured: Measurement) -> Verdict:
-    """Say whether a cell can be recorded on this machine, and what it costs afterwards."""
+    """Decide whether a cell can be recorded on this machine, and how much encoding it leaves."""
     cell = measured.cell
     what = f"{cell.cameras}x{cell.height}p@{cell.fps} {cell.codec}"
     if measured.error is not None:
@@ -54,10 +54,10 @@ def _afterwards(measured: Measurement) -> str:
 
 
 def recommendations(measurements: Sequence[Measurement]) -> list[str]:
-    """One line per number of cameras and size: the codecs that keep up, the least backlog last.
+    """One line per number of cameras and size: the codecs that are fast enough, the smallest backlog last.
 
     Args:
-        measurements: of aiorecord; others are not looked at.
+        measurements: of aiorecord; those of other systems are ignored.
     """
     ours = [m for m in measurements if m.system == "aiorecord"]
     places: dict[tuple[int, int, int, int], list[Measurement]] = {}
@@ -76,7 +76,7 @@ def recommendations(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def middle(measurements: Sequence[Measurement], system: str, cell: Cell) -> dict[str, float]:
-    """The median over the rounds of one cell and system; empty without a figure.
+    """The median over the rounds of one cell and system; empty without figures.
 
     Returns:
         ``late_p99_ms, late_max_ms, dead_max_ms, add_frame_p99_ms, sustained_fps, lost, backlog_frames,
@@ -92,7 +92,7 @@ def middle(measurements: Sequence[Measurement], system: str, cell: Cell) -> dict
 
 
 def drain_floor_s(frames: float, bare: dict[str, float], cores: int) -> float:
-    """The least time in which a backlog can be encoded: the bare encoder's, shared by all cores.
+    """The shortest time in which a backlog can be encoded: the bare encoder's, divided by the cores.
 
     Args:
         frames: still to be encoded, over all cameras.

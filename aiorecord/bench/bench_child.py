@@ -93,7 +93,7 @@ async def record_episode(recorder: Recorder, ring: FrameRing, measured: Measurem
 
 
 def note_times(measured: Measurement, times_ns: list[list[int]]) -> None:
-    """Fill in what follows from the times at which each episode's frames were taken."""
+    """Fill in the figures that follow from the times at which each episode's frames were taken."""
     first_ns = times_ns[0][0]
     measured.tick_s = [(time_ns - first_ns) / 1e9 for episode in times_ns for time_ns in episode]
     measured.recording_s = (times_ns[-1][-1] - first_ns) / 1e9 + 1 / measured.cell.fps
@@ -108,7 +108,7 @@ def count_frames(root: Path, measured: Measurement) -> None:
 
 
 def encode_only(order: Order, ring: FrameRing, measured: Measurement) -> None:
-    """Encode one episode's pictures, camera by camera, with nothing around it."""
+    """Encode one episode's pictures, camera by camera, and do nothing else."""
     cell = order.cell
     encoder = RGBEncoderConfig(vcodec=cell.codec)
     cpu, start_ns = cpu_s(), time.perf_counter_ns()

@@ -1,4 +1,4 @@
-"""Pictures for a benchmark, made beforehand: what is measured is the recorder, not the camera."""
+"""Makes a benchmark's pictures before the measurement, so that making them is not measured."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def check_source(source: str) -> None:
         source: see `Cell`.
 
     Raises:
-        ConfigError: it is a file without a film, or none.
+        ConfigError: the file is missing, or is not a video.
     """
     if source.startswith("video:"):
         probe(Path(source.removeprefix("video:")).expanduser(), "source")
@@ -96,7 +96,7 @@ def _decode(cell: Cell, count: int) -> dict[str, list[NDArray[np.uint8]]]:
     pictures = {}
     for number, name in enumerate(cell.camera_names):
         frames = endless_frames([Clip(path)], rgb_converter(cell.width, cell.height))
-        # Each camera starts a little later in the film: no two encode the same.
+        # Each camera starts a little later in the video, so that no two encode the same pictures.
         shown = itertools.islice(frames, number * 7, number * 7 + count)
         pictures[f"observation.images.{name}"] = [np.ascontiguousarray(frame) for frame in shown]
         frames.close()

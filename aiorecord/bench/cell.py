@@ -1,4 +1,4 @@
-"""One cell of a benchmark: what is recorded how, and what was measured. Plain data, exchanged as JSON."""
+"""Data classes for one cell of a benchmark: what to record, and the measured figures. Exchanged as JSON."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SYSTEMS: dict[System, str] = {
     "lerobot-streaming": "aiorecord.lerobot.lerobot_bench_child",
     "lerobot-png": "aiorecord.lerobot.lerobot_bench_child",
 }
-"""Who records, and the module that does it. ``bare`` only encodes: what any recording must cost."""
+"""The systems that record, and their modules. ``bare`` only encodes: the least cost of any recording."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is recorded.
+    """The settings of one cell.
 
     Attributes:
         cameras: how many.
@@ -51,7 +51,7 @@ class Cell:
     encode: EncodeChoice = "auto"
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for what cannot be recorded."""
+        """Raise ConfigError for settings that cannot be recorded."""
         for name in ("cameras", "fps", "episodes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be 1 or more, not {getattr(self, name)}.", option=name)
@@ -94,12 +94,12 @@ class Cell:
 
 @dataclass
 class Measurement:
-    """What recording a cell gave.
+    """The figures of recording one cell.
 
     Attributes:
-        system: who recorded.
-        cell: what.
-        frames: frames asked for: ticks times cameras that the time had room for.
+        system: the system that recorded.
+        cell: the cell.
+        frames: requested frames: the ticks of that time, times cameras.
         rows: rows in the dataset, times cameras.
         video_frames: frames in its videos.
         recording_s: from the first frame to the last, all episodes.
@@ -110,10 +110,10 @@ class Measurement:
         late_ms: how late each tick was, in order.
         missed: ticks that were skipped.
         add_frame_ms: how long each `add_frame` took.
-        cpu_s: processor time of all processes, the making of the pictures excluded.
-        peak_rss_bytes: most memory of all processes at a time, the pictures' own excluded.
+        cpu_s: processor time of all processes, without making the pictures.
+        peak_rss_bytes: peak memory of all processes together, without the pictures.
         plan: how each camera was encoded, in words.
-        versions: of what took part.
+        versions: of the software used.
         error: why there are no figures.
     """
 
@@ -138,12 +138,12 @@ class Measurement:
 
     @property
     def lost(self) -> int:
-        """Frames that a video lacks of its rows."""
+        """Rows without a frame in a video."""
         return self.rows - self.video_frames
 
     @property
     def sustained_fps(self) -> float:
-        """Ticks per second of recording that really came."""
+        """Actual ticks per second of recording."""
         ticks = self.rows / max(1, self.cell.cameras)
         return ticks / self.recording_s if self.recording_s > 0 else 0.0
 
@@ -205,11 +205,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Order:
-    """What a child process is asked to do.
+    """The task of a child process.
 
     Attributes:
-        system: who records.
-        cell: what.
+        system: the system that records.
+        cell: the cell.
         folder: an empty folder to work in.
     """
 

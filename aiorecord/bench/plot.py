@@ -1,4 +1,4 @@
-"""Lateness over time, drawn with matplotlib (the extra ``bench``)."""
+"""Draws the lateness of each tick over time with matplotlib (the extra ``bench``)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .cell import Measurement
 
 FORMATS = (".svg", ".png", ".pdf")
 FLOOR_MS = 0.01
-"""What the logarithmic axis begins with; ticks that were earlier in time are drawn there."""
+"""The lowest value of the logarithmic axis; ticks with a smaller lateness are drawn there."""
 
 
 def check_plot(path: Path) -> None:
     """Check that a plot can be made, before anything is measured.
 
     Raises:
-        ConfigError: matplotlib is missing, or the file's ending is none that it draws.
+        ConfigError: matplotlib is missing, or does not support the file's suffix.
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"The plot's name must end in {', '.join(FORMATS)}: {path.name}.", option="plot")

@@ -1,4 +1,4 @@
-"""Processor time and memory of this process and everything it started."""
+"""Measures processor time and memory of this process and of all its descendants."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def cpu_s() -> float:
 
 
 def tree_rss_bytes() -> int:
-    """Resident memory of this process and its descendants; 0 where the system does not tell (not Linux)."""
+    """Resident memory of this process and its descendants; 0 except on Linux."""
     if sys.platform != "linux":
         return 0
     total, todo = 0, [os.getpid()]
     while todo:
         pid = todo.pop()
         total += resident_bytes(pid)
-        with contextlib.suppress(OSError):  # it just ended
+        with contextlib.suppress(OSError):  # the process has just ended
             for task in Path(f"/proc/{pid}/task").iterdir():
                 todo += map(int, (task / "children").read_bytes().split())
     return total
@@ -39,7 +39,7 @@ class PeakRss:
     """Watches memory from a thread while a block runs.
 
     Attributes:
-        peak: the most that was seen, in bytes.
+        peak: the highest value seen, in bytes.
     """
 
     def __init__(self) -> None:

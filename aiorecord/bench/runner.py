@@ -1,4 +1,4 @@
-"""Runs cells one after another, each in a fresh process, so that none inherits memory or threads."""
+"""Runs benchmark cells one by one, each in a fresh process, so that none inherits memory or threads."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ def measure(system: System, cell: Cell, folder: Path | None = None) -> Measureme
     """Measure one cell in a process of its own. Blocking.
 
     Args:
-        system: who records.
-        cell: what.
-        folder: where the dataset is made and deleted again; the disk matters. Default: the temporary folder.
+        system: the system that records.
+        cell: the cell.
+        folder: where the dataset is made and deleted again; its disk is measured. Default: the temporary
+            folder.
 
     Returns:
         The figures; `Measurement.error` says why there are none.
@@ -97,11 +98,11 @@ def measure_all(
     on_start: Callable[[System, Cell], None] = lambda system, cell: None,
     on_result: Callable[[Measurement], None] = lambda measured: None,
 ) -> list[Measurement]:
-    """Measure every cell with every system, interleaved, so that a busy minute hits all of them alike.
+    """Measure every cell with every system, interleaved, so that a busy minute affects all of them alike.
 
     Args:
-        cells: what.
-        systems: who.
+        cells: the cells.
+        systems: the systems.
         repeat: rounds over everything.
         folder: as in `measure`.
         on_start: called before each measurement.

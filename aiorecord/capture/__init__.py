@@ -1,1 +1,1 @@
-"""One live episode: its rows and cameras, their queues and threads, and the journal that keeps them."""
+"""Captures one live episode: its rows, its cameras with their queues and threads, and its journal."""

@@ -1,4 +1,4 @@
-"""How a capture's threads behave beside the loop: below it in priority, and gone when the program is."""
+"""Helpers for capture threads: a lower priority than the loop's, and an end when the program ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from queue import Empty, SimpleQueue
 
 EXIT_CHECK_S = 2.0
-"""How often a sleeping thread looks whether the program has ended without closing it."""
+"""How often a sleeping thread checks whether the program has ended without stopping it."""
 
 
 def lower_thread_priority(nice: int) -> None:
@@ -25,7 +25,7 @@ def interpreter_ends() -> bool:
 
 
 def next_token(tokens: SimpleQueue[bool]) -> bool:
-    """Wait for the next token; False also when nobody is left to send one."""
+    """Wait for the next token; False also when the program is over and no token will come."""
     while True:
         try:
             return tokens.get(timeout=EXIT_CHECK_S)
@@ -35,7 +35,7 @@ def next_token(tokens: SimpleQueue[bool]) -> bool:
 
 
 def wait_set(event: threading.Event) -> bool:
-    """Wait until an event is set; False when nobody is left to set it."""
+    """Wait until an event is set; False when the program is over and nothing will set it."""
     while not event.wait(EXIT_CHECK_S):
         if interpreter_ends():
             return False

@@ -1,4 +1,4 @@
-"""How much memory frames may take while they wait, over all cameras of all live captures."""
+"""Limits the memory that waiting frames may take, over all cameras of all live captures."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ SPARE_FRAMES = 8
 
 
 class ByteAccount:
-    """What one camera has waiting. Each counter is written by one thread only, so none needs a lock.
+    """Counts the waiting bytes of one camera. Each counter is written by one thread only, so none needs a
+    lock.
 
     Attributes:
         added: bytes ever queued; written by the thread that adds frames.
         encoded: bytes the encoder is done with; written by its thread.
         spilled: bytes the spill is done with; written by its thread.
-        kept: bytes the encoder is done with, kept while they are not in its file for certain; set under the
+        kept: bytes the encoder is done with, kept until they are certainly in its file; set under the
             camera's lock.
     """
 
@@ -32,7 +33,7 @@ class ByteAccount:
     @property
     def waiting(self) -> int:
         """Bytes queued now, those being worked on included."""
-        # Read in this order, a frame that finishes meanwhile is counted rather than missed.
+        # In this order, a frame that finishes during the reads is counted and not missed.
         done = self.encoded + self.spilled
         return self.added - done
 
@@ -56,7 +57,7 @@ class ByteBudget:
 
     @property
     def used(self) -> int:
-        """Bytes that wait now, or are kept."""
+        """Bytes that wait now or are kept."""
         return sum(account.waiting + account.kept for account in self._accounts)
 
     @property
@@ -66,14 +67,14 @@ class ByteBudget:
 
     @property
     def is_overfull(self) -> bool:
-        """Whether the spill does not keep up either: half of what may wait on top of the limit is taken."""
+        """Whether the spill is too slow as well: half of the extra memory above the limit is used."""
         return self.used > (self.limit_bytes + self.hard_limit_bytes) // 2
 
     def spare(self, shape: tuple[int, ...]) -> deque[Any]:
-        """Frames of a shape whose memory nobody uses, for the next ones of any camera and episode.
+        """Free memory of frames of this shape, for the next frames of any camera and episode.
 
-        New memory costs whoever first writes to it a page fault for every 4 kB. Any thread may take from one
-        end and give at the other; what is too much is dropped.
+        The first write to new memory costs a page fault for every 4 kB. Any thread may take from one end and
+        give back at the other; surplus memory is dropped.
         """
         with self._changing:
             return self._spare.setdefault(shape, deque(maxlen=SPARE_FRAMES))

@@ -1,15 +1,16 @@
-"""One live camera of one episode: a bounded queue, an encoder thread, and a spill thread for overload.
+"""Captures one camera of one episode: a bounded queue, an encoder thread, and a spill thread for overload.
 
 ::
 
     put ─► queue ─► encoder thread ─► <camera>.frames or .raw, <camera>.hist
-              └───► spill thread   ─► <camera>.spill     once the encoder does not keep up, or failed
+              └───► spill thread   ─► <camera>.spill     when the encoder is too slow, or has failed
 
-Which of the two has a frame is the business of `FrameQueue`. When the spill has taken over, the encoder
-finishes the frame it is at and ends; frames that are in both are taken from the encoder's file.
+`FrameQueue` decides which of the two threads gets a frame. Once the spill thread has taken over, the encoder
+finishes its current frame and ends; frames that are in both files are read from the encoder's file.
 
-Both threads have a low priority, so as not to disturb the loop. At the end of the episode somebody waits for
-its last frames: then each thread finishes the frame it is at, and whoever closes the capture does the rest.
+Both threads have a low priority, so as not to disturb the loop. At the end of the episode the caller waits
+for the last frames: each thread then finishes its current frame, and the thread that closes the capture
+writes the rest.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ ENCODER_NICE = 10
 """Below the control loop, above the encodes of ended episodes."""
 
 SPILL_NICE = 5
-"""The spill must run where the encoder could not."""
+"""A higher priority than the encoder's: the spill must run when the encoder gets too little time."""
 
 DEPTH_UNITS = {np.dtype(np.uint16): "mm", np.dtype(np.float32): "m"}
 
@@ -108,7 +109,7 @@ class CameraCapture:
 
     @property
     def error(self) -> AiorecordError | None:
-        """What stopped the capture, None while all is well."""
+        """The error that stopped the capture, None if there is none."""
         return self._error
 
     @property
@@ -128,12 +129,12 @@ class CameraCapture:
 
     @property
     def encoder_error(self) -> AiorecordError | None:
-        """What stopped the encoder, so that the spill took over; None while it did not fail."""
+        """The error that stopped the encoder, after which the spill took over; None if it did not fail."""
         return self._encoder_error
 
     @property
     def encoded(self) -> int:
-        """Frames in the camera's file; of an encoder that failed, those that are there for certain."""
+        """Frames in the camera's file; if the encoder failed, those that are certainly there."""
         writer = self._writer
         if writer is None:
             return 0
@@ -168,7 +169,7 @@ class CameraCapture:
         self.raise_error()
 
     def raise_error(self) -> None:
-        """Raise what stopped the capture, if anything did.
+        """Raise the error that stopped the capture, if there is one.
 
         Raises:
             StorageError: the disk refused.
@@ -182,12 +183,12 @@ class CameraCapture:
 
         Args:
             image: (H, W, 3) uint8; for depth (H, W) uint16 or float32, all frames the same.
-            copy: False when nobody will ever change the image: then it is kept as it is.
+            copy: False if the image will never be changed: then it is kept without a copy.
 
         Raises:
             FrameError: another shape, or another dtype than the frames before.
-            StorageError: neither encoder nor disk keep up and the memory for waiting frames is full; or the
-                disk refused an earlier frame.
+            StorageError: encoder and disk are both too slow and the memory for waiting frames is full; or
+                the disk refused an earlier frame.
             EncodeError: the encoder failed at an earlier frame.
             StateError: the capture is closed.
         """
@@ -212,11 +213,11 @@ class CameraCapture:
         return self._memory.copy_of(image) if copy else TakenFrame(image, None)
 
     def enqueue(self, frame: TakenFrame, *, taken_ns: int | None = None, late: bool = False) -> None:
-        """Queue what `take` gave.
+        """Queue a frame that `take` returned.
 
         Args:
             frame: the copy.
-            taken_ns: when the camera took it, on any scale of the camera's own; None if it does not tell.
+            taken_ns: when the camera took it, on any scale of the camera's own; None if not known.
             late: its tick was late.
         """
         frame.index = self._captured
@@ -227,7 +228,7 @@ class CameraCapture:
         self._queue.put(frame)
 
     def look(self) -> None:
-        """Let the spill take over if a frame waits for too long, also where no further frame comes.
+        """Let the spill take over if a frame waits too long, also when no further frame comes.
 
         Called by the thread that flushes; takes no lock, never blocks.
         """
@@ -247,7 +248,7 @@ class CameraCapture:
     def status(self) -> CameraStatus:
         """A snapshot; cheap."""
         left = max(0, self._captured - self.encoded - self.spilled)
-        # Nothing takes what is left once the threads have ended or failed.
+        # After the threads have ended or failed, nothing processes the frames that are left.
         lost = left if self._over or self._error is not None else 0
         written = 0 if self._writer is None else self._writer.bytes_written
         spill = self._spill
@@ -286,25 +287,25 @@ class CameraCapture:
         return {name: file.size for name, file in files.items() if file is not None}
 
     def end(self) -> None:
-        """Take no more frames; the encoder's thread goes on with those that wait, and ends. Never blocks."""
+        """Take no more frames; the encoder's thread encodes those that wait, then ends. Never blocks."""
         self._closed = True
         self._queue.wake(spill=False, more=False)
 
     def close(self, *, abandon: bool = False) -> None:
-        """Write what waits, finish the files, end the threads. Blocking, idempotent; see `error` afterwards.
+        """Write waiting frames, finish the files, end the threads. Blocking, idempotent; then see `error`.
 
-        The threads end with the frame they are at, and what is left is written here: on a busy machine they
-        get too little of the processor to be waited for.
+        The threads end after their current frame, and the remaining frames are written by the caller: on a
+        busy machine the threads get too little processor time to wait for them.
 
         Args:
-            abandon: do not write what waits.
+            abandon: do not write waiting frames.
         """
         encoder, spill = self._threads
         if abandon:
             self._queue.end()
         self._taken_over = True
         self.end()
-        # In this order: the encoder's last frames are not for the spill.
+        # In this order: the encoder's last frames must not go to the spill.
         _join(encoder)
         with self._handing_over():
             while self._encode_next():
@@ -339,7 +340,7 @@ class CameraCapture:
             self._end_encoder()
 
     def _encode_next(self) -> bool:
-        """Encode the next frame that is the encoder's; False when there is none. One thread at a time."""
+        """Encode the encoder's next frame; False when there is none. One thread at a time."""
         writer = self._writer
         if writer is None or self._encoder_ended or (frame := self._queue.next(spill=False)) is None:
             return False
@@ -381,7 +382,7 @@ class CameraCapture:
             self._end_spill()
 
     def _spill_next(self) -> bool:
-        """Write the next frame that is the spill's; False when there is none. One thread at a time."""
+        """Write the spill's next frame; False when there is none. One thread at a time."""
         if self._spill_ended or (frame := self._queue.next(spill=True)) is None:
             return False
         spill = self._spill or self._open_spill()

@@ -1,4 +1,4 @@
-"""How each camera is captured: which kind of file, in which pixel format."""
+"""Chooses how each camera is captured: the kind of file and the pixel format."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..staging.lossless import EXACT_PIX_FMTS
 
 
 def plan_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
-    """Decide how a camera is captured, so that the final encode sees the pixels a direct encode would.
+    """Decide how a camera is captured, so that the final encode gets the same pixels as a direct encode.
 
     Args:
         feature: the camera.
-        encoder: settings of its final video; not looked at for depth and `image` features.
+        encoder: settings of its final video; ignored for depth and `image` features.
     """
     height, width, _ = feature.size_hwc
     key = feature.key
@@ -21,7 +21,7 @@ def plan_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
         return Camera("raw", f"{key}.raw", "", height, width, f"{key}.spill", None)
     exact = feature.is_video and encoder.pix_fmt in EXACT_PIX_FMTS
     return Camera(
-        # RGB is right for whatever the capture cannot hold: it is converted when the final video is made.
+        # Pixel formats that the capture cannot store are captured as RGB and converted for the final video.
         capture="lossless" if exact else "rgb",
         file=f"{key}.frames",
         pix_fmt=encoder.pix_fmt if exact else "rgb24",
@@ -33,7 +33,7 @@ def plan_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
 
 
 def live_camera(feature: Feature, encoder: VideoEncoderConfig) -> Camera:
-    """How a camera is captured in its final codec.
+    """Describe the capture of a camera in its final codec.
 
     Args:
         feature: a colour video camera.

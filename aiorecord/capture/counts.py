@@ -1,4 +1,4 @@
-"""What the cameras of an episode counted, for its quality record."""
+"""Collects what each camera of an episode counted, for the episode's quality record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def camera_facts(cameras: Mapping[str, CameraCapture], *, ticked: bool) -> dict[
 
     Args:
         cameras: by feature key.
-        ticked: frames were recorded at ticks; else nobody knows which were late.
+        ticked: frames were recorded at ticks; otherwise it is not known which were late.
     """
     facts: dict[str, Any] = {}
     for key, camera in cameras.items():
@@ -36,12 +36,12 @@ def camera_facts(cameras: Mapping[str, CameraCapture], *, ticked: bool) -> dict[
 
 
 def marks(cameras: Mapping[str, CameraCapture]) -> list[tuple[int | None, ...]]:
-    """What was counted of each camera, but for its frames: what is new in it is worth writing down."""
+    """The counts of each camera except its frames; if they change, the manifest is saved again."""
     found = [camera.status() for camera in cameras.values()]
     return [(status.spilled, status.late, status.repeated, status.stale) for status in found]
 
 
 def encoder_errors(cameras: Mapping[str, CameraCapture]) -> dict[str, AiorecordError]:
-    """What stopped capture encoders, by feature key; frames were spilled from there on."""
+    """The errors that stopped capture encoders, by feature key; later frames were spilled."""
     found = {key: camera.encoder_error for key, camera in cameras.items()}
     return {key: error for key, error in found.items() if error is not None}

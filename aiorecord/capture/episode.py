@@ -1,4 +1,4 @@
-"""One live episode: the rows, the cameras and the folder that they are journaled in."""
+"""Captures one live episode: rows and cameras, journaled in a folder of the staging area."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ class EpisodeCapture:
             depth_encoder: settings of the final videos of depth cameras.
             encoder_threads: threads per final encoder, None leaves it to the codec.
             robot_type: as in info.json.
-            budget: memory for frames that wait, shared with other captures.
+            budget: memory for waiting frames, shared with other captures.
             live: keys of colour video cameras that are captured in their final codec.
 
         Raises:
             CodecUnavailableError: a capture codec cannot be opened; nothing is left behind.
-            StorageError: the disk refused; nothing is left behind where it can be helped.
+            StorageError: the disk refused; files made so far are removed if possible.
         """
         cameras = {
             key: live_camera(feature, rgb_encoder)
@@ -156,7 +156,7 @@ class EpisodeCapture:
 
     @property
     def pace(self) -> Pace | None:
-        """How fast its frames came; None when their times are not those of a recording."""
+        """How fast its frames came; None when their times were not measured while recording."""
         return None if self.manifest.quality.get("timed") is False else self._pace.pace()
 
     def add_frame(
@@ -172,13 +172,13 @@ class EpisodeCapture:
         """Record a frame: its row and the images of all cameras, or nothing of it. Never waits.
 
         Args:
-            checked: the frame; what the caller may reuse is copied.
-            task: what is being done.
+            checked: the frame; arrays that the caller may reuse are copied.
+            task: the task, in words.
             time_ns: monotonic clock at capture.
             frame_times_ns: when each camera took its image, by feature key, on any scale of the camera's own;
-                cameras that do not tell are left out.
-            late: the tick was late; None where nothing ticks.
-            copy: False when nobody will ever change the images: they are kept as they are.
+                cameras whose time is not known are left out.
+            late: the tick was late; None if frames are not recorded at ticks.
+            copy: False if the images will never be changed: they are kept without a copy.
 
         Returns:
             The frame's index in the episode.
@@ -186,7 +186,7 @@ class EpisodeCapture:
         Raises:
             StateError: the episode has ended; this is a forked child, which has none of its threads.
             FrameError: a depth camera changed its dtype, or a text is not UTF-8.
-            StorageError: the disk refused, or takes no more in time; what was recorded before stays.
+            StorageError: the disk refused or is too slow; earlier frames stay.
             EncodeError: a capture encoder failed; likewise.
         """
         self._process.check_process("add_frame()")
@@ -232,12 +232,12 @@ class EpisodeCapture:
         return CaptureStatus(self._rows.rows, {key: camera.status() for key, camera in self._cameras.items()})
 
     def finish(self, interrupted: bool = False) -> EpisodeFolder:
-        """End the episode: write what waits, make everything durable, complete the manifest. Blocking.
+        """End the episode: write waiting frames, make everything durable, complete the manifest. Blocking.
 
         Any thread may call it. After an error everything is left in place, and it can be called again.
 
         Args:
-            interrupted: the episode did not end by anyone's decision.
+            interrupted: an error or a signal ended the episode.
 
         Raises:
             StateError: there is no frame (discard it then), it was finished or discarded before, or this is a
@@ -255,8 +255,8 @@ class EpisodeCapture:
             self._journal.stop()
             for camera in self._cameras.values():
                 camera.end()
-            # In front of the cameras, whose last frames may take a while: a kill must not find them without
-            # their rows. What the disk refuses here is kept for the second try.
+            # Rows are written before the cameras' last frames, which may take a while: after a kill, no frame
+            # may be without its row. Rows that the disk refuses are kept for the second try.
             with contextlib.suppress(StorageError):
                 self._rows.write()
             self._close_cameras()
@@ -271,35 +271,35 @@ class EpisodeCapture:
 
     @property
     def is_durable(self) -> bool:
-        """Whether it was finished: neither a kill nor a power loss takes any of it from here on."""
+        """Whether it was finished: from then on neither a kill nor a power loss loses any of it."""
         return self._durable
 
     @property
     def failure(self) -> AiorecordError | None:
-        """What ended the capture before its time, None while all is well."""
+        """The error that ended the capture early, None if there is none."""
         if self._journal.sync_error is not None:
             return self._journal.sync_error
         return next((camera.error for camera in self._cameras.values() if camera.error is not None), None)
 
     @property
     def problems(self) -> list[str]:
-        """What went wrong and cost no frame, a sentence each: capture encoders that failed."""
+        """Faults that lost no frame, a sentence each: capture encoders that failed."""
         return [
             f"The capture encoder of {key} failed, and its frames were written raw from there on: {error}"
             for key, error in encoder_errors(self._cameras).items()
         ]
 
     def keep(self, interrupted: bool = False) -> EpisodeFolder:
-        """`finish`; where a camera has failed, keep what reached the disk of all parts. Blocking.
+        """Call `finish`; if a camera has failed, keep the frames that reached the disk for all. Blocking.
 
-        An episode that is cut so is marked as interrupted, and its quality record says what is lost.
+        An episode that is cut in this way is marked as interrupted, and its quality record says what is lost.
 
         Args:
-            interrupted: the episode did not end by anyone's decision.
+            interrupted: an error or a signal ended the episode.
 
         Raises:
             StateError: as `finish`.
-            StorageError: the disk refuses still; what is in memory stays there, and it can be called again.
+            StorageError: the disk still refuses; data in memory stays there, and it can be called again.
             EncodeError: a camera failed before it had a whole frame.
         """
         try:
@@ -312,7 +312,7 @@ class EpisodeCapture:
 
     def _cut(self, error: AiorecordError) -> EpisodeFolder:
         """Complete the episode as far as its rows and the frames of every camera can be read back."""
-        # Rows that still wait here are no use beyond the frames, but the stream should end well.
+        # Waiting rows are of no use beyond the last frame, but the stream must be closed properly.
         self._rows.close()
         manifest = self.folder.manifest
         length, _ = whole_frames_of(self.folder)
@@ -381,8 +381,8 @@ class EpisodeCapture:
             camera.close(abandon=abandon)
 
     def _raise_failure(self, *, while_recording: bool = True) -> None:
-        # Rows that the disk refused are still here, and finish() has just written them. What an fsync
-        # lost is lost: the kernel may report a failure once only.
+        # Rows that the disk refused were kept, and finish() has just written them. Data of a failed fsync
+        # may be lost for good: the kernel may report such a failure only once.
         error = self._journal.error if while_recording else self._journal.sync_error
         if error is not None:
             raise error
@@ -390,7 +390,7 @@ class EpisodeCapture:
             camera.raise_error()
 
     def _describe(self, task: str) -> None:
-        """Note in the manifest what the first frame tells; the journal thread saves it."""
+        """Store in the manifest what is known from the first frame; the journal thread saves it."""
         self._described = True
         manifest = self.folder.manifest
         manifest.quality = {**manifest.quality, "started_unix_ns": unix_ns()}

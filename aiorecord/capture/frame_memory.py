@@ -1,4 +1,4 @@
-"""The memory of one camera's frames, used again and again."""
+"""Reuses the memory of one camera's frames."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from .budget import ByteBudget
 from .frames import TakenFrame
 
 READY_FRAMES = 2
-"""Frames whose memory is there before a camera's first one."""
+"""Frames whose memory is allocated before a camera's first frame."""
 
 
 class FrameMemory:
-    """Gives colour frames memory that an encoder reads as it is; depth frames have plain arrays.
+    """Allocates and reuses memory for frames: colour in a layout that the encoder reads directly, depth as
+    arrays.
 
     Any thread may call any method.
 
     Args:
         shape: of the frames: (H, W, 3), or (H, W) for depth.
-        budget: keeps what is free, for the next camera and episode of that shape.
+        budget: keeps free memory for the next camera and episode with that shape.
     """
 
     def __init__(self, shape: tuple[int, ...], budget: ByteBudget) -> None:
@@ -31,14 +32,14 @@ class FrameMemory:
         self._free: deque[TakenFrame] = budget.spare(shape)
 
     def make_ready(self) -> None:
-        """Have memory for the first frames."""
+        """Allocate memory for the first frames."""
         while len(self._shape) == 3 and len(self._free) < READY_FRAMES:
             ready = self._frame_of_new_memory()
             ready.pixels.fill(0)  # here, and not on the loop, each page is touched for the first time
             self._free.append(ready)
 
     def copy_of(self, image: NDArray[Any]) -> TakenFrame:
-        """A frame with the pixels of an image of the camera's shape, in whatever order its memory is."""
+        """A frame with the pixels of an image of the camera's shape, whatever its memory layout."""
         if len(self._shape) == 2:
             return TakenFrame(np.array(image, order="C"), None)
         frame = self._new_frame()
@@ -55,7 +56,7 @@ class FrameMemory:
         return frame
 
     def for_encoder(self, frame: TakenFrame) -> TakenFrame:
-        """A colour frame in memory that the encoder may read; an image that was given away is copied here."""
+        """A colour frame in memory that the encoder may read; an image taken without a copy is copied now."""
         if frame.video is not None or len(self._shape) == 2:
             return frame
         own = self._new_frame()
@@ -64,12 +65,12 @@ class FrameMemory:
         return own
 
     def give_back(self, frame: TakenFrame) -> None:
-        """Take back the memory of a frame that nobody looks at any more, if it came from here."""
+        """Take back the memory of a frame that is no longer used, if it was allocated here."""
         if frame.video is not None:
             self._free.append(frame)
 
     def _new_frame(self) -> TakenFrame:
-        """Memory for a colour frame, used before if there is some."""
+        """Memory for a colour frame, reused if some is free."""
         try:
             return self._free.popleft()
         except IndexError:

@@ -1,15 +1,15 @@
-"""The frames of one camera between the loop, its encoder thread and its spill thread.
+"""Hands the frames of one camera from the loop to its encoder thread or its spill thread.
 
 ::
 
     put ─► queue ─► next(spill=False)   the encoder
-              └───► next(spill=True)    once the budget was exceeded, or a frame waited for too long, or the
+              └───► next(spill=True)    once the budget was exceeded, a frame waited too long, or the
                                         encoder failed
 
-The spill begins with the oldest frame that a killed process would lose: those that the encoder was given and
-that are not in its file for certain, then everything that still waits. So it never begins behind a hole, and
-the memory is free again at the speed of the disk. The loop takes no lock: whatever it shares with the threads
-is written by one side only, or is atomic.
+The spill begins with the oldest frame that a killed process would lose: first those that the encoder was
+given and that are not yet safe in its file, then everything that still waits. So there is never a gap before
+the spill, and memory becomes free at the speed of the disk. The loop takes no lock: each value shared with
+the threads is written by one side only, or is atomic.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from .frames import TakenFrame
 from .repeats import Repeats
 
 MAX_WAIT_S = 1.0
-"""For how long a frame may wait for the encoder. A killed process loses what waits, and an encoder that is so
-far behind disturbs the loop as well."""
+"""For how long a frame may wait for the encoder. A killed process loses waiting frames, and an encoder this
+far behind also disturbs the loop."""
 
 
 class FrameQueue:
-    """Hands each frame to the encoder or to the spill, in order.
+    """Passes each frame to the encoder or to the spill, in order.
 
     `put` and `takes` belong to the event loop and never wait; `wait`, `next` and `let_go` to the two threads.
 
     Args:
         budget: memory shared with the other cameras.
-        memory: where frames come from, and go to.
+        memory: allocates frames and takes them back.
         repeats: compares the frames that are handed out.
 
     Attributes:
-        account: what waits here.
-        spilling: the spill has taken over. Set once, by whoever sees first that it must be.
+        account: counts the waiting bytes.
+        spilling: the spill has taken over. Set once, by the first thread that finds it necessary.
     """
 
     def __init__(self, budget: ByteBudget, memory: FrameMemory, repeats: Repeats) -> None:
@@ -74,11 +74,11 @@ class FrameQueue:
         self.wake(spill=self.spilling)
 
     def takes(self, nbytes: int) -> bool:
-        """Whether there is memory for one more frame; while the spill writes, more of it than else."""
+        """Whether there is memory for one more frame; the limit is higher while the spill writes."""
         return self._fits(nbytes, self._budget.hard_limit_bytes)
 
     def look(self) -> None:
-        """Let the spill take over if a frame waits for too long, also where no further frame comes.
+        """Let the spill take over if a frame waits too long, also when no further frame comes.
 
         Called by the thread that flushes; takes no lock, never blocks.
         """
@@ -119,7 +119,7 @@ class FrameQueue:
             return frame
 
     def let_go(self, safe: int) -> None:
-        """Let go of frames that the encoder was given and that are safe in its file.
+        """Release the memory of frames that the encoder was given and that are safe in its file.
 
         Args:
             safe: frames that can be read from the encoder's file if the process is killed now.
@@ -137,11 +137,11 @@ class FrameQueue:
                 self._memory.give_back(frame)
 
     def end(self) -> None:
-        """Hand out no more frames, whatever waits."""
+        """Hand out no more frames, even if some wait."""
         self._ended = True
 
     def drop(self) -> None:
-        """Hand out no more frames, and forget those that wait: nobody is left to take them."""
+        """Hand out no more frames, and drop those that wait: no thread is left to take them."""
         self._ended = True
         with self._taking:
             self._frames.clear()
@@ -162,5 +162,5 @@ class FrameQueue:
             waited_ns = now_ns - self._frames[0].queued_ns
         except IndexError:
             return False
-        # A single one is given twice the time: whatever stopped the whole process does so with one frame.
+        # A single frame may wait twice as long: a pause of the whole process looks like one late frame.
         return waited_ns > MAX_WAIT_S * NS_PER_S * (1 if len(self._frames) > 1 else 2)

@@ -1,4 +1,4 @@
-"""What a camera's capture is given, what it writes to, and what it tells."""
+"""Frame and status types of a camera capture, and the interface of its frame writers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import AiorecordError
 
 
 class FrameWriter(Protocol):
-    """What the encoder thread writes to: `LosslessWriter` or `RawWriter`."""
+    """The file that the encoder thread writes: `LosslessWriter` or `RawWriter`."""
 
     @property
     def frames(self) -> int:
@@ -43,10 +43,10 @@ class TakenFrame:
 
     Attributes:
         pixels: (H, W, 3) uint8 or (H, W) depth.
-        video: the frame whose memory `pixels` looks into; None for depth and for images given away.
+        video: the frame whose memory `pixels` uses; None for depth and for images taken without a copy.
         index: in the episode, set when it is queued.
-        given: the encoder was given it.
-        queued_ns: since when it waits, on Python's monotonic clock.
+        given: the encoder has received it.
+        queued_ns: when it was queued, on Python's monotonic clock.
     """
 
     pixels: NDArray[Any]
@@ -58,19 +58,19 @@ class TakenFrame:
 
 @dataclass(frozen=True)
 class CameraStatus:
-    """A camera at one moment.
+    """The status of a camera at one moment.
 
     Attributes:
         captured: frames taken.
-        queued_frames: of those, frames that wait, those being worked on included.
+        queued_frames: of those, frames that wait, including those being worked on.
         queued_bytes: their size.
         spilled: frames that are in the spill and not in the encoder's file.
         bytes_written: on disk so far, spill included.
-        error: what stopped the capture, None while all is well.
+        error: what stopped the capture, None if nothing did.
         encoder_error: what stopped the capture encoder; the frames that follow are spilled.
         late: frames recorded at a late tick (`LATE_AFTER_S`), where ticks are known.
-        repeated: frames with the very pixels of the frame before, among those that do not wait.
-        stale: frames not newer than the frame before by the camera's own time; None while it tells none.
+        repeated: frames with the same pixels as the frame before, among those that do not wait.
+        stale: frames not newer than the frame before by the camera's own time; None if that is not known.
         lost: frames taken that are not on disk and will not be, 0 unless the capture failed.
         longest_freeze_s: the longest run of repeated frames, in seconds.
     """

@@ -1,4 +1,4 @@
-"""The thread that makes a running episode durable: a kill or power loss takes about a second of it."""
+"""The thread that makes a running episode durable once a second, so that a kill loses about one second."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class EpisodeJournal:
         folder: of the episode.
         rows: its rows.
         cameras: its cameras, by feature key.
-        facts: what the cameras counted so far, for the manifest; called in the thread.
+        facts: returns the cameras' counts so far, for the manifest; called in the thread.
 
     Attributes:
-        error: what ended the thread before its time, None while all is well.
-        sync_error: what the disk refused to make durable; it may be lost.
+        error: what ended the thread early, None if nothing did.
+        sync_error: the disk's error when data was made durable; that data may be lost.
     """
 
     def __init__(
@@ -60,16 +60,16 @@ class EpisodeJournal:
         start_thread(self.thread)
 
     def frame_came(self) -> None:
-        """Say that there is something to write. Called with each frame; sets a flag at most."""
+        """Tell the thread that there is something to write. Called with each frame; sets a flag at most."""
         if not self._frames_came.is_set():
             self._frames_came.set()
 
     def fact_noted(self) -> None:
-        """Say that the manifest changed; it is saved with the next flush. Never blocks."""
+        """Tell the thread that the manifest changed; it is saved with the next flush. Never blocks."""
         self._noted = True
 
     def stop(self) -> None:
-        """End the thread; what was not written is for `finish`. Blocking, idempotent."""
+        """End the thread; `finish` writes what is left. Blocking, idempotent."""
         self._closing.set()
         self._frames_came.set()
         if self.thread.ident is not None:
@@ -77,10 +77,10 @@ class EpisodeJournal:
         self._synced.close()
 
     def sync(self) -> None:
-        """Make durable what the cameras wrote, all files at once; for the end of the episode. Blocking.
+        """Make the cameras' files durable, all at once; for the end of the episode. Blocking.
 
         Raises:
-            StorageError: the disk refused; it is in `sync_error`, too.
+            StorageError: the disk refused; the error is in `sync_error`, too.
         """
         try:
             fsync_files([path for camera in self._cameras.values() for path in camera.paths()])
@@ -89,9 +89,9 @@ class EpisodeJournal:
             raise
 
     def _sync(self) -> bool:
-        """Make durable what the cameras wrote, and note how much of each file that is.
+        """Make the cameras' files durable, and record the durable size of each.
 
-        One file after the other, so as not to disturb the loop; False when the episode's end came meanwhile.
+        One file after the other, so as not to disturb the loop; False if the episode ended meanwhile.
         """
         try:
             sizes: dict[str, int] = {}
@@ -130,7 +130,7 @@ class EpisodeJournal:
                 found = marks(self._cameras)
                 if first or self._noted or found != marked:
                     self._noted, first, marked = False, False, found
-                    # So that a killed episode has them too.
+                    # Saved now, so that a killed episode has these counts too.
                     self._folder.save({"cameras": self._facts()})
         except AiorecordError as error:
             self.error = error

@@ -1,4 +1,4 @@
-"""Frames that bring nothing new: pixels equal to the frame before, or a camera time that did not move on."""
+"""Counts repeated frames: pixels equal to the frame before, or a camera time that did not advance."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 PROBED_ROWS = 16
-"""Rows looked at first. In frames of a real camera they differ, by noise alone, and the rest is not read."""
+"""Rows compared first. Frames of a real camera differ there, by noise, and the rest is not read."""
 
 
 class Repeats:
     """Counts repeated frames and the longest run of them. Frames come in order, from one thread at a time.
 
-    The pixels of the newest frame are looked at again when the next one comes; they must not change before.
+    The pixels of the newest frame are read again when the next one comes; they must not change before.
 
     Attributes:
         count: frames whose pixels equal those of the frame before them.
@@ -47,7 +47,7 @@ class StaleTimes:
 
     Attributes:
         count: stale frames.
-        known: frames whose time was told.
+        known: frames with a known time.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of captures that are not saved: dropped, or kept in part for `aiorecord recover`."""
+"""Ends captures that are not saved: deletes them, or keeps them partially for `aiorecord recover`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = get_logger(__name__)
 
 
 async def drop(capture: EpisodeCapture, threads: Threads) -> None:
-    """Delete an episode that is not wanted. Where the disk refuses, it stays, and a warning says so."""
+    """Delete an episode that is not wanted. If the disk refuses, it stays, and a warning is logged."""
     try:
         await threads.run(capture.discard)
     except AiorecordError as error:
@@ -19,7 +19,7 @@ async def drop(capture: EpisodeCapture, threads: Threads) -> None:
 
 
 async def keep_partial(capture: EpisodeCapture, error: BaseException, threads: Threads) -> None:
-    """Keep an episode that an error has ended, as far as it got; one without frames is deleted.
+    """Keep the frames of an episode that an error has ended; an episode without frames is deleted.
 
     Args:
         capture: the episode.

@@ -1,1 +1,1 @@
-"""Deep verification of a dataset on disk, whoever wrote it, and its repair."""
+"""Verifies a LeRobot dataset on disk, whichever program wrote it, and repairs it."""

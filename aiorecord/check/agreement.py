@@ -1,4 +1,4 @@
-"""Whether info.json, `meta/episodes` and the rows say the same. Opens no file: they have been read."""
+"""Checks that info.json, `meta/episodes` and the rows agree. Opens no file: works on what was read before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check of a whole dataset: info against metadata against rows against video frames."""
+"""Checks a whole dataset: info.json against the metadata, the rows and the video frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check learns of a dataset."""
+"""The result of a check, kept for a repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored statistics against recomputed ones, with the tolerance that each kind deserves. Pure."""
+"""Compares stored statistics with recomputed ones, with a tolerance for each kind. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check finds: a `Finding` per problem, each with a stable code, and the `Report` of them all."""
+"""The problems that a check reports: a `Finding` per problem, each with a stable code, and their `Report`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a camera that hung: neighbouring frames that show the same picture. Pure."""
+"""Finds a camera that hung: consecutive frames that show the same picture. Pure."""
 
 from __future__ import annotations
 

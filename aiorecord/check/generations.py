@@ -1,8 +1,9 @@
-"""What a check may say of a dataset into which somebody may have been writing while it was read.
+"""Decides which findings of a check hold when the dataset may have been written to while it was read.
 
-Everything was read between two looks (`commit.generation`). What was counted at the first one stays as it is
-while episodes are only added; then what was found of it is true, and what is ahead of the counts is nobody's
-fault. Where files were exchanged, what did not fit is in doubt, and the check begins again.
+Everything was read between two looks at the dataset (`commit.generation`). If episodes were only added in
+between, the files counted at the first look did not change: findings about them hold, and files beyond the
+count are not reported. If files were exchanged, mismatches may come from the exchange, and the check is
+repeated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Running the jobs that read a dataset's files, each in a worker process that may crash, hang or starve.
+"""Runs the jobs that read a dataset's files, each in a worker process that may crash, hang or run out of
+memory.
 
-What is on disk may be anything, and the libraries that read it are written in C. So no file of a dataset but
-the small JSON ones is opened in this process: a crash there is a finding here.
+Files on disk may contain anything, and the libraries that read them are written in C. So this process opens
+only the small JSON files of a dataset; a crash in a worker becomes a finding.
 """
 
 from __future__ import annotations

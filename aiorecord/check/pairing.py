@@ -1,8 +1,8 @@
-"""Which rows and which pictures are of the same episode, by what their files say of themselves. Pure.
+"""Pairs rows with video frames of the same episode, by the episode ids stored in the files. Pure.
 
-A row is paired with a video only by something that names both: a row of `meta/episodes`, or the id of an
-episode that the data file and the video both say they hold. Numbers of frames pair nothing. (`order` has the
-one case in which files that say nothing are paired.)
+A row is paired with a video only by a record that names both: a row of `meta/episodes`, or an episode id that
+both the data file and the video file contain. Equal numbers of frames are no reason to pair. (`video_order`
+handles the one case in which files without ids are paired.)
 """
 
 from __future__ import annotations

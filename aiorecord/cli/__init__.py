@@ -21,22 +21,22 @@ COMMANDS = {
     "record": "record episodes with a robot and a teleoperator",
     "teleoperate": "move a robot with a teleoperator, recording nothing",
     "replay": "play the actions of a recorded episode on a robot",
-    "doctor": "say what this machine has for recording, and what to do",
+    "doctor": "report what this machine has for recording, with advice",
     "bench": "measure what this machine can record",
-    "check": "verify a dataset deeply, and repair what is safe to repair",
+    "check": "verify every part of a dataset, and repair what is safe to repair",
     "recover": "finish what an interrupted recording left in staging",
     "info": "show what is in a dataset, and how well each episode was recorded",
     "push": "upload a dataset to the Hugging Face Hub",
-    "lerobot-record": "run lerobot's own recording script, unmodified, on aiorecord's writer",
-    "lerobot-rollout": "run a policy with lerobot's own script, recording on aiorecord's writer",
+    "lerobot-record": "run lerobot's own recording script, unmodified, with aiorecord's writer",
+    "lerobot-rollout": "run a policy with lerobot's own script, recording with aiorecord's writer",
 }
 
 USAGE = """usage: aiorecord <command> [flags]
 
 {commands}
 
-`aiorecord <command> --help` shows examples and its flags of every day,
---help-all all of them.
+`aiorecord <command> --help` shows examples and the most used flags,
+--help-all shows all flags.
 
 example:
   aiorecord record --robot.type=sim --teleop.type=sim \\
@@ -46,7 +46,7 @@ example:
 
 
 TRACEBACK = "AIORECORD_TRACEBACK"
-"""Environment variable: set, an unexpected error comes with its traceback."""
+"""Environment variable: if it is set, an unexpected error is shown with its traceback."""
 
 OUT_OF_MEMORY = (
     "This process may not use as much memory as it needs; raise its limit (`ulimit -v`, MemoryMax of the "
@@ -55,8 +55,10 @@ OUT_OF_MEMORY = (
 
 
 def _scarcity(error: Exception) -> str | None:
-    """What the machine does not give any more, where that is what an error means."""
-    if isinstance(error, MemoryError) or "failed to map segment" in str(error):  # the loader's words
+    """The exhausted resource (memory, threads) that an error means, None for other errors."""
+    if isinstance(error, MemoryError) or "failed to map segment" in str(
+        error
+    ):  # the message of the dynamic loader
         return OUT_OF_MEMORY
     if type(error) is RuntimeError and "can't start new thread" in str(error):  # CPython's words
         return str(no_threads(error))
@@ -78,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = _stoppable(arguments)
             if sys.stdout is not None:
-                sys.stdout.flush()  # where it goes to a file, the disk may be full
+                sys.stdout.flush()  # if output goes to a file, the disk may be full
             return code
         except Exception as error:
             theirs = "".join(arguments[:1]).startswith("lerobot-") and _scarcity(error) is None
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stoppable(arguments: list[str]) -> int:
-    """Run a command line that Ctrl-C may stop where the command itself does not care."""
+    """Run a command line; Ctrl-C stops it unless the command handles it itself."""
     try:
         if not any(argument.startswith("--log") for argument in arguments):
             return _run(arguments)
@@ -102,7 +104,7 @@ def _stoppable(arguments: list[str]) -> int:
 
 
 def _logged(arguments: list[str]) -> int:
-    """Run a command line that may say where to log."""
+    """Run a command line, with the logging that its flags ask for."""
     from .logs import ended_said, logging_as, take_log_flags
 
     try:
@@ -116,7 +118,7 @@ def _logged(arguments: list[str]) -> int:
 
 
 def _unexpected(error: Exception) -> str:
-    """One line for an error that nobody expected: what it says, and where it came from."""
+    """One line for an unexpected error: its message, and where it was raised."""
     if (reason := _scarcity(error)) is not None:
         return reason
     if isinstance(error, OSError):
@@ -133,7 +135,9 @@ def _unexpected(error: Exception) -> str:
 def _run(arguments: list[str]) -> int:
     name = arguments[0] if arguments else "--help"
     if name in ("--version", "-V"):
-        from importlib.metadata import version  # 30 ms that no command needs before it does its work
+        from importlib.metadata import (
+            version,
+        )  # imported here: it takes 30 ms that commands do not need at their start
 
         say(f"aiorecord {version('aiorecord')}")
         return 0
@@ -149,8 +153,8 @@ def _run(arguments: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         helping = {"-h", "--help", HELP_ALL}.intersection(spelled(arguments, [HELP_ALL]))
         if name == "record" and arguments[1:] and not helping:
-            # The longest wait before the first frame is for libraries to load: here and in the encoder's
-            # process at the same time.
+            # Importing libraries is the longest wait before the first frame: it happens here and in the
+            # encoder's process at the same time.
             stack.enter_context(worker_ahead())
         run = import_module(home, "aiorecord").run
         if "pyarrow" in sys.modules and not theirs:

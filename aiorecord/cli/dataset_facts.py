@@ -1,4 +1,4 @@
-"""What there is to say about a dataset, read without a lock while anybody may write to it."""
+"""Collects what `aiorecord info` shows about a dataset, without a lock, while others may write to it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ..quality import EpisodeQuality
 from ..staging.folder import EpisodeFolder, Staging
 
 MAX_INFO_BYTES = 64 << 20
-"""Of info.json; lerobot's are a few kB."""
+"""Largest info.json in bytes; lerobot's are a few kB."""
 
 
 @dataclass(frozen=True)
 class EpisodeFacts:
-    """An episode that counts.
+    """An episode that info.json counts.
 
     Attributes:
         index: its index.
         length: frames, by the metadata.
-        tasks: what was done.
-        quality: its line in the quality record; None where there is none, or one of another episode.
+        tasks: its tasks.
+        quality: its line in the quality record; None if there is none, or it is of another episode.
     """
 
     index: int
@@ -58,16 +58,16 @@ class StagedFacts:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What there is to say about a dataset.
+    """The facts that `aiorecord info` shows about a dataset.
 
     Attributes:
         root: its folder.
         info: info.json.
-        episodes: those that count, in order.
+        episodes: the counted episodes, in order.
         sizes: bytes on disk of ``data``, ``videos``, ``meta``, and of ``staging``.
         staged: episodes that are not in the dataset yet.
-        writer: who records into it now, None if nobody does.
-        problems: what in the quality record cannot be read.
+        writer: the process that records into it now, None if there is none.
+        problems: unreadable parts of the quality record.
     """
 
     root: Path
@@ -141,7 +141,7 @@ def _counted(root: Path) -> tuple[DatasetInfo, list[tuple[int, int, list[str]]]]
 
 
 def _episode_rows(root: Path, info: DatasetInfo) -> list[tuple[int, int, list[str]]]:
-    """Index, length and tasks of the episodes that count."""
+    """Index, length and tasks of the counted episodes."""
     files = episode_files(root)
     if not info.total_episodes:
         return []

@@ -1,4 +1,4 @@
-"""Devices on the command line: reading their flags, making them, connecting them, reporting slow ones."""
+"""Devices on the command line: parses their flags, makes them, connects them, and reports slow ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def parse_device_flags[T](
         kind: the dataclass of flags.
         argv: the arguments.
         prog: the program's name for usage lines.
-        examples: what ``--help`` begins with.
+        examples: the first part of ``--help``.
         fields: which of ``robot`` and ``teleop`` the command has.
         needed: as of `parse_flags`.
         common: as of `parse_flags`.
@@ -67,7 +67,7 @@ def parse_device_flags[T](
         return 2
     flags = parse_flags(kind, arguments, prog=prog, examples=examples, needed=needed, common=common)
     if flags == 0:  # --help
-        say(flush=True)  # what follows takes lerobot's seconds to import
+        say(flush=True)  # the following imports lerobot, which takes seconds
         everything = asked_for(argv) == "all"
         lines = lerobot_flags.help_lines(fields) if everything else lerobot_flags.help_hint(prog, HELP_ALL)
         say("\n".join(lines))
@@ -75,13 +75,13 @@ def parse_device_flags[T](
 
 
 def print_error(error: AiorecordError, prog: str = "aiorecord") -> None:
-    """Say what went wrong, its notes, and what had gone wrong before it, on standard error."""
+    """Print an error, its notes, and the errors before it, on standard error."""
     complain(error, prog)
     for note in getattr(error, "__notes__", ()):
         say(f"  {error_text(note)}", file=sys.stderr)
     earlier = error.__context__
     while earlier is not None:
-        # An error that struck while another was on its way, such as in the disconnecting after it.
+        # An error raised while another was being handled, such as while disconnecting after it.
         if isinstance(earlier, AiorecordError) and earlier is not error.__cause__:
             say(f"  before that: {error_text(earlier)}", file=sys.stderr)
         earlier = earlier.__context__
@@ -147,9 +147,9 @@ class CommandDevices:
         self._driven = made.driven
 
     async def connect(self) -> None:
-        """Connect the teleoperator, then the robot, so that it does not wait idle (lerobot's order).
+        """Connect the teleoperator, then the robot, so that the robot does not wait idle (lerobot's order).
 
-        Drivers may calibrate now and ask questions on the terminal. Whatever happens, call `disconnect`.
+        Drivers may calibrate now and ask questions on the terminal. Call `disconnect` in any case.
 
         Raises:
             SourceError: one of them failed.
@@ -164,7 +164,7 @@ class CommandDevices:
         Cancelling it does not keep the second one from being disconnected.
 
         Raises:
-            SourceError: one of them failed, or does not return; the other was disconnected all the same.
+            SourceError: one of them failed, or does not return; the other was still disconnected.
         """
         try:
             await self._release(self.robot, "robot")
@@ -182,11 +182,11 @@ class CommandDevices:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Connect, and disconnect on the way out, whatever happened.
+        """Connect, and disconnect when the block is left, in any case.
 
         Raises:
-            SourceError: one of them failed. When the block had failed already, its error is raised, with a
-                note of what went wrong in disconnecting.
+            SourceError: one of them failed. If the block had failed already, its error is raised, with a note
+                about the error in disconnecting.
         """
         try:
             await self.connect()
@@ -202,7 +202,7 @@ class CommandDevices:
         await self.disconnect()
 
     def slow_calls(self) -> list[str]:
-        """A line for each driver call that took longer than its limit, and was not told of yet."""
+        """A line for each driver call that took longer than its limit, and was not reported yet."""
         lines = []
         for device in self._driven:
             calls = list(device.slow_calls)
@@ -217,7 +217,7 @@ class CommandDevices:
 
 
 def _own(choice: Any, registry: Any, classes: Mapping[str, tuple[type[Any], type[Any]]]) -> Any | None:
-    """The device, if it is one of aiorecord's own; None if it is lerobot's."""
+    """The device if it is one of aiorecord's own; None if it is lerobot's."""
     if not isinstance(choice, registry):
         return None
     device = classes[registry.get_choice_name(type(choice))][1](choice)

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in the words of its flags: no class of Python's, no library's report."""
+"""Turns parser errors into messages that name the command's flags instead of Python classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHOICE = re.compile(r"Couldn't find a choice class for '(?P<value>.*)' in ", re
 
 
 def explain(error: BaseException, kind: Any) -> BaseException | str:
-    """What to tell the user of an error of parsing.
+    """The message for the user about a parsing error.
 
     Args:
         error: as draccus or the flags' classes raised it.
@@ -34,7 +34,7 @@ def explain(error: BaseException, kind: Any) -> BaseException | str:
     """
     cause = error.__cause__
     place = getattr(error, "place", None)
-    if isinstance(cause, AiorecordError):  # what a class of flags itself found wrong says most
+    if isinstance(cause, AiorecordError):  # an error raised by a class of flags is the most specific
         return cause if place is None else f"{place}: {cause}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename} cannot be read: {error.strerror}."
@@ -47,7 +47,7 @@ def explain(error: BaseException, kind: Any) -> BaseException | str:
 
 
 def explain_usage(text: str) -> str:
-    """What to tell the user of a usage error in argparse's words."""
+    """The message for the user about a usage error of argparse."""
     if match := re.fullmatch(r"argument (--\S+): expected one argument", text):
         return f"{match[1]} needs a value: {match[1]}=..."
     if match := re.fullmatch(r"unrecognized arguments: (.*)", text, re.S):
@@ -82,7 +82,7 @@ def _said(error: Any, kind: Any) -> str:
 
 
 def _of_union(error: Any, kind: Any) -> str:
-    """A value that is none of several types: what each of them wants; of one type or None, what it says."""
+    """The message about a value that fits none of several types: what each type needs."""
     reports = re.findall(r"^ {4}\S.*?: (.*)$", error.message, re.M)
     found = [_VALUE.fullmatch(report) for report in reports]
     if found and all(found):

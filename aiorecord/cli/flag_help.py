@@ -1,4 +1,4 @@
-"""What ``--help`` and ``--help-all`` print of a command that reads its flags with draccus."""
+"""Prints ``--help`` and ``--help-all`` of a command whose flags are parsed with draccus."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..flags.flag_values import FlagParser
 _NAMES = {"int": "N", "float": "X", "str": "TEXT", "int|float": "X", "int|str": "N|TEXT"}
 _INDENT = 26
 _SAID = {
-    f"--{draccus.utils.CONFIG_ARG}": "Read flags from this file; those of the command line count more.",
+    f"--{draccus.utils.CONFIG_ARG}": "Read flags from this file; flags on the command line override them.",
     "--dataset.rgb_encoder.vcodec": "Encoder of the videos: libsvtav1 (small), h264 (fast), ...",
 }
-"""What draccus has no text for."""
+"""Help texts of flags for which draccus has none."""
 
 
 def asked_for(argv: Sequence[str]) -> Literal["short", "all"] | None:
-    """Which help a command line asks for."""
+    """Which help a command line requests."""
     argv = spelled(argv, [HELP_ALL])
     if HELP_ALL in argv:
         return "all"
@@ -40,14 +40,14 @@ def short_help(
     needed: Mapping[str, str],
     common: Sequence[str],
 ) -> str:
-    """What a command does, examples, and the flags of every day.
+    """The short help: what a command does, examples, and the most used flags.
 
     Args:
         kind: the dataclass of flags.
-        argv: the device types that it chooses have their flags listed.
+        argv: the flags of the device types that it selects are listed.
         prog: the program's name.
         examples: as they are printed.
-        needed: flags that must be given, each as an example, and what it says.
+        needed: required flags, each as an example with its meaning.
         common: more flags to list.
     """
     actions = _actions(kind)
@@ -75,7 +75,7 @@ def short_help(
 
 
 def all_flags(kind: type[Any], prog: str, examples: str) -> str:
-    """What a command does, examples, and every flag, group by group."""
+    """The long help: what a command does, examples, and every flag, group by group."""
     lines = _head(kind, prog, examples)
     groups: dict[str, list[str]] = {}
     for flag, action in _actions(kind).items():
@@ -96,7 +96,7 @@ def _head(kind: type[Any], prog: str, examples: str) -> list[str]:
 
 
 def _actions(kind: type[Any]) -> dict[str, argparse.Action]:
-    """Every flag and what argparse knows of it, without those that only stand for a group as a whole."""
+    """Every flag with argparse's data on it, without flags that stand for a group as a whole."""
     parser = FlagParser(kind).parser
     return {
         flag: action
@@ -113,7 +113,7 @@ def _described(flag: str, action: argparse.Action) -> list[str]:
         what = "Its type."
     default = action.default
     if default is True:
-        name = "false"  # what there is to say
+        name = "false"  # the help text
     if default not in (None, argparse.SUPPRESS, "", [], {}) and not _made(default):
         shown = str(default).lower() if isinstance(default, bool) else str(default)
         what = f"{what} (default: {shown})".strip()
@@ -121,12 +121,12 @@ def _described(flag: str, action: argparse.Action) -> list[str]:
 
 
 def _made(default: Any) -> bool:
-    """Whether a default is an object, whose text says nothing to a user."""
+    """Whether a default is an object whose text is meaningless to a user."""
     return not isinstance(default, str | int | float | list | dict | tuple)
 
 
 def _kind_name(kind: Any) -> str:
-    """What stands for the value of a flag; nothing for true or false, which need none."""
+    """The placeholder for a flag's value; empty for booleans, which need none."""
     name = str(getattr(kind, "__name__", kind)).replace(" | None", "")
     name = re.sub(r"^Optional\[(.*)\]$", r"\1", name).replace("<class '", "").replace("'>", "")
     if name == "bool":

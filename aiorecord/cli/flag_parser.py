@@ -22,7 +22,7 @@ class FlagParser(argparse.ArgumentParser):
     Args:
         prog: the command.
         description: what it does.
-        examples: what its help begins with.
+        examples: the first part of its help.
     """
 
     def __init__(self, prog: str, *, description: str, examples: str) -> None:
@@ -35,7 +35,7 @@ class FlagParser(argparse.ArgumentParser):
         self._examples = examples
         self._rare: list[tuple[argparse.Action, str | None]] = []
         self.add_argument("-h", "--help", action=_ShowHelp, help="show this help and end")
-        for flag, what in LOG_FLAGS.items():  # `main` has taken them out before; to be listed
+        for flag, what in LOG_FLAGS.items():  # `main` has removed them before; they are here to be listed
             self.rare(flag, default=argparse.SUPPRESS, metavar="TEXT", help=what)
         self.add_argument(HELP_ALL, action=_ShowHelp, help=argparse.SUPPRESS)
 
@@ -46,17 +46,17 @@ class FlagParser(argparse.ArgumentParser):
         return action
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, with flags however they are spelled."""
+        """As argparse's method, with hyphens and underscores equal in flags."""
         known = self._option_string_actions
         given = spelled(args or (), known)
         starts = tuple(known)
         for flag in unknown_flags(given, known):
-            if not any(each.startswith(flag) for each in starts):  # argparse takes the beginning of a flag
+            if not any(each.startswith(flag) for each in starts):  # argparse accepts the beginning of a flag
                 self.error(f"There is no flag {flag}.{nearest(flag, known)}")
         return super().parse_known_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments, and leave with exit code 2."""
+        """Print what is wrong with the arguments, and exit with code 2."""
         if match := re.fullmatch(r"the following arguments are required: (.*)", message):
             given = [name if name.startswith("-") else name.upper() for name in match[1].split(", ")]
             message = f"It needs {' and '.join(given)}"
@@ -81,7 +81,7 @@ class FlagParser(argparse.ArgumentParser):
         return text
 
     def _needed(self) -> list[str]:
-        """How what must be given is written in the usage line."""
+        """The required arguments in the usage line."""
         needed = []
         for action in self._actions:
             if action.option_strings and action.required:
@@ -107,7 +107,7 @@ def _wrapped(formatter: argparse.HelpFormatter, text: str) -> list[str]:
 
 
 def at_least_one(text: str) -> int:
-    """A whole number from 1 on, as an argument."""
+    """Parse an argument that is a whole number of 1 or more."""
     try:
         value = int(text)
     except ValueError:

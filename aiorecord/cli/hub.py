@@ -1,11 +1,8 @@
-"""Uploading a dataset to the Hugging Face Hub, through `huggingface_hub` (the extra ``hub``).
+"""Uploads a dataset to the Hugging Face Hub, through `huggingface_hub` (the extra ``hub``).
 
-An upload is one commit on the Hub: its readers see the dataset before or after it, never half of it. Files
-are sent ahead of the commit, one by one, and the Hub keeps those it has; so an upload that failed is simply
-made again. Locally nothing is written: an upload only reads.
-
-Only the dataset's own files are sent, see `aiorecord.dataset.format.own_files`, and from the descriptors that
-were looked at.
+An upload is one commit on the Hub, so readers see the dataset before it or after it and nothing in between.
+Files are sent before the commit, one by one, and the Hub keeps those it has; after a failure, the same upload
+is run again. The local dataset is only read, never written.
 """
 
 from __future__ import annotations
@@ -39,10 +36,10 @@ from ..system.installation import install_hint
 from ..system.storage import MAX_JSON_BYTES, TEMPORARY_SUFFIX, storage_errors
 
 LICENSE = "apache-2.0"
-"""What the card says unless told otherwise, as lerobot's does."""
+"""Default licence in the dataset card, as in lerobot's."""
 
 _SMALL_BYTES = 1 << 20
-"""Files up to this size are read whole when they are sent, larger ones piece by piece."""
+"""Files up to this size are read as a whole for sending, larger ones piece by piece."""
 
 _NUMBERED = re.compile(r"(?:data|meta/episodes|videos/.+)/chunk-\d{3,}/file-\d{3,}\.(?:parquet|mp4)")
 
@@ -73,7 +70,7 @@ dataset = LeRobotDataset("{repo_id}")
 
 
 def check_hub(repo_id: str) -> list[str]:
-    """Check what can be checked of an upload before anything is recorded. Sends nothing.
+    """Check an upload as far as possible before anything is recorded. Sends nothing.
 
     Args:
         repo_id: the dataset's name on the Hub.
@@ -82,7 +79,7 @@ def check_hub(repo_id: str) -> list[str]:
         Notes for the user, a line each.
 
     Raises:
-        ConfigError: huggingface_hub is missing or in offline mode, or the Hub takes no such name.
+        ConfigError: huggingface_hub is missing or in offline mode, or the Hub does not accept the name.
     """
     if find_spec("huggingface_hub") is None:
         raise ConfigError(
@@ -119,14 +116,14 @@ async def push(
 ) -> str:
     """Upload a dataset: create its repository, send files and card in one commit, tag the format's version.
 
-    What an earlier upload left there of data, videos and episode tables, and is no part of this dataset, is
-    deleted in the same commit; it stays in the repository's history.
+    Data, videos and episode tables that an earlier upload left in the repository, and that are not part of
+    this dataset, are deleted in the same commit; they stay in the repository's history.
 
     Cancelling it returns at once. The file under way may still be sent, but is not committed, unless the
     commit was being made just then.
 
     Args:
-        root: the dataset's folder. No one writes into it meanwhile: the caller has its lock, or knows.
+        root: the dataset's folder. Nothing may write into it meanwhile: the caller should have its lock.
         repo_id: ``user/name``, or ``name`` for the user who is logged in.
         private: make a new repository private or not; None leaves it to the Hub.
         tags: of the card, besides ``LeRobot``.
@@ -138,7 +135,7 @@ async def push(
         The dataset's address.
 
     Raises:
-        DatasetError: there is no whole dataset, or no episode in it.
+        DatasetError: there is no complete dataset, or no episode in it.
         StorageError: the upload failed; it says why and how to retry. The dataset is untouched.
     """
     stop = threading.Event()
@@ -153,7 +150,7 @@ async def push(
     except AiorecordError:
         raise
     except Exception as error:
-        # From here to the Hub are an HTTP client, a Rust library and a network, each with errors of its own.
+        # An HTTP client, a Rust library and the network each raise errors of their own.
         raise StorageError(
             f"{root} could not be uploaded to {repo_id}: {_reason(error)}\nNothing is lost, the dataset is "
             f"complete on this disk. Retry: {retry_command(root, repo_id, private, tags, license)}",
@@ -214,8 +211,8 @@ def committed_files(root: Path, info: DatasetInfo) -> list[str]:
         Paths relative to `root`, with ``/``.
 
     Raises:
-        DatasetError: the dataset has no episode, is not whole, was interrupted while it was packed, or holds
-            what is not its own (a link, a pipe), see `OwnFiles`.
+        DatasetError: the dataset has no episode, is incomplete, was interrupted while it was packed, or holds
+            foreign entries (a link, a pipe), see `OwnFiles`.
         StorageError: the disk refused.
     """
     if (root / PACK_FOLDER / "journal.json").exists():
@@ -234,14 +231,14 @@ def committed_files(root: Path, info: DatasetInfo) -> list[str]:
             key = prefix.removeprefix("videos/")
             files.add(layout.data_path(index) if prefix == "data" else layout.video_path(key, index))
     with OwnFiles(root) as own:
-        # info.json, stats.json, tasks.parquet, whatever else lerobot keeps beside them, the quality record.
+        # info.json, stats.json, tasks.parquet, other files that lerobot keeps there, and the quality record.
         for folder in ("meta", PurePosixPath(quality_log.PATH).parent.as_posix()):
             for name in own.names(folder):
                 if f"{folder}/{name}" == REPLACED_RECORD:
-                    continue  # of files that stay here
+                    continue  # of files that are not uploaded
                 if not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX):
                     files.add(f"{folder}/{name}")
-        for name in sorted(files):  # before anything is sent; each is looked at again when it is
+        for name in sorted(files):  # checked before anything is sent, and again when each is sent
             own.open(name).close()
     return sorted(files)
 
@@ -293,7 +290,7 @@ class _Upload:
     def _send(self, names: list[str], own: OwnFiles, stack: contextlib.ExitStack) -> list[Any]:
         """Send the files that the Hub stores outside of git; the small ones go with the commit.
 
-        What is sent is what was opened, whatever has its name by now.
+        The opened file is sent, even if another file has its name by now.
         """
         operations = []
         sizes = [(self.root / name).lstat().st_size for name in names]
@@ -301,10 +298,10 @@ class _Upload:
         for number, name in enumerate(names):
             self._check()
             operation, file = self._operation(name, own)
-            # One at a time: so a cancelled upload ends soon, and the process with it.
+            # One at a time, so that a cancelled upload, and the process, end soon.
             self.api.preupload_lfs_files(self.repo_id, [operation], repo_type="dataset")
             if file is not None:
-                # An uploaded one is not read again; one that goes with the commit is.
+                # An uploaded file is not read again; a small one is read for the commit.
                 sent = getattr(operation, "_is_uploaded", False)
                 file.close() if sent else stack.enter_context(file)
             operations.append(operation)
@@ -313,7 +310,7 @@ class _Upload:
         return operations
 
     def _operation(self, name: str, own: OwnFiles) -> tuple[Any, BinaryIO | None]:
-        """What adds a file to the commit, and the open file if it is to be read from."""
+        """The operation that adds a file to the commit, and the open file if it must still be read."""
         from huggingface_hub import CommitOperationAdd
 
         file = own.open(name)
@@ -325,10 +322,10 @@ class _Upload:
                 if len(content) != min(size, MAX_JSON_BYTES + 1):
                     raise DatasetError(f"{self.root / name} is being changed.", path=self.root / name)
                 if name == layout.INFO_PATH:
-                    # The card shows what is sent, not what had this name before.
+                    # The card shows the info.json that is sent, not an earlier one.
                     self._info = parse_info(content, self.root / name)
                 return CommitOperationAdd(name, content), None
-            # By the descriptor's own name: a path is what the Hub's fast client (Xet) takes.
+            # By the descriptor's path: the Hub's fast client (Xet) needs a path.
             path = Path(f"/proc/self/fd/{file.fileno()}")
             same = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
             return CommitOperationAdd(name, path if same else file), file
@@ -349,7 +346,7 @@ class _Upload:
         return [name for name in names if _NUMBERED.fullmatch(name)]
 
     def _tag(self, tag: str, revision: str) -> None:
-        """Put the format's version on the commit: lerobot downloads the revision of that name."""
+        """Tag the commit with the format's version: lerobot downloads the revision of that name."""
         from huggingface_hub.errors import RevisionNotFoundError
 
         with contextlib.suppress(RevisionNotFoundError):  # the first upload
@@ -362,7 +359,7 @@ class _Upload:
 
 
 async def _in_thread[T](work: Callable[[], T]) -> T:
-    """Run a call in a thread that may be left behind.
+    """Run a call in a thread that may be abandoned.
 
     Unlike `aiorecord.system.threads.Threads`, which waits for a call even when cancelled: a slow network must
     not keep the operator from leaving, and an upload changes nothing on this machine.
@@ -411,7 +408,7 @@ def _utils() -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in a line or two."""
+    """The reason of a failure, in a line or two."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     text = getattr(error, "server_message", None) or str(error).strip().partition("\n")[0]

@@ -1,6 +1,7 @@
-"""The operator's keys, read from the terminal by the event loop.
+"""Reads the operator's keys from the terminal on the event loop.
 
-They are the terminal's own bytes, so they work over SSH and need no rights to watch the keyboard.
+Keys are the bytes that the terminal sends, so they work over SSH and need no permission to watch the
+keyboard.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _SEQUENCES = {
 }
 _TOKEN = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|\x1b|.", re.DOTALL)
 FOREGROUND_LOOK_S = 0.5
-"""How often it is looked whether this process has the terminal: a shell does not tell a running one."""
+"""How often to check whether this process has the terminal: a shell does not notify a running process."""
 
 ESCAPE_WAIT_S = 0.05
-"""A lone Esc is told from the start of an arrow key by nothing following it for this long."""
+"""An Esc that nothing follows for this long is the Esc key, and not the beginning of an arrow key."""
 
 
 class KeyDecoder:
@@ -40,7 +41,7 @@ class KeyDecoder:
         self._pending = b""
 
     def feed(self, data: bytes) -> list[Command]:
-        """Decode bytes; an Esc at the very end waits for `flush`, as it may begin an arrow key."""
+        """Decode bytes; an Esc at the end waits for `flush`, as it may begin an arrow key."""
         data = self._pending + data
         cut = data.rfind(b"\x1b")
         incomplete = cut >= 0 and data[cut:] in (b"\x1b", b"\x1b[", b"\x1bO")
@@ -53,7 +54,7 @@ class KeyDecoder:
         return bool(self._pending)
 
     def flush(self) -> list[Command]:
-        """Nothing followed: a pending Esc was the key itself."""
+        """Return a pending Esc as the key itself: nothing followed it."""
         pending, self._pending = self._pending, b""
         return [Command.STOP] if pending else []
 
@@ -64,7 +65,7 @@ def has_keyboard() -> bool:
 
 
 def keys_notes() -> list[str]:
-    """What the operator has to know about the keys before a recording, a line each."""
+    """Notes on the keys for the operator before a recording, a line each."""
     text = (
         "the keys do not work on Windows: Ctrl-C stops, `aiorecord recover` finishes what is not saved then."
     )
@@ -77,18 +78,18 @@ def reading_keys(
 ) -> Iterator[None]:
     """Call `on_command` for each key while the block runs. Without a terminal, does nothing.
 
-    `on_terminal` is called when the terminal comes back to this process (True), and while it is another's.
+    `on_terminal` is called when this process gets the terminal back (True), and while another process has it.
 
-    In the background (``record &``, or Ctrl-Z and ``bg``) the terminal is another's: it is left alone, and
-    nothing that touches it stops this process. The keys come with ``fg``. The terminal gets its settings back
-    on the way out. Ctrl-C stays a signal.
+    In the background (``record &``, or Ctrl-Z and ``bg``) another process has the terminal: it is not
+    touched, and the kernel cannot stop this process for it. ``fg`` enables the keys again. The terminal's
+    settings are restored at the end. Ctrl-C stays a signal.
     """
     if not has_keyboard():
         yield
         return
     keys = _TerminalKeys(sys.stdin.fileno(), on_command, on_terminal)
     # The kernel stops a background process that reads from the terminal or sets it; ignored, the calls fail
-    # or succeed instead, also in the moment between a look at who is in the foreground and the call.
+    # or succeed instead, also in the moment between a check of the foreground process and the call.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTTIN, signal.SIGTTOU)}
     try:
         keys.begin()
@@ -105,7 +106,7 @@ class _TerminalKeys:
     Args:
         fd: the terminal.
         on_command: called on the event loop for each key.
-        on_terminal: likewise, when the terminal comes back (True), and while it is another's (False).
+        on_terminal: likewise, when the terminal is back (True), and while another process has it (False).
     """
 
     def __init__(
@@ -125,12 +126,12 @@ class _TerminalKeys:
 
     def begin(self) -> None:
         """Read from now on, and whenever this process is in the foreground."""
-        # `fg` continues a process that was stopped; of one that ran in the background no signal tells.
+        # `fg` continues a stopped process; a process that ran in the background gets no signal.
         self._loop.add_signal_handler(signal.SIGCONT, self._continued)
         self._look()
 
     def end(self) -> None:
-        """Read no more; a terminal in whose foreground this process is gets its settings back."""
+        """Stop reading; restore the terminal's settings if this process is in its foreground."""
         self._ended = True
         self._loop.remove_signal_handler(signal.SIGCONT)
         for timer in (self._escape, self._next_look):
@@ -141,7 +142,7 @@ class _TerminalKeys:
             self._set(self._before)
 
     def _continued(self) -> None:
-        self._stop_reading()  # the shell may have set the terminal meanwhile
+        self._stop_reading()  # the shell may have changed the settings meanwhile
         self._look()
 
     def _look(self) -> None:
@@ -154,7 +155,7 @@ class _TerminalKeys:
             self._on_terminal(False)
         elif not self._reading:
             self._start_reading()
-            if self._looked:  # else nobody else has had it
+            if self._looked:  # otherwise no other process has had it
                 self._on_terminal(True)
         self._looked = True
         self._next_look = self._loop.call_later(FOREGROUND_LOOK_S, self._look)
@@ -162,7 +163,9 @@ class _TerminalKeys:
     def _in_foreground(self) -> bool:
         try:
             return os.tcgetpgrp(self._fd) == os.getpgrp()
-        except OSError:  # it was closed, or is not this session's: then nobody can put us in the background
+        except (
+            OSError
+        ):  # it was closed, or belongs to another session: then this process cannot be put in the background
             return _has_no_job_control(self._fd)
 
     def _start_reading(self) -> None:
@@ -172,8 +175,8 @@ class _TerminalKeys:
         try:
             if self._before is None:
                 self._before = termios.tcgetattr(self._fd)
-            tty.setcbreak(self._fd, termios.TCSANOW)  # what was typed already counts
-        except (termios.error, OSError):  # closed, or in the background since we looked
+            tty.setcbreak(self._fd, termios.TCSANOW)  # keys typed before count too
+        except (termios.error, OSError):  # closed, or put in the background since the check
             return
         self._loop.add_reader(self._fd, self._read)
         self._reading = True
@@ -200,7 +203,7 @@ class _TerminalKeys:
             data = os.read(self._fd, 1024)
         except OSError:
             data = b""
-        if not data:  # the terminal was closed, or is another's since we looked
+        if not data:  # the terminal was closed, or taken by another process since the check
             self._stop_reading()
         for command in self._decoder.feed(data):
             self._on_command(command)
@@ -213,7 +216,7 @@ class _TerminalKeys:
 
 
 def _has_no_job_control(fd: int) -> bool:
-    """Whether a terminal is open but not the one that controls this session."""
+    """Whether the terminal is not the controlling terminal of this session."""
     try:
         os.ttyname(fd)
     except OSError:

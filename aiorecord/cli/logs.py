@@ -1,7 +1,8 @@
-"""``--log_level`` and ``--log_file``: what happened, as lines with times, for a report of a fault.
+"""``--log_level`` and ``--log_file``: log lines with times, for fault reports.
 
-A line of the file is one object of JSON. Lines are written by a thread of their own, from a queue that is
-bounded: a disk that stalls delays no tick and takes no memory; what found no room is counted at the end.
+Each line of the file is a JSON object. A separate thread writes the lines from a bounded queue, so a disk
+that stalls neither delays a tick nor uses memory. Lines that found no room are counted, and the count is
+logged at the end.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ FIELDS = "aiorecord_fields"
 """Attribute of a log record: a dict of facts that become keys of the file's line."""
 
 PRINTED = "aiorecord_printed"
-"""Attribute of a log record: it is on the terminal already."""
+"""Attribute of a log record: the message was already printed on the terminal."""
 
 logger = get_logger("aiorecord.cli")
 
 
 @dataclass(frozen=True)
 class LogFlags:
-    """What a command line says of logging.
+    """The logging flags of a command line.
 
     Attributes:
-        level: the least that is logged, one of `LEVELS`; None is ``info`` in a file, else ``warning``.
-        file: where to; None is the terminal.
+        level: the lowest level to log, one of `LEVELS`; None is ``info`` for a file, else ``warning``.
+        file: the log file; None is the terminal.
     """
 
     level: str | None = None
@@ -54,10 +55,10 @@ class LogFlags:
 
 
 def take_log_flags(argv: Sequence[str]) -> tuple[LogFlags, list[str]]:
-    """Take the flags of logging out of a command line, whatever command it is for.
+    """Remove the logging flags from a command line, for every command.
 
     Raises:
-        ConfigError: a value that cannot be.
+        ConfigError: a value is invalid.
     """
     given: dict[str, str] = {}
     rest: list[str] = []
@@ -89,7 +90,7 @@ def take_log_flags(argv: Sequence[str]) -> tuple[LogFlags, list[str]]:
 
 @contextlib.contextmanager
 def logging_as(flags: LogFlags, arguments: Sequence[str]) -> Iterator[None]:
-    """Within the block, log as the flags say. Without any, nothing changes.
+    """Within the block, log as the flags ask for. Without flags, nothing changes.
 
     Args:
         flags: of the command line.
@@ -109,7 +110,7 @@ def logging_as(flags: LogFlags, arguments: Sequence[str]) -> Iterator[None]:
             written = stack.enter_context(_written(flags.file))
             written.setLevel(level)
             handlers.append(written)
-        # Ours do not go on to the root: a script of lerobot's takes away what it finds there.
+        # Not passed on to the root logger: lerobot's scripts remove the handlers there.
         for target in (ours, logging.getLogger()):
             for handler in handlers:
                 target.addHandler(handler)
@@ -136,10 +137,10 @@ def _log_complaint(text: str) -> None:
 
 @contextlib.contextmanager
 def ended_said() -> Iterator[list[int]]:
-    """Log at the end of the block how the command ended: its exit code is put into the list.
+    """Log at the end of the block how the command ended; the block appends its exit code to the list.
 
     Raises:
-        BaseException: what the block raised; it is logged with its traceback.
+        BaseException: the block's error, which is logged with its traceback.
     """
     started_s, code = time.monotonic(), list[int]()
     try:
@@ -160,7 +161,7 @@ def ended_said() -> Iterator[list[int]]:
 
 
 class _Terminal(logging.Handler):
-    """Lines on standard error, wherever that leads now: a live view puts them above itself."""
+    """Writes lines to the current standard error: a live view prints them above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, PRINTED, False):
@@ -198,7 +199,7 @@ class _Queued(logging.handlers.QueueHandler):
         self.lost = 0
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Format it now: what it names may change."""
+        """Format the record now: the objects it refers to may change."""
         made = logging.makeLogRecord({"msg": self.format(record), "levelno": record.levelno})
         return made
 
@@ -210,7 +211,7 @@ class _Queued(logging.handlers.QueueHandler):
 
 
 class _File(logging.FileHandler):
-    """Appends lines; the first one that the disk refuses is said, the others are not."""
+    """Appends lines to the file; only the first failure to write is reported."""
 
     refused = False
 

@@ -1,4 +1,4 @@
-"""What a loop that records nothing does, on the terminal: for `teleoperate` and `replay`."""
+"""The terminal view of loops that record nothing: `teleoperate` and `replay`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoopView:
 
     Args:
         kind: ``live``, ``plain`` or ``none``.
-        doing: in a word.
+        doing: a word for the activity.
     """
 
     def __init__(self, kind: str, doing: str) -> None:
@@ -52,24 +52,24 @@ class LoopView:
             say(text, flush=True)
 
     def terminal(self, has: bool) -> None:
-        """Note that the terminal is another's, or has come back; see `LiveScreen.terminal`."""
+        """Note that another process has the terminal, or that it is back; see `LiveScreen.terminal`."""
         if self._screen is not None:
             self._screen.terminal(has)
 
     def is_due(self, ticker: Ticker, now_ns: int) -> bool:
-        """Whether it is time to show something, and there is time to."""
+        """Whether the next drawing is due, and there is time for it."""
         if self._kind == "none" or time.monotonic() < self._next_s or len(ticker.lateness) < 2:
             return False
         slack_s = (ticker.next_deadline_ns - now_ns) / 1e9
         return self._screen.fits(slack_s) if self._screen is not None else slack_s > 0
 
     def show(self, facts: list[str], share: float | None, values: list[tuple[str, float]]) -> None:
-        """Show where the loop is.
+        """Show the progress of the loop.
 
         Args:
             facts: a phrase each.
-            share: of the way to the end, 0 to 1; None if it has no end of its own.
-            values: what was sent, by name.
+            share: progress from 0 to 1; None if the loop has no planned end.
+            values: the sent values, by name.
         """
         if self._screen is None:
             self._next_s = time.monotonic() + PLAIN_EVERY_S

@@ -1,6 +1,6 @@
-"""What commands print: as plain text, to standard output and error that may go away or never were there.
+"""Prints what commands say, as plain text, to standard output and error, either of which may be closed.
 
-A closed terminal or pipe must not end a recording, and nothing that a dataset says may steer the terminal.
+A closed terminal or pipe must not end a recording, and text from a dataset must not control the terminal.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ..options import resolve_root
 from ..printable import error_text, plain_lines
 
 _GONE = {errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF}
-"""What write(2) says of a terminal that was hung up, and of a pipe that nobody reads."""
+"""Errors of write(2) for a terminal that was hung up, and for a pipe without a reader."""
 
 
 _PLAINER = {"→": "->", "←": "<-", "…": "...", "µ": "u", "°": " degrees", "≤": "<=", "≥": ">="}
 _PLAINER |= dict(zip("─━│┃╸╺●•█░✓✗", "--||--**#.+x", strict=True))
-"""What stands for a character where the terminal's encoding does not have it."""
+"""Replacements for characters that the terminal's encoding lacks."""
 
 
 def _in_less(error: UnicodeError) -> tuple[str, int]:
-    """Say a text in the characters that there are (an error handler of `codecs`)."""
+    """Replace characters that the encoding lacks (an error handler of `codecs`)."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
@@ -42,7 +42,7 @@ codecs.register_error("aiorecord-in-less", _in_less)
 
 
 complaints: list[Callable[[str], None]] = []
-"""Called with what `complain` says."""
+"""Called with each message of `complain`."""
 
 
 def say(text: str = "", *, file: IO[str] | None = None, flush: bool = False) -> None:
@@ -51,7 +51,7 @@ def say(text: str = "", *, file: IO[str] | None = None, flush: bool = False) -> 
 
 
 def complain(error: BaseException | str, prog: str = "aiorecord") -> None:
-    """Say on standard error what went wrong."""
+    """Print an error message to standard error."""
     text = error_text(error)
     for heard in complaints:
         heard(text)
@@ -59,7 +59,7 @@ def complain(error: BaseException | str, prog: str = "aiorecord") -> None:
 
 
 def dataset_folder(text: str) -> Path:
-    """A dataset's folder as an argument; what cannot be one is wrong usage."""
+    """Parse the argument that names a dataset's folder; an invalid path is wrong usage."""
     try:
         return resolve_root("", text)
     except ConfigError as error:
@@ -67,10 +67,10 @@ def dataset_folder(text: str) -> Path:
 
 
 def open_standard_files() -> None:
-    """Give this process a standard input, output and error where it was started without.
+    """Open a standard input, output and error if this process was started without them.
 
-    Otherwise the next file that is opened, one of a dataset perhaps, gets their number, and what a library
-    prints is written into it.
+    Otherwise the next opened file, perhaps one of a dataset, gets their number, and a library's output is
+    written into it.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -86,7 +86,7 @@ def open_standard_files() -> None:
 
 
 class _LastingFile(io.FileIO):
-    """A descriptor that is written to as long as somebody is there, and is /dev/null from then on.
+    """A descriptor that becomes /dev/null when its reader is gone.
 
     Any other failure, such as a full disk, is raised once.
     """
@@ -111,9 +111,9 @@ class _LastingFile(io.FileIO):
 
 @contextlib.contextmanager
 def lasting_output() -> Iterator[None]:
-    """While the block runs, nobody has to care whether standard output and error are still there.
+    """While the block runs, printing does not fail when standard output or error is closed.
 
-    Streams that are no files (captured ones, a notebook's) are left as they are.
+    Streams that are not files (captured ones, a notebook's) are not changed.
     """
     before = sys.stdout, sys.stderr
     made: list[io.TextIOWrapper] = []
@@ -135,14 +135,14 @@ def _lasting(stream: object) -> io.TextIOWrapper | None:
     try:
         stream.flush()
         file = _LastingFile(stream.fileno(), "wb", closefd=False)
-    except (OSError, ValueError):  # no descriptor, or gone before we began
+    except (OSError, ValueError):  # no descriptor, or closed before the start
         return None
     return io.TextIOWrapper(
         io.BufferedWriter(file),
         encoding=stream.encoding,
-        # What the terminal's encoding does not have is no reason to end, whatever the locale says of errors.
+        # A character that the terminal's encoding lacks must not end the command, whatever the locale.
         errors="aiorecord-in-less",
-        # PYTHONUNBUFFERED gives streams that write through and buffer no lines; there is a buffer below here.
+        # With PYTHONUNBUFFERED streams write through and buffer no lines; the layer below buffers.
         line_buffering=stream.line_buffering or stream.write_through,
         write_through=stream.write_through,
     )

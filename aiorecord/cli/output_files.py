@@ -1,4 +1,4 @@
-"""Files that a command writes at its end: whether they can be written is asked at its beginning."""
+"""Checks at the start of a command that the files it writes at its end can be written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import ConfigError
 
 
 def check_output(path: Path, option: str) -> None:
-    """Open a file for writing as it will be at the end, and leave everything as it was.
+    """Test that a file can be opened for writing, and leave everything unchanged.
 
     Args:
         path: the file.
@@ -25,7 +25,7 @@ def check_output(path: Path, option: str) -> None:
             raise IsADirectoryError("it names no file")
         if path.is_symlink() and not path.exists():
             raise FileNotFoundError("it is a link that leads nowhere")
-        # A pipe that nobody reads refuses at once instead of waiting.
+        # A pipe without a reader then fails at once instead of blocking.
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o666)
         try:
             if stat.S_ISREG(os.fstat(fd).st_mode) and new:

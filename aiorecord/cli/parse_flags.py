@@ -1,4 +1,4 @@
-"""Parsing flags with draccus: one way for every command."""
+"""Parses command lines with draccus, in the same way for every command."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def parse_flags[T](
 ) -> T | int:
     """Parse a command line into a dataclass, as `lerobot-record` does (``--config_path`` YAML too).
 
-    Text is taken letter by letter, see `aiorecord.flags.flag_values`.
+    Text is taken literally, see `aiorecord.flags.flag_values`.
 
     Args:
         kind: the dataclass of flags.
         argv: the arguments.
         prog: the program's name for usage lines.
-        examples: what ``--help`` begins with.
-        needed: the flags that must be given, each as an example, and what it says.
+        examples: the first part of ``--help``.
+        needed: the required flags, each as an example with its meaning.
         common: other flags that ``--help`` lists; ``--help-all`` lists them all. None lists all in both.
 
     Returns:
@@ -56,7 +56,7 @@ def parse_flags[T](
             flags: T = draccus.parse(kind, args=list(argv), prog=prog)
         return flags
     except SystemExit:
-        # Of argparse's usage, which lists every flag, only the last line says what is wrong.
+        # argparse prints a usage with every flag; only its last line says what is wrong.
         error = explain_usage(err.getvalue().strip().rpartition("error: ")[2])
     except MissingFlagsError as missing:
         _ask_for(missing.flags, needed, prog, examples)
@@ -69,7 +69,7 @@ def parse_flags[T](
 
 
 def _ask_for(missing: Sequence[str], needed: Mapping[str, str], prog: str, examples: str) -> None:
-    """Say what a command line lacks, and show one that works."""
+    """Print which flags a command line lacks, and an example that works."""
     complain(
         "these flags are needed:" if len(missing) == len(needed) else "these flags are needed too:", prog
     )

@@ -1,4 +1,4 @@
-"""What there is to say of an episode in its quality record, in words."""
+"""Describes an episode's quality record in words."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..quality import CameraQuality, EpisodeQuality
 from ..robots.guarding.source_policy import short
 
 MAX_VALUE = 200
-"""Characters of a value that an application noted."""
+"""Most characters shown of an application's note."""
 
 
 def notes_of(quality: EpisodeQuality) -> list[tuple[str, str]]:
-    """What is not as it should be with an episode, and what was noted about it.
+    """The problems of an episode, and the application's notes about it.
 
     Args:
-        quality: of any content: a file may say anything.
+        quality: its content is not trusted: it comes from a file.
 
     Returns:
-        Texts, each with its style, the gravest first.
+        Texts, each with its style, the most serious first.
     """
     facts = dict(quality.facts)
     notes = []
     if quality.interrupted:
-        notes.append(("interrupted: nobody decided that it ends", "yellow"))
+        notes.append(("interrupted by an error or a signal", "yellow"))
     if priority := quality.save.get("priority"):
         notes.append((f"saved with priority {value_text(priority)}", ""))
     if isinstance(facts.get("end_reason"), str):
@@ -47,7 +47,7 @@ def notes_of(quality: EpisodeQuality) -> list[tuple[str, str]]:
 
 
 def value_text(value: Any) -> str:
-    """A value that an application noted: a text as it is, all else as JSON; a long one is cut."""
+    """A value noted by an application: text unchanged, everything else as JSON; long ones are cut."""
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
@@ -71,7 +71,7 @@ def _salvaged(facts: Mapping[str, Any]) -> str:
 
 
 def _source(name: str, facts: Mapping[str, Any]) -> str:
-    """One source that failed: how often, in which frames another value stood in, and why."""
+    """One source that failed: how often, in which frames its last value was repeated, and why."""
     parts = []
     if facts.get("errors"):
         parts.append(f"{value_text(facts['errors'])} failures")

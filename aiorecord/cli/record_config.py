@@ -1,4 +1,4 @@
-"""The flags of `aiorecord record`: lerobot's names, meanings and defaults, and aiorecord's own."""
+"""The flags of `aiorecord record`: lerobot's with their names, meanings and defaults, and aiorecord's own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEEDED = {
     "--dataset.repo_id=me/pick-cube": "the dataset's name",
     '--dataset.single_task="Pick up the cube"': "what is being done, in words",
 }
-"""What must be given to record: an example of each flag, and what it says."""
+"""The flags that are required to record: an example of each, and its meaning."""
 
 COMMON = (
     "--dataset.root",
@@ -46,12 +46,12 @@ COMMON = (
 
 @dataclass
 class RobotChoice(draccus.ChoiceRegistry):
-    """Which robot: ``--robot.type``."""
+    """The robot, selected by ``--robot.type``."""
 
 
 @dataclass
 class TeleopChoice(draccus.ChoiceRegistry):
-    """Which teleoperator: ``--teleop.type``."""
+    """The teleoperator, selected by ``--teleop.type``."""
 
 
 @RobotChoice.register_subclass("sim")
@@ -66,7 +66,7 @@ class SimRobotChoice(SimRobotConfig, RobotChoice):
 @RobotChoice.register_subclass("replay")
 @dataclass
 class ReplayRobotChoice(ReplayRobotConfig, RobotChoice):
-    """Real footage and trajectories, played as if they happened now."""
+    """Recorded videos and trajectories, played in real time."""
 
     # What fails, and when, to see what a recording makes of it.
     faults: list[Fault] = field(default_factory=list)
@@ -104,7 +104,7 @@ class DatasetFlags:
     fps: int = 30
     # Seconds of each episode.
     episode_time_s: float = 60
-    # Seconds between episodes to put things back.
+    # Seconds between episodes to reset the scene.
     reset_time_s: float = 60
     # Episodes to record.
     num_episodes: int = 50
@@ -128,7 +128,7 @@ class DatasetFlags:
     async_saving: bool = RecorderOptions.async_saving
     # Saves that may wait; when full, the next episode is saved in the foreground.
     async_save_queue_size: int = RecorderOptions.save_queue_size
-    # Seconds a save may go without progress before it is given up (its data stays in staging).
+    # Seconds after which a save without progress fails (its data stays in staging).
     async_save_timeout: float = 300.0
     # No effect here: images never go through PNG files on disk.
     num_image_writer_processes: int | None = None
@@ -146,46 +146,47 @@ class DatasetFlags:
 class RecordFlags:
     """`aiorecord record`: record episodes, which are saved in the background."""
 
-    # The robot; --robot.type chooses.
+    # The robot; --robot.type selects it.
     robot: RobotChoice
     dataset: DatasetFlags
-    # The teleoperator; --teleop.type chooses.
+    # The teleoperator; --teleop.type selects it.
     teleop: TeleopChoice | None = None
-    # Record the action that the robot says it sent (clipped, for instance) instead of the one asked for.
+    # Record the action that the robot reports as sent (clipped, for instance) instead of the requested one.
     record_sent_action: bool = False
     # Report calls of a lerobot driver that take longer than this many seconds.
     slow_call_s: float = 1.0
-    # Run the control loop before all other programs, where the system allows it (root, or an rtprio limit).
+    # Give the control loop real-time priority, where the system allows it (root, or an rtprio limit).
     realtime: bool = True
-    # When a camera, robot or teleoperator fails: hold (its last good value stands in for a while, then the
+    # When a camera, robot or teleoperator fails: hold (its last good value is repeated for a while, then the
     # episode is ended and kept), end (ended and kept at once), or raise (the recording stops).
     on_source_error: str = "hold"
-    # Seconds for which a last good value may stand in.
+    # Seconds for which a last good value may be repeated.
     max_hold_s: float = 1.0
     # Other limits for single sources: {front: 3, teleop: 0.2}.
     max_hold_s_of: dict[str, float] = field(default_factory=dict)
-    # How often a failed call is made again in the same tick.
+    # How often a failed call is repeated in the same tick.
     source_retries: int = 1
     # Seconds after which a call that does not return counts as failed.
     source_timeout_s: float = 0.5
     # Send the last action again in every tick while the teleoperator is held.
     resend_held_action: bool = False
-    # Disconnect and connect a lost source again; false only asks it again.
+    # Disconnect and reconnect a lost source; false only asks it again.
     reconnect: bool = True
     # Seconds to wait for a lost source before the recording is ended.
     reconnect_s: float = 60.0
-    # Continue an existing dataset; what an earlier session left is finished first.
+    # Continue an existing dataset; unfinished episodes of an earlier session are saved first.
     resume: bool = RecorderOptions.resume
-    # What resuming does with an episode that was interrupted: keep it as far as it reached the disk, drop it,
-    # or leave it in staging (stage).
+    # What resuming does with an interrupted episode: keep the frames that reached the disk, drop it, or leave
+    # it in staging (stage).
     partial: str = RecorderOptions.partial
-    # Speak what happens, where the machine has a speech program.
+    # Speak announcements, if the machine has a speech program.
     play_sounds: bool = True
     # Show cameras and states in a viewer while recording (needs the extra 'viz').
     display_data: bool = False
     # The viewer: rerun or foxglove.
     display_mode: str = "rerun"
-    # rerun: address of a viewer that runs elsewhere; unset starts one here. foxglove: interface to serve on.
+    # rerun: address of a viewer that runs elsewhere; one is started here if unset. foxglove: interface to
+    # serve on.
     display_ip: str | None = None
     # Its port.
     display_port: int | None = None
@@ -193,9 +194,9 @@ class RecordFlags:
     display_compressed_images: bool = False
     # live, plain or none; default: live on a terminal, else plain.
     display: str | None = None
-    # Write what happened to this JSON file.
+    # Write a report of the session to this JSON file.
     report: str | None = None
-    # Flag an episode, to be recorded again, when a tick came later than this many milliseconds.
+    # Flag an episode when a tick was later than this many milliseconds.
     max_late_ms: float | None = None
     # Flag an episode when a camera repeated more frames than this.
     max_repeats: int | None = None
@@ -203,16 +204,16 @@ class RecordFlags:
     buffer_mb: float = RecorderOptions.buffer_mb
     # Encoder processes; unset chooses by the number of cores.
     encode_workers: int | None = RecorderOptions.encode_workers
-    # auto, live or deferred: capture straight in the final codec where it keeps up, or encode later.
+    # live captures in the final codec, deferred encodes later, auto uses live where it is fast enough.
     encode: str = RecorderOptions.encode
-    # Codec for a colour video that the configured one fails on, also when tried again, such as h264; unset
-    # leaves the episode in staging.
+    # Codec for a colour video if the configured one fails twice on it, such as h264; if unset, the episode
+    # stays in staging.
     fallback_vcodec: str | None = RecorderOptions.fallback_vcodec
-    # Space in GB that stays free on the disk: the episode is ended before it is touched. 0 does not look.
+    # Space in GB to leave free on the disk: the episode ends before less is free. 0 disables the check.
     min_free_gb: float = RecorderOptions.min_free_gb
     # fifo or shortest: which waiting episode is encoded next. They are committed in the order of recording.
     save_order: str = RecorderOptions.save_order
-    # GB that ended episodes may take on disk until they are saved; the next one waits then. 0 is no limit.
+    # GB that ended episodes may take on disk until they are saved; above, the next one waits. 0: no limit.
     max_backlog_gb: float = RecorderOptions.max_backlog_gb
 
 
@@ -226,7 +227,7 @@ WITHOUT_EFFECT = (
 
 
 def notes_on(flags: RecordFlags) -> list[str]:
-    """One line for each flag that was given and does nothing here."""
+    """One line for each given flag that has no effect here."""
     return [
         f"--dataset.{name} has no effect: aiorecord captures losslessly and encodes in the background."
         for name in WITHOUT_EFFECT
@@ -235,14 +236,14 @@ def notes_on(flags: RecordFlags) -> list[str]:
 
 
 def check_flags(flags: RecordFlags, *, terminal: bool) -> RecordFlags:
-    """Fill in what depends on the surroundings and check what draccus cannot.
+    """Fill in defaults that depend on the environment, and check what draccus cannot.
 
     Args:
         flags: as parsed.
         terminal: standard output is a terminal.
 
     Raises:
-        ConfigError: a flag that cannot work.
+        ConfigError: a flag has an unusable value.
     """
     dataset = flags.dataset
     if flags.teleop is None:
@@ -258,7 +259,7 @@ def check_flags(flags: RecordFlags, *, terminal: bool) -> RecordFlags:
     if flags.display not in ("live", "plain", "none"):
         raise ConfigError(f"--display is live, plain or none, not {flags.display!r}.", option="display")
     for device in (flags.robot, flags.teleop):
-        # The simulated and replayed ones step once per tick; they must agree with the dataset's rate.
+        # Simulated and replayed devices advance one step per tick, so they need the dataset's rate.
         if isinstance(device, RobotChoice | TeleopChoice) and hasattr(device, "fps"):
             device.fps = dataset.fps
     source_policy(flags)
@@ -276,9 +277,9 @@ def check_flags(flags: RecordFlags, *, terminal: bool) -> RecordFlags:
 def _check_resumable(root: Path) -> None:
     try:
         empty = not root.exists() or (root.is_dir() and not any(root.iterdir()))
-    except OSError:  # the recorder says what is wrong with it
+    except OSError:  # the recorder reports what is wrong with it
         return
-    # What a session that was killed in its first moments left behind is there, and no obstacle.
+    # A session killed in its first moments may have left files, which are no obstacle.
     if empty:
         raise ConfigError(
             f"There is no dataset in {root} to resume. Leave --resume out to begin one there, or name "
@@ -298,10 +299,10 @@ def check_fps(fps: int) -> int:
 
 
 def session_plan(flags: RecordFlags) -> SessionPlan:
-    """What the flags say is to be recorded.
+    """The session plan that the flags describe.
 
     Raises:
-        ConfigError: it cannot be.
+        ConfigError: it is invalid.
     """
     return SessionPlan(
         task=flags.dataset.single_task,
@@ -314,10 +315,10 @@ def session_plan(flags: RecordFlags) -> SessionPlan:
 
 
 def source_policy(flags: RecordFlags) -> SourcePolicy:
-    """What the flags say about sources that fail.
+    """The source policy that the flags describe.
 
     Raises:
-        ConfigError: a value that cannot be.
+        ConfigError: a value is invalid.
     """
     if flags.on_source_error not in ("hold", "end", "raise"):
         raise ConfigError(
@@ -337,7 +338,7 @@ def source_policy(flags: RecordFlags) -> SourcePolicy:
 
 
 def recorder_options(flags: RecordFlags, robot_type: str) -> RecorderKeywords:
-    """The options of `Recorder` that the flags stand for; it checks them."""
+    """The options of `Recorder` that the flags set; the recorder checks them."""
     dataset = flags.dataset
     options = {
         "robot_type": robot_type,

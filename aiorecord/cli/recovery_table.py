@@ -1,4 +1,4 @@
-"""The table of what recovering a dataset found in staging, and did about it."""
+"""Prints a table of the episodes that recovery found in staging, and what was done with each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def table_of(episodes: Sequence[StagedEpisode], *, done: bool) -> Table:
     """One row per folder of staging.
 
     Args:
-        episodes: what was found.
-        done: it was done; else the table says what would be.
+        episodes: the episodes found.
+        done: the steps were carried out; else the table shows what would be done.
     """
     table = Table(box=None, pad_edge=False)
     table.add_column("episode", no_wrap=True)
@@ -44,7 +44,7 @@ def table_of(episodes: Sequence[StagedEpisode], *, done: bool) -> Table:
 
 
 def outcome(episode: StagedEpisode, *, done: bool) -> str:
-    """What became of an episode, or what would, in words."""
+    """The outcome of an episode, or the planned one, in words."""
     if episode.error is not None:
         return f"FAILED, stays in staging: {episode.error}"
     parts = [(_DONE if done else _DOING)[episode.step]]

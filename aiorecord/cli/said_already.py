@@ -1,4 +1,4 @@
-"""What a command says itself is not said a second time by the log."""
+"""Keeps log messages off the terminal that the command prints itself."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ def _is_not_a_flag(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def flags_are_told() -> Iterator[None]:
-    """While the block runs, flags of episodes are logged where somebody has set up logging, and nowhere else.
+    """While the block runs, flagged episodes are logged only if logging is configured.
 
-    Without any handler Python prints warnings on standard error, where the view and the summary have them.
+    Without a handler Python would print the warnings to standard error, where the view and the summary show
+    them already.
     """
     resort = logging.lastResort
     if resort is not None:

@@ -1,4 +1,4 @@
-"""What happens in a session, logged as it happens."""
+"""Logs the events of a session as they happen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = get_logger(__name__)
 
 
 def logged(events: SessionEvents) -> SessionEvents:
-    """The same callbacks, with a line in the log before each but those of every tick."""
+    """The same callbacks, each with a log line before it, except those called at every tick."""
 
     def on_phase(phase: Phase) -> None:
         logger.info("phase: %s", phase)

@@ -1,4 +1,4 @@
-"""Spoken announcements (`--play_sounds`), through the platform's own speech program."""
+"""Speaks announcements (`--play_sounds`) with the platform's speech program."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Speaker:
         self._wake = asyncio.Event()
 
     def say(self, text: str) -> None:
-        """Announce; returns at once."""
+        """Announce a text; returns at once."""
         if self._enabled:
             self._next = text
             self._wake.set()
 
     async def run(self) -> None:
-        """Speak what is said, until cancelled. Cancelling stops the program that speaks."""
+        """Speak the announcements, until cancelled. Cancelling stops the speech program."""
         while True:
             await self._wake.wait()
             self._wake.clear()

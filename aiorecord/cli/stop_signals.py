@@ -1,7 +1,7 @@
-"""Signals for commands that drive a robot: the first one stops it in order, the second one at once.
+"""Handles signals in commands that drive a robot: the first stops it in order, the second at once.
 
-SIGINT and SIGTERM ask for it. SIGHUP says that the terminal was closed: it counts as the first request and
-never as the second, because a shell and the kernel may both send one.
+SIGINT and SIGTERM are requests to stop. SIGHUP means that the terminal was closed: it counts as the first
+request and never as the second, because a shell and the kernel may both send it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ async def watch_signals(on_signal: Callable[[], None], on_hangup: Callable[[], N
     if sys.platform == "win32":  # signals arrive as KeyboardInterrupt there
         return
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup a closed terminal means nothing
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup a closed terminal must be ignored
         numbers.append(signal.SIGHUP)
     asked = False
 
@@ -52,8 +52,8 @@ async def watch_signals(on_signal: Callable[[], None], on_hangup: Callable[[], N
 class StoppableRun:
     """Runs one coroutine that SIGINT, SIGTERM, SIGHUP and the operator's keys can stop.
 
-    The first of them ends its ticker, so that it comes to its end by itself; before there is one, and at the
-    second one, the coroutine is cancelled.
+    The first request ends its ticker, so that it ends by itself; if there is no ticker yet, and at the second
+    request, the coroutine is cancelled.
 
     Attributes:
         ticker: set by the coroutine, when its loop begins.
@@ -66,10 +66,10 @@ class StoppableRun:
         self._work: asyncio.Task[None] | None = None
 
     async def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        """Run it to its end; a coroutine that a signal cancelled ends quietly.
+        """Run it to its end; if a signal cancelled it, return without an error.
 
         Raises:
-            Exception: what it raised.
+            Exception: the coroutine's error.
         """
         async with beside(self._watch(), "aiorecord-signals"):
             self._work = asyncio.create_task(coroutine, name=name)
@@ -83,7 +83,7 @@ class StoppableRun:
             self._work.result()
 
     def command(self, command: Command) -> None:
-        """Take an operator's key: *stop* does what a signal does."""
+        """Handle an operator's key: *stop* acts like a signal."""
         if command is Command.STOP:
             self._on_signal()
 

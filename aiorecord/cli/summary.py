@@ -1,4 +1,4 @@
-"""The last lines of a recording: how it was encoded, where the dataset is, what is in it, how to load it."""
+"""The last lines of a recording: how it was encoded, where the dataset is, what it holds, how to load it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def plan_lines(plans: Mapping[str, EncodePlan]) -> list[str]:
 
 
 def left_over(recorder: Recorder) -> int:
-    """How many episodes of an earlier session wait still to be finished. Blocking."""
+    """How many episodes of an earlier session are still unfinished. Blocking."""
     return sum(episode.step is Step.SAVE and episode.path.exists() for episode in recorder.recovered)
 
 
 def leaving_line(session: Session) -> str:
-    """What happens now that the operator does not wait for the rest, in a sentence or two."""
+    """What happens when the operator leaves before all is saved, in a sentence or two."""
     if session.phase is Phase.UPLOADING:
         return "The upload is stopped. The dataset is complete on this disk."
     waiting = [save for save in session.recorder.saver.pending if not save.done()]
@@ -45,7 +45,7 @@ def summary_lines(session: Session, left_early: bool, earlier: int = 0) -> list[
     Args:
         session: after it has run; its recorder is closed.
         left_early: the operator did not wait until all was saved.
-        earlier: episodes of an earlier session that still wait, see `left_over`.
+        earlier: unfinished episodes of an earlier session, see `left_over`.
     """
     recorder = session.recorder
     writer = recorder.writer
@@ -76,7 +76,7 @@ def summary_lines(session: Session, left_early: bool, earlier: int = 0) -> list[
 
 
 def _problems(session: Session, record: EpisodeRecord, left_early: bool) -> list[str]:
-    """What is to be said of one take."""
+    """The problems of one take, a line each."""
     name, save = session.name_of(record.save), record.save
     lines = []
     if record.end_reason is not None:
@@ -91,7 +91,7 @@ def _problems(session: Session, record: EpisodeRecord, left_early: bool) -> list
 
 
 def _unfinished(session: Session, unsaved: list[EpisodeRecord], left_early: bool, earlier: int) -> list[str]:
-    """What is safe, what waits, and the command that finishes it; nothing where all is saved."""
+    """What is safe, what waits, and the command that saves it; empty if all is saved."""
     lines = []
     torn = [record for record in unsaved if not record.save.is_durable]
     waiting = len(unsaved) - len(torn)

@@ -1,4 +1,4 @@
-"""Where the commands' tables go."""
+"""The console that prints the commands' tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from ..monitor.safe_console import PlainConsole
 
 PIPE_WIDTH = 160
-"""Columns of output that is no terminal: rich would take 80, and cut off what is to the right."""
+"""Columns of output that is not a terminal: rich would use 80, and cut off the rest."""
 
 
 def output_console(*, highlight: bool = True) -> PlainConsole:

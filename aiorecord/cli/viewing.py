@@ -1,4 +1,4 @@
-"""The flags `--display_*` of lerobot: a viewer for as long as a command runs."""
+"""Opens the viewer that lerobot's `--display_*` flags ask for, for as long as a command runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .output import say
 
 
 class DisplayFlags(Protocol):
-    """The flags that say what is shown, and where."""
+    """The flags that select what is shown, and where."""
 
     display_data: bool
     display_mode: str
@@ -24,7 +24,7 @@ class DisplayFlags(Protocol):
 
 @asynccontextmanager
 async def viewing(flags: DisplayFlags, session_name: str) -> AsyncIterator[Viewer | None]:
-    """Open the viewer that the flags ask for, close it at the end, and say what it could not show.
+    """Open the viewer that the flags ask for, close it at the end, and report views it could not show.
 
     Yields:
         The viewer, or None when none is wanted.

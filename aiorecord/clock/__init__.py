@@ -1,4 +1,4 @@
-"""Time: the clock that everything reads, and ticks that keep their deadlines."""
+"""Time: the clock interface, the system clock, a fake clock, and ticks that keep their deadlines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What aiorecord asks of a clock, and waiting by one."""
+"""The interface of a clock, and a coroutine that waits until a deadline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NS_PER_S = 1_000_000_000
 
 
 class Alarm:
-    """A callback that waits for its time. `cancel` makes it never run; idempotent."""
+    """A callback that is called at a given time. After `cancel` it never runs; idempotent."""
 
     __slots__ = ("callback", "cancelled", "deadline_ns")
 
@@ -34,10 +34,10 @@ class Alarm:
 
 
 class Clock(Protocol):
-    """What aiorecord asks of a clock. Times are integers of nanoseconds on a monotonic scale."""
+    """The interface of a clock. Times are integer nanoseconds on a monotonic scale."""
 
     def now_ns(self) -> int:
-        """The present."""
+        """The current time."""
         ...
 
     def call_at(self, deadline_ns: int, callback: Callable[[], None]) -> Alarm:
@@ -45,7 +45,7 @@ class Clock(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what the clock holds of the operating system; waiting alarms never ring. Idempotent."""
+        """Release the clock's system resources; waiting alarms never ring. Idempotent."""
         ...
 
 

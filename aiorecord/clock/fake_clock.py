@@ -1,4 +1,4 @@
-"""A clock that goes only when it is told to."""
+"""A clock for tests, whose time advances only on request."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .clock import NS_PER_S, Alarm
 
 
 class FakeClock:
-    """A clock for tests and simulations: time passes only when told to.
+    """A clock for tests and simulations, whose time advances only on request.
 
     Args:
-        auto: when True, waiting moves the clock to the deadline at once, so that a recording of an hour
-            takes as long as its work.
+        auto: when True, waiting advances the clock to the deadline at once, so that an hour of recording
+            takes only the time of its work.
         start_ns: the first reading.
     """
 
@@ -23,11 +23,11 @@ class FakeClock:
         self._alarms: list[Alarm] = []
 
     def now_ns(self) -> int:
-        """The time it was set to."""
+        """The current time of this clock."""
         return self._now_ns
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, ringing the alarms whose deadline it reaches, in order."""
+        """Advance the time, ringing the alarms whose deadline is reached, in order."""
         self._now_ns += round(seconds * NS_PER_S)
         due = sorted(alarm for alarm in self._alarms if alarm.deadline_ns <= self._now_ns)
         self._alarms = [alarm for alarm in self._alarms if alarm.deadline_ns > self._now_ns]
@@ -44,7 +44,7 @@ class FakeClock:
         return alarm
 
     def close(self) -> None:
-        """Forget the waiting alarms."""
+        """Drop the waiting alarms."""
         self._alarms.clear()
 
     def _reach(self, alarm: Alarm) -> None:

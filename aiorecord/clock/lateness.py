@@ -1,4 +1,4 @@
-"""Ticks, and how late those of a loop were."""
+"""Ticks of a control loop, and statistics of how late they were."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Lateness:
 
     @classmethod
     def merged(cls, parts: Iterable[Lateness]) -> Lateness:
-        """All ticks of several loops together."""
+        """The lateness of the ticks of several loops together."""
         merged = cls()
         for part in parts:
             merged._late_ns.extend(part._late_ns)
@@ -99,10 +99,10 @@ class Lateness:
 
         Returns:
             ``ticks, p50_ms, p99_ms, max_ms, worst_ms, late, missed``; the times are 0 without ticks.
-            ``max_ms`` is over the ticks delivered, ``worst_ms`` counts the deadlines that were skipped too:
-            after a stall of a second it says a second.
+            ``max_ms`` is over the delivered ticks; ``worst_ms`` includes skipped deadlines: after a stall of
+            a second it is a second.
         """
-        import numpy as np  # here, so that a clock alone costs little
+        import numpy as np  # imported here, so that importing a clock is fast
 
         values = np.frombuffer(self._late_ns, dtype=np.int64) if self._late_ns else np.zeros(1, np.int64)
         p50, p99 = np.percentile(values, [50, 99]) / 1e6

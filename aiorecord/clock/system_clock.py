@@ -67,7 +67,7 @@ class SystemClock:
                 return None
             try:
                 loop.add_reader(timer.fd, self._on_timer)
-            except NotImplementedError:  # an event loop that cannot watch files
+            except NotImplementedError:  # an event loop that cannot watch file descriptors
                 timer.close()
                 return None
             self._timer, self._loop = timer, loop

@@ -1,4 +1,4 @@
-"""Ticks that keep their deadlines: a grid (start + k / fps), so waiting errors do not add up."""
+"""Ticks at fixed deadlines, start + k / fps, so that waiting errors do not add up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Ticker:
 
     The first tick is due at once. A loop that is later than a whole period skips the deadlines it missed
     rather than running them in a burst, since each tick is one sample in time. Cancelling the wait for a
-    tick ends nothing: the iterator can be used again.
+    tick does not end the iterator: it can be used again.
 
     Args:
         clock: the clock.
@@ -57,7 +57,7 @@ class Ticker:
 
     @property
     def start_ns(self) -> int:
-        """The first deadline; the present before the first tick was asked for."""
+        """The first deadline; the current time before the first tick was requested."""
         return self._clock.now_ns() if self._start_ns is None else self._start_ns
 
     @property

@@ -1,4 +1,4 @@
-"""Linux's timerfd, a timer that an event loop can read."""
+"""Wraps Linux's timerfd, a timer that an event loop can read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""LeRobotDataset v3.0: its files, the commit of an episode, packing, and recovery."""
+"""LeRobotDataset v3.0 on disk: its format, commits, packing and recovery."""

@@ -1,4 +1,4 @@
-"""What this machine has for recording, and what to do where something is missing: `aiorecord doctor`."""
+"""`aiorecord doctor`: reports what this machine has for recording, and what to do about what is missing."""
 
 from .diagnosis import Finding, Level, as_json, as_text, blocks
 from .examine import look

@@ -1,4 +1,4 @@
-"""Which codecs there are, and how fast they are here: measured in a worker process, as encodes run."""
+"""Measures which codecs work on this machine and how fast they are, in a worker process as encodes run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .diagnosis import Finding, Level
 
 WIDTH, HEIGHT, FPS = 640, 480, 30
 MEASURE_S = 0.3
-"""Of processor time, for each codec: workers get what others leave, so that less may pass in longer."""
+"""Seconds of processor time per codec. Wall-clock time may be longer: workers run at idle priority."""
 
 LONGEST_S = 4.0
 MIN_FRAMES = 5
 SOFTWARE = ("libsvtav1", "h264", "hevc")
 ANSWER_S = 60.0
-"""A codec that does not answer for so long is said to hang: a driver may."""
+"""Seconds after which a codec that does not answer counts as hanging, which drivers sometimes do."""
 
 PYAV = "PyAV's wheels have it: uv pip install --reinstall av."
 
@@ -88,7 +88,7 @@ def measure(codec: str | None, seconds: float) -> tuple[float, float]:
                     break
         finally:
             writer.close()
-        # What an encoder holds back is paid for when it is closed.
+        # Frames that an encoder holds back are encoded when it is closed, so this time counts too.
         took_s, cpu_s = time.perf_counter() - started_s, time.process_time() - started_cpu_s
         return count / took_s, cpu_s / count
 
@@ -103,7 +103,7 @@ def _answer(work: Future[tuple[float, float]]) -> tuple[float, float] | str:
 
 
 def _finding(codec: str, answer: tuple[float, float] | str) -> Finding:
-    """What there is to say of a codec that should be here."""
+    """The finding about a codec that should be available."""
     default = codec == RGBEncoderConfig().vcodec
     name = f"{codec} (the default)" if default else codec
     if isinstance(answer, str):
@@ -112,7 +112,7 @@ def _finding(codec: str, answer: tuple[float, float] | str) -> Finding:
     rate, cpu_s = answer
     text = f"{rate:.0f} frames/s of {WIDTH}x{HEIGHT}, {1e3 * cpu_s:.1f} ms of processor time each"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cameras = cores / max(cpu_s * FPS, 1e-9)  # that the processors keep up with, if they do nothing else
+    cameras = cores / max(cpu_s * FPS, 1e-9)  # cameras that the processors can encode if they do nothing else
     if codec == "capture" and cameras < 4:
         advice = f"That is enough for {max(1, int(cameras / 2))} camera(s): use fewer or smaller pictures."
         return Finding("codecs", name, text, Level.WARN, advice)

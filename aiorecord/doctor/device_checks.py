@@ -1,4 +1,4 @@
-"""Cameras and serial ports that the system knows, and whether this user may open them."""
+"""Lists cameras and serial ports, and whether this user may open them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ports() -> Iterator[Finding]:
 
 
 def _camera(path: Path) -> Finding | None:
-    """What a video device is; None where it takes no pictures (metadata, an encoder)."""
+    """The finding about a video device; None if it takes no pictures (metadata, an encoder)."""
     import fcntl
 
     known = Path("/sys/class/video4linux", path.name, "name")
@@ -89,6 +89,6 @@ def _join_group(path: Path, usual: str) -> str:
         group = grp.getgrgid(path.stat().st_gid).gr_name
     except (KeyError, OSError):
         group = usual
-    if group == "root":  # no group of users: a rule of udev's has to give it to one
+    if group == "root":  # no group has access: a udev rule must give it to one
         group = usual
     return f'Allow it: sudo usermod -aG {group} "$USER", then log in again.'

@@ -1,4 +1,4 @@
-"""What was found out about a machine, a line each, fit to be pasted into a report of a fault."""
+"""The findings about a machine, one per line, fit to be pasted into a bug report."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Finding:
     """One fact about the machine.
 
     Attributes:
-        section: what it belongs to.
-        name: what was looked at.
-        text: what was found.
-        level: whether it matters: a *note* is good to know, with a *warn* a recording works less well, a
+        section: the group that it belongs to.
+        name: what was checked.
+        text: the result.
+        level: how much it matters: a *note* is good to know, a *warn* makes a recording work less well, a
             *block* makes it impossible.
-        advice: what to do, empty where nothing is to be done.
+        advice: what to do, empty if nothing.
     """
 
     section: str
@@ -42,7 +42,7 @@ class Finding:
 
 
 def blocks(findings: Iterable[Finding]) -> bool:
-    """Whether something makes a recording impossible."""
+    """Whether a finding makes a recording impossible."""
     return any(finding.level is Level.BLOCK for finding in findings)
 
 
@@ -52,7 +52,7 @@ def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def as_text(findings: Sequence[Finding], width: int = 100) -> str:
-    """The findings as lines, section by section, in ASCII as far as the machine's own names are.
+    """The findings as lines, section by section, in ASCII except for the machine's own names.
 
     Args:
         findings: in the order in which they are shown.
@@ -75,7 +75,7 @@ def as_text(findings: Sequence[Finding], width: int = 100) -> str:
 
 
 def anonymous(finding: Finding) -> Finding:
-    """A finding without the name of the user's home folder, and without anything that steers a terminal."""
+    """A finding without the name of the user's home folder, and without terminal control characters."""
     home = str(Path.home())
 
     def clean(text: str) -> str:

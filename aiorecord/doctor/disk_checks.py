@@ -1,4 +1,4 @@
-"""The disk that datasets go to, temporary folders, memory."""
+"""Checks the disk for datasets, temporary folders, and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from .diagnosis import Finding, Level
 
 RESERVE_BYTES = 1e9
-"""What a recording leaves free unless told otherwise (`min_free_gb`): with less, none begins."""
+"""Space that a recording leaves free by default (`min_free_gb`): with less, none begins."""
 
 LITTLE_BYTES = 10e9
 SLOW_BYTES_PER_S = 30e6
@@ -40,9 +40,7 @@ def space(folder: Path) -> Iterator[Finding]:
     elif free < LITTLE_BYTES:
         yield Finding("disk", "space", text, Level.WARN, "Make room: two cameras take 1 to 2 GB a minute.")
     elif kind in _REMOTE:
-        advice = (
-            "Record to a disk of this machine and copy datasets afterwards: a network that stalls, stalls."
-        )
+        advice = "Record to a disk of this machine and copy datasets afterwards: a network may stall."
         yield Finding("disk", "space", text, Level.WARN, advice)
     else:
         yield Finding("disk", "space", text)
@@ -104,7 +102,7 @@ def memory() -> Iterator[Finding]:
 
 
 def speed(folder: Path) -> Iterator[Finding]:
-    """How fast the disk takes what is written, measured with a file that is deleted again."""
+    """How fast the disk writes, measured with a file that is deleted again."""
     place = _existing(folder)
     if not os.access(place, os.W_OK) or shutil.disk_usage(place).free < RESERVE_BYTES:
         return
@@ -137,12 +135,12 @@ def speed(folder: Path) -> Iterator[Finding]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or what there is of the way to it."""
+    """The folder, or its nearest existing parent."""
     return next((path for path in (folder, *folder.parents) if path.is_dir()), Path("/"))
 
 
 def _filesystem(place: Path) -> str:
-    """The kind of filesystem a folder is on; empty where the system does not say."""
+    """The type of a folder's filesystem; empty if the system does not report it."""
     if sys.platform != "linux":
         return ""
     best, kind = "", ""

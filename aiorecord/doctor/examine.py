@@ -1,4 +1,4 @@
-"""Looking at everything, part by part. A part that fails is a finding; the others are still looked at."""
+"""Runs all checks of the machine. A check that fails is reported as a finding; the others still run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ type Part = Callable[[], Iterator[Finding]]
 
 
 def look(folder: Path, *, fast: bool = False) -> Iterator[Finding]:
-    """Look at this machine. Blocking; takes some seconds, less than one with `fast`.
+    """Examine this machine. Blocking; takes some seconds, less than one with `fast`.
 
     Args:
         folder: where datasets are to be recorded.
         fast: do not measure how fast codecs and the disk are.
 
     Yields:
-        What was found, section by section.
+        The findings, section by section.
     """
     parts: dict[str, Part] = {
         "versions": version_checks.packages,
@@ -40,7 +40,7 @@ def look(folder: Path, *, fast: bool = False) -> Iterator[Finding]:
             yield Finding(
                 name,
                 name,
-                f"could not be looked at: {type(error).__name__}: {error}",
+                f"could not be examined: {type(error).__name__}: {error}",
                 Level.WARN,
-                "Put this line into a report of the fault.",
+                "Put this line into a bug report.",
             )

@@ -1,4 +1,4 @@
-"""What this user may do: priorities, keys, open files, speech, a display."""
+"""Checks what this user may do: priorities, keys, open files, speech, a display."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def permissions() -> Iterator[Finding]:
 
 def _priority() -> Finding:
     if sys.platform != "linux":
-        return Finding("permissions", "priority", "a real-time loop is Linux's only", Level.NOTE)
+        return Finding("permissions", "priority", "real-time priority exists only on Linux", Level.NOTE)
     with realtime() as allowed:
         pass
     if allowed:

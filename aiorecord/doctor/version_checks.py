@@ -1,4 +1,4 @@
-"""What runs here: versions, extras, processor."""
+"""Reports versions, installed extras and the processor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXTRAS = {
     "hub": ("huggingface-hub", "uploading"),
     "bench": ("matplotlib", "bench --plot"),
 }
-"""For each extra, the package that stands for it, and what it is for."""
+"""For each extra, the package that identifies it, and what it is for."""
 
 
 def packages() -> Iterator[Finding]:
@@ -77,10 +77,10 @@ def _version(package: str) -> str:
 
 
 def _commit(checkout: Path) -> str:
-    """Which commit a checkout is at, and whether it was changed; nothing where git cannot say."""
+    """The commit of a checkout, and whether it was changed; empty if git cannot tell."""
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(  # what it says when it fails is of no use here
+        done = subprocess.run(  # git's error messages are of no use here
             command, capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL, check=False
         )
     except (OSError, subprocess.SubprocessError):

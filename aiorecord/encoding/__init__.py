@@ -1,1 +1,1 @@
-"""One captured episode made into final videos and statistics."""
+"""Encodes one captured episode into final videos and statistics."""

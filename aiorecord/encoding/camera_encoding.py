@@ -1,9 +1,9 @@
-"""From captured frames to what the dataset holds: one camera of one episode, in one process.
+"""Encodes one camera of one captured episode into what the dataset stores, in one process.
 
 Colour and depth videos become ``<camera>.mp4``; `image` features become ``<camera>.png.arrow``, an Arrow IPC
-file with one column, named as the camera, of the struct that the Hugging Face `Image` feature stores
-(``bytes`` and ``path``). Memory does not grow with the length of the episode: frames pass one by one; only
-what the statistics sample (at most 10,000 small frames) is kept.
+file with one column, named after the camera, of the struct that the Hugging Face `Image` feature stores
+(``bytes`` and ``path``). Memory does not grow with the length of the episode: frames are processed one by
+one, and only the samples for the statistics (at most 10,000 small frames) are kept.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
 
     Raises:
         EncodeError: the encoder failed, or the result does not hold every frame.
-        DamageError: what was captured is not whole.
+        DamageError: the capture is not whole.
         CodecUnavailableError: the encoder cannot be opened here.
         StateError: the episode is not complete.
         DatasetError: the manifest cannot be read.
@@ -128,8 +128,8 @@ def known_stats(folder: EpisodeFolder, key: str) -> FeatureStats | None:
     Takes milliseconds: only the histograms are read.
 
     Returns:
-        None where frames must be looked at, which is for `encode_camera` to do: for depth, where frames were
-        spilled raw, and where histograms are missing, which a crash may cause.
+        None if the frames must be read, which `encode_camera` does: for depth, if frames were spilled raw,
+        and if histograms are missing, which a crash may cause.
 
     Raises:
         StateError: the episode has no such camera.
@@ -147,10 +147,10 @@ def known_stats(folder: EpisodeFolder, key: str) -> FeatureStats | None:
 def _sampled_histograms(
     folder: EpisodeFolder, key: str, indices: list[int]
 ) -> tuple[int, dict[int, NDArray[np.uint32]]]:
-    """How many histograms of an episode are known, and those of some frames: no more is kept of a long file.
+    """The number of an episode's histograms, and those of sampled frames; others are not kept in memory.
 
     Raises:
-        DamageError: a complete episode's are not what was written.
+        DamageError: histograms of a complete episode are not what was written.
         StorageError: they cannot be read.
     """
     manifest, wanted = folder.manifest, set(indices)
@@ -178,7 +178,7 @@ def direct_encode(
     fps: int,
     threads: int | None = None,
 ) -> int:
-    """Encode RGB frames at once, without capturing them first: what a deferred encode must equal.
+    """Encode RGB frames at once, without capturing them first. A deferred encode must give the same video.
 
     Args:
         frames: (H, W, 3) uint8 each, at least one.
@@ -207,7 +207,7 @@ def direct_encode(
 
 
 class _Frames:
-    """The frames of one camera in order, counted; what the statistics need is taken in passing."""
+    """Yields the frames of one camera in order, counts them, and samples them for the statistics."""
 
     def __init__(
         self, folder: EpisodeFolder, feature: Feature, length: int, progress: Progress, *, sampled: bool
@@ -221,14 +221,14 @@ class _Frames:
         known = 0
         if sampled and not feature.is_depth:
             known, self._histograms = _sampled_histograms(folder, feature.key, self._indices)
-        # All of them for depth; for colour those that a crash kept from being written.
+        # For depth all frames; for colour those whose histograms were not written because of a crash.
         self._wanted = {index for index in self._indices if index >= known}
         self._samples: dict[int, NDArray[Any]] = {}
         self._is_depth = feature.is_depth
 
     def __iter__(self) -> Iterator[CapturedFrame]:
         count = 0
-        # After a crash the capture may hold a frame or two whose rows were lost.
+        # After a crash the capture may hold some frames whose rows were lost.
         for frame in islice(read_frames(self._folder, self._key), self._length):
             if count in self._wanted:
                 self._samples[count] = self._sample(frame)
@@ -239,9 +239,9 @@ class _Frames:
             raise self._lacking(count)
 
     def after(self, count: int) -> Iterator[CapturedFrame]:
-        """The frames that follow the first `count`, which are in the final video already.
+        """The frames after the first `count`, which are in the final video already.
 
-        Those are decoded only where the statistics need them.
+        Those first ones are decoded only if the statistics need them.
         """
         camera = self._folder.manifest.cameras[self._key]
         if self._wanted or count not in (self._length, camera.frames):
@@ -256,7 +256,7 @@ class _Frames:
             raise self._lacking(count)
 
     def _lacking(self, count: int) -> DamageError:
-        """What is wrong with a capture that holds fewer frames than its manifest says."""
+        """The error for a capture that holds fewer frames than its manifest states."""
         path = self._folder.path / self._folder.manifest.cameras[self._key].file
         known: dict[str, Extent] = {}
         count_frames(self._folder, self._key, known)
@@ -266,7 +266,7 @@ class _Frames:
         )
 
     def stats(self) -> FeatureStats:
-        """The statistics, once all frames have passed."""
+        """The statistics, after all frames were yielded."""
         if self._is_depth:
             return depth_stats(np.stack([self._samples[index] for index in self._indices]))
         rows = [
@@ -326,7 +326,7 @@ def _encode_video(
 
 
 def fallback_encoder(encoder: VideoEncoderConfig, vcodec: str) -> VideoEncoderConfig:
-    """Settings for another codec: the same pixel format, keyframes and crf, without what is one codec's own.
+    """Settings for another codec: the same pixel format, keyframes and crf, without codec-specific options.
 
     Args:
         encoder: the configured settings.
@@ -344,7 +344,7 @@ def _finish_live(
     threads: int | None,
     evidence: Evidence,
 ) -> None:
-    """Copy what was captured in the final codec, and encode only what was spilled."""
+    """Copy the frames captured in the final codec, and encode only the spilled ones."""
     fps, length = folder.manifest.fps, folder.manifest.length or 0
     head = output.with_name(output.name.removesuffix(TEMPORARY_SUFFIX) + f".head{TEMPORARY_SUFFIX}")
     try:
@@ -380,18 +380,18 @@ def _finish_live(
 
 
 def _evidence(folder: EpisodeFolder, key: str) -> Evidence:
-    """What the video says of itself; its place in the dataset is not known yet, and not needed."""
+    """The description stored in the video; its location in the dataset is not part of it."""
     dataset = read_dataset_id(folder.path.parents[2])  # <root>/.aiorecord/episodes/<id>
     return Evidence((Named(folder.id, folder.manifest.length or 0, dataset),), key)
 
 
 def resolved_codec(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> str:
-    """The encoder's name; ``auto`` is tried out here, if nobody has before."""
+    """The encoder's name; ``auto`` is resolved by a trial here, if it was not before."""
     return check_encoder(encoder, width, height, fps) if encoder.vcodec == "auto" else encoder.vcodec
 
 
 def _encode_images(folder: EpisodeFolder, feature: Feature, frames: _Frames) -> Path:
-    # Here, because workers that only encode video do without its 30 MB.
+    # Imported here, because workers that only encode video then save its 30 MB.
     import pyarrow as pa
 
     camera = folder.manifest.cameras[feature.key]
@@ -406,7 +406,7 @@ def _encode_images(folder: EpisodeFolder, feature: Feature, frames: _Frames) -> 
         with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
             for index, frame in enumerate(frames):
                 data = png.encode(rgb_pixels(frame)) if png is not None else _tiff(frame, camera)
-                # lerobot's names, of which its readers make nothing.
+                # lerobot's names, which its readers ignore.
                 batch.append({"bytes": data, "path": f"frame-{index:06d}.{suffix}"})
                 size += len(data)
                 if size >= _IMAGE_BATCH_BYTES:
@@ -425,7 +425,7 @@ def _tiff(frame: CapturedFrame, camera: Camera) -> bytes:
 
 @contextlib.contextmanager
 def _publishing(final: Path) -> Iterator[Path]:
-    """`storage.replacing`, after deleting what a killed encode of the same file left behind."""
+    """`storage.replacing`, after deleting the leftovers of a killed encode of the same file."""
     with storage_errors(final, "clean up before writing"):
         for entry in final.parent.iterdir():
             if entry.name.startswith(f".{final.name}.") and entry.name.endswith(TEMPORARY_SUFFIX):

@@ -1,4 +1,4 @@
-"""What the encoders made of an episode, and its record on disk, ``encoded.json``."""
+"""The result of encoding an episode, and its record on disk, ``encoded.json``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 20
 
 _MAX_VALUES = 16
-"""Of a camera's statistic: it has one value per channel."""
+"""The shape of a camera's statistic: one value per channel."""
 
 
 @dataclass(frozen=True)
 class EncodedCamera:
-    """What became of one camera.
+    """The encoded files of one camera.
 
     Attributes:
         key: the feature key.
@@ -39,8 +39,8 @@ class EncodedCamera:
         info: the ``video.*`` entries for the feature's ``info``; empty for `image` features.
         stats: statistics of the camera over the episode, as lerobot computes them.
         seconds: how long the encoding took.
-        fallback_vcodec: the codec, where it had to be another than the configured one; `info` describes it.
-        crc32: of the file; None where nobody took it.
+        fallback_vcodec: the codec, if another one than the configured one was needed; `info` describes it.
+        crc32: checksum of the file; None if it was not computed.
     """
 
     key: str
@@ -57,7 +57,7 @@ class EncodedCamera:
         """Compare the checksum of the file as it was read.
 
         Raises:
-            EncodeError: it is another.
+            EncodeError: it differs.
         """
         if self.crc32 is not None and crc32 != self.crc32:
             raise EncodeError(f"{path} is damaged: it is not what was encoded.", camera=self.key)
@@ -67,7 +67,7 @@ def file_crc(path: Path) -> int:
     """CRC-32 of a file's bytes.
 
     Raises:
-        DamageError: it is missing, or no plain file.
+        DamageError: it is missing, or not a plain file.
         StorageError: it cannot be read.
     """
     file = StagedFile.open(path)
@@ -82,7 +82,7 @@ def file_crc(path: Path) -> int:
 
 @dataclass
 class EncodedEpisode:
-    """What became of every camera of an episode.
+    """The encoded files of every camera of an episode.
 
     Attributes:
         cameras: by feature key.
@@ -108,7 +108,7 @@ class EncodedEpisode:
 
         Returns:
             None if the episode is not encoded yet, or the file is not what `save` writes, or has no
-            checksums: the frames are still there, so encoding again is always right.
+            checksums: the frames still exist, so encoding again is always possible.
 
         Raises:
             StorageError: the file is there but cannot be read.
@@ -125,14 +125,14 @@ class EncodedEpisode:
             return None
         depth = folder.manifest.depth_encoder
         for key, feature in folder.manifest.schema().videos.items():
-            # Made before the episode took the dataset's settings.
+            # Encoded before the episode got the dataset's settings.
             if feature.is_depth and depth_differences(key, cameras[key].info, depth):
                 return None
         return cls(cameras)
 
 
 def _load_camera(key: str, value: dict[str, Any]) -> EncodedCamera:
-    """Read a camera; ValueError (or another) where it is not what an encode makes."""
+    """Read a camera; raises ValueError (or another error) if an encode cannot have written it."""
     stats = {name: _unpack(packed) for name, packed in value["stats"].items()}
     camera = EncodedCamera(**{**value, "stats": stats})
     if camera.key != key or camera.file not in (f"{key}.mp4", f"{key}.png.arrow"):
@@ -150,7 +150,7 @@ def _load_camera(key: str, value: dict[str, Any]) -> EncodedCamera:
 
 
 def _pack(value: NDArray[Any]) -> dict[str, Any]:
-    """An array for JSON, exactly: `repr` of a float64 reads back as the same number, NaN included."""
+    """An array for JSON, without loss: `repr` of a float64 is read back as the same number, also NaN."""
     return {
         "dtype": str(value.dtype),
         "shape": value.shape,

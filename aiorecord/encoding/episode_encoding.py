@@ -1,6 +1,6 @@
-"""Encoding one staged episode: a job per camera on an executor, watched until all are done.
+"""Encodes one staged episode: one job per camera on an executor, watched until all are done.
 
-This is the blocking body of a save; it runs in a thread, which only waits while worker processes encode.
+This is the blocking part of a save. It runs in a thread, which waits while worker processes encode.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ATTEMPTS = 2
 """A camera whose encode failed is encoded once more: a kill, a crash or a hang may not repeat."""
 
 NOT_RETRIED = (StorageError, StateError, DatasetError)
-"""What encoding again at once would meet again."""
+"""Errors that an immediate second encode would meet again."""
 
 
 @dataclass
@@ -46,9 +46,9 @@ class _Attempt:
     Attributes:
         number: from 1, over all attempts with this codec.
         fallback: the codec instead of the configured one, or None.
-        watch: judges whether it moves; None where nothing is to be given up.
-        frames: done, when it was last looked at, in an executor whose processes cannot be seen.
-        moved_s: when that changed last.
+        watch: detects a stall; None if encodes are never aborted.
+        frames: frames done at the last check, for an executor whose processes cannot be watched.
+        moved_s: when that number changed last.
     """
 
     key: str
@@ -68,22 +68,22 @@ class EpisodeEncoding:
     """The encodes of one episode.
 
     A camera whose encode fails (a process that was killed, crashed, ran out of memory or hung, a codec that
-    does not open, an encoder's error) is tried again, `ATTEMPTS` times in all; then as often with the
+    does not open, an encoder's error) is tried again, `ATTEMPTS` times in all; then equally often with the
     fallback codec, if there is one. Only colour video has a fallback.
 
     Args:
         folder: the episode, complete.
         executor: runs `encode_camera`; any `concurrent.futures.Executor`.
-        stall_timeout_s: give an encode up that made no progress in this much of its own processor time, or of
+        stall_timeout_s: abort an encode that made no progress in this much of its own processor time, or of
             sleep; None never does. Only the processes of a `WorkerPool` can be watched, killed and tried
-            again (see `watch`); elsewhere it is wall time. One that gets no processor is no broken codec: it
-            has `watch.STARVED_FACTOR` times as long, and is never given to the fallback codec.
-        poll_s: how often progress is looked at.
-        fallback_vcodec: codec for cameras that the configured one fails on; None for none.
+            again (see `watched`); for others it is wall time. An encode without processor time does not have
+            a broken codec: it gets `watched.STARVED_FACTOR` times as long, and never the fallback codec.
+        poll_s: seconds between two checks of the progress.
+        fallback_vcodec: codec for cameras on which the configured one fails; None for none.
         on_retry: called with a sentence for each encode that is begun again.
 
     Attributes:
-        was_encoded: there was nothing to do, an earlier session had done it.
+        was_encoded: an earlier session had encoded it, so there was nothing to do.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class EpisodeEncoding:
         Raises:
             EncodeError: a camera failed as often as it was tried, or `abort` was called.
             StateError: the executor was shut down, its jobs were cancelled by others, or it is broken.
-            SaveTimeoutError: likewise, and it was a hang that ended the last attempt.
+            SaveTimeoutError: a camera failed as often as it was tried, and the last attempt hung.
             StorageError: the disk refused.
         """
         already = EncodedEpisode.load(self._folder)
@@ -142,10 +142,10 @@ class EpisodeEncoding:
         return encoded
 
     def _is_whole(self, encoded: EncodedEpisode) -> bool:
-        """Whether what an earlier session encoded is still what it noted; else it is encoded again.
+        """Whether the files that an earlier session encoded match its record; else they are encoded again.
 
         Raises:
-            StorageError: it cannot be found out.
+            StorageError: that cannot be determined.
         """
         manifest = self._folder.manifest
         length = manifest.length or 0
@@ -183,13 +183,13 @@ class EpisodeEncoding:
                 self._running[self._executor.submit(encode_camera, job)] = attempt
             except StateError:
                 raise
-            except RuntimeError as error:  # shut down or broken, says every executor in this way
+            except RuntimeError as error:  # every executor raises this when it is shut down or broken
                 raise self._executor_error(str(error)) from error
 
     def _watch(self) -> None:
         while self._running:
             concurrent.futures.wait(list(self._running), self._poll_s, concurrent.futures.FIRST_COMPLETED)
-            # Asked one by one: `wait` does not see futures that an executor's shutdown cancelled.
+            # Checked one by one: `wait` does not see futures that an executor's shutdown cancelled.
             for future in [future for future in self._running if future.done()]:
                 with self._lock:
                     attempt = self._running.pop(future)
@@ -212,7 +212,7 @@ class EpisodeEncoding:
         if isinstance(error, NOT_RETRIED):
             raise error
         if not isinstance(error, Exception) or isinstance(error, concurrent.futures.CancelledError):
-            # Raised as itself, it would end whoever waits for this thread.
+            # Raised unchanged, it would end the caller that waits for this thread.
             raise self._executor_error(f"the job ended with {type(error).__name__}") from error
         key = attempt.key
         what = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
@@ -220,7 +220,7 @@ class EpisodeEncoding:
             problem = f"{key}: {what}; it is encoded again."
             number, fallback = attempt.number + 1, attempt.fallback
         elif attempt.given_up is Verdict.STARVED:
-            raise error  # nothing is known against the codec
+            raise error  # the codec is not known to be at fault
         elif attempt.fallback is None and self._fallback_vcodec is not None and self._has_fallback(key):
             problem = f"{key}: {what}; it is encoded with {self._fallback_vcodec} instead."
             number, fallback = 1, self._fallback_vcodec
@@ -239,10 +239,10 @@ class EpisodeEncoding:
         )
 
     def _check_stall(self, future: Future[EncodedCamera], attempt: _Attempt) -> None:
-        """Kill an encode that has not moved for too long.
+        """Kill an encode that has made no progress for too long.
 
         Raises:
-            SaveTimeoutError: it has not, and cannot be killed.
+            SaveTimeoutError: it has made none, and cannot be killed.
         """
         frames = self._frames_done(attempt.key)
         if attempt.watch is None:
@@ -277,14 +277,14 @@ class EpisodeEncoding:
         return length if key in self._done else min(length, read_progress(self._folder, key)[0])
 
     def _stop_all(self) -> None:
-        """Stop what still runs, and wait until nothing writes into the folder any more."""
+        """Stop running encodes, and wait until none writes into the folder any more."""
         with self._lock:
             left, self._running = self._running, {}
         for future in left:
             self._stop(future)
-        # A job that hangs in an executor that kills nothing would be waited for in vain.
+        # A hanging job in an executor that cannot kill jobs would never end.
         limit_s = None if isinstance(self._executor, WorkerPool) else self._stall_timeout_s
-        # Those that never began are done already; `wait` would not see that.
+        # Jobs that never began are done already; `wait` would not see that.
         concurrent.futures.wait([future for future in left if not future.done()], limit_s)
 
     def _stop(self, future: Future[EncodedCamera]) -> None:

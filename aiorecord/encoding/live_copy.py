@@ -1,4 +1,4 @@
-"""The final video of a camera that was captured live: its packets, copied into an MP4 on the k/fps grid."""
+"""Copies the packets of a live capture into the final MP4, on the k/fps grid."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def copy_live(
 ) -> int:
     """Copy the packets of a live capture's first frames into an MP4, decoding and encoding nothing.
 
-    Where frames are reordered, the copy ends at the last packet up to which no frame is missing, so it may
-    hold some frames fewer than asked for.
+    Where frames are reordered, the copy ends at the last packet before which no frame is missing, so it may
+    hold a few frames less than the limit.
 
     Args:
         source: the Matroska file; it may be cut off.
         output: the MP4, replaced if it exists; not written when there is no frame.
         fps: frames per second.
-        limit: frames at most.
-        evidence: what the MP4 says of itself.
+        limit: most frames to copy.
+        evidence: the description to store in the MP4.
         checked: the source has checksums; None looks for them.
-        extent: told how far the source is whole.
+        extent: filled in with how far the source is whole.
 
     Returns:
         The number of frames copied.
 
     Raises:
-        EncodeError: libav refused.
-        DamageError: the source is no plain file.
+        EncodeError: libav failed.
+        DamageError: the source is not a plain file.
         StorageError: the disk refused.
     """
     with opened_capture(source, checked=checked, extent=extent) as opened:
@@ -57,7 +57,7 @@ def copy_live(
     count = whole_frames(numbers, limit)
     if not count:
         return 0
-    # By how many frames decoding must run ahead of showing, so that no frame is shown before it is decoded.
+    # By how many frames decoding must run ahead, so that no frame is shown before it is decoded.
     delay = max(place - number for place, number in enumerate(numbers[:count]))
     copied_packets = 0
     with opened_capture(source, checked=checked) as opened:
@@ -71,7 +71,7 @@ def copy_live(
             for place, packet in enumerate(itertools.islice(opened.packets(), count)):
                 copy.add(packet, numbers[place], place - delay)
                 copied_packets += 1
-    if copied_packets != count:  # it was whole a moment ago
+    if copied_packets != count:  # it was whole at the check before
         raise DamageError(f"{source} changed while it was read.", path=source)
     return count
 
@@ -91,7 +91,7 @@ def join_tail(
     """Encode the frames that follow a live capture with its settings, and join the two by stream copy.
 
     Args:
-        head: what `copy_live` wrote.
+        head: the file that `copy_live` wrote.
         copied: the frames in it; with 0 the output is the encoded tail alone.
         tail: the frames that follow, at least one.
         output: the MP4, replaced if it exists.
@@ -99,7 +99,7 @@ def join_tail(
         size: width and height in pixels.
         fps: frames per second.
         threads: threads of the encoder.
-        evidence: what the output says of itself.
+        evidence: the description to store in the output.
 
     Returns:
         The number of frames in the output.

@@ -1,7 +1,7 @@
-"""Statistics of features, as lerobot computes and stores them. Pure numpy.
+"""Computes feature statistics as lerobot computes and stores them. Pure numpy.
 
 Kinds, shapes, sampling, the 5000-bin quantile estimate and the aggregation follow lerobot 0.6.1
-(`lerobot/datasets/compute_stats.py`), where two things differ on purpose:
+(`lerobot/datasets/compute_stats.py`). Two things differ on purpose:
 
 - Statistics are taken over finite values. An element that is never finite in an episode gets NaN, which
   aggregation skips; in JSON, which has no NaN, it is 0.
@@ -28,11 +28,11 @@ STAT_NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
 _BINS = 5000
 _PADDING = 1e-10
 _SQUARES_FIT = 1e150
-"""Squares of magnitudes up to this, and sums of them, are far below what 64-bit floats hold."""
+"""Squares of magnitudes up to this, and their sums, are far below the limit of 64-bit floats."""
 
 
 def sample_indices(n: int) -> list[int]:
-    """Which of `n` frames colour and depth statistics look at: at least 100 (or all), spread evenly."""
+    """The frames, of `n`, that colour and depth statistics sample: at least 100 (or all), spread evenly."""
     if n < 1:
         return []
     samples = max(min(n, 100), min(int(n**0.75), 10_000))
@@ -137,7 +137,7 @@ def from_json(data: Any) -> dict[str, FeatureStats]:
     """Read what `to_json` or lerobot wrote.
 
     Raises:
-        ValueError: it is not statistics.
+        ValueError: it does not hold statistics.
     """
     if not isinstance(data, dict) or not all(isinstance(feature, dict) for feature in data.values()):
         raise ValueError("expected an object of objects")
@@ -250,7 +250,7 @@ def _aggregate_feature(parts: list[FeatureStats]) -> FeatureStats:
     total = weights.sum(axis=0)
 
     def weighted(values: NDArray[Any]) -> NDArray[Any]:
-        # 0 / 0 where no part has a finite value: NaN, as it should be.
+        # 0 / 0 if no part has a finite value: NaN is the intended result.
         with np.errstate(invalid="ignore", over="ignore"):
             out: NDArray[Any] = (np.where(weights > 0, values, 0.0) * weights).sum(axis=0) / total
         return out

@@ -1,1 +1,1 @@
-"""Command-line flags and config files, read by the types of the fields that they are for."""
+"""Reads command-line flags and config files, by the types of the fields that they set."""

@@ -1,4 +1,4 @@
-"""Where in a config file something stands."""
+"""Finds the line and column of each key in a config file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import yaml
 
 
 def places(path: str | Path) -> dict[tuple[str, ...], str]:
-    """Where a config file has each of its keys.
+    """The place of each key in a config file.
 
     Args:
         path: a file of YAML or JSON.
 
     Returns:
         For each path of keys, such as ``("dataset", "fps")``, a place such as ``record.yaml, line 3,
-        column 8``; nothing for a file that cannot be read so.
+        column 8``; empty for a file that cannot be parsed.
     """
     found: dict[tuple[str, ...], str] = {}
     try:
@@ -29,7 +29,7 @@ def places(path: str | Path) -> dict[tuple[str, ...], str]:
     seen = set[int]()
     while waiting:
         keys, node = waiting.pop()
-        if not isinstance(node, yaml.MappingNode) or id(node) in seen:  # one that an alias names is seen once
+        if not isinstance(node, yaml.MappingNode) or id(node) in seen:  # a node with aliases is visited once
             continue
         seen.add(id(node))
         for key, value in node.value:
@@ -41,18 +41,18 @@ def places(path: str | Path) -> dict[tuple[str, ...], str]:
 
 
 def unreadable(path: str | Path, error: Exception) -> str:
-    """What is wrong with a config file, with the line and column where its parser says them."""
+    """The error in a config file, with line and column if its parser reports them."""
     mark = getattr(error, "problem_mark", None)
     if isinstance(error, json.JSONDecodeError):
-        return f"{place_text(path, error.lineno - 1, error.colno - 1)}: this is no JSON: {error.msg}."
+        return f"{place_text(path, error.lineno - 1, error.colno - 1)}: this is not JSON: {error.msg}."
     if mark is not None:
         said = getattr(error, "problem", None) or "it cannot be read"
         where = place_text(path, mark.line, mark.column)
         context = getattr(error, "context", None)
-        return f"{where}: this is no YAML: {f'{context}, {said}' if context else said}."
+        return f"{where}: this is not YAML: {f'{context}, {said}' if context else said}."
     return f"{path} cannot be read: {' '.join(str(error).split())}"
 
 
 def place_text(path: str | Path, line: int, column: int) -> str:
-    """A place in a file as people count; `line` and `column` count from 0."""
+    """A place in a file, counted from 1 for people; `line` and `column` count from 0."""
     return f"{path}, line {line + 1}, column {column + 1}"

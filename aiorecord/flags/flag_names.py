@@ -1,6 +1,6 @@
-"""Names of flags: hyphens and underscores are one, a switch needs no value, typing errors get suggestions.
+"""Normalises flag names: hyphens equal underscores, switches need no value, and typos get suggestions.
 
-Only what stands before a ``=`` is looked at. Values stay letter by letter, and so does what follows ``--``.
+Only the part before a ``=`` is changed. Values stay as they are, and so does everything after ``--``.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 HELP_ALL = "--help-all"
-"""Asks a command for its whole help; ``--help`` is short."""
+"""The flag that prints a command's complete help; ``--help`` is short."""
 
 LOG_FLAGS = {
-    "--log_level": "the least that is logged: debug, info, warning or error",
-    "--log_file": "log to this file: lines of JSON with times, for a report of a fault",
+    "--log_level": "the lowest level to log: debug, info, warning or error",
+    "--log_file": "log to this file: lines of JSON with times, for a bug report",
 }
-"""What every command takes, and what it means."""
+"""The flags of every command, and their meanings."""
 
 _FLAG = re.compile(r"--[A-Za-z][\w.-]*")
 
 
 def spelled(argv: Sequence[str], known: Collection[str]) -> list[str]:
-    """Command-line arguments whose flags are spelled as their parser knows them.
+    """Respell the flags in command-line arguments as their parser knows them.
 
     Args:
         argv: such as ``--dataset.async-saving=true``.
-        known: flags as the parser spells them, such as ``--dataset.async_saving`` or ``--dry-run``. What is
-            none of them stays as it is.
+        known: flags as the parser spells them, such as ``--dataset.async_saving`` or ``--dry-run``. Other
+            arguments are not changed.
     """
     spellings = {_folded(flag): flag for flag in known}
     return [
@@ -37,7 +37,7 @@ def spelled(argv: Sequence[str], known: Collection[str]) -> list[str]:
 
 
 def bare_flags(argv: Sequence[str]) -> list[int]:
-    """Where flags stand that are given without a value, as positions in `argv`."""
+    """The positions in `argv` of flags without a value."""
     found = []
     for position, (_, name, value) in enumerate(_split(argv, argv)):
         after = argv[position + 1] if position + 1 < len(argv) else "--"
@@ -52,9 +52,9 @@ def unknown_flags(argv: Sequence[str], known: Collection[str]) -> list[str]:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """``" Did you mean ...?"`` where a known name looks like this one, else nothing.
+    """``" Did you mean ...?"`` if a known name is similar, else an empty string.
 
-    Of names with dots, the last part counts too: ``--num_episodes`` is near ``--dataset.num_episodes``.
+    The last part of a dotted name is compared too: ``--num_episodes`` is near ``--dataset.num_episodes``.
     """
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     if not close:
@@ -71,10 +71,10 @@ def _folded(name: str) -> str:
 
 
 def _split(argv: Sequence[str], known: Collection[str]) -> Iterator[tuple[str, str | None, str]]:
-    """Each argument, the flag that it names (None for all else), and the rest of it from ``=`` on.
+    """Each argument, the flag that it names (None if none), and its rest from ``=`` on.
 
-    As argparse has it, an argument with a space in it that follows a flag is that flag's value, unless it
-    names a known flag itself: a task may begin with ``--``.
+    As in argparse, an argument with a space that follows a flag is that flag's value, unless it names a
+    known flag itself: a task may begin with ``--``.
     """
     ended = waiting = False
     for argument in argv:

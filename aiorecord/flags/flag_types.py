@@ -1,4 +1,4 @@
-"""The types of flags: what field of which dataclass a dotted name such as ``robot.cameras`` is for."""
+"""Finds the type of the dataclass field that a dotted flag name such as ``robot.cameras`` sets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _TEXT: tuple[Any, ...] = (str, Path)
 
 
 def field_type(kind: Any, parts: Sequence[str], known: Sequence[Any]) -> Any:
-    """The type of the field that a flag such as ``robot.cameras`` is for; Any where that cannot be said.
+    """The type of the field that a flag such as ``robot.cameras`` sets; Any if that is unknown.
 
     Args:
         kind: the dataclass of flags.
         parts: the flag's name, split.
-        known: what was given so far, the most important first: the types of choices are looked up there.
+        known: the values given so far, the most important first; the types of choices are looked up there.
     """
     if not parts:
         return kind
@@ -38,20 +38,20 @@ def field_type(kind: Any, parts: Sequence[str], known: Sequence[Any]) -> Any:
     found = [each for n, each in enumerate(found) if each not in found[:n]]
     if not found:
         return Any
-    # Two classes that call different things by one name: only where both are text it is text.
+    # Two classes use one name for different fields: it is text only if both are text.
     return found[0] if len(found) == 1 else typing.Union[tuple(found)]  # noqa: UP007 - made at run time
 
 
 def group_classes(
     kind: Any, keys: Sequence[str], given: Mapping[str, Any] = MappingProxyType({})
 ) -> list[Any]:
-    """The dataclasses that a group of flags may stand for.
+    """The dataclasses that a group of flags may set.
 
     Args:
         kind: the dataclass of flags.
         keys: the group, such as ``("robot",)``.
-        given: what was given so far, such as ``{"robot": {"type": "sim"}}``: of a choice, the one that is
-            chosen there, else all.
+        given: the values given so far, such as ``{"robot": {"type": "sim"}}``: of a choice, only the selected
+            class is returned, or all if none is selected.
     """
     return [
         each
@@ -61,12 +61,12 @@ def group_classes(
 
 
 def field_names(kind: Any, keys: Sequence[str]) -> list[str]:
-    """The names of the fields that a group of flags has, whichever type is chosen."""
+    """The names of the fields of a group of flags, whichever type is selected."""
     return list(dict.fromkeys(name for each in group_classes(kind, keys) for name in hints_of(each)))
 
 
 def choices_of(arm: Any, known: Sequence[Any]) -> list[Any]:
-    """The dataclasses that a field's type may stand for: of a choice, the one that is chosen."""
+    """The dataclasses that a field's type allows: of a choice, only the selected one."""
     if not draccus.utils.is_choice_type(arm):
         return [arm]
     for each in known:
@@ -100,7 +100,7 @@ def is_text(arm: Any) -> bool:
 
 
 def takes(arm: Any, value: Any) -> bool:
-    """Whether a type other than text takes a value as YAML made it."""
+    """Whether a type other than text accepts a value as YAML parsed it."""
     origin = typing.get_origin(arm) or arm
     if isinstance(value, Mapping):
         return dataclasses.is_dataclass(origin) or bool(draccus.utils.is_dict(origin))

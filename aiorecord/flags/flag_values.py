@@ -1,8 +1,8 @@
-"""What flags and config files say, read by the type of the field that they are for.
+"""Reads the values of flags and config files by the type of the field that they set.
 
 draccus reads every argument as YAML before it knows the field: `#` begins a comment, `:` makes a mapping and
-`yes` is True. Here the field decides: text is taken letter by letter, everything else is YAML. In dicts,
-lists and files, which are YAML, a bare word for a text field is the word as it is written.
+`yes` is True. Here the field's type decides: text is taken literally, everything else is YAML. In dicts,
+lists and files, which are YAML, a bare word in a text field is that word as written.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _INCLUDE = "include "
 
 
 class FlagError(ValueError):
-    """What is wrong with a command line, said as its user wrote it."""
+    """An error in a command line, described in the words of its user."""
 
 
 class RepeatedKeyError(FlagError):
-    """A flag, or a key in one, that is given twice: one of the two would be lost.
+    """A flag, or a key in its value, is given twice: one of the two would be lost.
 
     Attributes:
-        mark: where in its text it is given again, where that is known.
+        mark: the position in its text where it is given again, if known.
     """
 
     def __init__(self, message: str, mark: yaml.Mark | None = None) -> None:
@@ -48,14 +48,14 @@ class RepeatedKeyError(FlagError):
 
 
 class UnknownFlagError(FlagError):
-    """A flag that there is not."""
+    """A flag does not exist."""
 
 
 class MissingFlagsError(FlagError):
-    """Flags without which a command cannot run.
+    """Required flags are missing.
 
     Attributes:
-        flags: those that are missing, such as ``--robot.type``.
+        flags: the missing flags, such as ``--robot.type``.
     """
 
     def __init__(self, flags: Sequence[str]) -> None:
@@ -64,7 +64,7 @@ class MissingFlagsError(FlagError):
 
 
 class _Bare:
-    """A word without quotes that YAML takes for more than text; which it is, the field's type says."""
+    """An unquoted word that YAML does not parse as text; the field's type decides which is meant."""
 
     def __init__(self, text: str, tag: str, value: Any) -> None:
         self.text, self.tag, self.value = text, tag, value
@@ -77,7 +77,7 @@ class _Bare:
 
 
 class _Loader(SafeLoaderWithInclusion):
-    """YAML whose keys are each there once, and whose bare words remember how they were written."""
+    """A YAML loader that refuses repeated keys, and keeps how unquoted words were written."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -110,7 +110,7 @@ def read_yaml(text: str, kind: Any = Any) -> Any:
 
     Raises:
         RepeatedKeyError: a key is named twice in one mapping.
-        yaml.YAMLError: it is no YAML.
+        yaml.YAMLError: it is not YAML.
     """
     return _settle(yaml.load(text, _Loader), kind)  # a SafeLoader
 
@@ -125,7 +125,7 @@ def read_file(path: str | Path, kind: Any = Any) -> Any:
     Raises:
         RepeatedKeyError: a key is named twice.
         OSError: the file cannot be read.
-        ValueError: it is not what its name says, or not UTF-8.
+        ValueError: it is not of the format that its name says, or not UTF-8.
         draccus.utils.DraccusException: likewise.
     """
     with Path(path).open(encoding="utf-8") as file:
@@ -144,12 +144,12 @@ def read_file(path: str | Path, kind: Any = Any) -> Any:
 
 
 def read_flag(text: str, kind: Any) -> Any:
-    """Read the argument of a flag: letter by letter for text, YAML or ``include FILE`` for the rest.
+    """Read the argument of a flag: literally for text, as YAML or ``include FILE`` for other types.
 
     Raises:
         RepeatedKeyError: a key is named twice in one mapping.
         OSError: an included file cannot be read.
-        ValueError: it is no YAML, or the included file is not.
+        ValueError: it, or the included file, is not YAML.
     """
     arms = arms_of(kind)
     if arms and all(is_text(arm) for arm in arms):
@@ -169,14 +169,14 @@ def read_flag(text: str, kind: Any) -> Any:
 
 
 class FlagParser(argparsing.ArgumentParser):
-    """draccus's parser, with `read_flag` in the place of its YAML.
+    """draccus's parser, with `read_flag` in place of its YAML.
 
-    Of a plain value that is given twice the last one counts, as everywhere. A dict, a list or a group that is
-    given twice is refused: what the first one names would be lost. Hyphens in names are underscores, and a
-    flag for true or false that has no value is true.
+    If a plain value is given twice the last one counts. A dict, a list or a group that is given twice is
+    refused: the content of the first one would be lost. Hyphens in names equal underscores, and a boolean
+    flag without a value is true.
 
     Attributes:
-        needed: flags that must be given, in the command line or a file.
+        needed: required flags, given on the command line or in a file.
     """
 
     needed: ClassVar[Sequence[str]] = ()
@@ -185,13 +185,14 @@ class FlagParser(argparsing.ArgumentParser):
     def parse_known_args(
         self, args: Any = None, namespace: Any = None, *, is_parse_args: bool = False
     ) -> Any:
-        """As draccus's.
+        """As draccus's method.
 
         Raises:
             UnknownFlagError: there is no such flag.
             MissingFlagsError: one of `needed` is not given.
-            RepeatedKeyError: a flag that holds several things is given twice, or a key in one.
-            ParsingError: a value is not what its field takes. Its attribute `place` says where a file has it.
+            RepeatedKeyError: a flag with several values is given twice, or a key in its value.
+            ParsingError: a value does not fit its field. The error's attribute `place` is its place in a
+                file.
         """
         known = self.parser._option_string_actions
         args = self._completed(spelled(sys.argv[1:] if args is None else args, known))
@@ -203,7 +204,7 @@ class FlagParser(argparsing.ArgumentParser):
         return super().parse_known_args(args, namespace, is_parse_args=is_parse_args)
 
     def _completed(self, args: list[str]) -> list[str]:
-        """Give every switch that stands alone its value."""
+        """Add the value ``true`` to every switch without a value."""
         if bare := bare_flags(args):
             chosen: dict[str, Any] = {}
             for argument in args:
@@ -229,7 +230,7 @@ class FlagParser(argparsing.ArgumentParser):
             raise ValueError(f"{path} holds no flags by name.")
         values: dict[str, Any] = {}
         files: dict[tuple[str, ...], str] = {} if path is None else {(): path}
-        # Groups before what is in them, so that the type of a group is known.
+        # Groups before their fields, so that the type of a group is known.
         for name in sorted(texts, key=lambda name: (name.count("."), not name.endswith(".type"))):
             field = field_type(kind, name.split("."), [values, file])
             if name in self._repeated and not all(_replaces(arm) for arm in arms_of(field)):
@@ -254,28 +255,28 @@ class FlagParser(argparsing.ArgumentParser):
 
 
 def wrong_keys(error: Any) -> tuple[str, ...]:
-    """The path of keys that a `draccus.utils.DecodingError` is about, an unknown key included."""
+    """The path of keys that a `draccus.utils.DecodingError` is about, including an unknown key."""
     unknown = re.match(r"The fields `([^`]*)`", error.message)
     return (*error.key_path, *([unknown[1]] if unknown else ()))
 
 
 def _place(error: Any, values: Any, files: Mapping[tuple[str, ...], str]) -> str | None:
-    """Where a file has what is wrong; None where the command line has it, or where that cannot be said."""
+    """The place of the error in a file; None if it is on the command line, or unknown."""
     found: dict[tuple[str, ...], str] = {}
     for prefix, path in files.items():
         found |= {(*prefix, *keys): place for keys, place in places(path).items()}
-        if not prefix:  # the command line counts more
+        if not prefix:  # the command line overrides files
             found = {keys: place for keys, place in found.items() if value_at(values, keys) is None}
     if isinstance(error, draccus.utils.DecodingError):
         return found.get(wrong_keys(error))
-    # What a class of flags found wrong names its own field only.
+    # An error raised by a class of flags names only its own field.
     option = str(getattr(error.__cause__, "option", None)).rpartition(".")[2]
     named = [place for keys, place in found.items() if keys[-1] == option]
     return named[0] if len(named) == 1 else None
 
 
 def repeated_flags(args: Sequence[str], known: Mapping[str, Any]) -> dict[str, str]:
-    """The flags that a command line gives more than once, by name, each as it is given last."""
+    """The flags that a command line gives more than once, by name, with the last value."""
     seen = set[str]()
     found: dict[str, str] = {}
     for argument in args:
@@ -290,16 +291,16 @@ def repeated_flags(args: Sequence[str], known: Mapping[str, Any]) -> dict[str, s
 
 
 def _replaces(arm: Any) -> bool:
-    """Whether a value of this type that is given again replaces the first one as a whole."""
+    """Whether a second value of this type replaces the first one as a whole."""
     return is_text(arm) or arm in (bool, int, float) or typing.get_origin(arm) is typing.Literal
 
 
 @contextlib.contextmanager
 def letter_by_letter(needed: Sequence[str] = ()) -> Iterator[None]:
-    """Within the block, `draccus.parse` reads flags as here, also for scripts that call it themselves.
+    """Within the block, `draccus.parse` reads flags as this module does, also in scripts that call it.
 
     Args:
-        needed: flags that must be given, such as ``--robot.type``.
+        needed: required flags, such as ``--robot.type``.
     """
     original = argparsing.ArgumentParser
     argparsing.ArgumentParser = type("FlagParser", (FlagParser,), {"needed": tuple(needed)})
@@ -322,7 +323,7 @@ def _put(values: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested dicts as one; where both have a value, that of `over`."""
+    """Merge two nested dicts; values of `over` win."""
     merged = {**under, **over}
     for key in under.keys() & over.keys():
         if isinstance(under[key], Mapping) and isinstance(over[key], Mapping):
@@ -331,7 +332,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _settle(value: Any, kind: Any) -> Any:
-    """A loaded value, each bare word as its field's type wants it: the text, or what YAML makes of it."""
+    """A loaded value, with each unquoted word as its field's type needs it: as text, or as YAML parses it."""
     arms = arms_of(kind)
     if isinstance(value, _Bare):
         optional = type(None) in typing.get_args(kind)

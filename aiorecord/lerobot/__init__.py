@@ -1,4 +1,4 @@
-"""LeRobot inside: what needs the real `lerobot` package (the extra ``lerobot``).
+"""Everything that needs the `lerobot` package (the extra ``lerobot``).
 
 Names are imported when they are first used: importing this package imports neither lerobot nor torch.
 """

@@ -1,4 +1,4 @@
-"""lerobot's own recording script, unmodified, on aiorecord's writer.
+"""Runs lerobot's own recording script, unmodified, with aiorecord's dataset writer.
 
 ::
 

@@ -1,4 +1,4 @@
-"""lerobot's own rollout script, unmodified, on aiorecord's writer.
+"""Runs lerobot's own rollout script, unmodified, with aiorecord's dataset writer.
 
 ::
 

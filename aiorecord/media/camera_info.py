@@ -1,8 +1,8 @@
-"""What a camera feature's ``info`` says of its videos, and which settings readers compute with.
+"""The ``info`` of a camera feature: which settings it states, and which settings readers use.
 
-lerobot's reader turns depth codes back into depth with the settings in ``info.json``, its own defaults where
-one is missing (`DepthEncoderConfig.from_video_info` in lerobot 0.6.1). So the settings there must be those
-that the videos were made with: those of the first episode, for every episode.
+lerobot's reader turns depth codes back into depth with the settings in ``info.json``, or with its own
+defaults where one is missing (`DepthEncoderConfig.from_video_info` in lerobot 0.6.1). So those settings must
+be the ones that the videos were made with: those of the first episode, for every episode.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _OF_THE_FILES = ("video.", "audio.", "has_audio", "depth_unit")
 
 
 def undescribed(feature: Mapping[str, Any]) -> dict[str, Any]:
-    """A feature without what its ``info`` says of files; of a camera, what it *is* remains.
+    """A feature without the parts of its ``info`` that describe video files; the camera's own data stay.
 
     Args:
-        feature: as in ``info.json``; such as another dataset's, whose videos are others.
+        feature: as in ``info.json``, for example from another dataset, which has other videos.
     """
     info = feature.get("info")
     if feature.get("dtype") not in VISUAL_DTYPES or not info:
@@ -45,7 +45,7 @@ def depth_settings(info: Mapping[str, Any] | None) -> dict[str, Any]:
     """The quantiser's settings that readers take from a feature's ``info``.
 
     Raises:
-        ConfigError: settings with which nothing can be read.
+        ConfigError: settings with which no depth can be read.
     """
     said = {name: (info or {}).get(f"video.{name}") for name in DEPTH_SETTINGS}
     encoder = DepthEncoderConfig(**{name: value for name, value in said.items() if value is not None})
@@ -53,7 +53,7 @@ def depth_settings(info: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def depth_differences(key: str, info: Mapping[str, Any] | None, encoder: DepthEncoderConfig) -> list[str]:
-    """Where an encoder would make videos that a dataset's readers take for another depth.
+    """The encoder settings with which a dataset's readers would decode a wrong depth, a phrase each.
 
     Args:
         key: the camera.
@@ -74,7 +74,7 @@ def depth_differences(key: str, info: Mapping[str, Any] | None, encoder: DepthEn
 def continued_depth(
     root: Path, features: Mapping[str, Mapping[str, Any]], schema: Schema, encoder: DepthEncoderConfig
 ) -> DepthEncoderConfig:
-    """The settings to continue a dataset's depth videos with: those that it was begun with.
+    """The settings to continue a dataset's depth videos with: those of its first episode.
 
     A setting that has its default value counts as not given. (Callers hand over whole settings, lerobot's
     too, so that one cannot be told from the other.)
@@ -93,7 +93,7 @@ def continued_depth(
         info = features[key].get("info")
         try:
             own = depth_settings(info)
-            if encoder is given:  # cameras share their settings: those of the first
+            if encoder is given:  # all cameras share the settings of the first
                 taken = {n: v for n, v in own.items() if getattr(given, n) == getattr(default, n)}
                 encoder = replace(given, **taken)
         except ConfigError as error:
@@ -107,7 +107,7 @@ def continued_depth(
         lines = "".join(f"\n  - {line}" for line in found)
         raise DatasetError(
             f"The dataset in {root} cannot be continued with this depth_encoder:{lines}\n"
-            "Leave these settings out to take the dataset's.",
+            "Leave these settings out to use the dataset's.",
             path=root,
         )
     return encoder

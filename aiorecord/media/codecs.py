@@ -1,4 +1,4 @@
-"""Opening encoders: their errors, their noise, and whether they work here."""
+"""Opens encoders: tests whether one works on this machine, and explains a failure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def unavailable(doing: str, encoder: VideoEncoderConfig) -> Iterator[None]:
 def check_encoder(
     encoder: VideoEncoderConfig, width: int, height: int, fps: int, threads: int | None = None
 ) -> str:
-    """Find out whether the encoder works here, by encoding a grey frame.
+    """Test whether the encoder works on this machine, by encoding a grey frame.
 
     Opening a codec holds the GIL for tens of milliseconds: call it before a loop runs, or in a worker.
 
@@ -60,7 +60,7 @@ def check_encoder(
         _encode_grey(encoder, width, height, fps, threads)
         return encoder.vcodec
     for vcodec in HARDWARE_CODECS:
-        # Settings that one encoder does not take may fit the next.
+        # Settings that one encoder rejects may fit the next.
         with contextlib.suppress(CodecUnavailableError, ConfigError):
             _encode_grey(replace(encoder, vcodec=vcodec), width, height, fps, threads)
             return vcodec
@@ -71,7 +71,7 @@ def check_encoder(
 
 
 def _check_limits(encoder: VideoEncoderConfig, width: int, height: int, fps: int) -> None:
-    """Before it is opened: a library may crash instead of refusing."""
+    """Check the size and rate before the encoder is opened: a library may crash instead of refusing."""
     try:
         check_video_limits(encoder, width, height, fps)
     except ConfigError as error:
@@ -102,7 +102,7 @@ def _encode_grey(encoder: VideoEncoderConfig, width: int, height: int, fps: int,
         frame = av.VideoFrame(width, height, encoder.pix_fmt)
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))
-        # Some drivers take a first frame and fail at the next ones.
+        # Some drivers accept a first frame and fail at later ones.
         count = HARDWARE_FRAMES if encoder.vcodec in HARDWARE_CODECS else 1
         packets: list[av.Packet] = []
         for number in range(count):

@@ -1,4 +1,4 @@
-"""Depth as 12-bit codes: lerobot's quantiser, bit for bit.
+"""Quantises depth to 12-bit codes, with the same result as lerobot, bit for bit.
 
 The formula follows lerobot 0.6.1 (`quantize_depth` in `lerobot/datasets/depth_utils.py`): all of it in
 float32 and in the unit of the sensor, logarithms of the limits in float64.
@@ -28,8 +28,8 @@ _MILLIMETRES = 1000.0
 class DepthQuantizer:
     """Turns depth maps into 12-bit codes.
 
-    Pixels nearer than `depth_min` become 0, farther than `depth_max` 4095. What has no depth never raises:
-    NaN, minus infinity and anything the logarithm does not take become 0, infinity 4095.
+    Pixels nearer than `depth_min` become 0, farther than `depth_max` 4095. Values without a depth raise no
+    error: NaN, minus infinity and values without a logarithm become 0, infinity becomes 4095.
 
     Args:
         encoder: the quantiser's parameters, in metres.
@@ -80,7 +80,7 @@ class DepthQuantizer:
         encoder = self._encoder
         low = np.float32(encoder.depth_min * per_metre)
         high = np.float32(encoder.depth_max * per_metre)
-        # Infinity and NaN are answered below, not warned about.
+        # Infinity and NaN are replaced below; numpy need not warn about them.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             if encoder.use_log:
                 shift = np.float32(encoder.shift * per_metre)

@@ -1,7 +1,6 @@
-"""The encoder of a final video: the same settings, frames and timestamps wherever it runs.
+"""The encoder of a final video, with the same settings, frames and timestamps wherever it runs.
 
-A direct encode, a deferred one and a live capture all encode through `FinalEncoder`, so that their packets
-are the same.
+A direct encode, a deferred encode and a live capture all use `FinalEncoder`, so their packets are the same.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ class FinalEncoder:
     codec is open when it is made, which holds the GIL: 1 to 3 ms for x264, 10 to 60 ms for SVT-AV1.
 
     Args:
-        container: where packets go; its header is still to be written.
+        container: receives the packets; its header is not written yet.
         encoder: settings with a resolved `vcodec`.
         width: pixels.
         height: pixels.
         fps: frames per second.
         threads: threads of the encoder, None leaves it to the codec.
-        on_packet: called with the number of the frame of each packet that was handed to the container.
+        on_packet: called with the frame number of each packet that was passed to the container.
 
     Attributes:
-        frames: frames given so far.
-        packets: packets handed to the container, one per frame.
+        frames: frames encoded so far.
+        packets: packets passed to the container, one per frame.
         packet_bytes: their size.
     """
 
@@ -58,7 +57,7 @@ class FinalEncoder:
         self._on_packet = on_packet
         self._converter = PixelConverter(encoder.pix_fmt)
         self._tick = Fraction(1, fps)
-        self._delay: int | None = None  # by how many frames decoding runs ahead of showing
+        self._delay: int | None = None  # by how many frames decoding runs ahead of display
         stream = container.add_stream(encoder.vcodec, fps, options=quiet_options(encoder, threads))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, encoder.pix_fmt
@@ -78,18 +77,18 @@ class FinalEncoder:
         frame = self._converter.convert(frame)
         frame.pts = self.frames
         frame.time_base = self._tick
-        # Decoded frames remember how they were coded; encoders would take that as an order.
+        # Decoded frames keep the frame type they were coded with, which an encoder would force again.
         frame.pict_type = PictureType.NONE
         self._mux(self._stream.encode(frame))
         self.frames += 1
 
     def flush(self) -> None:
-        """Hand over what the encoder still holds, and end it."""
+        """Write the packets that the encoder still holds, and end it."""
         assert self._stream is not None
         packets = self._stream.encode(None)
         if self._delay is None:
-            # Shorter than the encoder's look-ahead, so these are all packets. x265 has not set up its
-            # decoding timestamps then and gives random ones.
+            # The video is shorter than the encoder's look-ahead, so these are all packets. x265 has then not
+            # set up its decoding timestamps and returns random ones.
             self._delay = max((place - (p.pts or 0) for place, p in enumerate(packets)), default=0)
         self._mux(packets)
         self._stream = None
@@ -101,7 +100,7 @@ class FinalEncoder:
             size, number = packet.size, packet.pts
             packet.time_base = self._tick
             packet.dts = self.packets - self._delay
-            packet.duration = 1  # encoders leave the last one's unset
+            packet.duration = 1  # encoders leave that of the last packet unset
             self._container.mux(packet)
             self.packets += 1
             self.packet_bytes += size
@@ -110,7 +109,7 @@ class FinalEncoder:
 
 
 def quiet_options(encoder: VideoEncoderConfig, threads: int | None = None) -> dict[str, str]:
-    """The codec's options, plus what keeps it from printing its banner; its errors are still printed.
+    """The codec's options, plus one that suppresses its banner; its errors are still printed.
 
     SVT-AV1 takes its log level from the environment when it is first used (1: errors only).
     """
@@ -124,11 +123,11 @@ def quiet_options(encoder: VideoEncoderConfig, threads: int | None = None) -> di
 
 
 def default_threads(encoder: VideoEncoderConfig, cameras: int) -> int | None:
-    """Encoder threads when the user did not choose; changes nothing about the video but the time it takes.
+    """Encoder threads when the user did not choose; affects only the encoding time, not the video.
 
-    SVT-AV1's own choice takes memory with the number of cores. One thread of its kind needs half the
-    memory and the least processor time per frame; two encode a single video half as fast again. So: one
-    each where the cameras of an episode keep the cores busy anyway, else two. Other codecs' bits depend on
+    SVT-AV1's default takes more memory with more cores. One thread needs half the memory and the least
+    processor time per frame; two encode a single video one and a half times as fast. So: one each if the
+    cameras of an episode keep the cores busy anyway, else two. Other codecs' bits depend on
     the number of threads and are left to the codec, as lerobot does.
 
     Args:

@@ -1,12 +1,12 @@
-"""What a data or video file says of itself: which episodes it holds, in order, and how long each is.
+"""Descriptions stored in data and video files: which episodes a file holds, in order, and their lengths.
 
-Kept in the file: as the ``comment`` of an MP4 (an atom that readers pass over) and as key-value metadata of a
-data Parquet file. A row is paired with a picture only where both files name the same episode, so a dataset
-whose `meta` is lost is put together again from these. Needs neither numpy nor pyarrow: encoder processes
-write it.
+A description ("evidence") is the ``comment`` of an MP4 (an atom that readers skip), or key-value metadata of
+a data Parquet file. A row is paired with a video frame only where both files name the same episode, so a
+dataset whose `meta` is lost can be rebuilt from them. This module needs neither numpy nor pyarrow, because
+encoder processes write descriptions too.
 
-Another program may rewrite a file and take the text along. So evidence counts only where it accounts for
-every frame (or row) of its file, see `Evidence.fits`.
+Another program may rewrite a file and copy its description along. So a description counts only where it
+accounts for every frame or row of its file, see `Evidence.fits`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..system import storage
 from ..values import is_whole
 
 PATH = "meta/aiorecord/dataset.json"
-"""Holds the dataset's id, in the dataset's root folder. LeRobot neither reads it nor takes it along."""
+"""The file with the dataset's id, in the dataset's root folder. LeRobot neither reads nor copies it."""
 PARQUET_KEY = b"aiorecord"
 MP4_TAG = "comment"
 
@@ -54,7 +54,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a file says of itself.
+    """The description stored in a file: the episodes that it holds.
 
     Attributes:
         episodes: in the order of the file; the first begins at frame (or row) 0.
@@ -74,12 +74,12 @@ class Evidence:
         return sum(episode.length for episode in self.episodes)
 
     def fits(self, frames: int, camera: str | None = None) -> bool:
-        """Whether it is of this file: it accounts for all frames, of this camera, and names each id once."""
+        """Whether it describes this file: it accounts for all frames, names this camera, and each id once."""
         ids = [episode.id for episode in self.episodes if episode.id is not None]
         return self.frames == frames and self.camera == camera and len(ids) == len(set(ids))
 
     def to_text(self) -> str:
-        """As it is stored."""
+        """The text that is stored."""
         data: dict[str, Any] = {"episodes": [[e.id, e.length, e.dataset] for e in self.episodes]}
         if self.camera is not None:
             data["camera"] = self.camera
@@ -99,7 +99,7 @@ def parse(text: str | bytes | None) -> Evidence | None:
         if not text.startswith(_PREFIX):
             return None
         data = json.loads(text.removeprefix(_PREFIX))
-        if "\\u" in text:  # half of a surrogate pair can be written so, and then no file takes it
+        if "\\u" in text:  # JSON can hold a lone surrogate, which no file can store again
             data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
         episodes = tuple(_named(*entry) for entry in data["episodes"])
         camera, info = data.get("camera"), data.get("info", {})
@@ -121,10 +121,10 @@ def _named(id_: Any, length: Any, dataset: Any) -> Named:
 
 
 def joined(parts: Iterable[tuple[Evidence | None, int]], camera: str | None = None) -> Evidence | None:
-    """The evidence of a file that is made of others, one behind the other.
+    """The evidence of a file made by joining others.
 
     Args:
-        parts: each file's evidence, and its frames (or rows); what does not fit its file counts as none.
+        parts: each file's evidence, and its frames (or rows); evidence that does not fit its file is ignored.
         camera: a video's camera.
 
     Returns:
@@ -146,10 +146,10 @@ def joined(parts: Iterable[tuple[Evidence | None, int]], camera: str | None = No
 
 
 def cut(evidence: Evidence | None, spans: Sequence[tuple[int, int]]) -> Evidence | None:
-    """The evidence of a file that is made of parts of another.
+    """The evidence of a file made of parts of another.
 
     Args:
-        evidence: of the other file, of which it is known that it fits.
+        evidence: of the other file, already known to fit it.
         spans: first frame (or row) and length of each part.
 
     Returns:
@@ -181,12 +181,12 @@ def first_rows(evidence: Evidence | None, count: int) -> Evidence | None:
 
 
 def describing(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What of info.json describes a dataset, without what a later commit changes."""
+    """The part of info.json that describes a dataset and that later commits do not change."""
     return {key: value for key, value in info.items() if key not in _COUNTED}
 
 
 def read_dataset_id(root: Path) -> str | None:
-    """The dataset's id; None where it has none yet, or its file is damaged.
+    """The dataset's id; None if it has none yet, or its file is damaged.
 
     Raises:
         StorageError: the disk refused.
@@ -208,14 +208,14 @@ def read_dataset_id(root: Path) -> str | None:
 def ensure_dataset_id(root: Path, known: str | None = None) -> str | None:
     """The dataset's id, made now if it has none. The caller holds the dataset's lock.
 
-    Where something else is in the place of its file (a link that leads elsewhere), nothing is written.
+    If something else has the name of its file (such as a link that leads elsewhere), nothing is written.
 
     Args:
         root: the dataset's root folder.
-        known: the id that files of the dataset have, to be used again where `meta` has lost it.
+        known: the id found in files of the dataset, reused if the id's own file is lost.
 
     Returns:
-        None where it cannot have one: its files then name no dataset.
+        None if it cannot be stored: the files then name no dataset.
 
     Raises:
         StorageError: the disk refused.

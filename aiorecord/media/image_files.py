@@ -1,4 +1,4 @@
-"""Single pictures as files in memory, as lerobot stores them in Parquet: PNG for colour, TIFF for depth."""
+"""Encodes single pictures in memory as lerobot stores them in Parquet: PNG for colour, TIFF for depth."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PngEncoder:
             assert isinstance(context, av.VideoCodecContext)
             context.width, context.height, context.pix_fmt = width, height, "rgb24"
             context.time_base = Fraction(1, 1)
-            # More threads would hand a picture back only with a later one.
+            # With more threads a picture would be returned only after a later one was added.
             context.thread_count = 1
             context.options = {"compression_level": str(PNG_COMPRESSION), "pred": "avg"}
             context.open()

@@ -1,4 +1,4 @@
-"""What libav's errors mean: one way for everything that reads, writes, encodes or decodes."""
+"""Maps libav's errors to aiorecord's, for everything that reads, writes, encodes or decodes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def libav_errors(doing: str, path: Path | None = None, *, codec: str | None = No
 
     Args:
         doing: completes "Could not ...".
-        path: the file being read or written, if it is about one.
+        path: the file being read or written, if there is one.
         codec: the codec at work, if any.
 
     Raises:
-        StorageError: the disk is full, read-only or failing (only when there is a `path`: drivers of
-            hardware encoders answer with the same error numbers).
-        EncodeError: anything else that libav refused.
+        StorageError: the disk is full, read-only or failing (only if there is a `path`: drivers of hardware
+            encoders use the same error numbers).
+        EncodeError: any other error of libav.
     """
     try:
         yield
     except av.FFmpegError as error:
-        # PyAV's errors bring libav's last log line, which often names the reason.
+        # PyAV's errors include libav's last log line, which often names the reason.
         message = f"Could not {doing}: {error}"
         if path is not None and error.errno in _DISK_ERRNOS:
             raise StorageError(message, path=path) from error

@@ -1,4 +1,4 @@
-"""Frames in memory: new ones, and conversion of pixel formats with the same result every time."""
+"""Allocates frames, and converts pixel formats with the same result every time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _READ_PAST = 64
-"""Bytes behind the pixels of a frame: the widest vector that libswscale reads at once."""
+"""Padding bytes after the pixels of a frame: the widest vector that libswscale reads at once."""
 
 
 class PixelConverter:
     """Converts frames to one pixel format as `av.VideoFrame.reformat` does, in the calling thread.
 
-    PyAV 17 and later split a conversion over threads by default, and then some formats come out differently
-    from one time to the next: where a line's end is not aligned, libswscale writes past it, over the first
+    PyAV 17 and later split a conversion over threads by default, and the result of some formats then varies
+    from one call to the next: where a line's end is not aligned, libswscale writes past it, over the first
     pixels of a line that another thread has finished (seen with 10-bit formats and a width of 854).
 
     Args:
@@ -32,7 +32,7 @@ class PixelConverter:
         self._reformatter = VideoReformatter()
 
     def convert(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """The frame in the converter's format; the same object if it is in it already.
+        """The frame in the converter's format; the same object if it has that format already.
 
         Raises:
             av.FFmpegError: libav cannot convert it.
@@ -52,8 +52,8 @@ def _one_thread() -> dict[str, Any]:
 
 def new_rgb_frame(height: int, width: int) -> tuple[av.VideoFrame, NDArray[np.uint8]]:
     """An uninitialised RGB frame, and its pixels as a writable, contiguous (H, W, 3) uint8 array."""
-    # The memory is numpy's: PyAV lets go of the GIL to allocate, and a loop that asks for a frame then waits
-    # until every camera's thread has had its turn. libswscale may read a little past the last pixel.
+    # The memory is numpy's: PyAV releases the GIL to allocate, and the loop would then wait until every
+    # camera's thread has had its turn. libswscale may read a little past the last pixel.
     size = height * width * 3
     pixels = np.empty(size + _READ_PAST, np.uint8)[:size].reshape(height, width, 3)
     return av.VideoFrame.from_numpy_buffer(pixels, "rgb24"), pixels

@@ -1,4 +1,4 @@
-"""MP4 files made of other files' packets, on the exact k/fps grid; nothing is decoded or encoded."""
+"""Makes MP4 files of other files' packets, on the exact k/fps grid, without decoding or encoding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .video_file import Grid, open_video, set_evidence
 class GridCopy:
     """An MP4 made of packets of other files, each frame k of it shown at exactly k/fps. Made by `copied`.
 
-    Nothing is decoded or encoded. Errors of libav come out as they are.
+    Nothing is decoded or encoded. Errors of libav are not mapped.
     """
 
     def __init__(self, container: OutputContainer, template: VideoStream, fps: int) -> None:
@@ -35,8 +35,8 @@ class GridCopy:
 
         Args:
             packet: as it was read; it is changed.
-            shown: the number of its frame.
-            decoded: the number of the frame at whose time it is decoded; rises with each packet.
+            shown: the number of its frame in display order.
+            decoded: the frame number at whose time it is decoded; increases with each packet.
         """
         packet.stream = self._stream
         packet.time_base = self._tick
@@ -60,7 +60,7 @@ def copied(
         output: the file, replaced if it exists.
         template: a stream whose codec headers the packets have.
         fps: frames per second.
-        evidence: what the file says of itself.
+        evidence: the description stored in the file.
         options: of libav's muxer.
     """
     with av.open(str(output), "w", format="mp4", options=options or {}) as container:
@@ -85,15 +85,15 @@ def same_stream(a: Path, b: Path) -> bool:
 def concat_videos(parts: Sequence[Path], output: Path, fps: int, evidence: Evidence | None = None) -> int:
     """Join videos by stream copy, the parts back to back on the k/fps grid, the index at the front.
 
-    Each part must itself be on the grid from 0 with a keyframe first. Decoding timestamps are laid on the
-    grid anew, early enough for the part that reorders its frames the most, so that they only ever rise. The
+    Each part must itself be on the grid from 0 with a keyframe first. Decoding timestamps are computed anew,
+    early enough for the part that reorders its frames the most, so that they always increase. The
     file is not made durable: see `storage.replacing`.
 
     Args:
-        parts: at least one file; nothing is decoded, so the cost is that of copying them.
+        parts: at least one file; nothing is decoded, so joining costs as much as copying them.
         output: the file to write, replaced if it exists; must not be one of the parts.
         fps: frames per second of all parts.
-        evidence: what the output says of itself; nothing of what the parts say is taken over.
+        evidence: the description to store in the output; those of the parts are not copied.
 
     Returns:
         The number of frames in the output.
@@ -110,12 +110,12 @@ def concat_videos(parts: Sequence[Path], output: Path, fps: int, evidence: Evide
         size = _index_size(parts, shape.frames) + (len(evidence.to_text()) if evidence else 0)
         return _join(parts, output, fps, shape, {"moov_size": str(size)}, evidence)
     except EncodeError:
-        # Room for an index of unusual size: libav then writes the file twice. Other errors come again.
+        # The index is larger than the room for it: libav then writes the file twice. Other errors recur.
         return _join(parts, output, fps, shape, {"movflags": "faststart"}, evidence)
 
 
 def _index_size(parts: Sequence[Path], frames: int) -> int:
-    """Room for the index of a joined file, in bytes; what is left of it stays empty.
+    """Room for the index of a joined file, in bytes; unused room stays empty.
 
     Tables of ISO/IEC 14496-12 (8.6, 8.7): 4 bytes of size per frame, 4 per keyframe, 8 for a frame that is
     not shown in decoding order, and 20 for each chunk, which libav ends after 1 MiB.
@@ -176,11 +176,11 @@ class _StreamKey:
 
 @dataclass(frozen=True)
 class _JoinedShape:
-    """What all parts share.
+    """The properties that all parts share.
 
     Attributes:
         key: codec, size and headers.
-        delay: by how many frames decoding must run ahead of showing.
+        delay: by how many frames decoding must run ahead of display.
         frames: how many there are, as the parts' indices say.
     """
 

@@ -1,8 +1,8 @@
-"""MP4 files on the exact k/fps grid: writing, probing and verifying them.
+"""Writes, probes and verifies MP4 files on the exact k/fps grid.
 
 lerobot finds a frame by its timestamp, so frame k of a file must be shown at exactly k/fps, from 0, and the
-file must begin with a keyframe. Its default reader goes from a timestamp to a frame number through the
-file's average frame rate, so every packet must also last exactly 1/fps, the last one included.
+file must begin with a keyframe. Its default reader turns a timestamp into a frame number through the file's
+average frame rate, so every packet must also last exactly 1/fps, the last one included.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class VideoOutput:
         self._size = (width, height)
         doing = f"open {encoder.vcodec} at {width}x{height}, {fps} fps, {encoder.pix_fmt}"
         with libav_errors(f"create {path}", path, codec=self._codec):
-            # The index stays at the end: packing writes it to the front, and twice would be once too often.
+            # The index stays at the end; packing writes it to the front later.
             self._container = av.open(str(path), "w", format="mp4")
         try:
             set_evidence(self._container, evidence)
@@ -116,11 +116,11 @@ class VideoOutput:
             self._close_quietly()
 
     def _close_quietly(self) -> None:
-        # Another error is on its way and says more than the close of a half-written file would.
+        # Another error is being raised, and says more than one from closing a half-written file.
         with contextlib.suppress(av.FFmpegError):
             for stream in self._container.streams.video:
                 if stream.codec_context.is_open:
-                    stream.encode(None)  # SVT-AV1 complains on stderr when it is not told the end
+                    stream.encode(None)  # SVT-AV1 prints an error to stderr if it is not flushed
         with contextlib.suppress(av.FFmpegError):
             self._container.close()
 
@@ -144,7 +144,7 @@ def open_output(
         height: pixels.
         fps: frames per second; frame k gets the timestamp k/fps exactly.
         threads: threads of the encoder, None leaves it to the codec.
-        evidence: what the file says of itself.
+        evidence: the description to store in the file.
 
     Raises:
         CodecUnavailableError: the encoder is missing or cannot be opened with these settings.
@@ -154,18 +154,18 @@ def open_output(
 
 
 def set_evidence(container: OutputContainer, evidence: Evidence | None) -> None:
-    """Have a new file say what is in it; call before its first packet."""
+    """Store a description in a new file; call before its first packet."""
     if evidence is not None:
         container.metadata[MP4_TAG] = evidence.to_text()
 
 
 def evidence_of(container: InputContainer) -> Evidence | None:
-    """What an open file says of itself. Not checked against its frames, see `Evidence.fits`."""
+    """The description stored in an open file. Not checked against its frames, see `Evidence.fits`."""
     return parse(container.metadata.get(MP4_TAG))
 
 
 def read_evidence(path: Path) -> Evidence | None:
-    """What a video file says of itself, see `evidence_of`.
+    """The description stored in a video file, see `evidence_of`.
 
     Raises:
         EncodeError: the file is not a video.
@@ -176,7 +176,7 @@ def read_evidence(path: Path) -> Evidence | None:
 
 
 def probe_video(path: Path, encoder: VideoEncoderConfig | None = None) -> dict[str, Any]:
-    """What lerobot stores in a camera feature's ``info`` (its `get_video_info`), with the same keys.
+    """The values that lerobot stores in a camera feature's ``info`` (`get_video_info`), with the same keys.
 
     Args:
         path: a video file without audio.
@@ -226,7 +226,7 @@ def stated_frames(path: Path) -> int:
 
 
 def continues_video(longer: Path, shorter: Path) -> bool:
-    """Whether a video begins with all coded frames of another one. Reads both, decodes nothing.
+    """Whether a video begins with all coded frames of another. Reads both, decodes nothing.
 
     Raises:
         EncodeError: one of them is not a video.
@@ -290,14 +290,14 @@ class Grid:
         self.count += 1
         index = int(position)
         if index >= len(self._seen):
-            # Bounded, so that a wild timestamp cannot ask for memory.
+            # Bounded, so that a wrong timestamp cannot cause a huge allocation.
             if index > self.count + 1024:
                 raise EncodeError(
                     f"{self._path.name}: frames are missing before frame {index}.", codec=self.codec
                 )
             self._seen.extend(bytes(index + 1 - len(self._seen)))
         if self._seen[index]:
-            raise EncodeError(f"{self._path.name}: frame {index} is there twice.", codec=self.codec)
+            raise EncodeError(f"{self._path.name}: frame {index} occurs twice.", codec=self.codec)
         self._seen[index] = 1
         return index
 
@@ -322,7 +322,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             check_file(path)
         except ValueError as error:
             raise EncodeError(f"{path.name} cannot be read: {error}.") from error
-    # The format is given, lest a playlist under this name leads libav elsewhere.
+    # The format is given, so that a playlist under this name cannot lead libav to other files.
     options = {"protocol_whitelist": "file"}
     with (
         libav_errors(f"read {path.name}", path),

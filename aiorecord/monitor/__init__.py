@@ -1,1 +1,1 @@
-"""Snapshots of a session, and the views that show them."""
+"""Views of a recording: snapshots, the terminal view, reports, and external viewers."""

@@ -1,4 +1,4 @@
-"""Whether a window can be opened here: asked before a viewer is started that would fail by itself."""
+"""Checks whether a window can be opened here, before a viewer is started that would fail."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 ANSWER_S = 2.0
-"""A display, or a viewer on another machine, that takes longer to take a connection is not there."""
+"""Seconds after which a display, or a viewer on another machine, counts as missing if it does not connect."""
 
 
 def display_problem() -> str | None:
-    """Why no window can be opened, None if one can, or if that is not known. May block for some seconds."""
+    """Why no window can be opened; None if one can, or if that is unknown. May block for some seconds."""
     if not sys.platform.startswith("linux") or os.environ.get("WAYLAND_SOCKET"):
         return None
     wayland, x11 = os.environ.get("WAYLAND_DISPLAY"), os.environ.get("DISPLAY")
@@ -29,10 +29,10 @@ def display_problem() -> str | None:
 
 
 def x11_addresses(display: str) -> list[str | tuple[str, int]] | None:
-    """Where an X server listens that ``$DISPLAY`` names (X(7)): paths of sockets, or host and port.
+    """The addresses of the X server that ``$DISPLAY`` names (X(7)): paths of sockets, or host and port.
 
     Returns:
-        The addresses to try; None where the name is of another form.
+        The addresses to try; None if the name has another form.
     """
     match = re.fullmatch(r"(?:unix|([\w.-]*)):([0-9]{1,5})(?:\.[0-9]+)?", display)
     if match is None:
@@ -45,7 +45,7 @@ def x11_addresses(display: str) -> list[str | tuple[str, int]] | None:
 
 
 def is_listening(host: str, port: int) -> bool:
-    """Whether somebody takes connections there. May block for some seconds."""
+    """Whether a server accepts connections there. May block for some seconds."""
     return _answers([(host, port)])
 
 

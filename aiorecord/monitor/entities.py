@@ -1,9 +1,9 @@
-"""What a viewer shows of a frame, under the names that lerobot's viewers use. Pure.
+"""Splits a frame into the named values that a viewer shows, under lerobot's names. Pure.
 
 lerobot shows what the driver returned, before it becomes a frame: ``observation.shoulder_pan.pos`` and
 ``observation.front``, ``action.shoulder_pan.pos`` (`log_rerun_data` in lerobot 0.6.1's
-`lerobot/utils/rerun_visualization.py`). A frame holds the same numbers gathered in vectors, and cameras under
-``observation.images.``; here both become entities of the same names.
+`lerobot/utils/rerun_visualization.py`). A frame holds the same numbers in vectors, and cameras under
+``observation.images.``; here both get the same names.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _CHANNELS = (1, 3, 4)
 
 @dataclass(frozen=True)
 class Entity:
-    """One thing to show.
+    """One value to show.
 
     Attributes:
         path: its name, beginning with ``observation`` or ``action``.
-        value: numbers as float64, shape (n,); or an image as the driver gave it, shape (height, width, 1, 3
-            or 4).
+        value: numbers as float64, shape (n,); or an image as the driver returned it, shape (height, width, 1,
+            3 or 4).
         kind: ``numbers``, ``image`` or ``depth``.
     """
 
@@ -51,12 +51,13 @@ def entities(
     """The entities of an observation or an action.
 
     The vectors ``observation.state`` and ``action`` become one entity per name, other vectors one entity with
-    all their numbers. Text, and what is neither a number nor an image, is left out.
+    all their numbers. Text and other values that are neither numbers nor images are left out.
 
     Args:
         side: ``observation`` or ``action``.
         values: of a frame, or flat as a driver returns them.
-        features: LeRobot's feature dict; what is not in it is told by its shape, as lerobot does.
+        features: LeRobot's feature dict; the kind of a value without a feature follows from its shape, as in
+            lerobot.
     """
     whole = {_path(side, key) for key in values}
     used: set[str] = set()
@@ -65,7 +66,7 @@ def entities(
         parts = _parts(key, value, feature)
         paths = {_path(side, name): part for name, part in parts.items()}
         if used & paths.keys() or (whole - {_path(side, key)}) & paths.keys():
-            paths = {_path(side, key): value}  # another one has that name
+            paths = {_path(side, key): value}  # another entity has that name
         used |= paths.keys()
         for path, part in paths.items():
             entity = _entity(path, part, feature)

@@ -1,4 +1,4 @@
-"""The live terminal view."""
+"""Draws the live view on a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .screen import screen
 from .snapshot import Snapshot
 
 FRAME_COLUMNS, FRAME_ROWS = 50, 14
-"""Smaller terminals get no frame around the view: its columns and rows are needed."""
+"""Smaller terminals get no frame around the view, which needs all columns and rows."""
 
 TITLE = "aiorecord"
 KEPT_LINES = 100
@@ -35,13 +35,13 @@ _ASCII = str.maketrans({"→": ">", "←": "<", "━": "=", "╸": "-", "─": "
 
 
 Lines = Callable[[int, int], list[Text]]
-"""Makes the lines of a view, of so many columns and rows at most."""
+"""Returns the lines of a view, for at most this many columns and rows."""
 
 
 class LiveScreen:
-    """Draws lines in place, on a terminal of any size, that may change.
+    """Draws lines in place, on a terminal whose size may change.
 
-    Drawing takes a few milliseconds of Python, so it is done between ticks, when `fits` says so.
+    Drawing takes a few milliseconds of Python, so it is done between ticks, when `fits` allows it.
 
     Args:
         console: where to draw; default standard output.
@@ -72,7 +72,7 @@ class LiveScreen:
         """Show lines in place of those before.
 
         Args:
-            lines: makes them.
+            lines: returns them.
             title: of the frame around them.
         """
         if self._away:
@@ -84,9 +84,10 @@ class LiveScreen:
         self._cost_s = max(time.perf_counter() - started_s, 0.9 * self._cost_s)
 
     def fits(self, slack_s: float) -> bool:
-        """Whether a drawing fits twice into the time, by the dearest of the recent ones.
+        """Whether a drawing fits twice into the time, by the slowest of the recent ones.
 
-        A dear one is forgotten bit by bit, also while nothing fits: else the view would stand still.
+        A slow one is forgotten gradually, also while nothing fits: otherwise the view would never be drawn
+        again.
         """
         if slack_s > 2 * self._cost_s:
             return True
@@ -103,25 +104,25 @@ class LiveScreen:
         self._console.print(text, markup=False, highlight=False)
 
     def terminal(self, has: bool) -> None:
-        """Note that the terminal is another's, a shell's for example, or that it has come back.
+        """Note that another process, such as a shell, has the terminal, or that it is back.
 
-        Nothing is drawn meanwhile, and the screen begins anew afterwards.
+        Nothing is drawn meanwhile, and the screen is drawn from the start afterwards.
         """
         self._away = not has
         self._moved = has
 
     def _follow_size(self) -> None:
-        """Begin the screen anew if nobody knows any more where on it the last drawing is.
+        """Clear the screen and draw it from the start if the position of the last drawing is unknown.
 
-        A shell has written to it meanwhile, or it was resized: terminals move what is on them each in its
-        own way. The screen is emptied, and the lines above the view are printed again.
+        That is so after a shell has written to it, or after a resize, which each terminal handles in its own
+        way. The lines above the view are printed again.
         """
         size = self._console.size
         if not self._live.is_started or not (self._moved or size != self._size):
             return
         self._size, self._moved = size, False
         self._live.stop()
-        # Row by row: some terminals move a screen that is cleared at once into what can be scrolled back to.
+        # Row by row: some terminals move a screen that is cleared at once into their scrollback.
         rows = [(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_DOWN, 1)] * size.height
         self._console.control(Control.home(), Control(*rows), Control.home())
         for text in self._lines:
@@ -134,7 +135,7 @@ class LiveView(LiveScreen):
     """Draws snapshots of a session in place, on a terminal.
 
     Args:
-        keys: there is a keyboard: what its keys do is shown. Otherwise, what Ctrl-C does.
+        keys: there is a keyboard: the keys are explained. Otherwise Ctrl-C is.
         console: where to draw; default standard output.
     """
 
@@ -172,7 +173,7 @@ def framed(lines: Lines, title: str, width: int, height: int, *, ascii_only: boo
     """Lines with a frame around them where the terminal has room for one.
 
     Args:
-        lines: makes them.
+        lines: returns them.
         title: of the frame.
         width: columns of the terminal.
         height: rows of the terminal.
@@ -203,7 +204,7 @@ def render_svg(snapshot: Snapshot, keys: bool = True, *, width: int = 100, heigh
 
     Args:
         snapshot: what is shown.
-        keys: as if there were a keyboard.
+        keys: show the keys, as if there were a keyboard.
         width: columns of the terminal.
         height: rows of the terminal, at most; the picture has as many as the view takes.
     """
@@ -218,5 +219,5 @@ def render_svg(snapshot: Snapshot, keys: bool = True, *, width: int = 100, heigh
     )
     console.print(render(snapshot, keys, width=width, height=height))
     picture = console.export_svg(title="aiorecord record")
-    # Rich's fonts would be loaded from the network; the reader's own monospace font does.
+    # Rich's fonts would be loaded from the network; the reader's own monospace font is used instead.
     return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Consoles whose texts cannot steer the terminal."""
+"""A console that prints text without letting it control the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..printable import plain_lines
 
 
 class PlainConsole(Console):
-    """A rich console that shows text letter by letter: no markup in it counts, and no escape sequence.
+    """A rich console that prints text literally: it interprets neither markup nor escape sequences.
 
     Args:
         options: as of `rich.console.Console`.
@@ -22,6 +22,6 @@ class PlainConsole(Console):
         super().__init__(**{"markup": False, "emoji": False, **options})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Every segment of what is printed, its text made plain; rich's own control codes stay."""
+        """The segments to print, with their text made plain; rich's own control codes stay."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=plain_lines(segment.text))

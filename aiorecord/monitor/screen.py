@@ -1,4 +1,4 @@
-"""What the live view shows of a snapshot, in the room that a terminal has. Pure."""
+"""Lays out a snapshot as lines of the live view, for the size of the terminal. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .units import size_text, time_text, waiting_text
 
 SHOWN_SAVES = 8
 ROOMY_ROWS = 18
-"""With fewer rows there are no headings above tables, and the newest message only."""
+"""With fewer rows, tables have no headings, and only the newest message is shown."""
 WORST_MS = 5.0
-"""A lateness above this stands out."""
+"""Lateness above this is highlighted."""
 
 _PHASE_STYLE = {
     Phase.CONNECTING: "bold yellow",
@@ -30,7 +30,7 @@ _PHASE_STYLE = {
 }
 _BAR_STYLE = {Phase.RECORDING: "red", Phase.RESETTING: "yellow"}
 
-# Ranks of what is on the screen: the lowest goes first where there is no room.
+# Ranks of the screen's sections: the lowest is left out first if there is no room.
 _MESSAGES, _TASK, _FOOT, _CAMERAS, _SAVES, _FACTS, _SOURCES, _DISK, _FLAGS, _BAR, _HEAD, _KEYS = range(12)
 
 
@@ -60,7 +60,7 @@ def screen(s: Snapshot, keys: bool, width: int, height: int) -> list[Text]:
 
 
 def _of_phase(s: Snapshot, width: int, roomy: bool) -> list[Section]:
-    """What an episode and a reset show."""
+    """The sections shown during an episode and a reset."""
     sections = []
     if s.task and s.phase in (Phase.RECORDING, Phase.RESETTING):
         sections.append(Section([cut(Text(s.task, style="italic"), width)], _TASK))
@@ -117,7 +117,7 @@ def _progress(s: Snapshot, width: int) -> Text:
     assert s.seconds_left is not None
     of = f" of {time_text(s.phase_s)}" if width >= 40 else ""
     left = f"{time_text(s.seconds_left)} left{of}"
-    # As wide as the text becomes when the phase ends: the bar does not change its length with every digit.
+    # As wide as the text at the end of the phase, so that the bar's length does not change with every digit.
     room = max(len(left), len(f"{time_text(s.phase_s)} left{of}"))
     share = 1 - s.seconds_left / s.phase_s if s.phase_s else 1.0
     style = _BAR_STYLE.get(s.phase, "cyan")
@@ -176,7 +176,7 @@ def _flags(s: Snapshot, width: int, most: int) -> list[Text]:
 def _cameras(s: Snapshot, width: int, roomy: bool) -> list[Text]:
     heads = ("camera", "captured", "queued", "", "spilled to disk", "repeated", "stale", "lost", "")
     rows = [[Text(head, style="dim") for head in heads]]
-    captured = any(c.captured != s.frames for c in s.cameras)  # elsewhere on the screen otherwise
+    captured = any(c.captured != s.frames for c in s.cameras)  # otherwise shown elsewhere on the screen
     for c in s.cameras:
         counts = [_nonzero(count) for count in (c.spilled, c.repeated, c.stale)]
         rows.append(
@@ -267,7 +267,7 @@ def _foot(s: Snapshot, width: int) -> list[Text]:
     parts = [f"{episodes} in the dataset", disk]
     if s.backlog_frames:
         rest = f"{s.backlog_frames} frames to encode"
-        if s.backlog_s is not None and s.phase is not Phase.DRAINING:  # there the head has it
+        if s.backlog_s is not None and s.phase is not Phase.DRAINING:  # there it is in the heading
             rest += f", about {time_text(s.backlog_s)}"
         parts.append(rest)
     return flow([Text(part, style="dim") for part in parts], width)
@@ -279,7 +279,7 @@ _STOP = ("Esc q", "stop", "stop")
 
 
 def key_hints(s: Snapshot) -> list[tuple[str, str, str]]:
-    """What the keys do now: the keys, what they do, and the same in a word."""
+    """What the keys do in this phase: the keys, what they do, and the same in one word."""
     if s.stopping and s.phase in (Phase.RECORDING, Phase.RESETTING, Phase.WAITING):
         return []
     if s.foreground:

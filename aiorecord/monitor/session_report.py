@@ -1,4 +1,4 @@
-"""The session report: what happened, as JSON."""
+"""Builds the report of a session, as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build_report(
     realtime: bool = False,
     error: str | None = None,
 ) -> dict[str, Any]:
-    """Everything that ``--report`` writes.
+    """Build the report that ``--report`` writes.
 
     Args:
         session: after it has run.
@@ -67,7 +67,9 @@ def build_report(
 
 
 def _version(package: str) -> str:
-    from importlib.metadata import version  # 30 ms that the first frame does not wait for
+    from importlib.metadata import (
+        version,
+    )  # imported here: it takes 30 ms that the first frame need not wait for
 
     return version(package)
 

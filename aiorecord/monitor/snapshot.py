@@ -1,4 +1,4 @@
-"""What a view shows: one plain picture of a session, taken from its parts."""
+"""Collects the state of a session at one moment into plain data, for views."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CameraRow:
 
 @dataclass(frozen=True)
 class SaveRow:
-    """One save under way, in the order of their turns."""
+    """One save under way, in the order in which they are saved."""
 
     label: str
     frames: int
@@ -45,25 +45,25 @@ class SaveRow:
 
     @property
     def text(self) -> str:
-        """Its stage for a view, and its priority where it has one."""
+        """Its stage for a view, and its priority if it has one."""
         shown = stage_text(self.stage)
         return f"{shown}, priority {self.priority}" if self.priority else shown
 
 
 @dataclass(frozen=True)
 class Take:
-    """The take before, as the reset after it shows it.
+    """The previous take, as the reset after it shows it.
 
     Attributes:
-        name: what it is called, see `Session.name_of`.
+        name: its name, see `Session.name_of`.
         frames: frames recorded.
         duration_s: seconds.
         fps: frames per second as measured, None for a single frame.
-        worst_ms: how long a deadline waited at worst, those that were skipped included.
+        worst_ms: the longest lateness of a deadline, including skipped ones.
         late_ticks: ticks that came late.
         missed: deadlines that were skipped.
-        problems: what else is not as it should be, a phrase each.
-        can_be_taken_back: ← can still drop it.
+        problems: other problems, a phrase each.
+        can_be_taken_back: the key ← can still drop it.
     """
 
     name: str
@@ -83,22 +83,22 @@ class Snapshot:
 
     Attributes:
         number: which take is recorded now or next, from 1.
-        total: takes that are asked for.
-        seconds_left: of the running phase, None if it has no end of its own.
+        total: number of planned takes.
+        seconds_left: of the running phase, None if it has no planned end.
         rate: effective ticks per second of the running phase.
-        late_ms: the worst lateness in the running phase, deadlines that were skipped included.
+        late_ms: the worst lateness in the running phase, including skipped deadlines.
         late_ticks: ticks of the running phase that came late.
         backlog_frames: frames of ended episodes that are not encoded yet, over all cameras.
-        backlog_s: how long encoding them will take at the rate measured so far, None before it is known.
-        backlog_bytes: what ended episodes take in staging.
-        wait_s: how long it will take until the next episode may begin; None if it may, or if nobody knows.
+        backlog_s: how long encoding them will take at the rate measured so far, None if unknown.
+        backlog_bytes: space that ended episodes take in staging.
+        wait_s: how long it will take until the next episode may begin; None if it may, or if unknown.
         minutes_left: recording time for which the disk has room, None before it is known.
-        disk_warning: what the operator has to know about the disk, None while it has room.
+        disk_warning: a warning about the disk for the operator, None while it has room.
         sources: the robot, the teleoperator and each feature that has failed so far.
-        flags: during a reset, what the episode before exceeds of the plan's limits.
-        running_flags: what the running episode exceeds of them so far.
+        flags: during a reset, the plan's limits that the previous episode exceeded.
+        running_flags: the limits that the running episode has exceeded so far.
         index: the number that the episode which is recorded now or next will have in the dataset.
-        phase_s: how long the running phase lasts in all, None if it has no end of its own.
+        phase_s: planned length of the running phase, None if it has no planned end.
         last: during a reset, the take before it, None if that was dropped.
         over: during a reset, that no episode follows it.
         again: during a reset, that the take before it is dropped and recorded again.
@@ -140,7 +140,7 @@ class Snapshot:
 
 
 class Observer:
-    """Takes snapshots of a session, and remembers what is needed for rates.
+    """Takes snapshots of a session, and keeps what is needed to compute rates.
 
     Args:
         session: the session; its recorder is open.
@@ -156,7 +156,7 @@ class Observer:
         del self.messages[:-5]
 
     def take(self) -> Snapshot:
-        """A snapshot of now. Cheap: no I/O."""
+        """A snapshot of this moment. Cheap: no I/O."""
         session = self.session
         recorder, plan, ticker = session.recorder, session.plan, session.ticker
         status = recorder.get_status()
@@ -164,7 +164,7 @@ class Observer:
         rate, late_ms, late_ticks = None, 0.0, 0
         if ticker is not None and len(ticker.lateness):
             elapsed_ns = recorder.clock.now_ns() - ticker.start_ns
-            # Whole periods, the running one included: else a second tick would show as twice the rate.
+            # Whole periods, including the running one: otherwise the second tick would show twice the rate.
             # (Deadlines are rounded to a nanosecond.)
             periods = (elapsed_ns + 1) * recorder.fps // NS_PER_S + 1
             rate = len(ticker.lateness) * recorder.fps / periods
@@ -266,14 +266,14 @@ class Observer:
 
 
 def _wait_s(backlog: Backlog, limit_bytes: float) -> float | None:
-    """How long encoding takes until the backlog fits its limit, if its bytes go as its frames do."""
+    """How long encoding takes until the backlog fits its limit, if bytes shrink in proportion to frames."""
     if not limit_bytes or backlog.bytes <= limit_bytes or backlog.seconds is None:
         return None
     return backlog.seconds * (1 - limit_bytes / backlog.bytes)
 
 
 def stage_text(stage: str) -> str:
-    """The stage of an ended episode's save, as a view shows it: one that is not durable yet says so."""
+    """The stage of an ended episode's save, as a view shows it, including whether it is not durable yet."""
     return Stage(stage).words
 
 
@@ -286,6 +286,6 @@ def _text(error: object) -> str | None:
 
 
 def camera_counts(c: CameraRow) -> str:
-    """What is not as it should be with a camera; empty if nothing is. Late ticks are no camera's fault."""
+    """The problems of a camera, empty if there are none. Late ticks are not a camera's fault."""
     counts = {"spilled": c.spilled, "repeated": c.repeated, "stale": c.stale, "lost": c.lost}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

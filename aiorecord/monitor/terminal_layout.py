@@ -1,4 +1,4 @@
-"""Fits what a view shows into a terminal's columns and rows. Pure."""
+"""Fits text, tables and sections into a terminal's columns and rows. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 GAP = "   "
-"""Between facts on a line, and between the columns of a table."""
+"""The separator between facts on a line, and between the columns of a table."""
 
 ELLIPSIS = "…"
 
@@ -20,8 +20,8 @@ class Section:
 
     Attributes:
         lines: none longer than the screen.
-        rank: where there is no room for all, the section of the lowest rank goes first.
-        least: so many lines of it say something by themselves: a list is shortened before it goes.
+        rank: if there is no room for all, the section with the lowest rank is left out first.
+        least: the fewest lines that are still useful: a list is shortened to them before it is left out.
     """
 
     lines: list[Text]
@@ -30,7 +30,7 @@ class Section:
 
 
 def flow(facts: Sequence[Text | str], width: int) -> list[Text]:
-    """Facts one after another; a line breaks between two of them only. One that is too long is cut."""
+    """Facts in lines that break only between two facts. One that is too long is cut."""
     lines: list[Text] = []
     for fact in facts:
         text = fact if isinstance(fact, Text) else Text(fact)
@@ -44,14 +44,14 @@ def flow(facts: Sequence[Text | str], width: int) -> list[Text]:
 
 
 def cut(text: Text, width: int) -> Text:
-    """A text in one line of so many cells at most; one that is longer ends in an ellipsis."""
+    """A text in one line of at most this many cells; a longer one ends in an ellipsis."""
     text = text.copy()
     text.truncate(max(width, 1), overflow="ellipsis")
     return text
 
 
 def wrapped(text: Text, width: int, most: int) -> list[Text]:
-    """A text in lines that break between words; what does not fit into the last one is cut."""
+    """A text in lines that break between words; the last line is cut if it is too long."""
     words, lines = text.plain.split(), [""]
     for word in words:
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -107,9 +107,9 @@ def bar(share: float, width: int, style: str = "cyan") -> Text:
 
 
 def fit(sections: Sequence[Section], height: int) -> list[Text]:
-    """The lines of all sections that fit into so many rows, in their order.
+    """The lines of all sections that fit into this many rows, in their order.
 
-    From the lowest rank on, a list is shortened, then the section goes; the one of the highest rank stays.
+    From the lowest rank on, a list is shortened, then the section is left out; the highest rank stays.
     """
     kept = [Section(list(section.lines), section.rank, section.least) for section in sections]
     for section in sorted(kept, key=lambda section: section.rank)[:-1]:

@@ -1,4 +1,4 @@
-"""Small pictures of what the cameras see, for a page."""
+"""Makes small pictures of camera images, for a notebook page."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH = 240
-"""A thumbnail is at most about so wide, in pixels."""
+"""Approximate largest width of a thumbnail, in pixels."""
 
 
 def thumbnail(image: NDArray[Any]) -> NDArray[Any]:
-    """Every n-th pixel of an image, copied, so that its owner may write into it again. Takes microseconds.
+    """Every n-th pixel of an image, copied, so that the image may be overwritten. Takes microseconds.
 
     Args:
         image: (H, W, 3) uint8, or depth as (H, W).
@@ -23,7 +23,7 @@ def thumbnail(image: NDArray[Any]) -> NDArray[Any]:
     width = image.shape[1]
     step = max(1, -(-width // WIDTH))
     small = image[::step, ::step]
-    even = (small.shape[0] // 2 * 2 or 1, small.shape[1] // 2 * 2 or 1)  # JPEG halves the colours
+    even = (small.shape[0] // 2 * 2 or 1, small.shape[1] // 2 * 2 or 1)  # JPEG halves the colour resolution
     return np.array(small[: even[0], : even[1]])
 
 

@@ -1,10 +1,10 @@
-"""Sizes and times in words."""
+"""Formats sizes and times as text."""
 
 from __future__ import annotations
 
 
 def size_text(size: float) -> str:
-    """Bytes as people read them: ``812 kB``, ``3.4 GB`` (powers of 1000)."""
+    """A size in readable units: ``812 kB``, ``3.4 GB`` (powers of 1000)."""
     if size < 1000:
         return f"{size:.0f} B"
     for unit in ("kB", "MB", "GB"):
@@ -28,7 +28,7 @@ def waiting_text(number: int, backlog_bytes: int, wait_s: float | None) -> str:
 
     Args:
         number: of that episode.
-        backlog_bytes: what ended episodes take on disk.
+        backlog_bytes: space that ended episodes take on disk.
         wait_s: seconds until it may begin, None if that is not known.
     """
     known = "" if wait_s is None else f", about {time_text(wait_s)}"

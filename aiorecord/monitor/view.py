@@ -1,4 +1,4 @@
-"""What a viewer shows of one tick, and what it asks of where views go."""
+"""The data that a viewer shows for one tick, and the interface of its destinations."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of one tick. Nothing in it is copied.
+    """The data of one tick for a viewer. Nothing in it is copied.
 
     Attributes:
-        observation: what the robot saw, keyed as in a frame, or flat.
-        action: what was asked of it, likewise.
+        observation: the robot's observation, keyed as in a frame, or flat.
+        action: the requested action, likewise.
         features: the dataset's feature dict.
     """
 
@@ -23,10 +23,10 @@ class View:
 
 
 class Sink(Protocol):
-    """Where views go. All methods are called from the viewer's thread, and may block.
+    """A destination of views. All methods are called from the viewer's thread, and may block.
 
     Attributes:
-        hint: after `open`, what has to be done to see something, or None.
+        hint: after `open`, what the user must do to see something, or None.
     """
 
     hint: str | None
@@ -35,7 +35,7 @@ class Sink(Protocol):
         """Connect.
 
         Returns:
-            Why nothing will be seen, None when all is well.
+            Why nothing will be shown, None if it will.
 
         Raises:
             AiorecordError: it cannot be opened.
@@ -47,9 +47,9 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Send what is left, within a second or two, and disconnect."""
+        """Send the remaining views, within a second or two, and disconnect."""
         ...
 
     def abandon(self) -> None:
-        """The sink is stuck in a call: see to it that the process can end. Called from another thread."""
+        """Make sure that the process can end although a call is stuck. Called from another thread."""
         ...

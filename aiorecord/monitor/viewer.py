@@ -1,8 +1,7 @@
-"""The viewer of `--display_data`: what the robot sees and does, shown while it is recorded.
+"""The viewer of `--display_data`: shows observations and actions while they are recorded.
 
-Views are handed to a thread of their own, over a queue that holds a few. When the viewer is slower than the
-robot, views are dropped and counted: a viewer never makes a tick late, and never holds up the end of a
-recording.
+A bounded queue passes views to a separate thread. When the viewer is slower than the robot, views are dropped
+and counted: a viewer never delays a tick or the end of a recording.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from .view import Sink, View
 logger = get_logger(__name__)
 
 MODES = {"rerun": ("rerun", "rerun-sdk"), "foxglove": ("foxglove", "foxglove-sdk")}
-"""By `--display_mode`: the module it needs, and the package that has it."""
+"""For each `--display_mode`, the module it needs and the package that has it."""
 
 CAPACITY = 2
-"""Views that may wait. More would only be older when they are shown."""
+"""Most views that may wait. More would only be shown later."""
 
 START_S = 60.0
 CLOSE_S = 5.0
@@ -52,11 +51,11 @@ class Viewer:
     """Shows views in a thread of its own. Made by `open`.
 
     Attributes:
-        shown: views that the sink took.
+        shown: views that the sink accepted.
         dropped: views that were dropped because the sink was busy.
-        note: why nothing can be seen (no display, for example), or None.
-        hint: what has to be done to see something: where to connect to, for example; or None.
-        error: what ended the showing, or None.
+        note: why nothing can be shown (no display, for example), or None.
+        hint: what the user must do to see something, such as where to connect; or None.
+        error: the error that ended the viewer, or None.
     """
 
     def __init__(self, sink: Sink, *, capacity: int = CAPACITY) -> None:
@@ -69,7 +68,7 @@ class Viewer:
         self._queue: queue.Queue[View | None] = queue.Queue(capacity)
         self._closing = threading.Event()
         self._ready = threading.Event()
-        # A daemon: it holds nothing but views, and a viewer that hangs must not keep the process alive.
+        # A daemon: it has only views to lose, and a viewer that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="aiorecord-viewer", daemon=True)
 
     @classmethod
@@ -86,8 +85,8 @@ class Viewer:
         Args:
             session_name: shown as the title.
             mode: ``rerun`` or ``foxglove``.
-            ip: rerun: where a viewer listens already, None starts one here. foxglove: the interface on
-                which to serve, default 127.0.0.1.
+            ip: rerun: address of a running viewer, None starts one here. foxglove: the interface on which
+                to serve, default 127.0.0.1.
             port: its port; default 9876 for rerun, 8765 for foxglove.
             compressed: show JPEG instead of raw images. With `ip` and `port` given that is always done, as
                 in lerobot.
@@ -115,7 +114,7 @@ class Viewer:
         """Start the thread and wait until the sink is open.
 
         Raises:
-            AiorecordError: what the sink raised.
+            AiorecordError: the sink's error.
             StateError: it took more than a minute.
         """
         start_thread(self._thread)
@@ -136,10 +135,10 @@ class Viewer:
         action: Mapping[str, Any],
         features: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Hand over what is to be seen; never waits. Dropped, and counted, when the sink is busy.
+        """Pass a view to the viewer; never waits. It is dropped, and counted, when the sink is busy.
 
-        Arrays are not copied: a driver that fills the same array again for its next observation may be shown
-        with parts of both.
+        Arrays are not copied: if a driver reuses an array for its next observation, parts of both may be
+        shown.
 
         Args:
             observation: what the robot saw, keyed as in a frame, or flat.
@@ -154,14 +153,14 @@ class Viewer:
             self.dropped += 1
 
     def close(self) -> None:
-        """Show what waits, disconnect, end the thread. Idempotent.
+        """Show the waiting views, disconnect, end the thread. Idempotent.
 
-        Blocks for some seconds at most: a sink that is stuck is left behind, with a warning. A viewer window
+        Blocks for some seconds at most: a stuck sink is abandoned, with a warning. A viewer window
         stays open.
         """
         already = self._closing.is_set()
         self._closing.set()
-        with contextlib.suppress(queue.Full):  # then the thread has something to wake up for
+        with contextlib.suppress(queue.Full):  # this wakes the thread up
             self._queue.put_nowait(None)
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)

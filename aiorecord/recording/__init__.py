@@ -1,1 +1,1 @@
-"""`Recorder` and `Episode`: what an application records with."""
+"""`Recorder` and `Episode`, the classes that an application records with."""

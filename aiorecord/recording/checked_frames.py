@@ -1,4 +1,4 @@
-"""Frames of either style checked against the features, and what becomes of NaN and infinity."""
+"""Checks frames against the dataset's features, and applies the policy for NaN and infinity."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class CheckedFrames:
 
     Args:
         schema: of the dataset.
-        policy: what to do about frames with NaN or infinity: ``accept`` counts them, ``refuse`` raises.
+        policy: how to handle frames with NaN or infinity: ``accept`` counts them, ``refuse`` raises.
 
     Attributes:
-        nonfinite: frames with NaN or infinity in them that were recorded.
+        nonfinite: recorded frames that hold NaN or infinity.
     """
 
     def __init__(self, schema: Schema, policy: NonFinite) -> None:
@@ -32,14 +32,14 @@ class CheckedFrames:
         self.nonfinite = 0
 
     def check(self, frame: Mapping[str, Any], action: Mapping[str, Any] | None = None) -> CheckedFrame:
-        """Check a frame; see `Schema.check`. Nothing is copied but gathered numbers.
+        """Check a frame; see `Schema.check`. Only numbers gathered from flat values are copied.
 
         Args:
             frame: keyed as the features, or in LeRobot's flat style; with `action`, the observation alone.
-            action: as it came from the teleoperator, in either style; None when it is in `frame`.
+            action: as the teleoperator returned it, in either style; None when it is in `frame`.
 
         Raises:
-            FrameError: it does not fit the features, or holds NaN or infinity where they are refused.
+            FrameError: it does not fit the features, or holds NaN or infinity and the policy is ``refuse``.
         """
         if action is not None:
             whole = build_frame(self._specs, frame, action)

@@ -1,4 +1,4 @@
-"""What a robot and its teleoperator give, recorded into an episode with what they tell about it."""
+"""Records the values and call times of a robot and its teleoperator into an episode."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .episode import Episode
 
 
 class DeviceFrames:
-    """Adds the frames of a robot and its teleoperator to an open episode; a new lap of their calls begins.
+    """Adds the frames of a robot and its teleoperator to an open episode, and restarts their call timings.
 
-    Images are copied only where a device may write into them again, cameras that tell their time are counted
-    as stale when it stands still, and held frames are noted in the episode while it runs.
+    Images are copied only if a device may write into them again. Cameras that report a time are counted as
+    stale when it does not advance. Frames with repeated values are noted in the episode while it runs.
 
     Args:
-        episode: open, and not begun.
+        episode: open, without frames so far.
         robot: connected.
         teleop: connected.
-        held: of the guards in them.
+        held: the held frames of the guards around the devices.
         schema: of the dataset.
         fps: of the dataset.
 
@@ -48,11 +48,11 @@ class DeviceFrames:
         lap(robot, teleop)
 
     def add(self, frame: Mapping[str, Any]) -> None:
-        """Record what `control_step` gave. Never waits.
+        """Record the frame that `control_step` returned. Never waits.
 
         Raises:
             FrameError: it does not fit the features.
-            StorageError: the disk took no more; see `Episode.add_frame`.
+            StorageError: the disk accepted no more data; see `Episode.add_frame`.
             EncodeError: a capture encoder failed; likewise.
         """
         times = self._times
@@ -62,10 +62,10 @@ class DeviceFrames:
             self.episode.annotate(**news)
 
     def finish(self) -> dict[str, Any]:
-        """Note in the episode what failed in it, and how long driver calls took.
+        """Note in the episode which sources failed in it, and how long driver calls took.
 
         Returns:
-            What failed: `HeldFrames.facts`.
+            The failures, see `HeldFrames.facts`.
         """
         facts = self._held.facts()
         if facts:

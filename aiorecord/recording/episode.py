@@ -1,4 +1,4 @@
-"""An episode being recorded, as the application sees it."""
+"""An episode that is being recorded: the object an application adds frames to."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Episode:
 
     Attributes:
         task: what is being done.
-        limits: what the quality record flags the episode for.
-        priority: of its save, which can still change it.
+        limits: limits beyond which the episode is flagged in the quality record.
+        priority: of its save; it can still be changed on the save.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Episode:
 
     @property
     def save(self) -> EpisodeSave:
-        """The handle of its save, which exists once the block was left and the episode is kept.
+        """The handle of its save; it exists once the block was left and the episode is kept.
 
         Raises:
             StateError: it does not exist: the episode has not ended, was discarded, or was interrupted by an
@@ -90,24 +90,24 @@ class Episode:
             raise StateError("An episode is recorded once; call recorder.episode() for each.")
         self._capture = await self._recorder._begin(self)
         self._state = "open"
-        # At once: an episode that is killed is judged by them too, and saved in its order.
+        # Stored at once, because they also apply to an episode that is recovered after a kill.
         self._capture.manifest.priority = self.priority
         self._capture.annotate({"limits": asdict(self.limits)})
         return self
 
     @property
     def end_reason(self) -> str | None:
-        """Why the episode was asked to end, None if it was not; see `request_end`."""
+        """Why the episode was requested to end, None if it was not; see `request_end`."""
         return self._end_reason
 
     @property
     def cameras(self) -> dict[str, CameraStatus]:
-        """Its cameras now, by feature key; empty before it began."""
+        """The status of its cameras, by feature key; empty before it began."""
         return self._capture.status().cameras if self._capture is not None else {}
 
     @property
     def lateness(self) -> Lateness:
-        """Of the ticks of this episode, from every ticker that `Recorder.ticks` made while it was open."""
+        """The lateness of its ticks, from every ticker that `Recorder.ticks` made while it was open."""
         return Lateness.merged(ticker.lateness for ticker in self._tickers)
 
     @property
@@ -128,7 +128,7 @@ class Episode:
 
     @property
     def flags(self) -> list[str]:
-        """What exceeds `limits` so far, in words; the quality record holds what does in the end. Cheap."""
+        """The limits exceeded so far, in words; the quality record stores the final ones. Cheap."""
         if self._capture is None:
             return []
         pace, fps = self._capture.pace, self._recorder.fps
@@ -149,33 +149,33 @@ class Episode:
     ) -> int:
         """Record one frame. A plain call that never waits for the disk or an encoder.
 
-        ``add_frame(observation, action)`` takes both as a robot and a teleoperator give them, keyed as the
-        features or in LeRobot's flat style, and leaves out what no feature asks for. ``add_frame(frame)``
+        ``add_frame(observation, action)`` takes both as a robot and a teleoperator return them, keyed as the
+        features or in LeRobot's flat style, and ignores values without a feature. ``add_frame(frame)``
         takes a value for every feature, and nothing else.
 
-        What the caller may reuse is copied. Numeric values have the shape of their feature and any dtype that
-        becomes the feature's without loss, see `aiorecord.features.converted`; cameras are (H, W, C) or
-        (C, H, W), uint8 or floats in [0, 1]; see `Schema.check`. A ``"task"`` in the frame replaces the
-        episode's task for this frame.
+        Values are copied, so the caller may reuse its arrays. Numeric values have the shape of their feature
+        and any dtype that becomes the feature's without loss, see `aiorecord.features.converted`; cameras are
+        (H, W, C) or (C, H, W), uint8 or floats in [0, 1]; see `Schema.check`. A ``"task"`` in the frame
+        replaces the episode's task for this frame.
 
         Args:
             frame: the whole frame, or the observation.
             action: what the teleoperator asked for; None when it is in `frame`.
             frame_times_ns: when each camera took its image, by feature key, on any scale of the camera's own;
-                a camera whose time does not move on is counted as stale. Leave out what is not known.
-            copy: False gives the images away: they are recorded without copying them first, and must never be
-                changed again by anyone. Numbers are copied all the same.
+                a camera whose time does not advance is counted as stale. Leave out times that are not known.
+            copy: False records the images without copying them: they must never be changed again. Numbers are
+                always copied.
 
         Returns:
             The frame's index in the episode.
 
         Raises:
-            FrameError: the frame does not fit the features, or holds NaN where they are refused. Nothing of
-                it was recorded; the episode goes on.
+            FrameError: the frame does not fit the features, or holds NaN or infinity and these are refused.
+                The frame was not recorded; the episode goes on.
             StateError: the episode is not open; or the call comes from another thread than the event loop's,
                 or from a forked child. Nothing of the frame was recorded.
-            StorageError: the disk took no more, and `end_reason` is set: leave the block, and what was
-                recorded before is kept. Tickers end before that wherever it can be foreseen.
+            StorageError: the disk accepted no more data, and `end_reason` is set: leave the block; the frames
+                recorded before are kept. Where this can be foreseen, tickers end before it happens.
             EncodeError: a capture encoder failed; likewise.
         """
         self._owner.check("Episode.add_frame()")
@@ -202,18 +202,18 @@ class Episode:
         if self._end_reason is None and self._recorder._budget.is_overfull:
             waiting = self._recorder._budget.used >> 20
             self.request_end(
-                f"Neither the capture encoders nor the disk keep up: {waiting} MiB of frames wait. "
+                f"The capture encoders and the disk are too slow: {waiting} MiB of frames wait. "
                 "Record fewer or smaller images, or use a faster disk."
             )
         return index
 
     def request_end(self, reason: str) -> None:
-        """Ask that the episode ends now and is kept: a disk that fills up, a camera that is gone.
+        """Request that the episode ends now and is kept, for example because the disk fills up.
 
-        Tickers that `Recorder.ticks` made while it was open end, and so do those made afterwards. Whoever
-        records by other means looks at `end_reason`. Nothing is dropped: `add_frame` still takes frames, and
-        leaving the block saves the episode as ever. The first reason stays, in the quality record too. Call
-        it from the event loop's thread; it never blocks, and after the episode it does nothing.
+        Tickers that `Recorder.ticks` made while it was open end, and so do those made afterwards. Programs
+        without these tickers check `end_reason`. Nothing is dropped: `add_frame` still accepts frames, and
+        leaving the block saves the episode as usual. The first reason is kept, also in the quality record.
+        Call it from the event loop's thread; it never blocks, and after the episode it does nothing.
 
         Args:
             reason: for the operator, a sentence.
@@ -256,7 +256,7 @@ class Episode:
         self._capture.annotate(facts)
 
     def note_calls(self, calls: Mapping[str, Mapping[str, float | int]]) -> None:
-        """Add how long driver calls took to the quality record, as `device_reports.lap` tells it.
+        """Add the durations of driver calls, as `device_reports.lap` returns them, to the quality record.
 
         Raises:
             StateError: the episode is not open.
@@ -267,18 +267,18 @@ class Episode:
         self._capture.annotate({"calls": calls})
 
     def discard(self) -> None:
-        """Drop the episode: nothing of it is kept when the block is left. Idempotent.
+        """Drop the episode: it is deleted when the block is left. Idempotent.
 
         Raises:
             StateError: the episode has ended.
         """
         self._owner.check("Episode.discard()")
         if self._state != "open":
-            raise StateError("Only an open episode can be discarded; take an ended one back with its save.")
+            raise StateError("Only an open episode can be discarded; discard an ended one through its save.")
         self._discarded = True
 
     def _measured(self) -> dict[str, Any]:
-        """What the recorder notes about the episode when it ends."""
+        """The facts that are noted about the episode when it ends."""
         facts: dict[str, Any] = {}
         lateness = self.lateness
         if len(lateness):
@@ -288,6 +288,8 @@ class Episode:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or not self._owner.is_forked:  # in a forked child the error that ends it says more
+        if (
+            error is None or not self._owner.is_forked
+        ):  # in a forked child the error that ended the block says more
             self._owner.check_awaited("Leaving an episode")
             await self._recorder._end(self, error)

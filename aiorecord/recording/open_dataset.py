@@ -1,4 +1,4 @@
-"""Where a recorder's dataset lives: its folder, its lock, its staging area and its writer."""
+"""Opens a recorder's dataset: its folder, its lock, its staging area and its writer."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ class DatasetHome:
         Args:
             schema: the features.
             fps: frames per second.
-            options: whether to continue, and what a new dataset is made with. A dataset that is continued
-                puts its own depth settings in the place of those that were not given.
+            options: whether to continue, and the settings of a new dataset. When a dataset is continued, its
+                depth settings replace those that were not given.
 
         Raises:
             DatasetLockedError: another process records into it.
-            DatasetError: the folder holds something else, or a dataset that does not match.
+            DatasetError: the folder holds other files, or a dataset that does not match.
             StorageError: the disk refused.
         """
         with storage_errors(self.root, "open"):
@@ -101,7 +101,7 @@ class DatasetHome:
         )
 
     def close(self) -> None:
-        """Release the dataset; one that was created here and got no episode is deleted. Idempotent."""
+        """Release the dataset; a new one that got no episode is deleted. Idempotent."""
         if not self._lock.is_locked:
             return
         self.staging.tidy()

@@ -1,4 +1,4 @@
-"""The recorder: capture, saver and dataset writer joined behind one object."""
+"""The recorder: combines capture, saver and dataset writer in one object."""
 
 from __future__ import annotations
 

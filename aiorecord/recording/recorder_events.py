@@ -1,4 +1,4 @@
-"""What a recorder tells those who listen: `Recorder.events`.
+"""The events of a recorder, which `Recorder.events` yields.
 
 ::
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from ..saving.handle import EpisodeSave, Stage
 
 type EpisodeOutcome = Literal["saved", "discarded", "interrupted", "empty"]
-"""What became of an episode when its block was left. ``interrupted``: an exception ended it, and what was
-recorded is in staging. ``empty``: it had no frames."""
+"""The outcome of an episode when its block was left. ``interrupted``: an exception ended it, and its frames
+are in staging. ``empty``: it had no frames."""
 
 
 @dataclass(frozen=True)
 class RecorderEvent:
-    """What happened. Subclasses say what."""
+    """Base class of a recorder's events."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready: ``event``, the name of its class, and its fields."""
@@ -42,8 +42,8 @@ class EpisodeBegan(RecorderEvent):
     """An episode is ready for its first frame.
 
     Attributes:
-        episode_id: in staging; its save has it too.
-        task: what is being done.
+        episode_id: its id in staging, which its save has too.
+        task: the task, in words.
     """
 
     episode_id: str
@@ -62,9 +62,9 @@ class EpisodeEnded(RecorderEvent):
         episode_id: as in `EpisodeBegan`.
         task: likewise.
         frames: recorded.
-        outcome: what becomes of it.
-        end_reason: why it was asked to end, None if it was not; see `Episode.request_end`.
-        flags: what exceeds its limits so far, in words.
+        outcome: whether it is saved, dropped or left in staging.
+        end_reason: why it was requested to end, None if it was not; see `Episode.request_end`.
+        flags: the limits exceeded so far, in words.
     """
 
     episode_id: str
@@ -92,11 +92,11 @@ class SaveChanged(RecorderEvent):
 
     It is ``committed``, ``failed`` or ``discarded`` in the end.
 
-    A save that is retried goes through them again. How far an encode is, `EpisodeSave.progress` says.
+    A retried save goes through the stages again. `EpisodeSave.progress` has the progress of an encode.
 
     Attributes:
-        save: the save, as it is now.
-        stage: the one that it reached then.
+        save: the save; it may be further by now.
+        stage: the stage that it reached at this event.
     """
 
     save: EpisodeSave
@@ -114,8 +114,8 @@ class SaveChanged(RecorderEvent):
 class EventStream:
     """An async iterator over the events from now on; made by `Recorder.events`.
 
-    It ends when the recorder is closed. Nobody waits for a slow reader: the oldest events are dropped when
-    more than `limit` wait, and counted. Cancelling the wait for an event loses none. For one task.
+    It ends when the recorder is closed. A slow reader delays nothing: when more than `limit` events wait, the
+    oldest are dropped and counted. Cancelling the wait for an event loses none. For one task.
 
     Attributes:
         missed: events that were dropped.
@@ -142,7 +142,7 @@ class EventStream:
         return self._waiting.popleft()
 
     def close(self) -> None:
-        """Take no further event; those that wait are delivered still. Idempotent."""
+        """Accept no further events; waiting ones are still delivered. Idempotent."""
         self._closed = True
         self._news.set()
 
@@ -157,20 +157,20 @@ class EventStream:
 
 
 class Events:
-    """Hands events to every stream that somebody still holds. On one event loop."""
+    """Passes events to every stream that is still referenced. On one event loop."""
 
     def __init__(self) -> None:
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._closed = False
 
     def stream(self, limit: int) -> EventStream:
-        """A new stream; one that has ended once they are closed."""
+        """Make a new stream; after `close` it has already ended."""
         stream = EventStream(limit, self._closed)
         self._streams.add(stream)
         return stream
 
     def publish(self, event: RecorderEvent) -> None:
-        """Give an event to every stream. Never blocks."""
+        """Pass an event to every stream. Never blocks."""
         for stream in list(self._streams):
             stream._add(event)
 

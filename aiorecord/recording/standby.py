@@ -1,4 +1,4 @@
-"""The capture of the next episode, made ready while the present one is recorded."""
+"""Prepares the capture of the next episode while the current one is recorded."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 PREPARE_AFTER_S = 0.25
 """How long an episode goes before the next one's capture is prepared.
 
-In its first moments the last frames of the episode before are still being captured, and its save begins: on
-two cores, files, codecs and threads that are opened as well make ticks late.
+At its start the last frames of the episode before are still being captured, and that episode's save begins:
+on two cores, opening files, codecs and threads at the same time makes ticks late.
 """
 
 
 class Standby:
-    """Keeps one prepared capture in hand, so that beginning an episode costs the loop nothing.
+    """Keeps one prepared capture ready, so that beginning an episode takes no time on the loop.
 
     Args:
         prepare: makes a capture ready; blocking, called in a thread.
-        tasks: owns the preparing.
+        tasks: owns the task that prepares.
         threads: runs it.
     """
 
@@ -41,19 +41,19 @@ class Standby:
         self._wanted = asyncio.Event()
 
     def start(self, after_s: float = 0.0) -> None:
-        """Begin to prepare a capture, behind: after some time, or as soon as somebody waits for it."""
+        """Prepare a capture in the background: after some time, or as soon as a caller waits for it."""
         self._wanted.clear()
         self._preparing = self._tasks.create(self._prepare(after_s), "aiorecord-prepare-episode")
 
     async def wait(self) -> EpisodeCapture:
-        """Wait until the capture is ready, and leave it here.
+        """Wait until the capture is ready, without taking it.
 
         Raises:
-            AiorecordError: it could not be made. What failed is tried again with the next call.
+            AiorecordError: it could not be made. The next call tries again.
             StateError: the recorder is closed.
         """
         if self._ready is None and self._error is not None:
-            self.start()  # what failed may work now: the disk has room again
+            self.start()  # a second try may work: the disk may have room again
         assert self._preparing is not None
         self._wanted.set()
         await asyncio.wait((self._preparing,))
@@ -76,7 +76,7 @@ class Standby:
         return capture
 
     def discard(self) -> None:
-        """Drop the capture in hand. Blocking, idempotent; nothing is being prepared any more.
+        """Drop the prepared capture. Blocking, idempotent; call it when nothing is being prepared.
 
         Raises:
             StorageError: its folder could not be deleted.
@@ -92,9 +92,9 @@ class Standby:
                     await self._wanted.wait()
         try:
             await self._threads.run(self._keep)
-        except AiorecordError as error:  # raised to whoever begins the next episode
+        except AiorecordError as error:  # raised when the next episode begins
             self._error = error
 
     def _keep(self) -> None:
-        # Kept from within the thread: if the task that waits for it is cancelled, it must still be found.
+        # Stored by the thread itself: it must be found even if the task that waits for it is cancelled.
         self._ready = self._make()

@@ -1,4 +1,4 @@
-"""What a recorder says about itself at one moment."""
+"""The status of a recorder at one moment."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class RecorderStatus:
         queued_bytes: memory held by frames that wait for the capture encoders.
         nonfinite_frames: accepted frames that held NaN or infinity.
         plans: how each camera's frames become its final file, and why.
-        backlog: what ended episodes still need: frames, seconds, bytes.
+        backlog: the work left for ended episodes: frames, seconds, bytes.
         disk: free space and how long it will last; None before the recorder is open.
-        flags: what exceeds the limits of the running episode so far.
-        fps: at which the frames of the running episode came so far, or else of the one before it; None before
-            the second frame.
+        flags: the limits that the running episode has exceeded so far, in words.
+        fps: rate of the frames of the running episode so far, or else of the one before it; None before the
+            second frame.
         lateness: of the ticks of that episode, as `Episode.lateness_so_far`; None before the first episode.
     """
 

@@ -1,4 +1,4 @@
-"""What is said of a recorder that nobody closed."""
+"""Warns about a recorder that was never closed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def watch_unclosed(recorder: object, root: Path) -> weakref.finalize[[Path, int], object]:
-    """Warn when a recorder is thrown away, or the program ends, before the result is detached.
+    """Warn when a recorder is garbage-collected, or the program ends, before the result is detached.
 
     Args:
-        recorder: it is not kept alive.
+        recorder: the recorder; it is not kept alive.
         root: of its dataset.
 
     Returns:
-        `detach` it once the recorder is closed.
+        The finalizer; call `detach` on it once the recorder is closed.
     """
     return weakref.finalize(recorder, _warn, root, os.getpid())
 

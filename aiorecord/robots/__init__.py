@@ -1,4 +1,4 @@
-"""Robots and teleoperators: what one must offer, and those that come with aiorecord."""
+"""Robots and teleoperators: the interfaces they must implement, and those that come with aiorecord."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ ROBOTS: dict[str, tuple[type[Any], type[Any]]] = {
     "sim": (SimRobotConfig, SimRobot),
     "replay": (ReplayRobotConfig, ReplayRobot),
 }
-"""Robots by the name that the command line uses: configuration class and robot class."""
+"""Robots by their name on the command line: configuration class and robot class."""
 
 TELEOPERATORS: dict[str, tuple[type[Any], type[Any]]] = {
     "sim": (SimTeleopConfig, SimTeleoperator),
     "replay": (ReplayTeleopConfig, ReplayTeleoperator),
 }
-"""Teleoperators, likewise."""
+"""Teleoperators by their name on the command line, likewise."""

@@ -1,4 +1,4 @@
-"""Robots and teleoperators that fail on schedule, to see what a recording program makes of it.
+"""Robots and teleoperators that fail on a schedule, to test how a recording program reacts.
 
     robot = FaultyRobot(SimRobot(), [Fault("front", "none", at=30, calls=15), Fault("robot", "hang", at=90)])
 
@@ -29,16 +29,17 @@ class Fault:
     """A failure that begins at one call and lasts for some.
 
     Attributes:
-        source: ``robot``, ``robot.send_action`` or ``teleop`` for the whole call; else what an observation or
-            action holds: ``front`` or ``observation.images.front``, ``observation.state``, ``action``.
-        kind: of a call: ``raise``; ``hang`` (it returns when it is cancelled); ``disconnect`` (it raises
-            until the device was connected anew, which fails ``calls`` times); ``returns_none``. Of a value:
-            ``none``, ``missing``, ``shape``, ``dtype``, ``nan``, or ``repeat`` (the value before, again).
-        at: number of the call it begins with, from 0, since the program began.
+        source: ``robot``, ``robot.send_action`` or ``teleop`` for the whole call; else a value in an
+            observation or action: ``front`` or ``observation.images.front``, ``observation.state``,
+            ``action``.
+        kind: for a call: ``raise``; ``hang`` (it returns when it is cancelled); ``disconnect`` (it raises
+            until the device is connected again, which fails ``calls`` times); ``returns_none``. For a value:
+            ``none``, ``missing``, ``shape``, ``dtype``, ``nan``, or ``repeat`` (the previous value again).
+        at: number of the call at which it begins, from 0, since the program began.
         calls: how many calls it lasts.
 
     Raises:
-        ConfigError: there is no such kind, or a number that cannot be.
+        ConfigError: there is no such kind, or a number is out of range.
     """
 
     source: str = "robot"
@@ -90,7 +91,7 @@ class _Faulty[D: Robot | Teleoperator](Wrapper[D]):
         return SourceError(f"{call}() fails on schedule.", source=source, call=call)
 
     async def _begin(self, source: str) -> tuple[int, bool]:
-        """Count a call and let it fail if it should; gives its number, and True if it must return None."""
+        """Count a call and let it fail if it should; returns its number, and True if it must return None."""
         number = self._calls[source]
         self._calls[source] += 1
         if self._unplugged is not None:
@@ -136,7 +137,7 @@ class FaultyRobot(_Faulty[Robot], RobotWrapper):
         super().__init__(inner, faults, ("robot", "robot.send_action"))
 
     async def get_observation(self) -> Any:
-        """The device's observation, or what is left of it.
+        """The device's observation, with the scheduled faults.
 
         Raises:
             SourceError: on schedule.
@@ -169,7 +170,7 @@ class FaultyTeleoperator(_Faulty[Teleoperator], TeleoperatorWrapper):
         super().__init__(inner, faults, ("teleop",))
 
     async def get_action(self) -> Any:
-        """The device's action, or what is left of it.
+        """The device's action, with the scheduled faults.
 
         Raises:
             SourceError: on schedule.

@@ -1,4 +1,4 @@
-"""What aiorecord asks of a robot and of a teleoperator, awaited or blocking.
+"""The interfaces of robots and teleoperators, awaited or blocking.
 
 Features are LeRobot *dataset* feature dicts, keyed as recorded, and observations and actions are dicts with
 those keys::
@@ -27,7 +27,7 @@ type Values = dict[str, Any]
 
 
 class Described(Protocol):
-    """What every device says of itself."""
+    """The properties of every device."""
 
     @property
     def name(self) -> str:
@@ -36,12 +36,12 @@ class Described(Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """Between a ``connect`` that succeeded and ``disconnect``."""
+        """Whether ``connect`` succeeded and ``disconnect`` was not called since."""
         ...
 
     @property
     def action_features(self) -> Features:
-        """What ``send_action`` takes or ``get_action`` returns. Must not touch the hardware."""
+        """The features of an action, sent or returned. Must not touch the hardware."""
         ...
 
 
@@ -63,7 +63,7 @@ class Robot(Device, Protocol):
 
     @property
     def observation_features(self) -> Features:
-        """What `get_observation` returns. Known before `connect`."""
+        """The features of `get_observation`'s result. Known before `connect`."""
         ...
 
     async def get_observation(self) -> Values:
@@ -84,7 +84,7 @@ class Teleoperator(Device, Protocol):
     """A source of actions driven from the event loop. Its methods are never called concurrently."""
 
     async def get_action(self) -> Values:
-        """The action that the operator asks for now."""
+        """The action that the operator requests now."""
         ...
 
 
@@ -102,7 +102,7 @@ class BlockingDevice(Described, Protocol):
 
 @runtime_checkable
 class BlockingRobot(BlockingDevice, Protocol):
-    """A robot with plain methods, as every LeRobot driver; see `ThreadedRobot`."""
+    """A robot with plain methods, such as every LeRobot driver; see `ThreadedRobot`."""
 
     @property
     def observation_features(self) -> Features:

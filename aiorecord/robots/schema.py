@@ -1,8 +1,8 @@
-"""From either style of features to a dataset's feature dict, and of values to a frame. Pure.
+"""Converts feature descriptions into a dataset's feature dict, and device values into frames. Pure.
 
-LeRobot's drivers describe themselves flat: ``{"shoulder_pan.pos": float, "front": (480, 640, 3)}``. In a
-dataset the numbers of one side are gathered in one vector with names, and cameras get a prefix; the rules
-follow lerobot 0.6.1 (`lerobot/utils/feature_utils.py`), so that datasets recorded by either are alike.
+LeRobot's drivers use a flat style: ``{"shoulder_pan.pos": float, "front": (480, 640, 3)}``. In a dataset the
+numbers of one side are gathered in one vector with names, and cameras get a prefix. The rules follow lerobot
+0.6.1 (`lerobot/utils/feature_utils.py`), so that datasets recorded by either program are alike.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ def build_frame(
 ) -> dict[str, Any]:
     """One frame for `Episode.add_frame`, from an observation and an action of either style.
 
-    Values that are keyed as the features are taken as they are. Flat values are gathered by the feature's
-    names, those of ``action`` from the action, all others from the observation; so state and action may
-    share names. What no feature asks for is left out. Nothing is copied but gathered numbers.
+    Values that are keyed as the features are used unchanged. Flat values are gathered by the feature's names,
+    those of ``action`` from the action, all others from the observation; so state and action may share
+    names. Values without a feature are left out. Only gathered numbers are copied.
 
     Args:
         features: the feature dict of the dataset; default columns in it are skipped.
         observation: what the robot saw.
-        action: what was asked of it.
+        action: the requested action.
 
     Raises:
-        FrameError: one of the two is no dict, a feature has no value in either style, or a gathered value is
-            not a number or does not fit the feature's dtype.
+        FrameError: one of the two is not a dict, a feature has no value in either style, or a gathered value
+            is not a number or does not fit the feature's dtype.
     """
     for side, values in (("observation", observation), ("action", action)):
         if not isinstance(values, Mapping):
@@ -91,18 +91,18 @@ def build_frame(
 
 
 def from_flat(features: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A frame whose observation and action came in one dict, from flat values in it.
+    """Build a frame from one dict of flat values that holds both observation and action.
 
     Args:
         features: the feature dict of the dataset, without default columns.
         values: every feature by its key, or flat, as `build_frame` gathers it.
 
     Returns:
-        The frame, with what no feature asks for left in it; `values` where nothing flat was found.
+        The frame, including values without a feature; `values` itself if nothing flat was found.
 
     Raises:
-        FrameError: a flat value would be both the robot's and the teleoperator's, of which one dict can hold
-            only one; or a gathered value does not fit.
+        FrameError: the robot and the teleoperator both have a value of this name, and one dict can hold only
+            one; or a gathered value does not fit.
     """
     used: dict[str, str] = {}
     flat: dict[str, Any] = {}
@@ -119,7 +119,7 @@ def from_flat(features: Mapping[str, Mapping[str, Any]], values: Mapping[str, An
             if other != key and _is_action(other) != is_action:
                 raise FrameError(
                     f"{name!r} is a value of {other!r} and of {key!r}, and one dict can hold only one of the "
-                    "two. Give them apart: episode.add_frame(observation, action).",
+                    "two. Pass them separately: episode.add_frame(observation, action).",
                     key=key,
                 )
         side = "action" if is_action else "observation"
@@ -185,7 +185,7 @@ def _gather(key: str, feature: Mapping[str, Any], values: Mapping[str, Any], sid
         )
     try:
         gathered = np.array([values[name] for name in names])
-    except Exception as error:  # whatever a foreign number raises
+    except Exception as error:  # a foreign number type may raise anything
         raise FrameError(
             f"The elements of {key!r} in the {side} are not numbers: {error}", key=key
         ) from error

@@ -1,4 +1,4 @@
-"""One turn of teleoperation."""
+"""One step of teleoperation: observe, get an action, send it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .schema import build_frame
 async def control_step(
     robot: Robot, teleop: Teleoperator, features: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """One turn of teleoperation: observe, ask the teleoperator, act.
+    """One step of teleoperation: observe, ask the teleoperator, act.
 
     Args:
         robot: connected.

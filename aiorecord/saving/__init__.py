@@ -1,1 +1,1 @@
-"""Ended episodes on their way into the dataset: the handles of saves, and the saver with its parts."""
+"""Saves ended episodes: the handles of saves, and the saver with its parts."""

@@ -1,4 +1,4 @@
-"""How much is left to encode, and how long that will take. Pure."""
+"""Computes how much is left to encode, and how long that will take. Pure."""
 
 from __future__ import annotations
 

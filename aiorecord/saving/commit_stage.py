@@ -1,4 +1,4 @@
-"""Encoded episodes enter the dataset one by one, by priority, of equals in the order of submission."""
+"""Commits encoded episodes one by one: by priority, then in the order of submission."""
 
 from __future__ import annotations
 

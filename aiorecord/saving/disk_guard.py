@@ -1,4 +1,4 @@
-"""Sees to it that a recording never fills the disk, and that saves go on when the disk does."""
+"""Watches the free disk space: a recording never fills the disk, and saves resume after it was full."""
 
 from __future__ import annotations
 

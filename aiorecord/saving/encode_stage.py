@@ -1,4 +1,4 @@
-"""What is done for one save before its commit: it is made durable, its priority is noted, it is encoded."""
+"""The work for one save before its commit: make the episode durable, store its priority, encode it."""
 
 from __future__ import annotations
 

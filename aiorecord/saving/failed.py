@@ -1,4 +1,4 @@
-"""The saves that failed, until somebody has looked at each."""
+"""Keeps the failed saves until each has been looked at."""
 
 from __future__ import annotations
 

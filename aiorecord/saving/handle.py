@@ -1,4 +1,4 @@
-"""The handle of one save: what an ended episode is until it is in the dataset."""
+"""`EpisodeSave`, the handle of one save, and its stages, times and result."""
 
 from __future__ import annotations
 

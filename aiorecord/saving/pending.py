@@ -1,4 +1,4 @@
-"""The saves that are not done, whose turn it is, and what became of those that are."""
+"""The saves that are not finished, the order of their commits, and the results of finished ones."""
 
 from __future__ import annotations
 

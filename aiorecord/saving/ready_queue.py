@@ -1,4 +1,4 @@
-"""Which of the waiting saves is encoded next."""
+"""The queue of waiting saves, which decides which is encoded next."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Episodes are saved in the background: a bounded queue, encode workers, an ordered committer.
+"""Saves episodes in the background: a bounded queue, encode workers, an ordered committer.
 
 ::
 
     submit_episode ─► bounded queue ─► save workers ──► committer (in order of submission) ─► dataset
                                           │ run_in_executor: encode in worker processes, verify
 
-Of saves of different `EpisodeSave.priority` the higher ones leave the queue first, and are committed first.
+Saves with a higher `EpisodeSave.priority` leave the queue first, and are committed first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The record loop: what the operator asks for decides what comes next."""
+"""The record loop: runs episodes and resets as the operator's commands ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A robot and its teleoperator, connected for as long as a block lasts."""
+"""A context manager that connects a robot and its teleoperator, and disconnects them at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..robots.protocols import Robot, Teleoperator
 async def connected(robot: Robot, teleop: Teleoperator) -> AsyncIterator[None]:
     """Connect both, teleoperator first; disconnect both on the way out, robot first (lerobot's order).
 
-    Both are let go of whatever happened, also when connecting failed.
+    Both are disconnected in any case, also when connecting failed.
 
     Raises:
         SourceError: one of them failed. An error while disconnecting is added as a note to one before it.
@@ -33,7 +33,7 @@ async def connected(robot: Robot, teleop: Teleoperator) -> AsyncIterator[None]:
 
 
 async def _disconnect(devices: list[Teleoperator | Robot]) -> list[Exception]:
-    """Disconnect each, last first; returns what went wrong."""
+    """Disconnect each, last first; returns the errors."""
     problems: list[Exception] = []
     for device in reversed(devices):
         try:

@@ -1,4 +1,4 @@
-"""What a session is to record."""
+"""The plan of a session: how many episodes, how long, and when one is flagged."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..quality import QualityLimits
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What to record.
+    """The plan of a session: what to record.
 
     Attributes:
-        task: what is being done, in words.
+        task: the task, in words.
         num_episodes: episodes to keep.
         episode_time_s: seconds of each episode, unless ended early.
         reset_time_s: seconds between episodes to put things back, 0 for none.
         flagged_reset_s: seconds of the reset that follows a flagged last episode, in which it can be taken
-            back, where `reset_time_s` is 0. Give 0 for none where nobody is there to answer.
-        max_late_ms: flag an episode in which a deadline waited longer than this; None never does.
-        max_repeats: flag an episode in which a camera repeated more frames than this; None never does.
+            back, where `reset_time_s` is 0. Use 0 for none if no operator is present.
+        max_late_ms: flag an episode in which a tick was later than this; None sets no limit.
+        max_repeats: flag an episode in which a camera repeated more frames than this; None sets no limit.
         pace: limits of the rate, of missed deadlines and of gaps; `aiorecord.quality.OFFLINE` has none.
     """
 
@@ -45,7 +45,7 @@ class SessionPlan:
         return replace(self.pace, max_late_ms=self.max_late_ms, max_repeats=self.max_repeats)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for what cannot be recorded."""
+        """Raise ConfigError for a plan that cannot be recorded."""
         check_task(self.task)
         if self.num_episodes < 1:
             raise ConfigError(

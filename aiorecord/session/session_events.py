@@ -1,4 +1,4 @@
-"""What a session tells those who listen."""
+"""The events of a session, and the callbacks an application may pass."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .state_machine import Phase
 
 @dataclass
 class EpisodeRecord:
-    """What happened in one kept episode.
+    """The record of one kept episode.
 
     Attributes:
-        number: which take of the session it is, from 1. Its index in the dataset is given when it is
-            committed; `Session.index_of` knows it before.
+        number: which take of the session it is, from 1. Its index in the dataset is assigned when it is
+            committed; `Session.index_of` predicts it.
         save: its save, with the outcome.
         frames: frames recorded.
         duration_s: seconds from the first frame to the last, plus one period.
@@ -26,11 +26,11 @@ class EpisodeRecord:
         dead_time_s: seconds from the last frame of the episode before it until the recorder was ready for
             its first frame, without the reset in between; None for the first.
         repeats: how often it was recorded again before it was kept.
-        sources: what failed in it, see `HeldFrames.facts`; empty if nothing did.
+        sources: the sources that failed in it, see `HeldFrames.facts`; empty if none did.
         end_reason: what ended it, if it was neither the plan nor the operator.
-        cut_by_machine: that was the disk, or memory that ran out, and no source that failed.
-        flags: what exceeds the plan's limits, in words. Frames that still waited for a camera's thread when
-            the episode ended may add to it, see `SessionEvents.on_flagged`.
+        cut_by_machine: the disk, or memory that ran out, ended it, and not a failed source.
+        flags: the exceeded limits of the plan, in words. Frames that still waited for a camera's thread when
+            the episode ended may add more, see `SessionEvents.on_flagged`.
         effective_fps: frames per second from the first to the last; None for a single frame.
     """
 
@@ -55,7 +55,7 @@ class PhaseChanged(RecorderEvent):
     Attributes:
         phase: the phase.
         number: of the episode that is recorded now or next, from 1.
-        total: episodes that are planned.
+        total: number of planned episodes.
     """
 
     phase: Phase
@@ -88,18 +88,18 @@ class SourceReported(RecorderEvent):
 
 @dataclass
 class SessionEvents:
-    """What an application may listen to. Callbacks run on the event loop and must be quick.
+    """Callbacks of a session. They run on the event loop and must be quick.
 
     Attributes:
         on_phase: the phase changed.
         on_tick: a tick's work is done.
-        on_frame: the robot moved: the frame, and whether it was recorded (False during resets). To be looked
-            at, not changed.
+        on_frame: the robot moved: the frame, which must not be changed, and whether it was recorded (False
+            during resets).
         on_episode: an episode ended and is kept.
         on_flagged: an episode exceeds a limit of the plan (`EpisodeRecord.flags`). Called right after
             `on_episode`, and again if its last frames exceed another one.
         on_dropped: an episode was dropped; the number of its take.
-        on_refused: the operator asked for something that cannot be done; why, as a line for the operator.
+        on_refused: a command of the operator cannot be carried out; the reason, as a line for the operator.
         on_source: a robot, teleoperator or camera failed, is lost, or is back: a line for the operator.
     """
 

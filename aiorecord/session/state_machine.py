@@ -1,6 +1,6 @@
 """The session as a state machine: phases and commands in, the next phase out. Pure.
 
-Commands mean what lerobot's keys mean: *end early* ends the episode or the reset; *re-record* drops the
+Commands have the meaning of lerobot's keys: *end early* ends the episode or the reset; *re-record* drops the
 running or the last episode and records it again after a reset; *stop* ends the recording and keeps the
 running episode.
 """
@@ -26,7 +26,7 @@ class Phase(enum.StrEnum):
 
 
 class Command(enum.StrEnum):
-    """What the operator can ask for."""
+    """The commands of the operator."""
 
     END_EARLY = "end_early"
     RERECORD = "rerecord"
@@ -34,7 +34,7 @@ class Command(enum.StrEnum):
 
 
 class SessionMachine:
-    """Decides what follows what. Pure.
+    """Decides the next phase of a session. Pure.
 
     Attributes:
         phase: the present one.
@@ -58,7 +58,7 @@ class SessionMachine:
 
     @property
     def finished(self) -> bool:
-        """Whether as many episodes are kept as the plan asks for, one that is taken back left out."""
+        """Whether enough episodes are kept for the plan, without one that is about to be taken back."""
         return self.kept - self.taking_back >= self.plan.num_episodes
 
     @property
@@ -67,7 +67,7 @@ class SessionMachine:
         return self._take_back and self.kept > 0
 
     def connected(self) -> None:
-        """Robot and teleoperator are ready."""
+        """Note that robot and teleoperator are ready."""
         self.phase = Phase.DRAINING if self.stopping else Phase.RECORDING
 
     def command(self, command: Command) -> bool:
@@ -88,20 +88,20 @@ class SessionMachine:
         return False
 
     def wait(self) -> None:
-        """The next episode cannot begin yet: there is too much to save."""
+        """Note that the next episode cannot begin yet: too much is left to save."""
         self.phase = Phase.WAITING
 
     def waited(self) -> None:
-        """It can begin, or the operator does not want it any more."""
+        """Note that the next episode can begin, or that the operator has stopped the session."""
         self.phase = Phase.DRAINING if self.stopping else Phase.RECORDING
 
     def recorded(self, frames: int, *, flagged: bool = False, lost: bool = False) -> bool:
-        """The running episode ended.
+        """Note that the running episode ended.
 
         Args:
             frames: recorded in it.
-            flagged: it exceeds a limit: a reset follows even the last one, in which it can be taken back.
-            lost: a source was lost: it is brought back in a reset, also where the plan has none.
+            flagged: it exceeds a limit: a reset follows even the last episode, in which it can be taken back.
+            lost: a source was lost: it is reconnected in a reset, even if the plan has none.
 
         Returns:
             True to keep it, False to drop it (empty, or to be recorded again).
@@ -118,11 +118,11 @@ class SessionMachine:
         return keep
 
     def keep_last(self) -> None:
-        """The last episode is not taken back after all: it is too late."""
+        """Keep the last episode after all: it is too late to take it back."""
         self._take_back = False
 
     def reset(self) -> bool:
-        """The reset ended.
+        """Note that the reset ended.
 
         Returns:
             True when the last episode must be taken back.

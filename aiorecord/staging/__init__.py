@@ -1,1 +1,1 @@
-"""The crash-safe log: one folder per captured episode, what is written into it, and how it is read back."""
+"""The crash-safe log: one folder per captured episode, and the code that writes it and reads it back."""

@@ -1,4 +1,4 @@
-"""Files that only ever grow, by whole records."""
+"""Files to which whole records are appended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checksums that say whose they are: a file that was swapped with another episode's does not match."""
+"""Seeds checksums with their owner, so that a file swapped with another episode's does not match."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ EPISODE_ID = re.compile(r"(\d{6,})-[0-9a-f]{8}")
 
 
 def owner_seed(path: Path) -> int:
-    """What the CRC-32 of a file's content begins with: of its episode's id and its name, such as ``ID/NAME``.
+    """The start value of a file's CRC-32, computed from its episode's id and its name, such as ``ID/NAME``.
 
-    0, which is CRC-32's own beginning, for a file that is in no episode folder.
+    0, which is CRC-32's own start value, for a file outside an episode folder.
     """
     if EPISODE_ID.fullmatch(path.parent.name) is None:
         return 0

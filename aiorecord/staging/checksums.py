@@ -1,13 +1,13 @@
-"""Checksums of files that carry none of their own: live captures (Matroska) and histograms.
+"""Checksums of files that have none of their own: live captures (Matroska) and histograms.
 
-Beside ``<file>`` lies ``<file>.crc``, an entry of 16 bytes, little-endian, for each append::
+Next to ``<file>`` is ``<file>.crc``, with an entry of 16 bytes, little-endian, for each append::
 
     end      uint64     bytes of the file up to and with this append
-    crc32    uint32     of the bytes that it appended, begun with `owner.owner_seed`
+    crc32    uint32     of the bytes that it appended, begun with `checksum_owner.owner_seed`
     check    uint32     CRC-32 of the 12 bytes before
 
-A checksum is of the bytes as they leave memory, and is written right after them: a kill leaves at most the
-last append without one. That is a torn tail. Bytes that an entry covers and that do not match are damage.
+A checksum is computed from the bytes in memory, and written right after them: a kill leaves at most the last
+append without one. That is a torn tail. Bytes that have an entry and do not match it are damage.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _PLAIN_CHUNK = 1 << 16
 
 
 def sums_path(path: Path) -> Path:
-    """Where the checksums of a file are."""
+    """The path of a file's checksums."""
     return path.with_name(path.name + SUMS_SUFFIX)
 
 
 class CheckedFile(AppendFile):
-    """An `AppendFile` with checksums beside it, as this module describes.
+    """An `AppendFile` with a file of checksums, as this module describes.
 
     Args:
         path: the file; neither it nor its checksums may exist.
@@ -81,16 +81,16 @@ class CheckedFile(AppendFile):
 def checked_chunks(
     path: Path, extent: Extent, *, checked: bool, chunk: int = _PLAIN_CHUNK
 ) -> Generator[bytes]:
-    """The bytes of a file in order, as far as they are proven.
+    """The bytes of a file in order, as far as they are verified.
 
     Args:
         path: the file; one that does not exist has no bytes.
-        extent: told how far it is proven, and why no further.
-        checked: it has checksums; without, everything in it is taken for whole, in pieces of `chunk` bytes.
+        extent: filled in with how far it is verified, and why no further.
+        checked: it has checksums; otherwise all of it counts as whole, in pieces of `chunk` bytes.
         chunk: bytes.
 
     Raises:
-        DamageError: it, or its checksums, are no plain file.
+        DamageError: it, or its checksums, are not plain files.
         StorageError: one of them cannot be read.
     """
     file = StagedFile.open(path, extent)
@@ -112,7 +112,7 @@ def checked_chunks(
                 return
             piece = file.read(size)
             if zlib.crc32(piece, owner_seed(path)) != crc:
-                extent.fault = f"what is between byte {extent.end} and {end} is not what was written"
+                extent.fault = f"the content between byte {extent.end} and {end} is not what was written"
                 extent.altered = True
                 return
             extent.end = end

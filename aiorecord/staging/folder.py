@@ -104,7 +104,7 @@ class EpisodeFolder:
         data = dataclasses.asdict(self.manifest)
         data["quality"] = {**data["quality"], **(facts or {})}
         if not data["priority"]:
-            del data["priority"]  # versions that know of none read it as well
+            del data["priority"]  # versions that know no priority can read it too
         if self.manifest.has_sums:
             write_sealed(self.path / self.MANIFEST, data)
         else:
@@ -115,10 +115,10 @@ class EpisodeFolder:
         """Read an episode folder.
 
         Raises:
-            DatasetError: the manifest is missing or is not one; its file names leave the folder; the folder
-                is a symbolic link, or something in it is no plain file (a link would lead elsewhere, a pipe
-                would never answer); the manifest does not match its checksum.
-            StorageError: the folder or the manifest cannot be read: what it is, is not known.
+            DatasetError: the manifest is missing or invalid; its file names leave the folder; the folder
+                is a symbolic link, or something in it is not a plain file (a link would lead elsewhere, a
+                pipe would never answer); the manifest does not match its checksum.
+            StorageError: the folder or the manifest cannot be read.
         """
         file = path / cls.MANIFEST
         try:
@@ -140,7 +140,7 @@ class EpisodeFolder:
         return cls(path, manifest)
 
     def size_bytes(self) -> int:
-        """What the captured frames take on disk. Reads the folder; a file that vanishes meanwhile counts 0.
+        """Bytes of the captured frames on disk. Reads the folder; a file that vanishes meanwhile counts 0.
 
         Raises:
             StorageError: the folder cannot be read.
@@ -154,7 +154,7 @@ class EpisodeFolder:
         return total
 
     def remove(self) -> None:
-        """Delete the folder; readers never see half of it."""
+        """Delete the folder; readers never see a half-deleted one."""
         remove_tree(self.path)
 
 
@@ -203,14 +203,15 @@ class Staging:
                 folder.save()
                 fsync_folder(self.episodes_path)
             except OSError:
-                # Nobody knows of it. What the disk does not let go of either, the next opening removes.
+                # Nothing refers to it. If it cannot be deleted either, the next opening of the dataset does
+                # it.
                 with contextlib.suppress(OSError):
                     remove_entry(path)
                 raise
         return folder
 
     def remove_leftovers(self) -> list[Path]:
-        """Delete folders whose removal, or whose making, was interrupted; they hold no episode.
+        """Delete folders whose creation or removal was interrupted; they hold no episode.
 
         The caller holds the dataset's lock, and captures nothing yet.
 
@@ -230,7 +231,7 @@ class Staging:
         return found
 
     def leftovers(self) -> list[Path]:
-        """What `remove_leftovers` would remove. Only reads.
+        """The folders that `remove_leftovers` would remove. Only reads.
 
         Raises:
             StorageError: the disk refused.
@@ -242,7 +243,7 @@ class Staging:
             return [path for path in self.episodes_path.iterdir() if _is_leftover(path)]
 
     def _check_place(self) -> None:
-        """What is written and deleted here must be in the dataset."""
+        """Check that files written and deleted here are inside the dataset."""
         for path in (self.path, self.episodes_path):
             with storage_errors(path, "read"):
                 is_link = path.is_symlink()
@@ -250,13 +251,13 @@ class Staging:
                 raise StorageError(f"{path} is a symbolic link; nothing is written through it.", path=path)
 
     def tidy(self) -> None:
-        """Delete the folder of episodes if none is left in it. The lock's release then deletes the rest."""
+        """Delete the folder of episodes if it is empty. Releasing the lock then deletes the rest."""
         with contextlib.suppress(OSError):  # not empty, or never made
             self.episodes_path.rmdir()
 
 
 def check_plain_files(folder: Path) -> None:
-    """Check that a folder is one itself and holds nothing but plain files.
+    """Check that a path is a folder that holds nothing but plain files.
 
     Raises:
         ValueError: it is a link, or holds a link, a folder, a pipe or a device.
@@ -273,7 +274,7 @@ def check_plain_files(folder: Path) -> None:
 def _is_leftover(path: Path) -> bool:
     """Whether a folder was being removed (it has a temporary name), or was made and got no manifest.
 
-    One that cannot be looked into is none: it is judged as an episode, which says so.
+    A folder that cannot be read counts as an episode, whose check reports the problem.
     """
     try:
         if not stat.S_ISDIR(path.lstat().st_mode):
@@ -285,6 +286,6 @@ def _is_leftover(path: Path) -> bool:
         names = os.listdir(path)
     except OSError:
         return False
-    # Its manifest was being written; whatever else is in a folder may be of an episode that had one.
+    # Only a half-written manifest: any other file may belong to an episode that had a manifest.
     began = f".{EpisodeFolder.MANIFEST}."
     return all(name.startswith(began) and name.endswith(TEMPORARY_SUFFIX) for name in names)

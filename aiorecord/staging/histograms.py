@@ -1,8 +1,8 @@
-"""Histograms of the original pixels of each colour frame, taken while it passes.
+"""Histograms of the original pixels of each colour frame, computed during capture.
 
-The final statistics of a camera need no second look at its frames then, and they are of the pixels as the
-robot gave them. The file is a plain sequence of little-endian uint32 arrays of shape (3, 256), with checksums
-beside it.
+With them, a camera's final statistics need no second pass over its frames, and they describe the pixels as
+the robot returned them. The file is a plain sequence of little-endian uint32 arrays of shape (3, 256), with
+checksums in a file next to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HISTOGRAM_BYTES = CHANNELS * VALUES * 4
 
 
 def sampling_stride(height: int, width: int) -> int:
-    """Every how many pixels, in both directions, statistics look at; 1 below 300 pixels.
+    """Every how many pixels, in both directions, statistics are sampled; 1 below 300 pixels.
 
     lerobot's rule (`auto_downsample_height_width` in its compute_stats.py, 0.6.1).
     """
@@ -35,7 +35,7 @@ def sampling_stride(height: int, width: int) -> int:
 
 
 def histogram(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """How often each value occurs in each channel, among the pixels that statistics look at.
+    """How often each value occurs in each channel, among the sampled pixels.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -93,11 +93,11 @@ def histograms_in(path: Path, extent: Extent, *, checked: bool) -> Iterator[NDAr
 
     Args:
         path: the file.
-        extent: told how far the file is whole.
+        extent: filled in with how far the file is whole.
         checked: it has checksums.
 
     Raises:
-        DamageError: it is no plain file.
+        DamageError: it is not a plain file.
         StorageError: it cannot be read.
     """
     for chunk in checked_chunks(path, extent, checked=checked, chunk=HISTOGRAM_BYTES):

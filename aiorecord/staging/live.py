@@ -1,11 +1,11 @@
-"""Capture straight in the final codec, where that is cheap enough: at save time the packets are only copied.
+"""Captures directly in the final codec, where that is cheap enough: the save then only copies packets.
 
-The encoder is the one a direct encode has (`FinalEncoder`), so the packets are the same. They go into a
+The encoder is the one of a direct encode (`FinalEncoder`), so the packets are the same. They go into a
 Matroska file, one cluster at a time: a killed process loses the cluster being written, and the frames that
 the encoder held back to look ahead (2 to 50, by codec and settings).
 
-Matroska stores when a packet is shown, in milliseconds, and not when it is decoded; frame numbers are found
-again by rounding, exact up to `MAX_LIVE_FPS`.
+Matroska stores when a packet is shown, in milliseconds, and not when it is decoded; frame numbers are
+recovered by rounding, which is exact up to `MAX_LIVE_FPS`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ CRASH_SAFE = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}
 """Matroska muxer options: each frame is a cluster of its own, written when the next one begins."""
 
 MAX_LIVE_FPS = 500
-"""Up to here a millisecond's rounding leaves frame numbers certain."""
+"""Up to this rate, timestamps rounded to milliseconds identify frame numbers."""
 
 MAX_REORDERED = 1024
-"""More frames than any encoder decodes ahead of one that is shown before them."""
+"""More frames than any encoder decodes ahead of display order."""
 
 
 class LiveWriter:
@@ -45,10 +45,10 @@ class LiveWriter:
         camera: with capture ``live``.
         fps: frames per second.
         encoder: settings of the final video, with a resolved `vcodec`.
-        threads: threads of the encoder, as a direct encode has them.
+        threads: threads of the encoder, as for a direct encode.
 
     Raises:
-        CodecUnavailableError: the encoder cannot be opened so.
+        CodecUnavailableError: the encoder cannot be opened with these settings.
         StorageError: the disk refused.
     """
 
@@ -80,14 +80,14 @@ class LiveWriter:
                 self._container.start_encoding()
             self._append()
         except BaseException:
-            with contextlib.suppress(av.FFmpegError):  # another error is on its way
+            with contextlib.suppress(av.FFmpegError):  # another error is being raised
                 self._container.close()
             self._file.close()
             raise
 
     @property
     def frames(self) -> int:
-        """Packets handed to the file."""
+        """Packets written to the file."""
         return self._encoder.packets
 
     @property
@@ -102,7 +102,7 @@ class LiveWriter:
 
     @property
     def safe(self) -> int:
-        """Frames that can be read if the process is killed now: a cluster is written when the next begins."""
+        """Frames that can be read after a kill at this moment: a cluster is written when the next begins."""
         return self._safe
 
     def _count(self, number: int) -> None:
@@ -111,7 +111,7 @@ class LiveWriter:
 
     @property
     def held_back(self) -> int:
-        """Frames given that the encoder has not handed over yet; a killed process loses them."""
+        """Frames that the encoder has not returned as packets yet; a killed process loses them."""
         return self._encoder.frames - self._encoder.packets
 
     def write(self, frame: av.VideoFrame) -> None:
@@ -150,22 +150,22 @@ class LiveWriter:
                     self._file.close()
 
     def _append(self) -> None:
-        """Hand what libav wrote to the operating system: from here on a kill does not take it."""
+        """Pass libav's output to the operating system: after that, a kill does not lose it."""
         for part in self._bytes.take():
             self._file.append(part)
 
 
 def frame_number(packet: av.Packet, fps: int) -> int:
-    """Which frame of the episode a packet of a live capture is; -1 if the packet does not say."""
+    """The episode's frame number of a live capture's packet; -1 if the packet has none."""
     if packet.pts is None or packet.time_base is None:
         return -1
     return round(packet.pts * packet.time_base * fps)
 
 
 def whole_frames(numbers: Iterable[int], limit: int | None = None) -> int:
-    """How many frames can be kept of packets in decoding order, so that none is missing between others.
+    """How many frames can be kept of packets in decoding order without a gap.
 
-    A file that was cut off may hold a frame whose predecessors in showing order, which are decoded after it,
+    A file that was cut off may hold a frame whose predecessors in display order, which are decoded after it,
     are lost.
 
     Args:
@@ -197,7 +197,7 @@ class _WholeFrames:
         self._damaged = False
 
     def add(self, number: int) -> bool:
-        """Add a packet's frame number; False from the first on that cannot be."""
+        """Add a packet's frame number; False from the first impossible one on."""
         ahead = self._ahead
         if number < self._following or number in ahead or len(ahead) > MAX_REORDERED:
             self._damaged = True

@@ -1,6 +1,6 @@
-"""Lossless MagicYUV: cheap, and whole up to where a kill cuts it.
+"""Captures frames losslessly with MagicYUV, which is cheap and stays readable up to where a kill cuts it.
 
-MagicYUV codes every frame by itself, gives its packet at once, and describes it in the packet's own header,
+MagicYUV codes every frame by itself, returns its packet at once, and describes it in the packet's own header,
 so a record is all that is needed to show a frame (FFmpeg 7: ``libavcodec/magicyuv.c``, ``magicyuvenc.c``).
 """
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 CODEC = "magicyuv"
 
 EXACT_PIX_FMTS = frozenset({"yuv420p", "yuv422p", "yuv444p"})
-"""Pixel formats of final videos that the capture holds bit by bit. For all others it holds RGB."""
+"""Pixel formats of final videos that the capture stores bit by bit. For all others it stores RGB."""
 
 _RGB = "gbrp"
-"""RGB as the codec takes it: the same values, in planes."""
+"""RGB in the codec's layout: the same values, in planes."""
 
 PIXELS_PER_S_PER_THREAD = 1280 * 720 * 30
-"""What one thread is given. Below this, more threads only add to the time they take together."""
+"""Pixels per second for one thread. Below this, more threads only increase the total processor time."""
 
 MAX_THREADS = 8
 
@@ -58,7 +58,7 @@ class LosslessWriter(RecordWriter):
         frames: frames in the file.
 
     Raises:
-        CodecUnavailableError: this libav has no MagicYUV, or it cannot be opened so.
+        CodecUnavailableError: this libav has no MagicYUV, or it cannot be opened at this size.
         StorageError: the disk refused.
     """
 
@@ -71,7 +71,7 @@ class LosslessWriter(RecordWriter):
         super().__init__(path)
 
     def write(self, frame: av.VideoFrame) -> None:
-        """Encode the next frame and hand it to the operating system.
+        """Encode the next frame and pass it to the operating system.
 
         Args:
             frame: rgb24, of the camera's size. Its pixels may be reused afterwards.
@@ -100,7 +100,7 @@ class LosslessWriter(RecordWriter):
         Raises:
             StorageError: the disk refused.
         """
-        # The encoder's memory goes with its objects, and a save that waits keeps this writer.
+        # The encoder's memory is freed with its objects, and a waiting save keeps this writer alive.
         self._encoder = self._converter = None
         super().close()
 
@@ -111,7 +111,7 @@ class LosslessWriter(RecordWriter):
                 assert isinstance(encoder, VideoCodecContext)
                 encoder.width, encoder.height, encoder.pix_fmt = camera.width, camera.height, pix_fmt
                 encoder.time_base = self._tick
-                # In slices of one picture; threads that each take a picture would hold some back.
+                # Threads work on slices of one picture; with a picture per thread, packets would be delayed.
                 encoder.thread_type = "SLICE"
                 encoder.thread_count = encoder_threads(camera.height, camera.width, fps)
                 encoder.options = {"pred": "left"}
@@ -143,9 +143,9 @@ def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
     pix_fmt = _capture_pix_fmt(camera)
     decoder = av.CodecContext.create(CODEC, "r")
     assert isinstance(decoder, VideoCodecContext)
-    # One thread: an encode runs beside this one, and after a damaged frame nothing is left in flight.
+    # One thread: an encode runs at the same time, and after a damaged frame none is still being decoded.
     decoder.thread_count = 1
-    # No larger pictures than the camera's, whatever a packet claims.
+    # Pictures larger than the camera's are refused, whatever a packet claims.
     decoder.options = {"max_pixels": str((camera.height + PADDING) * (camera.width + PADDING))}
     for payload in _packets(path, camera):
         try:
@@ -157,7 +157,7 @@ def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
         frame = frames[0]
         if (frame.format.name, frame.height, frame.width) != (pix_fmt, camera.height, camera.width):
             return
-        # The decoder has its own idea of it, which the final encoder would write into the video.
+        # The decoder sets a value of its own, which the final encoder would write into the video.
         frame.color_range = ColorRange.UNSPECIFIED
         yield converter.convert(frame)
 
@@ -166,7 +166,7 @@ def count_lossless(path: Path, camera: Camera, extent: Extent | None = None) -> 
     """The number of frames that `read_lossless` gives. Checks every record, decodes none.
 
     Raises:
-        DamageError: it is no plain file.
+        DamageError: it is not a plain file.
         StorageError: the file cannot be read.
     """
     return sum(1 for _ in _packets(path, camera, extent))
@@ -186,6 +186,6 @@ def _capture_pix_fmt(camera: Camera) -> str:
 
 
 def encoder_threads(height: int, width: int, fps: int) -> int:
-    """Capture threads for one camera: one up to 1280x720 at 30 fps, more where one would not keep up."""
+    """Capture threads for one camera: one up to 1280x720 at 30 fps, more where one is too slow."""
     needed = math.ceil(height * width * fps / PIXELS_PER_S_PER_THREAD)
     return max(1, min(needed, MAX_THREADS, os.cpu_count() or 1))

@@ -1,7 +1,7 @@
-"""The manifest of a captured episode: what its folder holds, and the checks that a manifest read back passes.
+"""The manifest of a captured episode: what its folder holds, and checks for a manifest that is read back.
 
 A manifest may have been edited, damaged or made by somebody else. What passes `parse_manifest` names files
-inside the episode folder only, each for one thing, and holds values of the right kinds.
+inside the episode folder only, each for one purpose, and holds values of the right types.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..system.machine_time import unix_ns
 from ..values import is_whole
 
 MANIFEST_VERSION = 2
-"""From 2 on the manifest has a checksum, and so do live captures and histograms; 1 is read as well."""
+"""Since version 2 the manifest, live captures and histograms have checksums; version 1 can be read too."""
 
 SUMS_VERSION = 2
 """The first version with checksums."""
@@ -30,7 +30,7 @@ CaptureKind = Literal["lossless", "rgb", "raw", "live"]
 State = Literal["recording", "complete"]
 
 MAX_FPS = 1_000_000
-"""Of a manifest that is read; far beyond any robot."""
+"""Upper limit when a manifest is read; far above any robot's."""
 
 MAX_THREADS = 1024
 MAX_LENGTH = 2**31 - 1
@@ -90,8 +90,8 @@ class Manifest:
         created_unix_ns: wall-clock time of creation, for humans only.
         state: ``recording`` until the end was made durable, then ``complete``.
         length: number of rows (and of frames of every camera) once complete.
-        interrupted: the episode did not end by the operator's or the program's decision.
-        priority: of its save, higher first; a later session saves what is left in that order.
+        interrupted: an error or a signal ended the episode, not the operator or the program.
+        priority: of its save, higher first; a later session saves the remaining episodes in that order.
         quality: facts about the recording, JSON-ready, for the quality record; see `Episode.annotate`.
         version: of this format.
     """
@@ -127,21 +127,21 @@ class Manifest:
 
 
 def parse_manifest(data: Any) -> Manifest:
-    """Read what `EpisodeFolder.save` wrote. Encoder settings check themselves when they are made.
+    """Read what `EpisodeFolder.save` wrote. Encoder settings are checked by their own class.
 
     Args:
         data: parsed JSON, of any kind.
 
     Raises:
-        ValueError: it is no manifest, or holds values that cannot be.
-        TypeError: likewise, of other kinds.
+        ValueError: it is not a manifest, or a value is impossible.
+        TypeError: a value has the wrong type.
         KeyError: a part is missing.
-        AttributeError: a part is no object.
+        AttributeError: a part is not an object.
     """
     if not is_whole(data["version"], 1, MANIFEST_VERSION):
         known = f"this aiorecord reads versions 1 to {MANIFEST_VERSION}"
         raise ValueError(f"version {data['version']!r:.40}, {known}")
-    # It is written again; NaN and infinity cannot be. (The quality facts are looked at by themselves.)
+    # It is written again, and NaN and infinity cannot be. (The quality facts are checked separately.)
     json.dumps({name: value for name, value in data.items() if name != "quality"}, allow_nan=False)
     cameras = {key: Camera(**camera) for key, camera in data["cameras"].items()}
     manifest = Manifest(
@@ -160,7 +160,7 @@ def parse_manifest(data: Any) -> Manifest:
     for key, camera in cameras.items():
         _check_camera(key, camera, manifest)
         if (camera.height, camera.width) != schema[key].size_hwc[:2]:
-            raise ValueError(f"{key!r} is {camera.width!r}x{camera.height!r}, its feature says otherwise")
+            raise ValueError(f"{key!r} is {camera.width!r}x{camera.height!r}, unlike its feature")
         if schema[key].is_depth != (camera.capture == "raw"):
             raise ValueError(f"{key!r} cannot be captured as {camera.capture!r}")
     _check_file_names(cameras)
@@ -179,7 +179,7 @@ def _check_values(manifest: Manifest) -> None:
     if threads is not None and not is_whole(threads, 1, MAX_THREADS):
         raise ValueError(f"encoder_threads is {threads!r:.40}")
     if not isinstance(manifest.task, str) or not isinstance(manifest.robot_type, str | None):
-        raise ValueError("task or robot_type is no text")
+        raise ValueError("task or robot_type is not a text")
     if not isinstance(manifest.interrupted, bool):
         raise ValueError("interrupted is neither true nor false")
     check_priority(manifest.priority)
@@ -201,7 +201,7 @@ def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
 
 
 def _check_file_names(cameras: Mapping[str, Camera]) -> None:
-    """Every name stays in the episode folder, and no file is used for two things."""
+    """Check that every name stays in the episode folder, and that no file has two purposes."""
     taken = set(_OWN_FILES)
     sums: set[str] = set()
     for key in cameras:

@@ -1,7 +1,8 @@
-"""The Matroska file of a live capture: its bytes on their way to the disk, and back through checksums.
+"""The Matroska file of a live capture: writes its bytes to disk, and reads them back through checksums.
 
-libav never sees the file: it writes into memory and reads from there. So an append that the disk refuses can
-be taken back, and a read error is one: libav's Matroska demuxer takes it for the end of the file.
+libav never opens the file: it writes into memory and reads from memory. So an append that the disk refuses
+can be taken back, and a read error is reported as one: libav's Matroska demuxer would take it for the end of
+the file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .staged_file import Extent
 
 
 class LiveBytes:
-    """What libav has written and nobody has taken yet. It cannot be sought in, so bytes only follow bytes."""
+    """Collects what libav has written until it is taken. It cannot seek, so bytes are only appended."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -33,13 +34,13 @@ class LiveBytes:
         return len(data)
 
     def take(self) -> list[bytes]:
-        """All that was written since the last call, as it was: a part for each packet."""
+        """All bytes written since the last call, a part for each packet."""
         parts, self._parts = self._parts, []
         return parts
 
 
 class _Proven:
-    """The proven bytes of a file, as libav reads them.
+    """The verified bytes of a file, as libav reads them.
 
     An error raised here would be printed by PyAV and become the end of the file: it is kept, for `check`.
     """
@@ -60,10 +61,10 @@ class _Proven:
         return part
 
     def check(self) -> None:
-        """Raise what reading met, if anything.
+        """Raise the error that reading met, if any.
 
         Raises:
-            DamageError: the file is no plain file.
+            DamageError: the file is not a plain file.
             StorageError: it cannot be read.
         """
         if self._error is not None:
@@ -109,14 +110,14 @@ def opened_capture(
 
     Args:
         path: the Matroska file.
-        checked: it has checksums; None where nobody knows: then it has if there are any.
-        extent: told how far it is whole, while it is read.
+        checked: it has checksums; None if unknown: then it has if the file of checksums exists.
+        extent: filled in with how far it is whole, while it is read.
 
     Yields:
         None when it is missing or its header never reached the disk.
 
     Raises:
-        DamageError: it is no plain file.
+        DamageError: it is not a plain file.
         StorageError: it cannot be read.
     """
     if checked is None:
@@ -139,10 +140,10 @@ def opened_capture(
 
 
 def refuse_memory(error: Exception, path: Path) -> None:
-    """Raise where it was memory that lacked: that says nothing about a file.
+    """Raise an error if memory was lacking: that says nothing about the file.
 
     Raises:
-        StorageError: it was.
+        StorageError: memory was lacking.
     """
     if isinstance(error, av.FFmpegError) and error.errno == errno.ENOMEM:
         raise StorageError(f"Could not read {path}: not enough memory", path=path, reading=True) from error

@@ -1,7 +1,7 @@
-"""Raw frames in a file of records: for depth, and for colour that no encoder took in time.
+"""Stores raw frames in a file of records: depth, and colour frames that the encoder could not take in time.
 
-The kind of a record is numpy's name of the dtype (array protocol), such as ``|u1`` or ``<f4``; its payload
-are the values in C order, compressed as one LZ4 block.
+The kind of a record is numpy's name of the dtype (array protocol), such as ``|u1`` or ``<f4``; its payload is
+the values in C order, compressed as one LZ4 block.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class RawWriter(RecordWriter):
     """Appends arrays to a new file of records."""
 
     def write(self, array: NDArray[Any], index: int | None = None) -> None:
-        """Append a frame; the compression and the write leave the GIL to others.
+        """Append a frame; compression and write release the GIL.
 
         Args:
             array: 1 to 4 dimensions, not empty, of numbers or bools.
             index: the frame's index in its episode; by default the number of frames in the file.
 
         Raises:
-            ValueError: the array is not of that kind.
+            ValueError: the array is of another kind.
             StorageError: the disk refused; the file is as it was before.
         """
         if array.dtype.kind not in "biuf" or not 1 <= array.ndim <= MAX_DIMENSIONS or not array.size:
@@ -53,7 +53,7 @@ def read_raw(path: Path) -> Iterator[NDArray[Any]]:
     A file that does not exist has no frames.
 
     Raises:
-        DamageError: it is no plain file.
+        DamageError: it is not a plain file.
         StorageError: the file cannot be read.
     """
     for _, frame in read_indexed(path):
@@ -67,7 +67,7 @@ def read_indexed(
 
     Args:
         path: the file.
-        shape: of every frame, where it is known: it ends before the first of another, which takes no memory.
+        shape: of every frame, if known: reading ends before the first frame of another shape.
         extent: as in `read_records`.
     """
     for record, dtype in _raw_records(path, shape, extent):
@@ -100,19 +100,19 @@ def _raw_records(
 
 
 def _dtype(record: Record) -> np.dtype[Any] | None:
-    """The dtype of a raw frame; None where the record cannot be one."""
+    """The dtype of a raw frame; None if the record cannot be a raw frame."""
     try:
         dtype = np.dtype(record.kind)
     except (TypeError, ValueError):
         return None
     if dtype.kind not in "biuf" or math.prod(record.shape) * dtype.itemsize > MAX_RATIO * len(record.payload):
-        return None  # a damaged shape must not ask for all memory either
+        return None  # a damaged shape must not cause a huge allocation either
     return dtype
 
 
 @cache
 def _lz4() -> pa.Codec:
-    # Here, because encode workers whose cameras have no raw frames do without pyarrow's 30 MB.
+    # Imported here, because encode workers without raw frames then save pyarrow's 30 MB.
     import pyarrow as pa
 
     return pa.Codec("lz4_raw")

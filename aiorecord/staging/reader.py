@@ -1,7 +1,7 @@
-"""Reading what was captured back, also from an episode that was cut off at any byte.
+"""Reads a captured episode back, also one that was cut off at any byte.
 
-The frames of a camera are those of its file, then those of its spill. The spill begins where the file ends
-or before; if a gap is between them, the camera ends at the gap.
+The frames of a camera are those of its file, followed by those of its spill. The spill begins where the file
+ends or earlier; if there is a gap between them, the camera's frames end at the gap.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHECKED_GROUPS = 3
-"""How many keyframes back the end of a cut-off live capture is decoded to see how far it is whole."""
+"""From how many keyframes before its end a cut-off live capture is decoded to find how far it is whole."""
 
 CHECKED_S = 3
-"""How many seconds at least: keyframes come as the final encoder's settings say, an fsync each second."""
+"""And from how many seconds at least: the encoder's settings set keyframes, an fsync happens each second."""
 
 STRICT = "crccheck+bitstream+buffer+explode+careful+compliant+aggressive"
-"""Makes libav's decoder refuse a damaged frame; otherwise it paints over the damage and says nothing."""
+"""Makes libav's decoder refuse a damaged frame; otherwise it conceals the damage without an error."""
 
 type Frame = av.VideoFrame | NDArray[Any]
 
@@ -51,13 +51,13 @@ def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
         key: the camera's feature key.
 
     Yields:
-        For capture ``lossless`` an `av.VideoFrame` in the camera's `pix_fmt`, the very pixels that a
+        For capture ``lossless`` an `av.VideoFrame` in the camera's `pix_fmt`, the same pixels that a
         conversion of the original gives; likewise for ``live``, as the final video shows them; for ``rgb``
         (H, W, 3) uint8; for ``raw`` (H, W) uint16 or float32.
 
     Raises:
         StateError: the episode has no such camera.
-        DamageError: a file is no plain file.
+        DamageError: a file is not a plain file.
         StorageError: a file is there but cannot be read.
     """
     camera = _camera(folder, key)
@@ -94,16 +94,16 @@ def _frames_in_file(folder: EpisodeFolder, camera: Camera) -> Iterator[Frame]:
 def count_frames(folder: EpisodeFolder, key: str, extents: dict[str, Extent] | None = None) -> int:
     """The number of frames `read_frames` gives. Reads the files; decodes only the end of a live one cut off.
 
-    In a complete episode the frames that are there are counted, whether they can be decoded or not.
+    In a complete episode all stored frames are counted, whether they can be decoded or not.
 
     Args:
         folder: the episode.
         key: the camera's feature key.
-        extents: told how far each file is whole, by its name.
+        extents: filled in with how far each file is whole, by its name.
 
     Raises:
         StateError: the episode has no such camera.
-        DamageError: a file is no plain file.
+        DamageError: a file is not a plain file.
         StorageError: a file is there but cannot be read.
     """
     camera = _camera(folder, key)
@@ -130,7 +130,7 @@ def read_histograms(
 
     Raises:
         StateError: the episode has no such camera.
-        DamageError: a file is no plain file.
+        DamageError: a file is not a plain file.
         StorageError: a file is there but cannot be read.
     """
     found = list(iterate_histograms(folder, key, extents))
@@ -160,7 +160,7 @@ def iterate_histograms(
 
 
 def _sound(histograms: Iterable[NDArray[np.uint32]], camera: Camera) -> Iterator[NDArray[np.uint32]]:
-    """Histograms up to the first that does not count every sampled pixel: a power loss may leave zeros."""
+    """Histograms up to the first with a wrong number of pixels: a power loss may leave zeros."""
     stride = sampling_stride(camera.height, camera.width)
     pixels = len(range(0, camera.height, stride)) * len(range(0, camera.width, stride))
     return itertools.takewhile(
@@ -190,8 +190,8 @@ def _count_in_file(folder: EpisodeFolder, camera: Camera, extent: Extent) -> int
 def _count_live(opened: LiveCapture, manifest: Manifest) -> int:
     """Count the frames of a live capture up to the first that is missing.
 
-    The end of a cut-off file without checksums is decoded, back to a keyframe that an fsync has followed for
-    certain.
+    The end of a cut-off file without checksums is decoded, beginning with a keyframe that was certainly
+    followed by an fsync.
     """
     fps = manifest.fps
     if manifest.state == "complete" or manifest.has_sums:
@@ -239,12 +239,12 @@ def _spill_shape(camera: Camera) -> tuple[int, ...]:
 
 
 def _has_size(stream: VideoStream, camera: Camera) -> bool:
-    """Whether a file's header says the camera's size: else it is damaged, or of something else."""
+    """Whether a file's header states the camera's size: otherwise it is damaged, or another file."""
     return (stream.width, stream.height) == (camera.width, camera.height)
 
 
 def _decoder_options(stream: VideoStream) -> dict[str, str]:
-    """Strict, and no larger frames than the header says, whatever a packet claims."""
+    """Strict decoding, and no frames larger than the header states, whatever a packet claims."""
     pixels = (stream.width + PADDING) * (stream.height + PADDING)
     return {"err_detect": STRICT, "max_pixels": str(pixels)}
 
@@ -259,7 +259,7 @@ def _decode(path: Path, *, checked: bool) -> Iterator[av.VideoFrame]:
 def _decoded(stream: VideoStream, packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame]:
     """Decode packets up to the first that is damaged."""
     context = stream.codec_context
-    # One thread: an encode runs beside this one, and after a damaged frame nothing is left in flight.
+    # One thread: an encode runs at the same time, and after a damaged frame none is still being decoded.
     context.thread_count = 1
     context.options = _decoder_options(stream)
     try:

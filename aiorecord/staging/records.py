@@ -1,4 +1,4 @@
-"""Files of frames, one checked record each: whole up to where a kill or a power loss cuts them.
+"""Files of frames in checked records, readable up to the point where a kill or a power loss cuts them.
 
 A record, little-endian::
 
@@ -27,7 +27,7 @@ from .staged_file import Extent, StagedFile
 MAGIC = b"AIRF"
 MAX_DIMENSIONS = 4
 MAX_PAYLOAD = 1 << 30
-"""Bytes. No camera's picture has more, and a damaged size must not ask for all memory."""
+"""Bytes. No camera's picture has more, and a damaged size must not cause a huge allocation."""
 
 _START = struct.Struct("<4sI")
 _HEADER = struct.Struct(f"<QQ8sI{MAX_DIMENSIONS}I")
@@ -93,7 +93,7 @@ class RecordWriter(AppendFile):
             StorageError: the disk refused; the file is as it was before.
         """
         sizes = shape + (0,) * (MAX_DIMENSIONS - len(shape))
-        # Not len(): pyarrow's buffers shrink when they are compressed into, and their length stays.
+        # Not len(): pyarrow's buffers get smaller when they are compressed into, but keep their length.
         size = sum(memoryview(part).nbytes for part in payload)
         header = _HEADER.pack(index, size, kind.encode("ascii"), len(shape), *sizes)
         crc = zlib.crc32(header, self._seed)
@@ -112,11 +112,12 @@ def read_records(
 
     Args:
         path: the file.
-        extent: told how far the file is whole: up to the last record after which the next was asked for.
-        max_payload: bytes of the largest record that may be; memory is taken for no larger one.
+        extent: filled in with how far the file is whole: up to the last record after which the next was asked
+            for.
+        max_payload: bytes of the largest possible record; no more memory is allocated for one.
 
     Raises:
-        DamageError: it is no plain file.
+        DamageError: it is not a plain file.
         StorageError: the file cannot be read.
     """
     extent = Extent() if extent is None else extent
@@ -140,7 +141,7 @@ def _read_record(file: StagedFile, max_payload: int) -> Record | None:
     magic, crc = _START.unpack_from(head)
     header = head[_START.size :]
     index, size, kind, ndim, *sizes = _HEADER.unpack(header)
-    # Looked at before it is trusted.
+    # Checked before it is used.
     if magic != MAGIC or size > min(file.left, max_payload):
         return None
     payload = file.read(size)
@@ -153,5 +154,5 @@ def _read_record(file: StagedFile, max_payload: int) -> Record | None:
 
 
 def largest_payload(height: int, width: int) -> int:
-    """Bytes that a frame of a camera takes at most: 4 per pixel, and what a codec may add."""
+    """Upper limit of the bytes of a camera's frame: 4 per pixel, and what a codec may add."""
     return min(MAX_PAYLOAD, height * width * 5 + (1 << 16))

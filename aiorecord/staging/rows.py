@@ -1,9 +1,9 @@
 """The rows of a live episode, journaled as an Arrow IPC stream, one record batch per flush.
 
-Columns: one per feature that is no camera, then ``task`` (string) and ``time_ns`` (int64, monotonic clock at
-capture). Each batch carries the CRC-32 of its values in its custom metadata, under ``crc32``, begun with
-`owner.owner_seed` (older journals: with 0): after a power
-loss a file may end in a batch whose header reached the disk and whose values did not.
+Columns: one per feature that is not a camera, then ``task`` (string) and ``time_ns`` (int64, monotonic clock
+at capture). Each batch has the CRC-32 of its values in its custom metadata, under ``crc32``, begun with
+`checksum_owner.owner_seed` (older journals: with 0): after a power loss a file may end in a batch whose
+header reached the disk and whose values did not.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from .checksum_owner import owner_seed
 from .staged_file import Extent, StagedFile
 
 MAX_PENDING_BYTES = 64 << 20
-"""Rows that may wait for the disk. More means that it has not taken anything for a long time."""
+"""Rows that may wait for the disk. More means that the disk has accepted nothing for a long time."""
 
 MAX_BATCH_BYTES = 512 << 20
-"""Of a message that is read back: what may wait, and what its layout adds to it."""
+"""Upper limit of a message that is read back: the rows that may wait, and the overhead of the layout."""
 
 _CRC_KEY = b"crc32"
 _ROW_OVERHEAD = 200
 
 _BROKEN = (pa.ArrowException, OSError, ValueError, TypeError, MemoryError)
-"""What Arrow makes of a damaged stream: its own errors, those of the strings and numbers in it, I/O errors
-(beyond the end), and a length that no memory can hold."""
+"""What Arrow raises for a damaged stream: its own errors, those of the strings and numbers in it, I/O errors
+(beyond the end), and MemoryError for a length that no memory can hold."""
 
 
 def arrow_type(feature: Feature) -> pa.DataType:
-    """How a feature that is no camera is stored: (1,) as a plain value, (n,) as a list of fixed size, more
+    """How a feature that is not a camera is stored: (1,) as a plain value, (n,) as a list of fixed size, more
     dimensions as nested lists; what lerobot's data files hold, without extension types.
     """
     dtype = feature.dtype
@@ -87,7 +87,7 @@ class RowsJournal:
         self.rows = 0
         self._columns = schema.columns
         self._schema = rows_schema(schema)
-        # Appending to and taking from a deque are atomic: the loop never waits for a lock.
+        # A deque's append and popleft are atomic, so the loop never waits for a lock.
         self._pending: deque[tuple[dict[str, Any], str, int]] = deque()
         self._appended_bytes = 0  # written by the appending thread only
         self._flushed_bytes = 0  # written by the flushing thread only
@@ -99,11 +99,12 @@ class RowsJournal:
         self._closed = False
         try:
             self._writer = pa.ipc.new_stream(self._buffer, self._schema)
-            # Arrow writes the schema with the first batch: an empty one, lest a refused one take it along.
+            # Arrow writes the schema with the first batch: an empty one, so that a refused batch never has
+            # it.
             self._writer.write_batch(pa.RecordBatch.from_pylist([], self._schema))
             self._write_buffer()
-            # pyarrow imports half of itself when it first converts values, which holds the GIL for tens of
-            # milliseconds: here, where nobody is recording yet.
+            # pyarrow imports many of its modules when it first converts values, which holds the GIL for tens
+            # of milliseconds: so convert some here, before recording begins.
             _checksum(self._batch([({key: _blank(f) for key, f in self._columns.items()}, "", 0)]))
         except BaseException:
             self._file.close()
@@ -118,7 +119,8 @@ class RowsJournal:
         """Take a row; cheap, no I/O. Arrays are copied.
 
         Args:
-            values: an array of the feature's dtype and shape for every feature that is no camera, or a str.
+            values: an array of the feature's dtype and shape for every feature that is not a camera, or a
+                str.
             task: what is being done.
             time_ns: monotonic clock at capture.
 
@@ -147,7 +149,7 @@ class RowsJournal:
         self.rows += 1
 
     def write(self) -> None:
-        """Write what was appended as one record batch; nothing when there is none. A kill does not take it.
+        """Write the appended rows, if any, as one record batch. A kill does not lose them afterwards.
 
         Raises:
             StorageError: the disk refused. The rows are kept and written by the next call.
@@ -175,7 +177,7 @@ class RowsJournal:
             fsync_file(self.path)
 
     def close(self) -> None:
-        """Write what is left, end the stream, make it durable and close the file. Idempotent.
+        """Write the remaining rows, end the stream, make it durable and close the file. Idempotent.
 
         Raises:
             StorageError: the disk refused; it can be called again.
@@ -223,13 +225,13 @@ def read_rows(path: Path, schema: Schema, extent: Extent | None = None) -> pa.Ta
     Args:
         path: the file.
         schema: the features.
-        extent: told how far the file is whole.
+        extent: filled in with how far the file is whole.
 
     Returns:
         The columns of `rows_schema`.
 
     Raises:
-        DatasetError: the file holds rows of other features; it is no plain file.
+        DatasetError: the file holds rows of other features, or is not a plain file.
         StorageError: the file cannot be read.
     """
     try:
@@ -242,7 +244,7 @@ def read_rows(path: Path, schema: Schema, extent: Extent | None = None) -> pa.Ta
             return expected.empty_table()
         reader, source = opened
         if reader.schema != expected:
-            # Whatever a torn schema says, it has no rows.
+            # A journal with a torn schema has no rows.
             if _has_rows(reader, source):
                 raise DatasetError(f"{path} holds rows of other features than the manifest's.", path=path)
             extent.fault = "its columns are damaged"
@@ -254,7 +256,7 @@ def count_rows(path: Path) -> int:
     """The rows of a journal whose features are not known, up to its end or the first damaged batch.
 
     Raises:
-        DamageError: it is no plain file.
+        DamageError: it is not a plain file.
         StorageError: the file cannot be read.
     """
     with _opened(path, Extent()) as opened:
@@ -264,9 +266,9 @@ def count_rows(path: Path) -> int:
 class _Source(io.RawIOBase):
     """A journal as Arrow reads it, message by message.
 
-    A length that a message claims is checked against the file's and against what a batch can have, before any
-    memory is taken for it. Arrow wraps what `read` raises in errors of its own, so what the disk refused is
-    kept, and raised by `check`.
+    A length that a message claims is checked against the file's size and a batch's limit before memory is
+    allocated for it. Arrow wraps what `read` raises in errors of its own, so the disk's error is kept, and
+    raised by `check`.
     """
 
     def __init__(self, file: StagedFile, extent: Extent) -> None:
@@ -283,8 +285,8 @@ class _Source(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """The next bytes; fewer where the file ends, none for what no journal has.
 
-        That is a length beyond all, and compressed values: the journal's never are, and a few bytes of a
-        stranger's would unpack to gigabytes.
+        A journal never has a length above the limit, nor compressed values: a few bytes of a forged file
+        could expand to gigabytes.
         """
         if size > MAX_BATCH_BYTES:
             return b""
@@ -302,10 +304,10 @@ class _Source(io.RawIOBase):
         return self._file.position
 
     def check(self) -> None:
-        """Raise what the disk refused, if anything.
+        """Raise the disk's error, if there was one.
 
         Raises:
-            StorageError: it did.
+            StorageError: the file could not be read.
         """
         if self._error is not None:
             raise self._error
@@ -368,7 +370,7 @@ def _whole_batches(reader: pa.RecordBatchStreamReader, source: _Source) -> Itera
         except StopIteration:
             source.check()
             if source.tell() < extent.size:
-                extent.fault = f"after row {rows} it ends before its end"
+                extent.fault = f"it ends after row {rows} without an end mark"
             return
         except _BROKEN:
             source.check()
@@ -414,7 +416,7 @@ def _column(values: list[Any], feature: Feature) -> pa.Array[Any]:
 
 
 def _checksum(batch: pa.RecordBatch, seed: int = 0) -> int:
-    """CRC-32 of the values themselves, column by column, whatever way Arrow lays them out."""
+    """CRC-32 of the values, column by column, independent of Arrow's memory layout."""
     crc = seed
     for column in batch.columns:
         values: Any = column

@@ -1,4 +1,4 @@
-"""JSON files with a checksum of their own, under the key ``crc32``: of the rest in canonical form."""
+"""JSON files that hold their own checksum, under the key ``crc32``: of all other keys in canonical form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEAL = "crc32"
 
 
 def seal_of(path: Path, data: Mapping[str, Any]) -> str:
-    """The checksum of what a file holds, whatever it says of its own; begun with `owner_seed`."""
+    """The checksum of a file's content except its own checksum; begun with `owner_seed`."""
     rest = {name: value for name, value in data.items() if name != SEAL}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     return f"{zlib.crc32(text.encode(), owner_seed(path)):08x}"
@@ -29,7 +29,9 @@ def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the disk refused.
     """
-    plain: dict[str, Any] = json.loads(json.dumps(data, allow_nan=False))  # as it will be read: keys are text
+    plain: dict[str, Any] = json.loads(
+        json.dumps(data, allow_nan=False)
+    )  # as it will be read back: keys are text
     write_json(path, {**plain, SEAL: seal_of(path, plain)})
 
 
@@ -40,16 +42,16 @@ def read_sealed(
 
     Args:
         path: the file.
-        required: tells whether one of this content is refused without a checksum.
+        required: returns whether this content is refused without a checksum.
 
     Raises:
-        DamageError: it is missing, no plain file, or it does not match its checksum.
+        DamageError: it is missing, not a plain file, or it does not match its checksum.
         ValueError: it is not JSON, or no object.
         StorageError: it cannot be read.
     """
     data = parse_json(read_whole(path, MAX_JSON_BYTES))
     if not isinstance(data, dict):
-        raise ValueError("it is no object")
+        raise ValueError("it is not an object")
     if SEAL in data or required(data):
         try:
             sound = data.get(SEAL) == seal_of(path, data)

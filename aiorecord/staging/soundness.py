@@ -1,4 +1,4 @@
-"""How far an episode that was being recorded is whole, and where it is damaged: all its files are read."""
+"""Reads all files of an interrupted episode, to find how far it is whole and where it is damaged."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .synced import synced_sizes
 
 @dataclass
 class Soundness:
-    """What the files of an episode hold.
+    """How much of an episode's files is whole, and what is damaged.
 
     Attributes:
         counts: whole rows (``rows``), and whole frames of each camera (its feature key).
-        damage: what is not what was written, a phrase each; not what the end of the recording may have torn.
+        damage: content that is not what was written, a phrase each; without a torn end of the recording.
     """
 
     counts: dict[str, int]
@@ -27,23 +27,23 @@ class Soundness:
 
     @property
     def recorded(self) -> int:
-        """Frames of which something is there."""
+        """Frames with a row or an image."""
         return max(self.counts.values())
 
     @property
     def frames(self) -> int:
-        """Frames for which there are the row and the image of every camera."""
+        """Frames with a row and the image of every camera."""
         return min(self.counts.values())
 
 
 def soundness(folder: EpisodeFolder) -> Soundness:
     """Read all files of an episode that did not come to its end.
 
-    What an fsync had made durable (`synced`) must be whole, and so must the beginning of every file once the
-    first second was recorded; a file that is missing although others hold frames was lost.
+    Content that an fsync had made durable (`synced`) must be whole, and so must the beginning of every file
+    once the first second was recorded; a missing file counts as lost if others hold frames.
 
     Raises:
-        DatasetError: the rows are of other features than the manifest's; a file is no plain file.
+        DatasetError: the rows are of other features than the manifest's; a file is not a plain file.
         StorageError: a file cannot be read.
     """
     manifest = folder.manifest
@@ -76,14 +76,14 @@ def soundness(folder: EpisodeFolder) -> Soundness:
 
 
 def check_present(folder: EpisodeFolder) -> list[str]:
-    """What a complete episode lacks of the files that its manifest names, a phrase each. Looks at names only.
+    """The missing files of a complete episode's manifest, a phrase each. Checks names only.
 
     Raises:
-        StorageError: it cannot be found out.
+        StorageError: the folder cannot be read.
     """
     manifest = folder.manifest
     names = [folder.ROWS]
-    # Of an episode that is encoded, the captures are needed only where the result is not what was encoded.
+    # An encoded episode needs its captures only if the encoded result is not what was written.
     encoded = is_there(folder.path / folder.ENCODED)
     for camera in manifest.cameras.values() if not encoded else ():
         names += [camera.file] if camera.frames != 0 else []

@@ -1,8 +1,8 @@
-"""Reading one file of staging: through `read`, so that a disk that fails is an exception; never by mapping.
+"""Reads one file of staging with `read` and not by mapping, so that a disk failure raises an exception.
 
-Memory is taken only for bytes that the file really has. A file is plain, or it is not read: a link leads
-elsewhere, a pipe never answers. Read errors are `StorageError`, with `reading` set: what the file holds is
-not known then, which is neither its end nor damage.
+Memory is allocated only for bytes that the file really has. Only plain files are read: a link leads
+elsewhere, a pipe may never answer. Read errors raise `StorageError` with `reading` set: the content of the
+file is then unknown, which is neither its end nor damage.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Extent:
     Attributes:
         present: there is such a file.
         size: its size in bytes when it was opened.
-        end: bytes, from its beginning, that are proven to be whole.
+        end: bytes, from its beginning, that are verified to be whole.
         fault: why it is whole no further, in words; None at the end of what was written.
-        altered: bytes are there that are not what was written; False where it is only too short.
+        altered: some bytes are not what was written; False if it is only too short.
     """
 
     present: bool = False
@@ -67,7 +67,7 @@ class StagedFile:
 
         Args:
             path: the file.
-            extent: told whether it is there, and its size.
+            extent: filled in with whether it is there, and its size.
 
         Returns:
             None if there is no such file.
@@ -105,7 +105,7 @@ class StagedFile:
         """The next bytes, as many as asked for unless the file ends before.
 
         Raises:
-            StorageError: the disk refused, or gave less than the file's size.
+            StorageError: the disk refused, or returned less than the file's size.
         """
         wanted = self.left if size < 0 else min(size, self.left)
         parts: list[bytes] = []
@@ -139,7 +139,7 @@ def read_whole(path: Path, max_bytes: int) -> bytes:
     """A whole file.
 
     Raises:
-        DamageError: it is missing, no plain file, or larger than that.
+        DamageError: it is missing, not a plain file, or larger than the limit.
         StorageError: it cannot be read.
     """
     file = StagedFile.open(path)

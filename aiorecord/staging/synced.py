@@ -1,8 +1,8 @@
-"""How much of each file of a live episode is on the disk for certain, noted after each fsync.
+"""Records how much of each file of a live episode is on the disk for certain, after each fsync.
 
-``synced.log`` has a line for each: CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object of
-file names and sizes in bytes. What a file holds below its size there was made durable: where it cannot be
-read as whole, it is damaged. Beyond, it may be torn by what ended the recording.
+``synced.log`` has one line per fsync: CRC-32 of the rest in 8 hexadecimal digits, a space, and a JSON object
+of file names and sizes in bytes. A file's content below its recorded size was made durable: if it cannot be
+read as whole, it is damaged. Content beyond that size may be torn by whatever ended the recording.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .staged_file import StagedFile
 SYNCED = "synced.log"
 
 _MAX_BYTES = 64 << 20
-"""A line per second, of some hundred bytes: days."""
+"""Enough for days: one line of some hundred bytes per second."""
 
 
 class SyncedLog:
@@ -35,7 +35,7 @@ class SyncedLog:
         self._noted: dict[str, int] = {}
 
     def note(self, sizes: Mapping[str, int]) -> None:
-        """Note sizes that an fsync has just made durable; nothing when they are not new, or it is closed.
+        """Record sizes that an fsync has just made durable; does nothing if they are not new or it is closed.
 
         Raises:
             StorageError: the disk refused.
@@ -56,10 +56,10 @@ class SyncedLog:
 
 
 def synced_sizes(folder: Path) -> dict[str, int]:
-    """The sizes of the newest line that is whole; empty where nothing was noted.
+    """The sizes in the newest whole line; empty if there is none.
 
     Raises:
-        DamageError: it is no plain file.
+        DamageError: it is not a plain file.
         StorageError: it cannot be read.
     """
     file = StagedFile.open(folder / SYNCED)

@@ -1,4 +1,6 @@
-"""What is in an episode folder whose manifest cannot be read, in words: enough to decide about it by hand."""
+"""Describes the content of an episode folder whose manifest is unreadable, so that a person can decide about
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a complete, shorter episode of one whose capture did not come to its end."""
+"""Turns an episode whose capture was interrupted into a complete, shorter one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def whole_frames_of(folder: EpisodeFolder) -> tuple[int, int]:
     """How many frames of an incomplete episode can be kept. Reads its files.
 
     Returns:
-        The frames for which there are the row and the image of every camera, and how many rows or images of
-        any one camera come on top of them.
+        The frames that have a row and the image of every camera, and how many more rows or images of any one
+        camera there are.
 
     Raises:
         DatasetError: the rows are of other features than the manifest's; a file is damaged (DamageError).
@@ -25,7 +25,7 @@ def whole_frames_of(folder: EpisodeFolder) -> tuple[int, int]:
 
 
 def complete_cut(folder: EpisodeFolder, length: int) -> None:
-    """Declare an incomplete episode complete at a length that `whole_frames_of` found, durably.
+    """Mark an incomplete episode as complete at a length that `whole_frames_of` found, durably.
 
     Raises:
         StorageError: the disk refused; the manifest is as it was before.

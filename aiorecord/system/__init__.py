@@ -1,1 +1,1 @@
-"""What aiorecord asks of the operating system: durable files, disk, memory, scheduling, threads, tasks."""
+"""Wrappers around the operating system: durable files, disk, memory, scheduling, threads, tasks."""

@@ -1,4 +1,4 @@
-"""How long the disk will last: its free space against what a recording really writes."""
+"""Estimates how long the free disk space will last at the measured rate of writing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .machine_time import monotonic_s
 from .storage import free_bytes
 
 WARN_STEPS_S = (15 * 60.0, 5 * 60.0, 60.0)
-"""With room for less recording than this the operator is warned, and warned again."""
+"""The operator is warned each time there is room for less recording than one of these."""
 
 MARGIN_S = 3.0
-"""An episode is ended while there is room for so much more: the disk is looked at once a second."""
+"""An episode ends when there is room for no more than this: the disk is checked once a second."""
 
 MEMORY_SAMPLES = 10
-"""The rate is an average over so many looks at a running episode."""
+"""The rate is an average over this many checks during a running episode."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,12 @@ class DiskStatus:
     """A dataset's disk at one moment. Sizes in bytes.
 
     Attributes:
-        free: what may be written.
-        reserve: what is to stay free (`min_free_gb`); 0 if nobody asked.
-        owed: what frames in memory, and the final files of episodes that wait for their encoding, will take.
-        bytes_per_s: what a second of recording takes, final files included; None before it was measured.
-        problem: why the disk takes nothing at all, in words; None while it does.
+        free: free space.
+        reserve: space that must stay free (`min_free_gb`); 0 for none.
+        owed: space that frames in memory, and the final files of episodes not encoded yet, will take.
+        bytes_per_s: space that a second of recording takes, including final files; None before it was
+            measured.
+        problem: why the disk cannot be written at all, in words; None if it can.
     """
 
     free: int
@@ -41,7 +42,7 @@ class DiskStatus:
 
     @property
     def usable(self) -> int:
-        """What may be recorded; below 0 when the reserve is touched already."""
+        """Space for recording; below 0 if the reserve is already used."""
         return self.free - self.reserve - self.owed
 
     @property
@@ -51,7 +52,7 @@ class DiskStatus:
 
     @property
     def is_low(self) -> bool:
-        """Whether the operator should do something about it."""
+        """Whether the operator should free space."""
         left_s = self.seconds_left
         return self.is_full or (left_s is not None and left_s < WARN_STEPS_S[0])
 
@@ -63,14 +64,14 @@ class DiskStatus:
         return self.reserve > 0 and self.usable <= MARGIN_S * (self.bytes_per_s or 0)
 
     def describe(self) -> str:
-        """What the operator has to know, as a sentence without its full stop."""
+        """The state of the disk for the operator, as a sentence without its full stop."""
         if self.problem is not None:
             return self.problem
         text = f"{_size_text(self.free)} are free on the disk"
         if self.reserve:
             text += f", of which {_size_text(self.reserve)} stay free (min_free_gb)"
-        if self.owed >= 500_000:  # less is no megabyte
-            text += f" and {_size_text(self.owed)} are for what waits to be written"
+        if self.owed >= 500_000:  # smaller sizes round to 0 MB
+            text += f" and {_size_text(self.owed)} are needed for what waits to be written"
         left_s = self.seconds_left
         if left_s is not None and not self.is_full:
             text += f": room for {left_s / 60:.0f} min" if left_s >= 60 else f": room for {left_s:.0f} s"
@@ -82,7 +83,7 @@ class DiskMeter:
 
     Args:
         root: the dataset's folder; it need not exist yet.
-        reserve: bytes that are to stay free.
+        reserve: bytes that must stay free.
 
     Attributes:
         root: the dataset's folder.
@@ -93,7 +94,7 @@ class DiskMeter:
         self.root = root
         self._reserve = reserve
         self._steps: deque[tuple[float, int]] = deque(maxlen=MEMORY_SAMPLES)  # seconds, bytes
-        self._seen: tuple[Path, float, int] | None = None  # the running episode at the last look
+        self._seen: tuple[Path, float, int] | None = None  # the running episode at the last check
         self.status = DiskStatus(0, reserve)
 
     def look(self, episode: Path | None, final_bytes_per_s: float, owed: int) -> DiskStatus:
@@ -101,7 +102,7 @@ class DiskMeter:
 
         Args:
             episode: the folder of the running episode, None if there is none.
-            final_bytes_per_s: what the final files of a second of recording take, as far as it is known.
+            final_bytes_per_s: bytes of the final files per second of recording, as far as known.
             owed: see `DiskStatus`.
         """
         problem = None
@@ -120,7 +121,7 @@ class DiskMeter:
 
     def _measure(self, episode: Path | None) -> None:
         if episode is None:
-            self._seen = None  # the rate stays that of the last episode
+            self._seen = None  # the rate of the last episode is kept
             return
         now_s, size = monotonic_s(), _folder_bytes(episode)
         if self._seen is not None and self._seen[0] == episode and now_s > self._seen[1]:
@@ -129,13 +130,13 @@ class DiskMeter:
 
 
 class DiskAlert:
-    """Says once what has to be said: with room for 15, 5 and 1 min left, with none, and when all is well."""
+    """Alerts once each with room for 15, 5 and 1 min left, with no room, and when there is room again."""
 
     def __init__(self) -> None:
         self._step = 0
 
     def look(self, status: DiskStatus) -> str | None:
-        """A line for the operator if the disk went from bad to worse, or is well again; else None."""
+        """A line for the operator if the disk got worse, or has room again; else None."""
         left_s = status.seconds_left
         step = len(WARN_STEPS_S) + 1 if status.is_full else 0
         if left_s is not None and not step:
@@ -147,7 +148,7 @@ class DiskAlert:
 
 
 def disk_refused(error: BaseException | None) -> bool:
-    """Whether it was the disk that made something fail, so that it may work when the disk does."""
+    """Whether the disk caused an error, so that a retry may work once the disk does."""
     while error is not None:
         if isinstance(error, StorageError):
             return True
@@ -171,7 +172,7 @@ def _is_read_only(path: Path) -> bool:
 
 
 def _filesystem_options(path: Path) -> list[str]:
-    """What Linux tells of the filesystem that holds a path (proc_pid_mountinfo(5)); nothing elsewhere."""
+    """Mount options of the filesystem that holds a path (proc_pid_mountinfo(5)); empty if not on Linux."""
     device = path.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
@@ -186,7 +187,7 @@ def _filesystem_options(path: Path) -> list[str]:
 
 
 def _folder_bytes(folder: Path) -> int:
-    """Bytes that a folder's files take on the disk; 0 when it has just gone."""
+    """Bytes that a folder's files take on the disk; 0 if it has just been deleted."""
     total = 0
     try:
         for entry in os.scandir(folder):

@@ -1,7 +1,7 @@
-"""How this program was installed, and the command that adds an extra to it.
+"""Finds out how this program was installed, and which command adds an extra to it.
 
-A hint is to work where it is read: a checkout takes ``uv sync``, anything else the installer and the source
-that it came from (PEP 610's ``direct_url.json``). Nothing is looked up in an index.
+A hint must work where it is read: a checkout needs ``uv sync``, everything else the installer and the source
+that it came from (PEP 610's ``direct_url.json``). No package index is queried.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ EXTRAS = "{extras}"
 
 @dataclass(frozen=True)
 class Installation:
-    """Where a program runs from.
+    """How a program was installed.
 
     Attributes:
-        checkout: the folder of its source, where it runs from one.
-        source: what an installer is given, with `EXTRAS` where extras are named.
+        checkout: the folder of its source, if it runs from one.
+        source: the argument for an installer, with `EXTRAS` where extras are named.
         prefix: the environment.
         python: its interpreter.
     """
@@ -78,7 +78,10 @@ def installation() -> Installation:
     if (package.parent / "pyproject.toml").is_file():
         checkout = package.parent
         return Installation(checkout, f"{checkout}{EXTRAS}", prefix, python)
-    from importlib.metadata import PackageNotFoundError, distribution  # 30 ms that only a hint costs
+    from importlib.metadata import (
+        PackageNotFoundError,
+        distribution,
+    )  # imported here: it takes 30 ms, and only hints need it
 
     record = None
     with contextlib.suppress(PackageNotFoundError):  # copied here by hand
@@ -92,7 +95,7 @@ def install_hint(extra: str) -> str:
 
 
 def _source(direct_url: str | None) -> str:
-    """What to give an installer, from PEP 610's record; without one it came from an index."""
+    """The argument for an installer, from PEP 610's record; without a record it came from an index."""
     bare = NAME + EXTRAS
     try:
         record: Any = json.loads(direct_url or "")
@@ -100,7 +103,7 @@ def _source(direct_url: str | None) -> str:
     except (ValueError, TypeError, KeyError):
         return bare
     parts = urlsplit(url)
-    if "@" in parts.netloc:  # PEP 610 wants secrets stripped; a hint shows none in any case
+    if "@" in parts.netloc:  # PEP 610 requires that secrets are stripped; a hint must never show one
         url = url.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
     vcs = record.get("vcs_info")
     if isinstance(vcs, dict) and "vcs" in vcs:

@@ -1,6 +1,6 @@
-"""Which event loop, and which process, an object belongs to; calls from elsewhere are refused.
+"""Binds an object to its event loop and its process; calls from elsewhere are refused.
 
-What an event loop works on is not locked: a call from another thread would interleave with the loop's own
+Objects used by an event loop have no locks: a call from another thread would interleave with the loop's own
 and mix what two calls do. A forked child has copies of the parent's objects but none of its threads, and
 shares its files and its lock: whatever it did with them would be lost, or would harm the parent.
 """
@@ -14,7 +14,7 @@ import threading
 from ..errors import StateError
 
 _forks = 0
-"""How often this process was forked from another since the module was imported."""
+"""How often this process was forked since the module was imported."""
 
 
 def _forked() -> None:
@@ -27,7 +27,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class ProcessOwner:
-    """The process that made an object. Costs the comparison of two numbers, no system call.
+    """The process that made an object. A check compares two numbers and makes no system call.
 
     Args:
         what: the object, for messages, such as ``"recorder"``.
@@ -56,7 +56,7 @@ class ProcessOwner:
 
 
 class LoopOwner(ProcessOwner):
-    """The event loop that works on an object, from `bind` on; before that every call is let through.
+    """The event loop that an object belongs to, from `bind` on; before that every call is allowed.
 
     Args:
         what: the object, for messages.
@@ -68,7 +68,7 @@ class LoopOwner(ProcessOwner):
         self._thread = 0
 
     def bind(self) -> None:
-        """Belong to the running loop from now on. The first one counts.
+        """Bind the object to the running loop. Only the first call has an effect.
 
         Raises:
             StateError: no event loop of asyncio is running, as under trio; or this is a forked child.
@@ -88,7 +88,7 @@ class LoopOwner(ProcessOwner):
     def check(self, call: str) -> None:
         """Refuse a plain call that does not come from the loop.
 
-        In the loop's thread it is let through also while the loop stands: nothing can interleave then.
+        In the loop's thread it is allowed also while the loop is stopped: nothing can interleave then.
 
         Args:
             call: for the message, such as ``"Episode.add_frame"``.
@@ -111,7 +111,7 @@ class LoopOwner(ProcessOwner):
         self._check_loop(call)
 
     def check_awaited(self, call: str) -> None:
-        """Refuse a coroutine that does not run on the loop; it would wait for ever.
+        """Refuse a coroutine that does not run on the loop; it would never end.
 
         Args:
             call: for the message.

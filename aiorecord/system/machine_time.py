@@ -1,9 +1,9 @@
-"""The machine's own time, also in a program that replaces the functions of `time`.
+"""The machine's own time, even in a program that replaces the functions of `time`.
 
-Tests of applications freeze or move the time (`freezegun`, a patched `time.monotonic`). What aiorecord
-judges by time is real: whether an encoder, a driver or a disk gets on, and how long a reader needs a
-file. It would take a moved clock for a stall. On Linux these are other calls of the same clocks, which
-nobody replaces; elsewhere they are the functions as they were when this module was imported.
+Tests of applications freeze or move the time (`freezegun`, a patched `time.monotonic`). aiorecord needs real
+time to judge whether an encoder, a driver or a disk makes progress, and how long a reader needs a file: a
+moved clock would look like a stall. On Linux other calls of the same clocks are used, which such tools do not
+replace; elsewhere, the functions as they were when this module was imported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-# Partials: who replaces functions by what they are finds none of `time` in this module.
+# Partials: tools that replace the functions of `time` in all modules do not find them here.
 if sys.platform == "linux":
     monotonic_ns: Callable[[], int] = partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC)
     monotonic_s: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_MONOTONIC)

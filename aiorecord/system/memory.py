@@ -1,9 +1,9 @@
-"""Memory of processes that are aiorecord's own: the command and its workers.
+"""Keeps the memory of aiorecord's own processes flat: the command and its workers.
 
-Encoders come and go with every episode, in threads of their own. glibc gives each thread an arena and keeps
-freed pictures in it; memory then grows with the number of episodes. Two arenas, and a map of its own for each
-picture, keep it flat (mallopt(3), glibc manual 3.2.3.9). Arrow brings an allocator of its own, which keeps
-8 MB more for itself; it is told to use glibc's (Arrow's manual, ``ARROW_DEFAULT_MEMORY_POOL``).
+Every episode starts new encoders, in threads of their own. glibc gives each thread an arena and keeps freed
+pictures in it, so memory grows with the number of episodes. Two arenas, and a separate mapping for each
+picture, keep it flat (mallopt(3), glibc manual 3.2.3.9). Arrow has its own allocator, which keeps 8 MB more;
+it is set to use glibc's (Arrow's manual, ``ARROW_DEFAULT_MEMORY_POOL``).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _M_ARENA_MAX = -8
 
 ARENAS = 2
 MAP_FROM_BYTES = 512 << 10
-"""Blocks from this size on go back to the system when they are freed: a picture of a camera is larger."""
+"""Blocks from this size on are returned to the system when freed: a camera's picture is larger."""
 
 KEPT_BYTES = 4 << 20
-"""What an arena keeps of the free memory at its end. With glibc's 128 KiB every numpy array between that and
-`MAP_FROM_BYTES` is taken from the system and given back each time."""
+"""Free memory that an arena keeps at its end. With glibc's 128 KiB every numpy array between that size and
+`MAP_FROM_BYTES` would be requested from the system and returned each time."""
 
 
 def configure_allocator() -> bool:
-    """Make this process give memory back. Call it first, in a process that is yours.
+    """Make this process return freed memory to the system. Call it first, only in aiorecord's own processes.
 
-    What the user chose for Arrow stays. Processes that are started later inherit the choice.
+    The user's choice for Arrow is kept. Processes that are started later inherit the settings.
 
     Returns:
         False where the C library has no such settings (only glibc does); then nothing is changed.
@@ -55,7 +55,7 @@ def configure_allocator() -> bool:
 
 
 def give_memory_back() -> None:
-    """Return what is free to the system. Takes milliseconds; for a process that is idle now."""
+    """Return free memory to the system. Takes milliseconds; for a process that is idle now."""
     trim = _function("malloc_trim")
     if trim is not None:
         trim(0)
@@ -64,11 +64,11 @@ def give_memory_back() -> None:
 def load_when_used(name: str) -> None:
     """Let ``import name`` load the module only when something of it is used.
 
-    A library that this process may never need costs it no memory then. The standard library's
-    `importlib.util.LazyLoader` does not do it: there the second ``import`` statement loads the module.
+    A library that this process may never need then takes no memory. The standard library's
+    `importlib.util.LazyLoader` does not help: with it the second ``import`` statement loads the module.
 
     Args:
-        name: a module of the top level. Nothing is done if it is loaded already, or not there.
+        name: a top-level module. Nothing is done if it is already loaded, or not installed.
     """
     spec = None if name in sys.modules else importlib.util.find_spec(name)
     if spec is not None:
@@ -81,7 +81,7 @@ def refuse(name: str) -> Callable[[], None]:
     """Let ``import name`` raise ModuleNotFoundError, unless the module is loaded already.
 
     Returns:
-        Ends that.
+        A function that ends this.
     """
     finder = _Refused(name)
     sys.meta_path.insert(0, finder)
@@ -89,11 +89,11 @@ def refuse(name: str) -> Callable[[], None]:
 
 
 def keep_pandas_out_of_arrow() -> None:
-    """Let pyarrow do without pandas in this process, which must be one that is aiorecord's own.
+    """Keep pyarrow from importing pandas in this process, which must be one of aiorecord's own.
 
-    It imports pandas at the first array if there is one (pyarrow's pandas-shim.pxi), to know its series. That
-    takes longer than all else that a command loads, and nothing here has a series. Who imports pandas itself
-    still gets it, and so does ``to_pandas``.
+    pyarrow imports an installed pandas at the first array (pandas-shim.pxi), to recognise its series. That
+    takes longer than everything else a command imports, and aiorecord has no series. Code that imports pandas
+    itself still gets it, and so does ``to_pandas``.
     """
     if "pandas" in sys.modules:
         return
@@ -105,7 +105,7 @@ def keep_pandas_out_of_arrow() -> None:
 
 
 class _Refused:
-    """Says that a module is not there."""
+    """A finder that reports a module as missing."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -127,10 +127,10 @@ class _LoadedWhenUsed(types.ModuleType):
 
 
 def spare_collections() -> None:
-    """Take what lives for ever out of the garbage collector's sight. Call it before the loop must be on time.
+    """Exclude permanent objects from garbage collection. Call it before the loop must be on time.
 
-    Each full collection holds up the loop for as long as it takes to look at every object: 10 ms with
-    aiorecord's imports, 180 ms with those of lerobot and torch.
+    Each full collection stops the loop for as long as it takes to visit every object: 10 ms with aiorecord's
+    imports, 180 ms with those of lerobot and torch.
     """
     gc.collect()
     gc.freeze()
@@ -158,6 +158,6 @@ def address_bytes(pid: int | None = None) -> int:
 def _memory_pages(pid: int | None, field: int) -> int:
     try:
         counts = Path(f"/proc/{'self' if pid is None else pid}/statm").read_bytes().split()
-    except OSError:  # it just ended, or there is no /proc
+    except OSError:  # it has just ended, or there is no /proc
         return 0
     return int(counts[field]) * os.sysconf("SC_PAGE_SIZE")

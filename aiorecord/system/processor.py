@@ -1,4 +1,4 @@
-"""The processor of this machine."""
+"""The name of this machine's processor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def processor_name() -> str:
-    """Its model as the system names it, else its architecture."""
+    """The processor's model as the system names it, else its architecture."""
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):

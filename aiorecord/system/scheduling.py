@@ -1,7 +1,7 @@
-"""The control loop before everything else, where the system allows it.
+"""Gives the control loop priority over all other threads, where the system allows it.
 
-A thread of a real-time policy takes a core at once when it wakes (sched(7)); an ordinary one may wait for the
-next timer interrupt, up to 4 ms, even where only threads of less weight run.
+A thread with a real-time policy gets a core at once when it wakes (sched(7)). A thread with the default
+policy may wait for the next timer interrupt, up to 4 ms, even if only threads of lower weight run.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def realtime() -> Iterator[bool]:
-    """Give the calling thread a real-time policy inside the block. Threads it starts stay ordinary.
+    """Give the calling thread a real-time policy inside the block. Threads it starts do not inherit it.
 
-    Linux allows it to root and to whom a limit grants a priority (``rtprio`` in limits.conf(5)). The kernel
-    keeps a part of each second for other threads, so that one that never waits stops nothing.
+    Linux allows it to root and to users with a limit above 0 (``rtprio`` in limits.conf(5)). The kernel
+    reserves a part of each second for other threads, so a thread that never waits does not block them.
 
     Yields:
         Whether the thread has the policy. Where it is not allowed, nothing changes.
@@ -28,7 +28,7 @@ def realtime() -> Iterator[bool]:
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     ordinary = policy & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
     try:
-        if ordinary:  # the user chose another one otherwise, perhaps a higher priority
+        if ordinary:  # otherwise the user has chosen another policy, perhaps with a higher priority
             lowest = os.sched_param(os.sched_get_priority_min(os.SCHED_RR))
             os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, lowest)
     except OSError:
@@ -39,5 +39,5 @@ def realtime() -> Iterator[bool]:
         if ordinary:
             try:
                 os.sched_setscheduler(0, policy, parameters)
-            except PermissionError:  # only the privileged may take the flag off again
+            except PermissionError:  # only a privileged process may remove the flag again
                 os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, parameters)

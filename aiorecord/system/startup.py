@@ -1,8 +1,9 @@
-"""Ctrl-C while the command `aiorecord` starts: one line and exit code 130, whatever is being imported.
+"""Handles Ctrl-C while the command `aiorecord` starts: one line and exit code 130, whatever is being
+imported.
 
-An interrupt in the middle of an import comes out as a traceback, or as an error of the library that was
-being loaded. Nothing has begun then that would have to be ended in order, so the process simply goes. This
-module is imported before all others of the package; it does nothing in programs that use it as a library.
+An interrupt in the middle of an import shows up as a traceback, or as an error of the library that was being
+imported. Nothing has begun then that would need an orderly end, so the process simply exits. This module is
+imported before all others of the package; it does nothing in programs that use aiorecord as a library.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 _NAME = "aiorecord"
 _LINE = b"aiorecord: stopped before anything began.\n"
 STOPPED = 130
-"""The exit code of a program that Ctrl-C ended, as shells have it."""
+"""The exit code that shells report for a program that Ctrl-C ended."""
 
 
 def is_command() -> bool:
@@ -27,18 +28,18 @@ def is_command() -> bool:
 
 
 def starting() -> None:
-    """From now on Ctrl-C ends the command at once, until it has `begun`."""
+    """Let Ctrl-C end the command at once, until `begun` is called."""
     if is_command():
         _replace(_default(), _leave)
 
 
 def begun() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt again."""
+    """Let Ctrl-C raise KeyboardInterrupt again."""
     _replace(_leave, _default())
 
 
 def ending() -> None:
-    """All is done and said: Ctrl-C only ends the process, without a word."""
+    """Let Ctrl-C end the process silently: the command has printed everything."""
     if is_command():
         _replace(_default(), _leave_silently)
 

@@ -1,8 +1,8 @@
-"""Durable writes: a file is either wholly there under its name, or not there at all.
+"""Durable writes: a file is either complete under its name, or not there at all.
 
-The rule, used for every file that a reader may open: write under a temporary name in the same folder,
-fsync the file, rename it, fsync the folder (see rename(2) and fsync(2): the rename is atomic, and the
-folder's own fsync makes the name survive a power loss).
+The rule, used for every file that a reader may open: write under a temporary name in the same folder, fsync
+the file, rename it, fsync the folder (see rename(2) and fsync(2): the rename is atomic, and the folder's own
+fsync makes the name survive a power loss).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from typing import Any
 from ..errors import StorageError
 
 TEMPORARY_SUFFIX = ".aiorecord-tmp"
-"""Ends the name of every file that is being written. Such a file may be deleted when no writer lives."""
+"""Suffix of every file that is being written. Such a file may be deleted when no writer is alive."""
 
 MAX_FSYNCS = 8
 """Files that `fsync_files` makes durable at the same time."""
 
 MAX_JSON_BYTES = 16 << 20
-"""Of a JSON file that is read back; the largest that are written have some hundred kB."""
+"""Largest JSON file that is read back; the largest that are written have some hundred kB."""
 
 
 @contextlib.contextmanager
@@ -42,7 +42,7 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
         raise
     except OSError as error:
         path = _published(path)
-        # The name that the machine refused may be another one: a folder's file, the target of a rename.
+        # The error may name another file: one in a folder, the target of a rename.
         given = [error.filename, error.filename2]
         names = [_published(Path(os.fsdecode(name))) for name in given if isinstance(name, str | bytes)]
         others = ", ".join(dict.fromkeys(str(name) for name in names if name != path))
@@ -53,10 +53,10 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 def each[T](items: Iterable[T], action: Callable[[T], object]) -> None:
-    """Do something with each item, also with those after one that the disk refuses.
+    """Call `action` with each item, also with those after one that failed.
 
     Raises:
-        OSError: the disk refused; the first of what `action` raised of that kind.
+        OSError: the first OSError that `action` raised.
     """
     first: OSError | None = None
     for item in items:
@@ -72,8 +72,8 @@ def fsync_file(path: Path) -> None:
     """Make the file's content durable. Works on a file that another descriptor is writing.
 
     Raises:
-        OSError: the disk refused; it names the file. What was to be written counts as lost then: the kernel
-            may have marked it as written, so that a second fsync says nothing. Write it again.
+        OSError: the disk refused; it names the file. The data then count as lost: the kernel may have marked
+            them as written, so that a second fsync reports no error. Write them again.
     """
     # Windows flushes only through a writable descriptor; elsewhere any descriptor of the file will do.
     fd = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
@@ -86,12 +86,12 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_files(paths: Sequence[Path]) -> None:
-    """Make the content of several files durable, all at once: a disk takes them together.
+    """Make the content of several files durable, all at once, which a disk does together.
 
-    Where threads lack, one after the other.
+    If no threads can be started, one after the other.
 
     Raises:
-        StorageError: the disk refused, as `fsync_file`; it names the first file of which it did.
+        StorageError: the disk refused, as in `fsync_file`; it names the first such file.
     """
     with ThreadPoolExecutor(MAX_FSYNCS, thread_name_prefix="aiorecord-fsync") as pool:
         calls: list[tuple[Path, Callable[[], None]]] = []
@@ -118,7 +118,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def _published(path: Path) -> Path:
-    """The name that a temporary one stands for; any other is given back."""
+    """The final name of a temporary one; any other name is returned unchanged."""
     match = re.fullmatch(rf"\.(.+)\.\d+{re.escape(TEMPORARY_SUFFIX)}", path.name)
     return path.with_name(match[1]) if match else path
 
@@ -132,7 +132,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; publish it as `path` when the block ends well, else delete it.
+    """Yield a temporary path to write; publish it as `path` if the block succeeds, else delete it.
 
     Raises:
         StorageError: the disk refused.
@@ -140,7 +140,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = temporary_name(path)
     with storage_errors(path, "write"):
         make_folder(path.parent)
-        temporary.unlink(missing_ok=True)  # whatever has this name: it may be a link to another file
+        temporary.unlink(missing_ok=True)  # delete whatever has this name: it may be a link to another file
         try:
             yield temporary
             publish(temporary, path)
@@ -162,10 +162,10 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file that anybody may have written: in bounded time and memory, from a plain file only.
 
-    Half of a surrogate pair, which JSON can hold and no file system or Parquet file can, becomes ``?``.
+    A lone surrogate, which JSON can hold and file systems and Parquet files cannot, becomes ``?``.
 
     Raises:
-        ValueError: it is not JSON, too large, nested too deeply, or no plain file (a pipe, a folder).
+        ValueError: it is not JSON, too large, nested too deeply, or not a plain file (a pipe, a folder).
         OSError: it is missing or cannot be read.
     """
     check_file(path)
@@ -177,7 +177,7 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a path in a folder of ours (``meta/aiorecord``) is a file, or may become one.
+    """Whether a path in aiorecord's own folder (``meta/aiorecord``) is a file, or may become one.
 
     A link might lead out of the dataset.
     """
@@ -188,11 +188,11 @@ def is_own_file(path: Path) -> bool:
 
 
 def check_file(path: Path) -> None:
-    """Check that a path leads to a plain file before it is opened: a pipe would never answer.
+    """Check that a path leads to a plain file before it is opened: opening a pipe may block for ever.
 
     Raises:
         ValueError: it is a folder, a pipe or a device.
-        OSError: it is missing or cannot be looked at.
+        OSError: it is missing or cannot be examined.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is not a file")
@@ -206,7 +206,7 @@ def parse_json(text: bytes) -> Any:
     """
     try:
         value = json.loads(text)
-        if b"\\u" in text:  # half of a surrogate pair can be written so
+        if b"\\u" in text:  # a lone surrogate may be escaped so
             value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
         return value
     except RecursionError as error:
@@ -214,12 +214,12 @@ def parse_json(text: bytes) -> Any:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a name is there, be it a link that leads nowhere.
+    """Whether a name exists, even as a broken link.
 
-    Unlike `Path.exists`, which says no to what could not be found out.
+    Unlike `Path.exists`, which returns False if that cannot be determined.
 
     Raises:
-        StorageError: it could not be found out.
+        StorageError: it cannot be determined.
     """
     with storage_errors(path, "read"):
         try:
@@ -241,9 +241,9 @@ def make_folder(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder so that no reader sees half of it: renamed aside first, then removed.
+    """Delete a folder so that no reader sees it half-deleted: it is renamed first, then removed.
 
-    Symbolic links are removed as links, `path` included: nothing of what they lead to is touched.
+    Symbolic links, including `path` itself, are removed as links: their targets are not touched.
 
     Raises:
         StorageError: the disk refused.
@@ -253,7 +253,8 @@ def remove_tree(path: Path) -> None:
         if not path.exists() and not path.is_symlink():
             return
         os.replace(path, aside)
-        # Its new name first: a power loss in the removal must not leave half of it under the old one.
+        # Make the new name durable first: a power loss during the removal must not leave half under the old
+        # name.
         fsync_folder(path.parent)
         remove_entry(aside)
         fsync_folder(path.parent)
@@ -273,10 +274,10 @@ def remove_entry(path: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(purpose: str) -> Iterator[Path]:
-    """A folder for a while, where the system keeps temporary files; deleted when the block is left.
+    """A temporary folder where the system keeps such files; deleted when the block is left.
 
     Args:
-        purpose: a word that its name holds.
+        purpose: a word for its name.
 
     Raises:
         StorageError: no folder for temporary files can be written.

@@ -1,4 +1,4 @@
-"""The owner of a recorder's tasks."""
+"""Owns a recorder's tasks."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Keeps threads that libraries start from raising their own priority.
+"""Prevents libraries from giving their threads a real-time priority: drops CAP_SYS_NICE in encoder threads.
 
 SVT-AV1, run as root, makes its threads SCHED_FIFO with priority 99, which starves every other thread of the
-machine; and the thread that opens the encoder as well, for tens of milliseconds. A thread needs the
-capability CAP_SYS_NICE for that (sched(7)), which each thread can lay down for itself (capabilities(7)); the
-library is refused, and goes on. Where that fails, policies are put back by thread id (sched_setscheduler(2)).
+machine; it does the same, for tens of milliseconds, to the thread that opens the encoder. A thread needs the
+capability CAP_SYS_NICE for that (sched(7)), and each thread can drop it for itself (capabilities(7)); the
+library's call then fails, and the library goes on. Where the capability cannot be dropped, policies are put
+back by thread id (sched_setscheduler(2)).
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _CAP_SYS_NICE = 23
 def unprivileged_threads() -> Iterator[None]:
     """Keep a library from setting scheduling policies inside the block, and undo those that it sets anyway.
 
-    The calling thread gets back what it had, and threads started in it get the same policy, without the
-    capability to change it. Threads of others are left alone: they may be a user's real-time loop. Only Linux
-    has per-thread policies and capabilities; elsewhere the block does nothing.
+    The calling thread's policy is restored afterwards, and threads that it starts get the same policy,
+    without the capability to change it. Other threads are not changed: one may be a user's real-time loop.
+    Only Linux has per-thread policies and capabilities; elsewhere the block does nothing.
     """
     if sys.platform != "linux":
         yield
@@ -66,7 +67,7 @@ class _Sets(ctypes.Structure):
 
 @contextlib.contextmanager
 def _without_sys_nice() -> Iterator[None]:
-    """Lay down the calling thread's capability to choose policies; where there is none, nothing changes."""
+    """Drop the calling thread's capability to choose policies; does nothing if it has none."""
     libc = ctypes.CDLL(None)
     header, sets = _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
     bit = 1 << _CAP_SYS_NICE

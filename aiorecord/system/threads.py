@@ -1,4 +1,4 @@
-"""The one place where blocking work leaves the event loop."""
+"""The one place where blocking work leaves the event loop, for a pool of named threads."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Encoder processes: a pool of them as an executor, and the watch over their jobs."""
+"""Encoder processes: a pool of them as an executor, and the monitoring of their jobs."""

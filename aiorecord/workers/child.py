@@ -1,11 +1,11 @@
 """The child process of `workers.WorkerPool`: ``python -m aiorecord.workers.child JOBS_FD RESULTS_FD``.
 
-It reads jobs from one pipe and writes results to another, each a pickle behind its length. Both are its own:
-what Python's start-up files, libraries or jobs print goes to stdout and stderr and disturbs nothing. Windows
-hands no descriptors on; there the pipes are stdin and stdout.
+It reads jobs from one pipe and writes results to another, each a pickle after its length. The pipes are used
+for nothing else: what Python's start-up files, libraries or jobs print goes to stdout and stderr. Windows
+does not pass descriptors to children; there the pipes are stdin and stdout.
 
-It exits at once when the pipe of jobs closes or its parent is gone, also in the middle of a job: a recorder
-that was killed leaves no process behind that still writes.
+It exits at once when the pipe of jobs closes or its parent is gone, also in the middle of a job, so a killed
+recorder leaves no process behind that still writes.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ..system.memory import configure_allocator, give_memory_back, load_when_use
 from .process_priority import lower_priority
 
 LENGTH = struct.Struct("<Q")
-"""What precedes each pickle: its size in bytes, little-endian."""
+"""The prefix of each pickle: its size in bytes, little-endian."""
 
 READY = b"ready"
 """The first message of a child that can take jobs."""
 
 LOADED_AHEAD = "aiorecord.encoding.camera_encoding"
-"""What nearly every job needs, by name: this room knows nothing of the rooms whose jobs it runs."""
+"""Modules that nearly every job needs, as names: this package must not depend on those whose jobs it runs."""
 
 PARENT_CHECK_S = 1.0
-"""How often a child looks whether its parent still lives.
+"""How often a child checks whether its parent is alive.
 
 Needed although the pipe closes with the parent: a process that the parent forked may hold the pipe open.
 """
@@ -45,14 +45,16 @@ def main() -> None:
     parent = os.getppid()
     configure_allocator()
     lower_priority()  # first of all: threads that libraries start inherit it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the recorder, which ends us in order
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is handled by the recorder, which ends its children in order
     jobs_fd, results_fd = _take_pipes()
     jobs: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # the parent sends one at a time
-    # A daemon, because it ends the process itself.
+    # A daemon thread, because it ends the process itself.
     threading.Thread(target=_read_jobs, args=(jobs_fd, jobs, parent), name="jobs", daemon=True).start()
-    refuse("pandas")  # pyarrow would load it, for nothing
+    refuse("pandas")  # pyarrow would import it without need
     load_when_used("numpy")  # 20 MB that colour video does without
-    # What nearly every job needs, so that a child started ahead is ready when the first job comes.
+    # Imports that nearly every job needs, so that a child started ahead is ready for the first job.
     import_module(LOADED_AHEAD)
 
     write_message(results_fd, READY)
@@ -69,7 +71,7 @@ def run_job(message: bytes) -> bytes:
 
     Returns:
         A pickled ``(True, result)`` or ``(False, error)``. An error that cannot be rebuilt from its pickle,
-        or that is no `Exception`, is replaced by its traceback as a string.
+        or that is not an `Exception`, is replaced by its traceback as a string.
     """
     try:
         function, args, kwargs = pickle.loads(message)  # noqa: S301 - comes from our own parent
@@ -88,10 +90,10 @@ def run_job(message: bytes) -> bytes:
 
 
 def write_message(fd: int, message: bytes) -> None:
-    """Write a message behind its length.
+    """Write a message after its length.
 
     Raises:
-        BrokenPipeError: nobody reads any more.
+        BrokenPipeError: the reader is gone.
     """
     rest = memoryview(LENGTH.pack(len(message)) + message)
     while rest:
@@ -115,7 +117,7 @@ def _read_exactly(fd: int, size: int) -> bytes | None:
 
 
 def _take_pipes() -> tuple[int, int]:
-    """Take the pipes for ourselves, so that no process that a job starts inherits them."""
+    """Keep the pipes private, so that no process that a job starts inherits them."""
     if len(sys.argv) > 2:
         jobs_fd, results_fd = int(sys.argv[1]), int(sys.argv[2])
         os.set_inheritable(jobs_fd, False)
@@ -130,7 +132,7 @@ def _take_pipes() -> tuple[int, int]:
 
 
 def _read_jobs(fd: int, jobs: queue.SimpleQueue[bytes], parent: int) -> None:
-    """Hand jobs to the main thread; end the process when no more can come."""
+    """Pass jobs to the main thread; end the process when no more can come."""
     status = 1
     try:
         while _parent_sends(fd, parent) and (message := read_message(fd)) is not None:
@@ -139,14 +141,14 @@ def _read_jobs(fd: int, jobs: queue.SimpleQueue[bytes], parent: int) -> None:
     except BaseException:  # noqa: BLE001 - printed, then the process ends
         traceback.print_exc()
     finally:
-        # Not sys.exit: the main thread may be in the middle of a job whose result nobody wants.
+        # Not sys.exit: the main thread may be in the middle of a job whose result is not needed.
         os._exit(status)
 
 
 def _parent_sends(fd: int, parent: int) -> bool:
-    """Wait until something, or the end, can be read; False when the parent is gone."""
+    """Wait until data, or the end, can be read; False when the parent is gone."""
     if sys.platform == "win32":
-        return True  # select does not take pipes there, and pipes are not inherited by accident
+        return True  # select does not support pipes there, and pipes are not inherited by accident
     while not select.select([fd], [], [], PARENT_CHECK_S)[0]:
         if os.getppid() != parent:
             return False

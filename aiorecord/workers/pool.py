@@ -45,7 +45,7 @@ class WorkerPool(Executor):
     ends without `shutdown` waits for the jobs it submitted, as with the executors of the standard library.
 
     Args:
-        max_workers: children at most.
+        max_workers: most children.
         name: prefix of the threads' names.
 
     Raises:
@@ -64,8 +64,8 @@ class WorkerPool(Executor):
         """Run ``fn(*args, **kwargs)`` in a child.
 
         Returns:
-            Its future. An exception of the call is raised as itself, with the child's traceback as a note
-            (as EncodeError if it cannot be pickled), and the next job gets another child. `Future.cancel`
+            Its future. An exception of the call is raised unchanged, with the child's traceback as a note (as
+            EncodeError if it cannot be pickled), and the next job gets another child. `Future.cancel`
             works while the job waits; see `abort` for one that runs.
 
         Raises:
@@ -80,7 +80,7 @@ class WorkerPool(Executor):
             self._waiting.append(job)
             try:
                 self._start_thread()
-            except RuntimeError as error:  # the interpreter ends, or there are too many threads
+            except RuntimeError as error:  # the interpreter is ending, or there are too many threads
                 self._waiting.pop()
                 raise StateError(f"The job cannot be started: {error}.") from error
         return job.future
@@ -98,7 +98,7 @@ class WorkerPool(Executor):
                 self._start_thread(warm=True)
 
     def abort(self, future: Future[Any]) -> bool:
-        """Give a job up: one that waits is cancelled; of one that runs the child is killed.
+        """Abort a job: if it waits it is cancelled; if it runs its child is killed.
 
         The future of a running job then fails with EncodeError.
 
@@ -122,7 +122,7 @@ class WorkerPool(Executor):
             return [slot.child.process.pid for slot in self._slots if slot.child is not None]
 
     def pid_of(self, future: Future[Any]) -> int | None:
-        """Process id of the child that runs a job; None while none does."""
+        """Process id of the child that runs a job; None if none does."""
         with self._lock:
             for slot in self._slots:
                 if slot.job is not None and slot.job.future is future and slot.child is not None:
@@ -130,11 +130,11 @@ class WorkerPool(Executor):
         return None
 
     def rss_bytes(self) -> int:
-        """Resident memory of all children together; 0 where the system does not tell (only Linux does)."""
+        """Resident memory of all children together; 0 except on Linux."""
         return sum(map(resident_bytes, self.pids()))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs and end the children. Idempotent; never kills a running job (see `abort`).
+        """Accept no more jobs and end the children. Idempotent; never kills a running job (see `abort`).
 
         Args:
             wait: return when the last job is done and no thread or process of the pool is left. Otherwise
@@ -156,7 +156,7 @@ class WorkerPool(Executor):
             child.close()
         if wait:
             for slot in self._slots:
-                # A done-callback of one of our own futures may be what calls us.
+                # This may be called from a done-callback of one of the pool's own futures.
                 if slot.last_thread is not None and slot.last_thread is not threading.current_thread():
                     slot.last_thread.join()
 
@@ -166,7 +166,7 @@ class WorkerPool(Executor):
         if warm:
             idle = [slot for slot in idle if slot.child is None]
         if not idle:
-            return  # a busy slot takes the job when it is done with its own
+            return  # a busy slot takes the job when its own is done
         slot = max(idle, key=lambda slot: slot.child is not None)
         thread = threading.Thread(target=self._serve, args=(slot,), name=slot.name, daemon=False)
         start_thread(thread)
@@ -174,7 +174,7 @@ class WorkerPool(Executor):
 
     def _serve(self, slot: _Slot) -> None:
         """Run jobs in this slot's child until none waits. The body of the slot's thread."""
-        with contextlib.suppress(OSError):  # the first job tries again and reports it
+        with contextlib.suppress(OSError):  # the first job tries again and reports the error
             self._ensure_child(slot)
         while (job := self._next_job(slot)) is not None:
             if not job.future.set_running_or_notify_cancel():
@@ -205,7 +205,7 @@ class WorkerPool(Executor):
         return None
 
     def _done(self, slot: _Slot) -> None:
-        """Forget the slot's job; an abort that came too late for it must not hit the next one."""
+        """Clear the slot's job; an abort that came too late for it must not affect the next one."""
         with self._lock:
             slot.job = None
             spoilt = slot.aborted or slot.spoilt
@@ -238,11 +238,11 @@ class WorkerPool(Executor):
         except Exception as error:
             slot.spoilt = True
             raise EncodeError(
-                f"The worker process sent something that is no result: {error!r:.200}", camera=job.camera
+                f"The worker process sent an invalid result: {error!r:.200}", camera=job.camera
             ) from error
         if succeeded:
             return value
-        # Whatever made it fail (memory that ran out, a codec's state) must not meet the next job.
+        # The cause of the failure (lack of memory, a codec's state) must not affect the next job.
         slot.spoilt = True
         if isinstance(value, str):
             failure = EncodeError(f"The job failed: {value.strip().splitlines()[-1]}", camera=job.camera)
@@ -265,7 +265,7 @@ class WorkerPool(Executor):
 
 
 def give_up(executor: Executor, future: Future[Any]) -> None:
-    """Cancel a job that waits; of one that runs, kill the process if it is a `WorkerPool`'s."""
+    """Cancel a waiting job; for a running one, kill its process if it belongs to a `WorkerPool`."""
     if not future.cancel() and isinstance(executor, WorkerPool):
         executor.abort(future)
 
@@ -274,8 +274,8 @@ def give_up(executor: Executor, future: Future[Any]) -> None:
 def worker_ahead() -> Iterator[None]:
     """Start a child now, for the first pool of this process that needs one.
 
-    It loads its libraries while the caller loads its own. A child that no pool has taken is ended on exit;
-    one that cannot be started is left to the pool, which says why.
+    It imports its libraries while the caller imports its own. A child that no pool has taken is ended on
+    exit; if it cannot be started, the pool tries again and reports the error.
     """
     with contextlib.suppress(OSError):
         _ahead.append(Child())
@@ -306,7 +306,7 @@ class _Job:
 
 @dataclass(eq=False)
 class _Slot:
-    """A place for one child. `thread` is None while no thread serves it.
+    """The slot of one child. `thread` is None while no thread serves it.
 
     Attributes:
         aborted: the child was killed on request.

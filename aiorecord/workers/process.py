@@ -1,4 +1,4 @@
-"""One child process of a `workers.WorkerPool`, seen from its parent."""
+"""One child process of a `workers.WorkerPool`, as its parent uses it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STDERR_KEPT = 4096
 """How many of the last bytes that a child printed are kept for the error that reports its death."""
 
 START_CPU_S = 60.0
-"""Processor time that a child may take until it is ready; its imports take one or two seconds."""
+"""Processor time that a child may use until it is ready; its imports take one or two seconds."""
 
 START_S = 900.0
-"""Time that a child may take until it is ready where it gets hardly any processor time."""
+"""Time that a child may take until it is ready if it gets hardly any processor time."""
 
 MAX_RESULT_BYTES = 1 << 31
-"""A longer result is none."""
+"""Largest valid result in bytes."""
 
 _LOOK_S = 1.0
 _PART = 1 << 16
@@ -35,7 +35,7 @@ class Child:
 
     Attributes:
         process: the process.
-        is_ready: it has greeted.
+        is_ready: it has sent its greeting.
 
     Raises:
         OSError: it cannot be started.
@@ -63,7 +63,7 @@ class Child:
         """Send a job and wait for the answer; None if the child died.
 
         Raises:
-            EncodeError: the child does not become ready, or sends what is no result.
+            EncodeError: the child does not become ready, or sends an invalid result.
         """
         if sys.platform == "win32":
             return self._call_on_windows(message)
@@ -72,15 +72,15 @@ class Child:
             if first is None:
                 return None
             if first != READY:
-                raise EncodeError("The worker process began with something else than its greeting.")
+                raise EncodeError("The worker process did not begin with its greeting.")
             self.is_ready = True
         return self._exchange(LENGTH.pack(len(message)) + message)
 
     def last_words(self) -> str:
-        """How a dead child ended and what it said, as the end of a sentence. Waits for the end."""
+        """How a dead child ended and what it printed, as the end of a sentence. Waits for the end."""
         code = self.process.wait()
         if self._output is not None:
-            # Not to its end: a process that the child started may hold it open.
+            # Not read to its end: a process that the child started may hold the pipe open.
             with selectors.DefaultSelector() as selector:
                 selector.register(self._output, selectors.EVENT_READ)
                 while selector.select(0) and self._keep():
@@ -95,10 +95,10 @@ class Child:
         else:
             how = f"exited with code {code}"
         said = self._words.decode(errors="replace").strip()
-        return f"{how}. Its last words:\n{said}" if said else f"{how}."
+        return f"{how}. Its last output:\n{said}" if said else f"{how}."
 
     def close(self) -> None:
-        """End the child, which has no job, and collect what is left of it."""
+        """End the child, which has no job, and reap the process."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -142,7 +142,7 @@ class Child:
         os.set_blocking(self._jobs_fd, False)
 
     def _start_on_windows(self) -> None:
-        """There descriptors are not handed on, and several pipes cannot be waited for: no last words."""
+        """Start a child on Windows: without inherited descriptors, and without collecting its last output."""
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "aiorecord.workers.child"],
             stdin=subprocess.PIPE,
@@ -168,7 +168,7 @@ class Child:
         return read_message(self._results_fd)
 
     def _exchange(self, message: bytes, *, starting: bool = False) -> bytes | None:
-        """Write a message and read one, and meanwhile what the child prints: it never waits for us."""
+        """Write a message and read one, and meanwhile read the child's output, so that it never blocks."""
         rest, answer = memoryview(message), bytearray()
         with selectors.DefaultSelector() as selector:
             selector.register(self._results_fd, selectors.EVENT_READ)
@@ -224,7 +224,7 @@ def process_cpu_s(pid: int) -> float | None:
     """Processor time that a process has used, in seconds, all its threads together.
 
     Returns:
-        None where the system does not tell (only Linux does: proc(5), ``/proc/pid/stat``).
+        None except on Linux (proc(5), ``/proc/pid/stat``).
     """
     if sys.platform != "linux":
         return None
@@ -242,18 +242,18 @@ def _missing(answer: bytearray) -> int:
     size: int = LENGTH.unpack_from(answer)[0]
     missing = LENGTH.size + size - len(answer)
     if size > MAX_RESULT_BYTES or missing < 0:
-        raise EncodeError(f"What the worker process sent is no result (of {size} bytes).")
+        raise EncodeError(f"The worker process sent an invalid result (of {size} bytes).")
     return missing
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, such that the child imports the same modules from the same places."""
+    """This process's environment, changed so that the child imports the same modules."""
     entries = list(sys.path)
     if "" in entries:  # the working directory, which the child may not share; nothing, if it was deleted
         with contextlib.suppress(FileNotFoundError):
             entries = [entry or os.getcwd() for entry in entries]
     path = os.pathsep.join(entry for entry in entries if entry)
-    # A child needs no threads of numpy's, which would be one per core, each with its memory.
+    # A child needs no numpy threads, which would be one per core, each with its own memory.
     return {"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
 
 

@@ -1,6 +1,6 @@
-"""Keeping encoders out of the control loop's way: nice values and policies.
+"""Lowers the priority of encoders, so that they do not delay the control loop: nice values and policies.
 
-Facts these functions rest on:
+These facts are used:
 
 - On Linux nice value and policy belong to a thread and are inherited by the threads it starts (sched(7)).
 - A thread of policy SCHED_IDLE is preempted at once when any other wakes; one of nice 19 may go on to the
@@ -15,7 +15,7 @@ import os
 import sys
 
 WORKER_NICE = 19
-"""The nice value of worker processes: they run when nothing else wants to."""
+"""The nice value of worker processes: they run when nothing else needs the processor."""
 
 
 def lower_priority() -> None:

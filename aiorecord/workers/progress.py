@@ -1,4 +1,4 @@
-"""How far an encode is, told from the process that encodes to whoever wants to know."""
+"""Reports the progress of an encode from its process to others, through a small file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROGRESS = struct.Struct("<qq")
 
 
 def progress_path(folder: EpisodeFolder, camera: str) -> Path:
-    """The file through which an encode tells how far it is: two little-endian int64, done and total."""
+    """The file in which an encode stores its progress: two little-endian int64, done and total."""
     return folder.path / f"{camera}.progress"
 
 
@@ -28,7 +28,7 @@ def read_progress(folder: EpisodeFolder, camera: str) -> tuple[int, int]:
 
 
 def read_progress_file(path: Path) -> tuple[int, int]:
-    """What a `Progress` wrote: done and total; (0, 0) when there is nothing yet. Cheap.
+    """The progress that a `Progress` wrote: done and total; (0, 0) if there is none yet. Cheap.
 
     Raises:
         StorageError: the file is there but cannot be read.
@@ -62,13 +62,13 @@ class Progress:
         self._path = path
         self._total = total
         with storage_errors(path, "create"):
-            # A new file: what is there may be a link to a file elsewhere, which must not be written into.
+            # A new file: an existing one may be a link to another file, which must not be overwritten.
             path.unlink(missing_ok=True)
             self._file = path.open("xb", buffering=0)
         self.update(0)
 
     def update(self, done: int) -> None:
-        """Say how many frames are done.
+        """Write how many frames are done.
 
         Raises:
             StorageError: the disk refused.

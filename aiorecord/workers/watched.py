@@ -1,7 +1,7 @@
-"""Whether a job in a worker process still moves: by its progress and by the processor time it got.
+"""Detects that a job in a worker process has stalled, by its progress and by the processor time it got.
 
-The wall clock says little: a worker at idle priority on a busy machine gets no processor for minutes, and a
-stopped one none at all. A job is judged only by what it did with the time that it had.
+Wall-clock time alone says little: a worker at idle priority on a busy machine may get no processor time for
+minutes, and a stopped one gets none at all. So a job is judged only by what it did with the time it got.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from .pool import WorkerPool, give_up
 from .process import process_cpu_s
 
 STARVED_FACTOR = 5
-"""How many times the limit a job may go without progress while it does not get what it waits for."""
+"""How many times the limit a job may go without progress while it waits for the processor or a disk."""
 
 _STEP_S = 1.0
-"""The most that one look counts: a watcher that got no processor itself saw nothing in between."""
+"""Most seconds that one look counts: a watcher that got no processor time itself saw nothing in between."""
 
 _WANTS = {"R", "T", "t", "D"}
 """States of proc_pid_stat(5) of a thread that waits for the processor, a signal or a disk."""
 
 
 class Verdict(Enum):
-    """Why a job is given up.
+    """Why a job is aborted.
 
-    `STALLED`: it used processor time, or slept, without getting on. `STARVED`: it did not get the processor
-    or the disk that it waited for, which says nothing about what it worked on.
+    `STALLED`: it used processor time, or slept, without progress. `STARVED`: it did not get the processor or
+    the disk that it waited for, which says nothing about its input.
     """
 
     STALLED = "stalled"
@@ -91,7 +91,7 @@ class Watch:
             return None
         if cpu_s is not None and cpu_s - self._cpu_s > self.limit_s:
             return Verdict.STALLED
-        if cpu_s is None or _wants(pid):  # elsewhere than on Linux nothing tells starving from sleep
+        if cpu_s is None or _wants(pid):  # only Linux distinguishes starving from sleeping
             self._waited_s += step_s
         else:
             self._slept_s += step_s

@@ -1,1 +1,1 @@
-"""Reading what a check looks at: data files, stored images, videos, metadata, the folder itself."""
+"""Reads a dataset for the check: data files, stored images, videos, metadata and the folder itself."""

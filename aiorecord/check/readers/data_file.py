@@ -1,4 +1,4 @@
-"""A data file looked through once, row group by row group: numbers, timestamps, statistics, stored images."""
+"""Checks one data file, row group by row group: numbering, timestamps, statistics and stored images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decoded frames of one episode, and what they say."""
+"""Checks the decoded frames of one episode: their number, frozen pictures and statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in a dataset's folder besides the dataset: leftovers, by name, and who records into it."""
+"""Lists what a dataset's folder holds besides the dataset: leftover files by name, and a running recorder."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""Parquet files whose writer died before the footer: which row groups are whole, and a footer for them.
+"""Restores Parquet files whose writer died before the footer: finds the whole row groups and writes a footer.
 
-The pages of a row group are in the file as soon as it is written, each behind a header that says its size
-(parquet.thrift, `PageHeader`); only the list of where they are comes last. LeRobot keeps one file open for a
-whole session, so a killed session is one such file. With the columns known from info.json, the list can be
-made again: pages follow each other column by column, and a dictionary page begins each column that has one.
+The pages of a row group are in the file as soon as it is written, each after a header with its size
+(parquet.thrift, `PageHeader`); only the index of their positions comes last. LeRobot keeps one file open for
+a whole session, so a killed session leaves one such file. With the columns known from info.json, the index
+can be rebuilt: pages follow each other column by column, and a dictionary page begins each column that has
+one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading what a dataset says about itself: info.json, tasks, and the rows of `meta/episodes`."""
+"""Reads a dataset's metadata for the check: info.json, stats.json, tasks, and the rows of `meta/episodes`."""
 
 from __future__ import annotations
 

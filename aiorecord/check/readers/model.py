@@ -1,4 +1,4 @@
-"""What a check learns of a data file."""
+"""The types that the check of a data file returns."""
 
 from __future__ import annotations
 

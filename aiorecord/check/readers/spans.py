@@ -1,4 +1,4 @@
-"""Where the episodes of a video file are among its frames, and what does not fit."""
+"""Locates the episodes among the frames of a video file, and reports what does not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images stored in Parquet, looked at one by one."""
+"""Checks images that are stored in Parquet, one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A video file looked through: its packets against the grid and its episodes, then every frame decoded."""
+"""Checks one video file: its packets against the frame grid and its episodes, then every decoded frame."""
 
 from __future__ import annotations
 

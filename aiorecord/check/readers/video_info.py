@@ -1,4 +1,4 @@
-"""What info.json says of a camera's videos, compared with a file."""
+"""Compares what info.json says about a camera's videos with a video file."""
 
 from __future__ import annotations
 

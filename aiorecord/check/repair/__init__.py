@@ -1,1 +1,1 @@
-"""Repairing a dataset: what is kept is decided first, then written anew and exchanged."""
+"""Repairs a dataset: decides what is kept, writes new files, then exchanges them for the old ones."""

@@ -1,8 +1,8 @@
-"""Copying and comparing whole episodes of a video, in a worker process: packets, which are not decoded.
+"""Copies and compares whole episodes of a video in a worker process, as packets, without decoding.
 
-Episodes are copied out of a video that has frames off the grid elsewhere.
-lerobot's default reader turns a timestamp into a frame number, so frames off the grid can spoil whole
-episodes as well: those behind a hole are at other numbers.
+Used for a video in which other episodes have frames off the k/fps grid. lerobot's default reader turns a
+timestamp into a frame number, so frames off the grid can spoil other episodes as well: every frame after a
+gap has a different number.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A lost info.json, found again: by what data files say of themselves, by staging, by columns and videos.
+"""Reconstructs a lost info.json from the descriptions in data files, from staging, and from columns and
+videos.
 
-Nothing is guessed. What no file tells (the names of a vector's elements, the robot's type) is left empty and
-said; where files contradict each other, or depth would be read with settings that nothing tells, there is no
-info.json.
+Nothing is guessed. What no file states (the names of a vector's elements, the robot's type) is left empty and
+reported. Where files contradict each other, or no file states the settings that depth was recorded with, no
+info.json is made.
 """
 
 from __future__ import annotations

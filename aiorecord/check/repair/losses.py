@@ -1,4 +1,4 @@
-"""What a repair would lose of what may be readable. Opens no file: they have been read."""
+"""Lists which readable data a repair would drop. Opens no file: works on what was read before."""
 
 from __future__ import annotations
 

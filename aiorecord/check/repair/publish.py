@@ -1,4 +1,4 @@
-"""Putting a repaired dataset on disk: every new file is prepared, then the pack journal decides."""
+"""Publishes a repaired dataset: prepares every new file, then exchanges them through the pack journal."""
 
 from __future__ import annotations
 

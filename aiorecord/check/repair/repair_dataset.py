@@ -1,10 +1,10 @@
-"""Repairing a dataset: what is whole stays or is put in order again, everything else is moved aside.
+"""Repairs a dataset: keeps or renumbers what is whole, and moves everything else aside.
 
-The same rules as recovery: an interrupted packing (or repair) is rolled forward, what an interrupted commit
-left is rolled back as long as staging can make it again. What is left of the damage is cut out: all new files
-are prepared in the pack folder and published by its journal, so that a repair can be killed anywhere and run
-again. Nothing that cannot be rebuilt is deleted: every file that is replaced or dropped is linked or moved
-into ``.aiorecord-aside-<n>`` first.
+The rules are those of recovery: an interrupted packing or repair is rolled forward, and what an interrupted
+commit left is rolled back as long as staging can make it again. The remaining damage is cut out: all new
+files are prepared in the pack folder and published through its journal, so that a repair can be killed at any
+point and run again. Nothing that cannot be rebuilt is deleted: every file that is replaced or dropped is
+first linked or moved into ``.aiorecord-aside-<n>``.
 """
 
 from __future__ import annotations

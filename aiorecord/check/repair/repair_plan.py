@@ -1,4 +1,4 @@
-"""Which episodes of a damaged dataset are kept, which are lost, and what needs consent. Pure."""
+"""Decides which episodes of a damaged dataset are kept, which are lost, and what needs consent. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The videos of a dataset that is repaired: which episodes have a whole one, and where it is."""
+"""Finds the episodes of a damaged dataset that have a whole video, and where each is."""
 
 from __future__ import annotations
 

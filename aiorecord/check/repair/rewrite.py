@@ -1,4 +1,4 @@
-"""Writing the files of a repaired dataset, in worker processes, from files that may be damaged."""
+"""Writes the files of a repaired dataset in worker processes, from files that may be damaged."""
 
 from __future__ import annotations
 

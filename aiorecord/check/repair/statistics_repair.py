@@ -1,8 +1,9 @@
-"""Recomputing statistics, and nothing else: for datasets of which nothing but these is wrong.
+"""Recomputes statistics and nothing else, for datasets whose only fault is their statistics.
 
-What a check recomputed replaces the ``stats/`` columns of `meta/episodes` that differ, and their features in
-stats.json. Rows, videos, tasks and every other column stay as they are. It is published by the pack journal,
-so it can be killed anywhere and run again; what is replaced is linked into the aside folder first.
+The values that a check recomputed replace the ``stats/`` columns of `meta/episodes` that differ, and their
+features in stats.json. Rows, videos, tasks and every other column stay as they are. The result is published
+through the pack journal, so it can be killed at any point and run again; replaced files are first linked into
+the aside folder.
 """
 
 from __future__ import annotations

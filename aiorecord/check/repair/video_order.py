@@ -1,8 +1,8 @@
-"""Where episodes are in videos that say nothing of themselves, by the order in which lerobot writes. Pure.
+"""Locates episodes in videos that hold no episode ids, by the order in which lerobot writes. Pure.
 
 lerobot 0.6.1 (`LeRobotDataset.save_episode`) appends the rows of each episode to the newest data file and its
-pictures to the newest video, and numbers both from 0 on. A dataset of which nothing is missing therefore has
-one reading only. Counting alone is no evidence: here every count must come out, in every file.
+pictures to the newest video, and numbers both from 0. So a complete dataset can be read in one way only. One
+equal count is not enough evidence: every count must match, in every file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`aiorecord bench`: what this machine can record, measured by recording."""
+"""`aiorecord bench`: measure what this machine can record."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EXAMPLES = """examples:
   aiorecord bench --cameras=2 --sizes=640x480 --codecs=libsvtav1
   aiorecord bench --cameras=2 --sizes=640x480 --codecs=libsvtav1 --against=lerobot --plot=late.svg
   aiorecord bench --source=video:kitchen.mp4 --json=bench.json
-  aiorecord bench --calibrate                        # choose --encode=auto's plans anew
+  aiorecord bench --calibrate                        # measure again for --encode=auto
 
 Every figure is measured now, on this machine, in a fresh process; pictures are made beforehand. Close other
 programs first. exit codes: 0 measured, 1 something failed, 2 wrong usage, 130 stopped."""
@@ -87,8 +87,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--episodes", type=at_least_one, default=3, help="of each cell, default 3")
     add("--seconds", type=float, default=5.0, help="of each episode, default 5")
     rare("--source", default="sim", help="sim (the default) or video:FILE")
-    add("--calibrate", action="store_true", help="only measure which codecs keep up live, anew")
-    add("--against", choices=("lerobot",), default="", help="measure lerobot's own recording beside it")
+    add("--calibrate", action="store_true", help="only measure again which codecs are fast enough live")
+    add("--against", choices=("lerobot",), default="", help="also measure lerobot's own recording")
     rare("--repeat", type=at_least_one, default=1, help="rounds, interleaved; tables show the median")
     rare("--folder", type=Path, default=None, help="where datasets are made: the disk you record to")
     add("--json", type=Path, default=None, help="write every figure here")
@@ -189,7 +189,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
 
 
 def calibrate_cells(cells: Sequence[Cell]) -> Iterator[str]:
-    """Measure anew how fast codecs are live, and keep it for the next recordings; a line for each cell.
+    """Measure again how fast codecs are live, and store it for later recordings; a line for each cell.
 
     Raises:
         StorageError: there is no room to measure in.
@@ -225,7 +225,7 @@ def _versions() -> str:
 
 
 def report(results: Sequence[Measurement]) -> dict[str, Any]:
-    """Everything that ``--json`` writes."""
+    """The content that ``--json`` writes."""
     return {
         "machine": _described_machine(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -243,7 +243,7 @@ def report(results: Sequence[Measurement]) -> dict[str, Any]:
 
 def grid_table(cells: Sequence[Cell], results: Sequence[Measurement]) -> Table:
     """A row per cell: what aiorecord reached."""
-    # Without the padding that can go, it fits into 80 columns.
+    # Without padding at the edges, it fits into 80 columns.
     table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     table.add_column("cell", no_wrap=True)
     for name in ("fps", "lost", "p99 ms", "max ms", "dead ms", "min/min", ""):

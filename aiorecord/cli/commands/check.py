@@ -23,7 +23,7 @@ from ..output import complain, dataset_folder, say
 EXAMPLES = """examples:
   aiorecord check data/pick-cube              # every row, every frame, every statistic
   aiorecord check data/pick-cube --fast       # without decoding
-  aiorecord check data/pick-cube --repair --dry-run   # say what a repair would keep and lose
+  aiorecord check data/pick-cube --repair --dry-run   # report what a repair would keep and lose
   aiorecord check data/pick-cube --repair     # keep what is whole, move the rest aside
   aiorecord check data/pick-cube --json | jq '.findings[].code'
 
@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     parser = FlagParser(
         "aiorecord check",
-        description="Verify a LeRobotDataset v3.0, whoever wrote it: info against metadata against rows "
+        description="Verify a LeRobotDataset v3.0 of any program: info against metadata against rows "
         "against video frames, timestamps, statistics, leftovers, frozen cameras. Only reads, "
         "unless told to repair.",
         examples=EXAMPLES,
@@ -46,23 +46,23 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument("--fast", action="store_true", help="do not decode videos and images")
     parser.add_argument(
-        "--repair", action="store_true", help="repair what is safe; what is dropped goes aside, see above"
+        "--repair", action="store_true", help="repair what is safe; dropped files are moved aside, see above"
     )
     parser.add_argument(
         "--accept-loss",
         action="store_true",
-        help="repair also where episodes drop out of which rows or frames may be readable",
+        help="repair even if episodes are dropped whose rows or frames may be readable",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="only say what --repair would keep and lose; change nothing"
+        "--dry-run", action="store_true", help="only report what --repair would keep and lose; change nothing"
     )
     parser.rare("--workers", type=at_least_one, default=None, help="processes, default one per processor")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     arguments = parser.parse_args(argv)
     if arguments.fast and arguments.repair:
-        parser.error("--repair has to decode, it cannot be --fast")
+        parser.error("--repair must decode, so it cannot be used with --fast")
     if (arguments.accept_loss or arguments.dry_run) and not arguments.repair:
-        parser.error("--accept-loss and --dry-run belong to --repair")
+        parser.error("--accept-loss and --dry-run need --repair")
     root = arguments.root
     if not root.is_dir():
         parser.error(f"{root} is not a folder")
@@ -94,7 +94,9 @@ def run(argv: Sequence[str]) -> int:
                 text, data = report_text(report), report.as_dict()
     except AiorecordError as error:
         complain(error)
-        return 3 if isinstance(error, StorageError) else 1  # the machine refused, or somebody holds the lock
+        return (
+            3 if isinstance(error, StorageError) else 1
+        )  # the system refused, or another process holds the lock
     except KeyboardInterrupt:
         say("Stopped. A repair that was under way is finished by the next one.", file=sys.stderr)
         return 130
@@ -128,7 +130,7 @@ def report_text(report: Report) -> str:
 
 
 def _plan_text(plan: RepairPlan, root: Path) -> str:
-    """What a repair is about to do, before it does it."""
+    """The plan of a repair, as text."""
     lines = [f"Plan for {root}:", *(f"  {step}" for step in plan.steps)]
     if plan.episodes is not None:
         lines.append(f"  keep {plan.episodes} episodes, {plan.frames} frames")
@@ -153,8 +155,8 @@ def _unchanged_text(result: RepairResult, root: Path) -> str:
         return "\n".join(
             [
                 *lines,
-                "Nothing was changed: the repair would drop what may still be readable (it would go aside, "
-                "not be deleted). Put files back from a copy if you can. To repair all the same, run:",
+                "Nothing was changed: the repair would drop data that may still be readable (it would be "
+                "moved aside, not deleted). Restore files from a copy if you can. To repair anyway, run:",
                 f"  {command}",
             ]
         )

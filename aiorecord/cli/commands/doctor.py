@@ -1,4 +1,4 @@
-"""`aiorecord doctor`: what this machine has for recording, each line with what to do."""
+"""`aiorecord doctor`: report what this machine has for recording, with advice on each line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   aiorecord doctor                    # this machine, and the disk of the current folder
   aiorecord doctor /mnt/datasets      # with the disk that you record to
   aiorecord doctor --fast             # without measuring
-  aiorecord doctor > doctor.txt       # for a report of a fault; it holds no secrets
+  aiorecord doctor > doctor.txt       # for a bug report; it holds no secrets
 
 exit codes: 0 nothing blocks recording, 1 something does, 2 wrong usage."""
 
@@ -25,7 +25,7 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     parser = FlagParser(
         "aiorecord doctor",
-        description="Look at what this machine has for recording: versions, cameras and ports, permissions, "
+        description="Report what this machine has for recording: versions, cameras and ports, permissions, "
         "disk and memory, codecs and how fast they are. Each line that matters says what to do. "
         "Changes nothing.",
         examples=EXAMPLES,

@@ -1,4 +1,4 @@
-"""`aiorecord info`: what is in a dataset, and how well each episode was recorded."""
+"""`aiorecord info`: show what a dataset holds, and how well each episode was recorded."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ EXAMPLES = """examples:
   aiorecord info data/pick-cube --json | jq '.episodes[] | select(.quality.flags != [])'
 
 The quality columns: fps as measured; how late ticks were (ms) and how many were late or missed; frames that
-repeat the one before, over all cameras, and the longest such freeze. Below: what else there is to say.
+repeat the one before, over all cameras, and the longest such freeze. Other notes stand below the table.
 
 exit codes: 0 shown, 1 no dataset or a damaged one, 2 wrong usage."""
 
 SHOWN_EPISODES = 50
 WIDE, NARROW = 76, 50
-"""Columns of a terminal that has room for the whole table, and for most of it."""
+"""Terminal columns that the whole table needs, and most of it."""
 
 
 class EpisodeRanges:
     """Which episodes: ``3,5-9``.
 
     Raises:
-        ConfigError: it does not say so.
+        ConfigError: the text is not of this form.
     """
 
     def __init__(self, text: str) -> None:
@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     parser = FlagParser(
         "aiorecord info",
-        description="Show what is in a dataset, whoever wrote it, and the quality record that aiorecord "
+        description="Show what is in a dataset of any program, and the quality record that aiorecord "
         f"keeps in {quality_log.PATH}. Only reads; works while the dataset is recorded into.",
         examples=EXAMPLES,
     )
@@ -83,7 +83,7 @@ def run(argv: Sequence[str]) -> int:
     except AiorecordError as error:
         complain(error)
         return 2 if isinstance(error, ConfigError) else 1
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
@@ -212,7 +212,7 @@ def _staging_lines(facts: DatasetFacts) -> list[str]:
 
 
 def _no_record(facts: DatasetFacts) -> str:
-    """Why there is nothing to show, as far as it is known."""
+    """Why there is no quality record to show, as far as known."""
     if facts.problems:
         return "no quality record that fits the episodes"
     return f"no quality record: other software wrote the episodes, or {quality_log.PATH} is gone"
@@ -252,7 +252,7 @@ def _quality_row(episode: EpisodeFacts) -> list[Text | str]:
 
 
 def _notes(episodes: Sequence[EpisodeFacts]) -> list[Text]:
-    """Below the table, a line for each thing that is to be said of an episode."""
+    """Print the notes on episodes below the table, a line for each."""
     lines = []
     for episode in episodes:
         notes = [("no record", "dim")] if episode.quality is None else notes_of(episode.quality)

@@ -33,9 +33,9 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     parser = FlagParser(
         "aiorecord push",
-        description="Upload a dataset to the Hugging Face Hub: what is committed, as one commit there. "
-        "Changes nothing on this machine, and can be run again at any time: what the Hub has is not sent "
-        "twice.",
+        description="Upload the committed episodes of a dataset to the Hugging Face Hub, as one commit. "
+        "Changes nothing on this machine, and can be run again at any time: files that the Hub has are not "
+        "sent again.",
         examples=EXAMPLES,
     )
     parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
@@ -79,7 +79,7 @@ async def push_dataset(
     """Upload one dataset under its lock, showing progress; returns its address.
 
     Raises:
-        DatasetError: there is no whole dataset.
+        DatasetError: there is no complete dataset.
         DatasetLockedError: it is being recorded into.
         StorageError: the disk refused, or the upload failed.
     """

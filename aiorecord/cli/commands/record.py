@@ -59,10 +59,10 @@ EXAMPLES = """examples:
       --dataset.single_task="Pick up the cube" --dataset.num_episodes=2 \\
       --dataset.episode_time_s=5 --dataset.reset_time_s=2
 
-  # go on where the last session ended
+  # continue where the last session ended
   aiorecord record ... --resume
 
-  # real footage instead of a robot
+  # recorded video instead of a robot
   aiorecord record --robot.type=replay --robot.videos='{front: kitchen.mp4}' \\
       --teleop.type=replay --dataset.repo_id=demo/kitchen \\
       --dataset.root=data/kitchen --dataset.single_task="Stir"
@@ -99,19 +99,19 @@ def run(argv: Sequence[str]) -> int:
     except AiorecordError as error:
         print_error(error)
         return 2 if isinstance(error, ValueError) else 1
-    except KeyboardInterrupt:  # before there was anything to end in order
+    except KeyboardInterrupt:  # before anything had begun that needs an orderly end
         say("Stopped.", file=sys.stderr)
         return 130
 
 
 def check_extras(flags: RecordFlags) -> list[str]:
-    """Check that the packages are there that the flags need, before anything is recorded.
+    """Check that the packages which the flags need are installed, before anything is recorded.
 
     Returns:
         Notes for the user, a line each.
 
     Raises:
-        ConfigError: one is missing, or cannot do what is asked.
+        ConfigError: one is missing, or does not support what is asked.
     """
     if flags.display_data:
         check_viewer(flags.display_mode)
@@ -147,9 +147,9 @@ class RecordCommand:
         """Record, save, pack, report; returns the exit code.
 
         Raises:
-            AiorecordError: what made it impossible to start, or what ended it.
+            AiorecordError: why it could not start, or what ended it.
         """
-        # To the very end: a signal that comes late must not cost the report.
+        # Kept until the end: a late signal must not prevent the report.
         async with beside(watch_signals(self._on_signal, self._on_hangup), "aiorecord-signals"):
             with flags_are_told():
                 return await self._run()
@@ -166,7 +166,7 @@ class RecordCommand:
         robot, teleop = devices.robot, devices.teleop
         assert teleop is not None  # check_flags
         plan = session_plan(flags)
-        if not has_keyboard():  # nobody can take a flagged last episode back
+        if not has_keyboard():  # nobody is present who could take back a flagged last episode
             plan = replace(plan, flagged_reset_s=0)
         recorder = self._recorder = Recorder(
             flags.dataset.repo_id,
@@ -178,14 +178,14 @@ class RecordCommand:
         async with viewing(flags, "recording") as viewer:
             await recorder.open()
             if recorder.recovered and flags.display != "none":
-                say("An earlier session left in staging, and it is finished behind this one:")
+                say("Left in staging by an earlier session, and saved after this one:")
                 output_console().print(table_of(recorder.recovered, done=False))
             session = self._session = Session(recorder, robot, teleop, plan, policy=source_policy(flags))
             view = self._view = make_view(flags.display)
             observer = Observer(session)
             session.events = logged(self._events(view, observer, viewer))
             try:
-                # Before the keys are read: drivers that calibrate ask questions on the terminal.
+                # Before keys are read: drivers that calibrate ask questions on the terminal.
                 error = await self._work_on(devices.connect(), "aiorecord-connect")
                 if error is None and not self.left_early:
                     spare_collections()
@@ -198,9 +198,9 @@ class RecordCommand:
                             error = await self._work_on(work, "aiorecord-record")
             finally:
                 try:
-                    await devices.disconnect()  # the session did, unless it was not reached
+                    await devices.disconnect()  # the session has disconnected them, unless it never began
                 except AiorecordError as problem:
-                    error = error or problem  # the report and the summary follow all the same
+                    error = error or problem  # the report and the summary follow anyway
                 finally:
                     try:
                         await recorder.aclose(drain=False)
@@ -213,7 +213,7 @@ class RecordCommand:
             error.add_note(str(self._upload_error))
         try:
             await self._write_report(session, error)
-        except StorageError as problem:  # the summary follows all the same
+        except StorageError as problem:  # the summary follows anyway
             if error is None:
                 error = problem
             else:
@@ -252,7 +252,7 @@ class RecordCommand:
             session.command(command)
 
     def _leave(self) -> None:
-        """End soon. What that means is said at once; what is safe, in the summary."""
+        """End soon. Tell the operator at once what that means; the summary says what is safe."""
         if not self.left_early and self._view is not None and self._session is not None:
             self._view.line(leaving_line(self._session))
         self.left_early = True
@@ -260,7 +260,7 @@ class RecordCommand:
             self._work.cancel()
 
     def _finish_packing(self) -> None:
-        """A packing that has begun comes to its end; the upload after it is left out."""
+        """Let a packing that has begun end; the upload after it is skipped."""
         if not self._skip_upload and self._view is not None:
             self._view.line(
                 "Every episode is in the dataset. Small files are merged to the end, then this ends."
@@ -268,9 +268,9 @@ class RecordCommand:
         self._skip_upload = True
 
     def _on_signal(self) -> None:
-        """The first signal ends the episode and drains, and leaves while draining; the second leaves.
+        """The first signal ends the episode and finishes saves; a second one, or one during saves, leaves.
 
-        While connecting or uploading there is nothing to drain: then the first one leaves.
+        While connecting or uploading there is nothing to save: then the first one leaves.
         """
         self._signals += 1
         self.interrupted = True
@@ -281,12 +281,12 @@ class RecordCommand:
             self._leave()
 
     def _on_hangup(self) -> None:
-        """The terminal is closed: as the first signal, but nobody asked to leave a save unfinished."""
+        """The terminal was closed: act as for a first signal, but never leave a save unfinished."""
         if self._session is None or self._session.phase not in (Phase.DRAINING, Phase.PACKING):
             self._on_signal()
 
     async def _work_on(self, work: Coroutine[Any, Any, None], name: str) -> AiorecordError | None:
-        """Run what `_leave` may cancel; returns what ended it before its time."""
+        """Run work that `_leave` may cancel; returns the error that ended it early."""
         self._work = asyncio.create_task(work, name=name)
         try:
             await asyncio.wait((self._work,))
@@ -308,7 +308,7 @@ class RecordCommand:
             with realtime() if self.flags.realtime else contextlib.nullcontext(False) as self._realtime:
                 await session.run()
         finally:
-            # Also after an error: the episodes that ended before it belong in the dataset.
+            # Also after an error: the episodes that ended before it must get into the dataset.
             if not self.left_early:
                 session.machine.phase = Phase.DRAINING
                 session.events.on_phase(Phase.DRAINING)
@@ -318,14 +318,14 @@ class RecordCommand:
                 if recorder.writer.total_episodes:
                     try:
                         await recorder.pack()
-                    except StorageError as error:  # all is committed; the error that led here says more
+                    except StorageError as error:  # everything is committed; the earlier error says more
                         view.line(f"complete, but not packed: {error} `aiorecord recover` packs it.")
                     await self._upload(session, view)
                 session.machine.phase = Phase.DONE
                 self._speaker.say("Exiting")
 
     async def _upload(self, session: Session, view: Any) -> None:
-        """Upload what is committed, if asked to. A failure is kept, to be raised at the end of the run."""
+        """Upload the committed episodes, if asked to. A failure is stored, and raised at the run's end."""
         flags = self.flags.dataset
         if not flags.push_to_hub or self._skip_upload:
             return

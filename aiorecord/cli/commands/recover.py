@@ -1,4 +1,4 @@
-"""`aiorecord recover`: finish what an interrupted recording left in staging."""
+"""`aiorecord recover`: save the episodes that an interrupted recording left in staging."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from ..recovery_table import table_of
 from ..table_console import output_console
 
 EXAMPLES = """examples:
-  aiorecord recover data/pick-cube --dry-run        # what is there, and what would be done; writes nothing
-  aiorecord recover data/pick-cube                  # encode and commit what staging holds, then pack
-  aiorecord recover data/pick-cube --partial=stage  # but leave the episode alone that was interrupted
-  aiorecord recover data/pick-cube --accept-loss    # of damaged episodes, save the frames before the damage
+  aiorecord recover data/pick-cube --dry-run        # show what is there and what would be done; write nothing
+  aiorecord recover data/pick-cube                  # encode and commit the episodes in staging, then pack
+  aiorecord recover data/pick-cube --partial=stage  # but leave the interrupted episode alone
+  aiorecord recover data/pick-cube --accept-loss    # also save damaged episodes up to the damage
 
---partial says what becomes of an episode that was being recorded, or that ended by an error: keep saves it as
-far as it reached the disk, drop deletes it, stage leaves it as it is (a later recover can still keep it).
+--partial chooses what to do with an episode that was interrupted or ended by an error: keep saves the frames
+that reached the disk, drop deletes it, stage leaves it as it is (a later recover can still keep it).
 
-An episode whose files the disk does not let be read is "undetermined", one whose files are not what was
-written (they have checksums) is "damaged": both stay in staging, and nothing of them is changed. With
---accept-loss the frames before the damage are saved, and the damaged folder is kept aside as it was found.
+An episode whose files cannot be read from the disk is "undetermined"; one whose files do not match their
+checksums is "damaged". Both stay in staging unchanged. With
+--accept-loss the frames before the damage are saved, and the damaged folder is moved aside unchanged.
 
 exit codes: 0 clean, 1 something failed, or is damaged or unreadable, 2 wrong usage, 3 nothing failed, but
 something was salvaged with a loss (the last line says how many frames), or could not be determined (a disk
@@ -56,14 +56,14 @@ that does not read)."""
 
 @dataclass
 class Recovered:
-    """What one run found and did.
+    """The result of one run.
 
     Attributes:
         root: the dataset's folder.
         dry_run: nothing was done.
-        notes: what was wrong besides the episodes, a sentence each.
-        episodes: what staging held.
-        problems: what failed besides the saving of an episode, a sentence each.
+        notes: findings besides the episodes, a sentence each.
+        episodes: the episodes that were in staging.
+        problems: failures besides the saving of an episode, a sentence each.
         total_episodes: episodes in the dataset now.
         total_frames: their frames.
     """
@@ -78,7 +78,7 @@ class Recovered:
 
     @property
     def lost(self) -> int:
-        """Frames that were recorded and are not in the dataset, nor in staging any more."""
+        """Recorded frames that are neither in the dataset nor in staging any more."""
         return sum(episode.lost_in_dataset for episode in self.episodes if episode.error is None)
 
     @property
@@ -111,9 +111,9 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     parser = FlagParser(
         "aiorecord recover",
-        description="Finish what an interrupted recording left in staging: roll back what was half "
-        "written, encode and commit every episode that ended, keep the one that was being recorded as far "
-        "as it reached the disk. Needs no robot; works on a copy of the dataset on another machine. Can be "
+        description="Finish what an interrupted recording left in staging: roll back half-written commits, "
+        "encode and commit every episode that ended, and keep the frames of the interrupted one that reached "
+        "the disk. Needs no robot; works on a copy of the dataset on another machine. Can be "
         "stopped and run again at any point.",
         examples=EXAMPLES,
     )
@@ -124,9 +124,9 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--accept-loss",
         action="store_true",
-        help="also save damaged episodes, as far as they are whole",
+        help="also save damaged episodes, up to the damage",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="only report what would be done")
     parser.add_argument("--json", action="store_true", help="print what was found and done as JSON")
     parser.rare("--no-pack", action="store_true", help="do not merge the files of single episodes")
     parser.rare("--encode_workers", type=at_least_one, default=None, help="encoder processes")
@@ -157,9 +157,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def survey(root: Path, partial: Partial = "keep", *, accept_loss: bool = False) -> Recovered:
-    """What `recover` would find and do. Blocking; writes nothing, takes no lock.
+    """Report what `recover` would find and do. Blocking; writes nothing, takes no lock.
 
-    A complete episode is read when it is saved, so that damage in it does not show here.
+    A complete episode is read when it is saved, so damage in it is not found here.
 
     Raises:
         DatasetError: there is no dataset, or one that cannot be continued.
@@ -203,8 +203,8 @@ async def recover(
 
     Args:
         root: the dataset's folder.
-        partial: what becomes of interrupted episodes.
-        accept_loss: save of damaged episodes what is before the damage, and set their folders aside.
+        partial: what to do with interrupted episodes.
+        accept_loss: save damaged episodes up to the damage, and move their folders aside.
         pack_files: merge the files of single episodes afterwards.
         workers: encoder processes.
 
@@ -214,7 +214,7 @@ async def recover(
         StorageError: the disk refused.
     """
     done = Recovered(root, dry_run=False)
-    lost_info(root)  # no dataset at all is found out before the lock makes a file
+    lost_info(root)  # a missing dataset is found before the lock makes a file
     await asyncio.to_thread(_make_writable, root)
     lock = DatasetLock(root)
     await asyncio.to_thread(lock.acquire)
@@ -224,7 +224,7 @@ async def recover(
         staging = Staging(root)
         done.episodes = await asyncio.to_thread(salvage, writer, staging, partial)
         await _save_all(writer, done.episodes, workers)
-        if accept_loss:  # only now: what is damaged in a complete episode shows when it is saved
+        if accept_loss:  # only now: damage in a complete episode is found when it is saved
             await _save_all(writer, await asyncio.to_thread(cut_damaged, root, done.episodes), workers)
         if pack_files and writer.total_episodes:
             try:
@@ -247,7 +247,7 @@ def _open(root: Path, done: Recovered) -> DatasetWriter:
 
 
 async def _save_all(writer: DatasetWriter, found: list[StagedEpisode], workers: int | None) -> None:
-    """Save what is to be saved, and note what became of it."""
+    """Save the episodes that are ready, and store the outcome of each."""
     episodes = {e.id: e for e in found if e.step is Step.SAVE and e.folder is not None}
     if not episodes:
         return
@@ -279,10 +279,10 @@ async def _save_all(writer: DatasetWriter, found: list[StagedEpisode], workers: 
 
 
 def _make_writable(root: Path) -> None:
-    """Give the owner the right to write back, which a copy from a read-only medium comes without.
+    """Restore the owner's permission to write, which copies from read-only media lack.
 
-    Only what is written in place, or has entries made and removed in it: folders, and files of metadata. Of
-    another owner's files nothing is changed.
+    Only for folders and metadata files, which recovery changes in place. Files of another owner are not
+    changed.
 
     Raises:
         StorageError: the disk refused.
@@ -292,7 +292,7 @@ def _make_writable(root: Path) -> None:
         places = [root]
         for top in ("meta", "data", "videos", STAGING_FOLDER):
             if (root / top).is_symlink():
-                continue  # it leads elsewhere
+                continue  # a link leads elsewhere
             for folder, _, names in os.walk(root / top):
                 places.append(Path(folder))
                 places += [Path(folder, name) for name in names if top in ("meta", STAGING_FOLDER)]

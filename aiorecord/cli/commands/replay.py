@@ -28,7 +28,7 @@ from ..stop_signals import StoppableRun
 from .teleoperate import named_numbers
 
 EXAMPLES = """examples:
-  # what `aiorecord record` recorded, on the simulated arm
+  # a dataset of `aiorecord record`, on the simulated arm
   aiorecord replay --robot.type=sim --dataset.repo_id=demo/pick-cube \\
       --dataset.root=data/pick-cube --dataset.episode=0
 
@@ -57,7 +57,7 @@ class ReplayDatasetFlags:
     episode: int
     # Folder of the dataset. Default: $HF_LEROBOT_HOME/repo_id.
     root: str | None = None
-    # No effect, as in lerobot: an episode is played at the rate it was recorded.
+    # No effect, as in lerobot: an episode is played at its recorded rate.
     fps: int = 30
 
 
@@ -65,10 +65,10 @@ class ReplayDatasetFlags:
 class ReplayFlags:
     """`aiorecord replay`: play the actions of a recorded episode on a robot."""
 
-    # The robot; --robot.type chooses.
+    # The robot; --robot.type selects it.
     robot: RobotChoice
     dataset: ReplayDatasetFlags
-    # Speak what happens, where the machine has a speech program.
+    # Speak announcements, if the machine has a speech program.
     play_sounds: bool = True
 
 
@@ -140,7 +140,7 @@ class ReplayCommand:
                             await anext(ticker)
                         except StopAsyncIteration:  # stopped by a signal or a key
                             return
-                        await robot.get_observation()  # processors may need it, as in lerobot
+                        await robot.get_observation()  # processors may need the observation, as in lerobot
                         action = (
                             row if names is None else dict(zip(names, map(float, row[ACTION]), strict=True))
                         )
@@ -164,7 +164,7 @@ class ReplayCommand:
 
 
 def open_episode(repo_id: str, root: str | None, episode: int) -> ReplayDataset:
-    """Open one episode of a dataset; download it if it is not on this machine and lerobot is. Blocking.
+    """Open one episode of a dataset; download it if it is not here and lerobot is installed. Blocking.
 
     Raises:
         ConfigError: there is no such dataset or episode.
@@ -191,7 +191,7 @@ def check_actions(dataset: ReplayDataset, devices: CommandDevices) -> list[str] 
         raise ConfigError(f"The dataset {dataset.root} has no {ACTION!r}.", option="dataset.repo_id")
     recorded = dataset.features(ACTION)[ACTION]
     wanted = devices.features.get(ACTION)
-    if wanted is None:  # a robot that takes anything
+    if wanted is None:  # the robot accepts any action
         return None
     names, known = recorded["names"], wanted["names"]
     if isinstance(names, list | tuple) and isinstance(known, list | tuple) and known:

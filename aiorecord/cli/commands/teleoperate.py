@@ -46,19 +46,19 @@ COMMON = ("--fps", "--teleop_time_s", "--display_data", "--display", "--config_p
 class TeleoperateFlags:
     """`aiorecord teleoperate`: move a robot with a teleoperator; nothing is recorded."""
 
-    # The teleoperator; --teleop.type chooses.
+    # The teleoperator; --teleop.type selects it.
     teleop: TeleopChoice
-    # The robot; --robot.type chooses.
+    # The robot; --robot.type selects it.
     robot: RobotChoice
-    # Turns of the loop per second.
+    # Loop steps per second.
     fps: int = 60
-    # Stop after this many seconds; unset: only when asked to.
+    # Stop after this many seconds; if unset, only on request.
     teleop_time_s: float | None = None
     # Show cameras and states in a viewer (needs the extra 'viz').
     display_data: bool = False
     # The viewer: rerun or foxglove.
     display_mode: str = "rerun"
-    # Address of the viewer; unset: on this machine.
+    # Address of the viewer; this machine if unset.
     display_ip: str | None = None
     # Its port.
     display_port: int | None = None
@@ -88,10 +88,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def check_flags(flags: TeleoperateFlags, *, terminal: bool) -> None:
-    """Fill in what depends on the surroundings and check what draccus cannot.
+    """Fill in defaults that depend on the environment, and check what draccus cannot.
 
     Raises:
-        ConfigError: a flag that cannot work.
+        ConfigError: a flag has an unusable value.
     """
     check_number("fps", flags.fps, least=1)
     check_number("slow_call_s", flags.slow_call_s, above=0)
@@ -101,7 +101,7 @@ def check_flags(flags: TeleoperateFlags, *, terminal: bool) -> None:
     if flags.display not in ("live", "plain", "none"):
         raise ConfigError(f"--display is live, plain or none, not {flags.display!r}.", option="display")
     for device in (flags.robot, flags.teleop):
-        # The simulated and replayed ones step once per turn.
+        # Simulated and replayed devices advance one step per turn.
         if isinstance(device, RobotChoice | TeleopChoice) and hasattr(device, "fps"):
             device.fps = flags.fps
 
@@ -176,7 +176,7 @@ class TeleoperateCommand:
 def named_numbers(
     action: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, float]]:
-    """The numbers of an action, by the names of the joints where the features tell them.
+    """The numbers of an action, by the joint names if the features have them.
 
     Args:
         action: keyed as in a frame, or flat.

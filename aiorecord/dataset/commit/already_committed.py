@@ -1,4 +1,4 @@
-"""Which episodes of staging are in the dataset already. Only reads."""
+"""Finds the episodes of staging that are already in the dataset. Reads only."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from ..format.tables import read_table
 def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> int | None:
     """The episode's index if it is in the dataset already, else None.
 
-    The intent in the episode's folder says that a commit has begun, whatever else it says; `meta/episodes`
-    says which episode it was that got each index.
+    The intent in the episode's folder only shows that a commit has begun; `meta/episodes` shows which episode
+    got each index.
 
     Args:
         root: the dataset's root folder.
-        total_episodes: how many count; `meta/episodes` may hold more.
+        total_episodes: number of counted episodes; `meta/episodes` may hold more.
         folder: the episode.
 
     Raises:
@@ -48,7 +48,7 @@ def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> i
 
 
 def intended_index(folder: EpisodeFolder) -> int | None:
-    """The index that a commit was about to give the episode; None when there is no intent that is whole.
+    """The index that a commit was about to assign to the episode; None without a valid intent.
 
     Raises:
         StorageError: the intent cannot be read.
@@ -66,16 +66,16 @@ def intended_index(folder: EpisodeFolder) -> int | None:
 def check_committed(root: Path, index: int, folder: EpisodeFolder) -> None:
     """Check that an episode is in the dataset, before its folder in staging is deleted.
 
-    Its rows must be there, and its videos have all its frames. A video of the size that was noted when it was
-    encoded holds nothing else, and must have the checksum that was noted too.
+    Its rows must exist, and its videos must have all its frames. A video with the size recorded at encoding
+    holds nothing else, and must also have the recorded checksum.
 
     Args:
         root: the dataset's root folder.
-        index: what `committed_index` said.
+        index: the result of `committed_index`.
         folder: the episode.
 
     Raises:
-        DamageError: it is not; staging has it still.
+        DamageError: it is not; staging still has it.
         StorageError: the disk refused.
     """
     keys = list(folder.manifest.schema().videos)
@@ -86,7 +86,7 @@ def check_committed(root: Path, index: int, folder: EpisodeFolder) -> None:
         raise
     except (DatasetError, EncodeError) as error:
         raise DamageError(
-            f"the dataset counts it as episode {index}, and not all of it is there ({error})",
+            f"the dataset counts it as episode {index}, but it is incomplete ({error})",
             path=folder.path,
         ) from error
 
@@ -111,7 +111,7 @@ def _check_rows(path: Path, index: int, length: int) -> None:
 
 
 def _check_video(path: Path, frames: int, key: str, camera: EncodedCamera | None) -> None:
-    """Check that a video reaches as far as the episode, and is the encoded file if it is of its size."""
+    """Check that a video has the episode's frames, and is the encoded file if the sizes are equal."""
     if not storage.is_there(path):
         raise EncodeError(f"{path} is missing", camera=key)
     if count_packets(path) < frames:
@@ -126,7 +126,7 @@ def span_of(root: Path, index: int) -> tuple[int, int]:
     """Dataset-wide indices of a committed episode's first frame, and of the one after its last.
 
     Raises:
-        DatasetError: `meta/episodes` cannot be read, or does not have the episode.
+        DatasetError: `meta/episodes` cannot be read, or lacks the episode.
         StorageError: the disk refused.
     """
     row = _row(root, index, ["dataset_from_index", "dataset_to_index"])

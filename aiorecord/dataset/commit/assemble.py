@@ -1,4 +1,5 @@
-"""An episode's share of the dataset, put together from staging: its table, statistics and info.
+"""Assembles what a commit writes for an episode, from staging: its table, statistics and info. Writes
+nothing.
 
 Nothing is written here.
 """
@@ -35,7 +36,7 @@ _MM_PER_METRE = 1000.0
 
 @dataclass(frozen=True)
 class Assembled:
-    """What a commit writes of one episode, besides its videos.
+    """The data that a commit writes for one episode, besides its videos.
 
     Attributes:
         length: frames.
@@ -74,7 +75,7 @@ def check_episode(root: Path, info: DatasetInfo, folder: EpisodeFolder, encoded:
     found = feature_differences(info.schema(), schema)
     if manifest.fps != info.fps:
         found.insert(0, f"fps: {info.fps} in the dataset, {manifest.fps} in the episode")
-    # The first episode says what the videos are; whatever the features came with is another dataset's.
+    # The first episode defines the video info; info passed with the features comes from another dataset.
     begun = info.total_episodes > 0
     for key in schema.images if begun else ():
         ours = _depth_unit(info, key)
@@ -104,11 +105,11 @@ def check_episode(root: Path, info: DatasetInfo, folder: EpisodeFolder, encoded:
 def assemble(
     info: DatasetInfo, tasks: Mapping[str, int], folder: EpisodeFolder, encoded: EncodedEpisode
 ) -> Assembled:
-    """Put together what the next commit writes of a checked episode.
+    """Assemble the data that the next commit writes for a checked episode.
 
     Args:
-        info: info.json as it is.
-        tasks: tasks and their numbers as they are.
+        info: the current info.json.
+        tasks: the current tasks and their numbers.
         folder: the episode.
         encoded: its cameras.
 
@@ -157,7 +158,7 @@ def _read_rows(folder: EpisodeFolder, schema: Schema) -> pa.Table:
 def _number_tasks(
     rows: pa.Table, tasks: Mapping[str, int]
 ) -> tuple[dict[str, int], list[str], NDArray[np.int64]]:
-    """All tasks with the new ones, the episode's tasks, and the number of each row's task."""
+    """All tasks including new ones, the episode's tasks, and the task number of each row."""
     per_row = [str(task or "") for task in rows.column("task").to_pylist()]
     names = list(dict.fromkeys(per_row))
     numbers = dict(tasks)
@@ -167,7 +168,7 @@ def _number_tasks(
 
 
 def _describe_cameras(info: DatasetInfo, folder: EpisodeFolder, encoded: EncodedEpisode) -> None:
-    """Describe cameras by the first episode, as lerobot does; `info` counts the episode already."""
+    """Describe cameras by the first episode, as lerobot does; `info` already counts the episode."""
     manifest = folder.manifest
     schema = manifest.schema()
     for key, camera in manifest.cameras.items():

@@ -1,11 +1,11 @@
-"""Which state of a dataset its files are in: two looks that agree saw one state, and so did who read between.
+"""Detects whether a dataset changed while it was read, by comparing its files before and after.
 
 A reader needs no lock, so a commit or a packing may exchange files while it reads. It takes a look before and
-after; where they differ, what did not fit may have been two halves that each were right. That holds also
-where the writer's lock cannot be seen, such as on another host.
+after. If the two differ, a mismatch may come from one file read before the change and one read after it. This
+also works where the writer's lock cannot be seen, such as on another host.
 
-A file is known by its size and its time of change. Every writer here makes a new file and renames it, so
-these tell. Numbers of inodes are not asked: some network filesystems give another one each time.
+A file is identified by its size and modification time. Every writer here makes a new file and renames it, so
+these change. Inode numbers are not compared: some network filesystems return a different one each time.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ TOPS = ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER)
 
 _TRIES = 5
 _PAUSE_S = 0.1
-"""Between tries: a packing exchanges its folders within less."""
+"""Seconds between tries: a packing exchanges its folders in less."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """A dataset at one moment. Two are equal if nothing was written between them, as far as can be seen.
+    """The state of a dataset's files. Two looks are equal if nothing visible was written between them.
 
     Attributes:
-        info: content of info.json; None where it is missing or cannot be read.
+        info: content of info.json; None if it is missing or cannot be read.
         files: size and time of change (ns) of every file in `TOPS`, by its name relative to the root, with
-            ``/``. The error's number, twice, of what the system does not tell.
-        staging: likewise, of what is unfinished: it changes while an episode is recorded or saved.
-        is_packing: a packing was decided and is not carried out yet; files may not fit each other.
-        holder: who holds the dataset's lock, see `live_holder`.
+            ``/``. If the system reports an error for a file, its number twice.
+        staging: likewise for staging, which changes while an episode is recorded or saved.
+        is_packing: a packing was decided and is not completed yet; files may not match each other.
+        holder: the process that holds the dataset's lock, see `live_holder`.
         holder_is_dead: the lock file names a process that is known to have died.
     """
 
@@ -56,8 +56,8 @@ class Look:
 
 
 def look(root: Path) -> Look:
-    """Take a look. Opens no file but info.json and the lock file; never raises for what is on the disk."""
-    # Counts first: whatever they count is there already. The files of a packing are there before it ends.
+    """Look at a dataset. Opens only info.json and the lock file; never raises because of files on disk."""
+    # Counts first: everything they count exists already. A packing's files exist before it ends.
     info = _read(root / layout.INFO_PATH)
     holder = live_holder(root)
     named = read_holder(root / STAGING_FOLDER / LOCK_FILE)
@@ -71,10 +71,10 @@ def look(root: Path) -> Look:
 
 
 def read_unchanged[T](root: Path, read: Callable[[], T]) -> T:
-    """Call a function that reads a dataset; again if it fails and files were exchanged meanwhile. Blocking.
+    """Call a function that reads a dataset; repeat it if it fails and files were exchanged. Blocking.
 
     Raises:
-        AiorecordError: what `read` raises of a dataset that did not change, or keeps changing.
+        AiorecordError: the error of `read`, if the dataset did not change or keeps changing.
     """
     for attempt in range(_TRIES):
         before = look(root)
@@ -98,7 +98,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _list(folder: Path, name: str, found: dict[str, tuple[int, int]]) -> None:
-    """Everything beneath a folder; links to folders are not followed."""
+    """All entries below a folder; links to folders are not followed."""
     try:
         entries = list(os.scandir(folder))
     except FileNotFoundError:

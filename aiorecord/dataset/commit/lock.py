@@ -1,4 +1,4 @@
-"""One writer per dataset: a lock file that the operating system releases when its holder dies."""
+"""Allows one writer per dataset, with a lock file that the operating system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LOCK_FILE = "lock"
 
 _ATTEMPTS = 100
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # nor wait for a pipe
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # never block on a pipe
 _CLAIM_SUFFIX = ".claim"
 _CLAIMS = 20
 _CLAIM_WAIT_S = 0.005
-"""Those who try at the same moment wait up to this long, and longer each time, before they try again."""
-_LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte that nobody reads
+"""Processes that try at the same moment wait up to this long, and longer each time, before a new try."""
+_LOCKED_BYTE = 1 << 30  # Windows locks are mandatory: lock a byte that is never read
 
 
 class DatasetLock:
@@ -40,11 +40,11 @@ class DatasetLock:
     The lock is an flock(2) (Windows: a byte range lock) on ``.aiorecord/lock``, so a crashed holder leaves
     nothing to clean up. A forked child does not inherit it.
 
-    Where flock is refused, or grants everything, a lock is a claim: a file of one's own beside ``lock`` that
-    names its process. Who takes the lock writes the claim first and looks at the others' then, and takes
-    the claim back if one of them may live. Of two at once, at least one sees the other, so never both hold.
-    A claim of a process that is known to be dead does not count; what cannot be known, such as a process on
-    another host, does. No clock is asked.
+    Where flock is refused, or does not exclude others, a lock is a claim: a separate file next to ``lock``
+    that names its process. A process writes its claim first, then reads the others', and removes its own if
+    another one may be alive. Of two at once, at least one sees the other, so they never both hold the lock.
+    A claim of a process known to be dead is ignored; one whose process cannot be checked, such as on another
+    host, counts. No clock is used.
 
     Args:
         root: the dataset's root folder.
@@ -62,7 +62,7 @@ class DatasetLock:
         return self._fd is not None
 
     def acquire(self) -> None:
-        """Take the lock without waiting. Creates the folder of the lock file, and the root if need be.
+        """Take the lock without waiting. Creates the folder of the lock file, and the root if needed.
 
         Raises:
             DatasetLockedError: another process, or another lock object of this one, holds it.
@@ -77,7 +77,7 @@ class DatasetLock:
             for _ in range(_ATTEMPTS):
                 try:
                     fd = self._try()
-                except FileNotFoundError:  # another holder removes the folder just now
+                except FileNotFoundError:  # another holder is removing the folder
                     continue
                 if fd is not None:
                     self._fd = fd
@@ -85,7 +85,7 @@ class DatasetLock:
         raise StorageError(f"Could not lock {self.path}: it keeps disappearing.", path=self.path)
 
     def release(self) -> None:
-        """Give the lock back; removes the file, and the staging area when nothing is in it. Idempotent."""
+        """Release the lock; removes its file, and the staging area if it is empty. Idempotent."""
         fd, self._fd = self._fd, None
         if fd is None:
             return
@@ -93,20 +93,20 @@ class DatasetLock:
             (self.path.parent / "episodes").rmdir()
         claim, self._claim = self._claim, None
         try:
-            # Removed while it is still locked: whoever opened the old file sees that the name is gone.
+            # Removed while it is still locked: a process that opened the old file sees that the name is gone.
             if sys.platform != "win32" and _is_named(fd, self.path):
-                with contextlib.suppress(OSError):  # a disk that failed keeps the name, which holds nothing
+                with contextlib.suppress(OSError):  # after a disk failure the name stays, which locks nothing
                     self.path.unlink(missing_ok=True)
         finally:
-            with contextlib.suppress(OSError):  # closed all the same, and what it says does not matter now
+            with contextlib.suppress(OSError):  # closed in any case; the error does not matter now
                 _close(fd)
-            if claim is not None:  # the last: until now nobody else could hold it
+            if claim is not None:  # last: until now no other process could hold it
                 with contextlib.suppress(OSError):
                     claim.unlink(missing_ok=True)
         if sys.platform == "win32":
-            with contextlib.suppress(PermissionError):  # another process has it open, and will own it
+            with contextlib.suppress(PermissionError):  # another process has it open, and will hold it
                 self.path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty, or another writer's by now
+        with contextlib.suppress(OSError):  # not empty, or another writer has it by now
             self.path.parent.rmdir()
 
     def __enter__(self) -> Self:
@@ -123,7 +123,7 @@ class DatasetLock:
         try:
             storage.make_folder(self.path.parent)
             fd = _open(self.path, os.O_RDWR | os.O_CREAT | _NO_LINK)
-        except (FileNotFoundError, FileExistsError):  # another holder removes the folder just now
+        except (FileNotFoundError, FileExistsError):  # another holder is removing the folder
             return None
         try:
             locks = True
@@ -138,12 +138,12 @@ class DatasetLock:
                 _close(fd)
                 return None
             if os.fstat(fd).st_nlink > 1:
-                self._renew()  # its other names may be a backup, or a file of somebody's
+                self._renew()  # its other names may be a backup, or an unrelated file
                 _close(fd)
                 return None
             if locks and _excludes(self.path):
                 write_holder(fd, this_process())
-                # Somebody whose view of this filesystem has no locks may be here too.
+                # A process on another host, to which these locks are not visible, may hold a claim.
                 if living := _living_claims(self.path, own=None):
                     raise self._locked(living[0])
                 return fd
@@ -154,7 +154,7 @@ class DatasetLock:
         return self._try_without_locks()
 
     def _renew(self) -> None:
-        """Put a new, empty file in the place of the locked one, which is not written to."""
+        """Replace the locked file, which is not written to, by a new, empty one."""
         own = storage.temporary_name(self.path)
         own.unlink(missing_ok=True)
         try:
@@ -169,7 +169,7 @@ class DatasetLock:
             try:
                 others = _living_claims(self.path, own=claim)
                 if not others:
-                    # Replaced, not written: nobody reads half of it.
+                    # Replaced, not written, so that no process reads half of it.
                     own = storage.temporary_name(claim)
                     own.unlink(missing_ok=True)  # never written through another name
                     own.write_bytes(json.dumps(this_process()).encode())
@@ -186,12 +186,12 @@ class DatasetLock:
             claim.unlink(missing_ok=True)
             holder = read_holder(self.path)
             if attempt + 1 == _CLAIMS or any(not each or same_process(each, holder) for each in others):
-                raise self._locked(others[0])  # not of one who only tries, as we do
+                raise self._locked(others[0])  # not the claim of another process that is only trying
             time.sleep(random.uniform(0, _CLAIM_WAIT_S * (attempt + 1)))
         return None
 
     def _write_claim(self) -> tuple[Path, int]:
-        """Say that one wants the lock: a file of one's own, whole from the moment it has its name."""
+        """Write a claim: a separate file, which is complete from the moment it has its name."""
         claim = self.path.with_name(f"{LOCK_FILE}.{uuid.uuid4().hex}{_CLAIM_SUFFIX}")
         storage.make_folder(claim.parent)
         own = storage.temporary_name(claim)
@@ -217,7 +217,7 @@ class DatasetLock:
         elif pid and host != socket.gethostname():
             message = (
                 f"{root} is being written by process {pid} on {host}, as far as can be determined from this "
-                f"host. Wait for it, or stop it there; if it does not run any more, delete "
+                f"host. Wait for it, or stop it there; if it is not running any more, delete "
                 f"{self.path.parent / (holder.get('claim') or LOCK_FILE)}."
             )
         else:
@@ -231,14 +231,14 @@ class DatasetLock:
         )
 
     def _forked(self) -> None:
-        """In a forked child: the lock is its parent's alone."""
+        """Forget the lock in a forked child: only its parent holds it."""
         self._fd, self._claim = None, None
 
 
 def is_locked(root: Path) -> bool:
     """Whether a process holds the dataset's lock at this moment. Writes nothing.
 
-    Where the system cannot tell without taking the lock for good, the file is asked, see `live_holder`.
+    If the system cannot tell without taking the lock, the lock file is read, see `live_holder`.
     """
     path = root / STAGING_FOLDER / LOCK_FILE
     if sys.platform == "win32":
@@ -261,9 +261,9 @@ def is_locked(root: Path) -> bool:
 
 
 def live_holder(root: Path) -> str | None:
-    """Who records into a dataset, as "process N on HOST"; None when nobody does. Only reads.
+    """The process that records into a dataset, as "process N on HOST"; None if there is none. Only reads.
 
-    The file names its holder; a holder on this host that is known to be dead does not count.
+    The lock file names its holder; a holder on this host that is known to be dead does not count.
     """
     holder = read_holder(root / STAGING_FOLDER / LOCK_FILE)
     if holder is None or is_dead(holder) or not isinstance(holder.get("pid"), int):
@@ -302,7 +302,7 @@ def _is_named(fd: int, path: Path) -> bool:
 
 
 def _excludes(path: Path) -> bool:
-    """Whether a lock that was just taken keeps a second descriptor out: some filesystems grant them all."""
+    """Whether a lock that was just taken excludes a second descriptor: some filesystems grant every lock."""
     if sys.platform == "win32":
         return True
     fd = _open(path, os.O_RDWR | _NO_LINK)
@@ -313,11 +313,11 @@ def _excludes(path: Path) -> bool:
 
 
 def _living_claims(path: Path, *, own: Path | None) -> list[dict[str, Any]]:
-    """Who else may hold or want the lock, by the files beside it; claims of the dead are removed.
+    """Other processes that may hold or want the lock, by their claims; claims of dead ones are removed.
 
     Args:
         path: the lock file.
-        own: the claim of the caller, who then asks the lock file too; None asks the claims only.
+        own: the caller's claim; then the lock file is read too. None reads only the claims.
     """
     living: list[dict[str, Any]] = []
     try:
@@ -330,7 +330,7 @@ def _living_claims(path: Path, *, own: Path | None) -> list[dict[str, Any]]:
             continue
         holder = read_holder(claim)
         if holder is None:
-            # Taken back just now, for a claim has its content before its name; or it cannot be read.
+            # It was just removed, since a claim gets its content before its name; or it cannot be read.
             if os.path.lexists(claim):
                 living.append({})
             continue
@@ -353,10 +353,10 @@ def _is_given_up(holder: dict[str, Any], path: Path) -> bool:
 
 
 _GUARD = threading.Lock()
-"""Held while a descriptor is opened and noted, and while this process forks."""
+"""Held while a descriptor is opened and recorded, and while this process forks."""
 
 _TAKEN: set[int] = set()
-"""Descriptors of lock files. A forked child closes them: it would hold the lock beyond its parent's death."""
+"""Descriptors of lock files. A forked child closes them: it would keep the lock after its parent's death."""
 
 _LOCKS: weakref.WeakSet[DatasetLock] = weakref.WeakSet()
 

@@ -1,4 +1,4 @@
-"""The process that a lock file names: written, read, and told from another one of the same number."""
+"""Identifies the process that a lock file names, and tells it from a later process with the same number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def same_process(one: dict[str, Any], other: dict[str, Any] | None) -> bool:
 
 
 def this_process() -> dict[str, Any]:
-    """This process, so that another one with its number is told from it."""
+    """A description of this process that distinguishes it from another one with its number."""
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -31,7 +31,7 @@ def this_process() -> dict[str, Any]:
 
 
 def _boot_id() -> str | None:
-    """Of the running kernel (random(4)); None where there is none."""
+    """The boot id of the running kernel (random(4)); None if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -46,10 +46,7 @@ def _pid_namespace() -> str | None:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """When a process started, in ticks since the boot (proc(5)); None when it is not known.
-
-    A zombie has ended: 0.
-    """
+    """When a process started, in ticks since the boot (proc(5)); None if unknown, 0 for a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -65,10 +62,10 @@ def write_holder(fd: int, holder: dict[str, Any]) -> None:
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:
-    """What the lock file says, None when it is missing, empty or not readable."""
+    """The content of the lock file, None if it is missing, empty or not readable."""
     try:
         if not path.is_file():
-            return None  # a pipe would not answer
+            return None  # opening a pipe would block
         with path.open("rb") as file:
             holder = json.loads(file.read(_HOLDER_BYTES))
     except (OSError, ValueError, RecursionError):
@@ -77,17 +74,17 @@ def read_holder(path: Path) -> dict[str, Any] | None:
 
 
 def is_dead(holder: dict[str, Any]) -> bool:
-    """Whether the named process is known not to run any more."""
+    """Whether the named process is known to have ended."""
     pid = holder.get("pid")
     if holder.get("host") != socket.gethostname() or not isinstance(pid, int) or pid < 1:
         return False
     if sys.platform == "win32":
-        return False  # there, os.kill would end the process
+        return False  # on Windows, os.kill would end the process
     boot, now = holder.get("boot"), _boot_id()
     if boot is not None and now is not None and boot != now:
         return True
     if holder.get("pid_ns") not in (None, _pid_namespace()):
-        return False  # a container's number means nothing here
+        return False  # a process number in a container means nothing here
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):  # the latter: no process can have that number

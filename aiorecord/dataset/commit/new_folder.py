@@ -1,4 +1,4 @@
-"""Whether a folder is free for a new dataset."""
+"""Checks that a folder is free for a new dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_free(root: Path) -> None:
     """Check that a new dataset may be made in a folder.
 
     Raises:
-        DatasetError: it holds a dataset already, unsaved episodes, or anything else.
+        DatasetError: it holds a dataset already, unsaved episodes, or other files.
         StorageError: it cannot be read.
     """
     if (root / layout.INFO_PATH).exists():
@@ -39,14 +39,14 @@ def check_free(root: Path) -> None:
         )
     if Staging(root).episode_paths():
         raise DatasetError(
-            f"{root} holds unsaved episodes, but their dataset's meta/info.json is gone. Put it back if "
+            f"{root} holds unsaved episodes, but their dataset's meta/info.json is gone. Restore it if "
             f"there is a copy, then run `aiorecord recover`; or delete {root / STAGING_FOLDER}.",
             path=root,
         )
 
 
 def _is_unborn(path: Path) -> bool:
-    """Whether a folder is the ``meta`` of a dataset whose making was interrupted before its info.json."""
+    """Whether a folder is the ``meta`` of a dataset whose creation was interrupted before its info.json."""
     return (
         path.name == layout.INFO_PATH.split("/")[0]
         and path.is_dir()

@@ -1,6 +1,6 @@
-"""Undo what `info.json` does not count: what an interrupted commit left behind.
+"""Removes what an interrupted commit left behind: everything that `info.json` does not count.
 
-Every step only removes what no reader looks at, so it can itself be interrupted and run again.
+Every step removes only what no reader looks at, so a rollback can itself be interrupted and run again.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ _MAX_STATS_BYTES = 64 << 20
 
 
 def rollback(root: Path, info: DatasetInfo) -> list[Path]:
-    """Remove rows and files of episodes that do not count, and temporary files.
+    """Remove rows and files of episodes that `info.json` does not count, and temporary files.
 
     Args:
         root: the dataset's root folder. The caller holds its lock.
-        info: what counts.
+        info: the counted episodes.
 
     Returns:
-        The files that were removed or written anew.
+        The files that were removed or rewritten.
 
     Raises:
-        DatasetError: the dataset is damaged: what counts is not all there.
+        DatasetError: the dataset is damaged: counted episodes are incomplete.
         StorageError: the disk refused.
     """
     changed = remove_temporaries(root)
@@ -71,7 +71,7 @@ def rollback(root: Path, info: DatasetInfo) -> list[Path]:
     for key in (key for key, feature in info.features.items() if feature["dtype"] == "video"):
         newest = last.get(f"videos/{key}")
         videos = numbered_files(root / layout.VIDEOS_FOLDER / key)
-        # A packed file that no episode refers to is none of a commit's leftovers, nor one that readers need.
+        # A packed file that no episode refers to is neither a leftover of a commit, nor needed by readers.
         changed += remove_files(
             path
             for index, path in videos.items()
@@ -84,7 +84,7 @@ def rollback(root: Path, info: DatasetInfo) -> list[Path]:
 
 
 def counted_files(root: Path, info: DatasetInfo) -> list[EpisodesFile]:
-    """The files of `meta/episodes`, checked to hold all that counts and nothing else.
+    """The files of `meta/episodes`, checked to hold exactly the counted episodes.
 
     Raises:
         DatasetError: they do not.
@@ -103,10 +103,10 @@ def counted_files(root: Path, info: DatasetInfo) -> list[EpisodesFile]:
 
 
 def last_locations(files: list[EpisodesFile], info: DatasetInfo) -> dict[str, FileIndex]:
-    """Where the last episode is: file numbers by ``data`` and ``videos/<key>``; empty without episodes.
+    """The files of the last episode: numbers by ``data`` and ``videos/<key>``; empty without episodes.
 
     Raises:
-        DatasetError: it does not end where info.json says.
+        DatasetError: it does not end at the frame that info.json states.
         StorageError: the disk refused.
     """
     if not files:
@@ -140,7 +140,7 @@ def read_stats(root: Path) -> dict[str, FeatureStats] | None:
         try:
             return from_json(storage.read_json(path, max_bytes=_MAX_STATS_BYTES))
         except (ValueError, TypeError, OverflowError):
-            return None  # computed anew by the caller
+            return None  # recomputed by the caller
 
 
 def _roll_back_rows(files: dict[FileIndex, Path], end: int, keep: Callable[[Path, int], None]) -> list[Path]:
@@ -188,7 +188,7 @@ def _roll_back_tasks(root: Path, info: DatasetInfo, files: list[EpisodesFile]) -
         )
     if len(tasks) == info.total_tasks:
         return []
-    # Never drop a task that an episode refers to, whatever the count says.
+    # Never drop a task that an episode refers to, whatever count info.json states.
     used: set[str] = set()
     if files:
         used.update(map(str, pc.list_flatten(read_episodes(files, ["tasks"])["tasks"]).to_pylist()))
@@ -225,7 +225,7 @@ def _stats_table(file: EpisodesFile) -> pa.Table:
 
 
 def _frames(stats: dict[str, FeatureStats]) -> int | None:
-    """Frames that statistics are over, as the columns that every dataset has count them."""
+    """The number of frames that statistics cover, by the columns that every dataset has."""
     counts = [
         int(stats[key]["count"][0]) for key in ("index", "frame_index", "episode_index") if key in stats
     ]

@@ -1,9 +1,9 @@
-"""Committing episodes: staged and encoded before, visible in the dataset after, all or nothing.
+"""Commits encoded episodes to a dataset, all or nothing.
 
 Steps of a commit, each durable before the next: the intent in staging, the data file, the videos, new tasks,
-the row in `meta/episodes`, the statistics, the line of the quality record, and at last `info.json`, which
-makes the episode count. A reader finds a valid dataset between any two of them, since what is not counted is
-only more than it looks for.
+the row in `meta/episodes`, the statistics, the line of the quality record, and last `info.json`, which makes
+the episode count. A reader finds a valid dataset between any two steps, because it ignores everything that
+`info.json` does not count.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class CommittedEpisode:
         from_index: dataset-wide index of its first frame.
         to_index: one more than that of its last frame.
         bytes: size of its data and video files.
-        flags: what exceeds its limits, as in the quality record; None when it had been committed before.
+        flags: the limits it exceeded, as in the quality record; None if it had been committed before.
     """
 
     episode_index: int
@@ -114,11 +114,11 @@ class DatasetWriter:
             schema: the features.
             robot_type: the robot's name.
             chunks_size: files per folder, at most 1000 (the default).
-            data_files_size_in_mb: where packing ends a data file, default 100.
-            video_files_size_in_mb: where packing ends a video file, default 200.
+            data_files_size_in_mb: size at which packing ends a data file, default 100.
+            video_files_size_in_mb: size at which packing ends a video file, default 200.
 
         Raises:
-            ConfigError: a setting cannot work; nothing was written.
+            ConfigError: a setting is unusable; nothing was written.
             DatasetError: the folder is not free, see `check_new`.
             StorageError: the disk refused.
         """
@@ -143,13 +143,13 @@ class DatasetWriter:
         fps: int | None = None,
         robot_type: str | None = None,
     ) -> DatasetWriter:
-        """Continue a dataset that aiorecord or lerobot wrote, after repairing what a crash left.
+        """Continue a dataset that aiorecord or lerobot wrote, after undoing what a crash left.
 
-        An interrupted packing is finished first, then `rollback` removes what does not count.
+        An interrupted packing is finished first, then `rollback` removes what info.json does not count.
 
         Args:
             root: the dataset's root folder.
-            schema: what is about to be recorded; None skips the check, as below.
+            schema: the features to record; None skips the check, as below.
             fps: likewise.
             robot_type: likewise.
 
@@ -164,13 +164,13 @@ class DatasetWriter:
             roll_forward(root)
             rollback(root, info)
             writer = cls(root, info)
-            if schema is not None:  # videos are encoded before the commit, and name the dataset too
+            if schema is not None:  # videos are encoded before the commit, and store the dataset's id too
                 ensure_dataset_id(root, writer._known_id())
             return writer
 
     @property
     def info(self) -> DatasetInfo:
-        """What info.json says. A copy."""
+        """The content of info.json. A copy."""
         return copy.deepcopy(self._info)
 
     @property
@@ -200,22 +200,22 @@ class DatasetWriter:
 
     @property
     def readers(self) -> ReaderWatch | None:
-        """Sees who reads the dataset; None before `watch_readers`."""
+        """Watches other programs that read the dataset; None before `watch_readers`."""
         return self._readers
 
     def watch_readers(self) -> None:
-        """From now on mind other programs that read the dataset.
+        """From now on take account of other programs that read the dataset.
 
-        Packing waits for a moment in which they open no tables, and the videos that it replaces and that they
-        may need stay for `readers.GRACE_S` seconds and until the commit, packing or opening after that.
+        Packing waits for a moment in which they open no tables. Replaced videos that they may need stay for
+        at least `other_readers.GRACE_S` seconds, until the next commit, packing or opening.
         """
         with self._mutex:
             self.unwatch_readers()
-            # What is kept is kept for somebody who may still be there.
+            # Videos are kept for a reader that may still be there.
             self._readers = ReaderWatch(self.root, expected=bool(self._replaced))
 
     def unwatch_readers(self) -> None:
-        """Give back what `watch_readers` took; what is packed after it is kept. Idempotent."""
+        """Stop watching; videos that are packed afterwards are kept for readers. Idempotent."""
         with self._mutex:
             if self._readers is not None:
                 self._readers.close()
@@ -226,12 +226,12 @@ class DatasetWriter:
         return copy.deepcopy(self._stats)
 
     def rollback(self) -> list[Path]:
-        """Remove what info.json does not count, such as what a failed commit left; finish a packing.
+        """Remove what info.json does not count, such as the files of a failed commit; finish a packing.
 
-        Everything is read from disk anew (info.json if it is another one).
+        Everything is read from disk again (info.json only if it changed).
 
         Returns:
-            The files that were removed or written anew.
+            The files that were removed or rewritten.
 
         Raises:
             DatasetError: the dataset is damaged.
@@ -251,9 +251,9 @@ class DatasetWriter:
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold off commits while the files on disk are rearranged; afterwards everything is read anew.
+        """Block commits while the files on disk are rearranged; afterwards everything is read again.
 
-        The dataset holds nothing that does not count when the block begins.
+        When the block begins, the dataset holds only what info.json counts.
 
         Raises:
             DatasetError: the dataset is damaged.
@@ -268,8 +268,8 @@ class DatasetWriter:
     def is_committed(self, folder: EpisodeFolder) -> int | None:
         """The episode's index if it is in the dataset already, else None.
 
-        The intent in the episode's folder says which index it was about to get; `meta/episodes` says whether
-        it was this episode that got it.
+        The intent in the episode's folder has the index it was about to get; `meta/episodes` shows whether
+        this episode got it.
 
         Raises:
             DatasetError: `meta/episodes` cannot be read.
@@ -280,7 +280,7 @@ class DatasetWriter:
             return committed_index(self.root, self._info.total_episodes, folder)
 
     def remove_empty(self) -> None:
-        """Delete the metadata of a dataset that never got an episode, unless some wait in staging.
+        """Delete the metadata of a dataset without episodes, unless some wait in staging.
 
         Raises:
             StateError: there are episodes.
@@ -303,8 +303,8 @@ class DatasetWriter:
     ) -> CommittedEpisode:
         """Append one episode. Committing it again changes nothing.
 
-        When it fails, the dataset is as it was before and the episode can be committed later. Files that do
-        not count are removed; where the disk refuses that too, before the next commit or `open`.
+        When it fails, the dataset is unchanged and the episode can be committed later. Files that do not
+        count are removed; if the disk refuses that too, they are removed before the next commit or at `open`.
 
         Args:
             folder: a complete episode. It is left in place, for the caller to delete.
@@ -324,7 +324,7 @@ class DatasetWriter:
             self._refresh()
             index = self.is_committed(folder)
             if index is not None:
-                check_committed(self.root, index, folder)  # whoever called deletes it now
+                check_committed(self.root, index, folder)  # the caller deletes it now
                 from_index, to_index = span_of(self.root, index)
                 return CommittedEpisode(index, to_index - from_index, from_index, to_index, 0)
             check_episode(self.root, self._info, folder, encoded)
@@ -334,25 +334,25 @@ class DatasetWriter:
 
     @contextlib.contextmanager
     def _cleaning_up(self) -> Iterator[None]:
-        """When the block fails, remove what does not count: now if possible, else before the next use."""
+        """If the block fails, remove what info.json does not count: now, or else before the next use."""
         try:
             yield
         except BaseException as error:
-            self._stale = True  # files may be there that do not count; even info.json may be new
+            self._stale = True  # there may be uncounted files; even info.json may be new
             if isinstance(error, Exception):
                 try:
                     self.rollback()
                 except AiorecordError as problem:
-                    error.add_note(f"What is left of it could not be removed yet: {problem}")
+                    error.add_note(f"Its leftovers could not be removed yet: {problem}")
             raise
 
     def _refresh(self) -> None:
-        """After a failure, find out what is on disk before anything is added to it."""
+        """After a failure, read the state on disk again before anything is added to it."""
         if self._stale:
             self.rollback()
 
     def _load(self) -> None:
-        """Read the ends that commits append to. The dataset holds nothing that does not count."""
+        """Read the state that commits append to. The dataset must hold only what info.json counts."""
         info = self._info
         files = counted_files(self.root, info)
         self._schema = info.schema()
@@ -367,7 +367,7 @@ class DatasetWriter:
         self._stale = False
 
     def _identity(self) -> tuple[int, int, int] | None:
-        """Of info.json: while it stays the same it is not opened, as readers open it (`ReaderWatch`)."""
+        """The identity of info.json: if unchanged, it is not opened, which would look like a reader."""
         try:
             status = (self.root / layout.INFO_PATH).stat()
         except OSError:
@@ -375,12 +375,12 @@ class DatasetWriter:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def _release_expired(self) -> None:
-        """Delete what packing replaced, once it has been kept for long enough."""
+        """Delete the files that packing replaced, once they have been kept for long enough."""
         try:
             with storage.storage_errors(self.root, "read"):
                 if is_due(self.root, self._replaced):
                     self._replaced = release(self.root, self._info)
-        except AiorecordError as error:  # nothing needs it to be gone; the next use tries again
+        except AiorecordError as error:  # it may stay; the next use tries again
             logger.warning("Replaced videos of %s could not be deleted yet: %s", self.root, error)
 
     def _write(
@@ -432,7 +432,7 @@ class DatasetWriter:
         return CommittedEpisode(index, length, from_index, to_index, size, quality.flags)
 
     def _evidence(self, folder: EpisodeFolder, parts: Assembled) -> Evidence:
-        """What the data file says of itself: with it, rows find their videos again if `meta` is lost."""
+        """The description stored in the data file, which pairs rows and videos if `meta` is lost."""
         numbers = {number: task for task, number in parts.tasks.items()}
         used = [int(n) for n in parts.table["task_index"].to_numpy()]
         dataset = ensure_dataset_id(self.root, self._known_id())
@@ -440,7 +440,7 @@ class DatasetWriter:
         return Evidence((named,), None, {n: numbers[n] for n in used}, describing(parts.info.as_dict()))
 
     def _known_id(self) -> str | None:
-        """The dataset's id as its newest data file has it."""
+        """The dataset's id, from its newest data file."""
         if read_dataset_id(self.root) is not None or "data" not in self._last:
             return None
         evidence = read_evidence(self.root / layout.data_path(self._last["data"]))

@@ -1,1 +1,1 @@
-"""Exchanging files of a dataset while others read it: the journal that decides, what stays for readers."""
+"""Exchanges files of a dataset while others read it: the journal of the steps, and files kept for readers."""

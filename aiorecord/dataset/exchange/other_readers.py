@@ -1,12 +1,12 @@
-"""Other programs that read a dataset while it is written: seen by what they open, with Linux's inotify(7).
+"""Detects other programs that read a dataset while it is written, by the files they open (Linux: inotify(7)).
 
-A reader opens `meta/info.json` first. Then it lists `meta/episodes` and `data`, and a moment later opens the
-tables that it found, one by one; no order of steps can exchange several files under such a reader (ADR 18).
-So a packing waits for a moment in which nobody lists or opens any of them. And a video that a packing
-replaced is deleted at once only where nobody has opened the dataset of late, see `ReaderWatch.are_expected`.
+A reader opens `meta/info.json` first. It then lists `meta/episodes` and `data`, and a moment later opens the
+tables that it found, one by one. No order of steps can exchange several files under such a reader (ADR 18),
+so a packing waits for a moment in which nobody lists or opens any of them. A video that a packing replaced is
+deleted at once only if nobody has opened the dataset recently, see `ReaderWatch.are_expected`.
 
-What is on other machines cannot be seen, so on network filesystems, and where there is no inotify, readers
-have to be expected at any time.
+Readers on other machines cannot be seen, so on network filesystems, and where there is no inotify, readers
+are assumed to be present at any time.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from ...system.machine_time import monotonic_s
 from ..format import layout
 
 GRACE_S = 3600.0
-"""How long after opening a dataset a reader may look for its videos by name. lerobot 0.6.1 looks for all of
-them 0.4 s after it has read where they are, and opens each when its first frame is asked for."""
+"""How long after opening a dataset a reader may look for its videos by name. lerobot 0.6.1 checks that all
+exist 0.4 s after it has read their names, and opens each when its first frame is requested."""
 
 QUIET_S = 0.3
-"""For so long nobody has listed or opened a table when a packing exchanges them. lerobot 0.6.1 opens what it
-has listed 52 ms later (`meta/episodes`) and 23 ms later (`data`), on an idle machine."""
+"""A packing exchanges tables if no reader has listed or opened one for this long. lerobot 0.6.1 opens
+tables 52 ms (`meta/episodes`) and 23 ms (`data`) after listing them, on an idle machine."""
 
 LIMIT_S = 5.0
-"""A packing waits no longer. The longer it has waited, the shorter a quiet moment is taken, down to none."""
+"""Longest wait of a packing. The longer it has waited, the shorter a quiet moment is enough, down to none."""
 
 RECENT_S = 60.0
-"""A packing waits only if a reader opened the dataset in so many seconds before."""
+"""A packing waits only if a reader opened the dataset within this many seconds before."""
 
 _LOCAL = {
     *("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "jfs", "tmpfs", "ramfs", "overlay"),
     *("vfat", "exfat", "ntfs3"),
 }
-"""Filesystems of this machine only: whoever reads them does it through this kernel."""
+"""Types of local filesystems: all their readers use this kernel."""
 
 _IN_OPEN = 0x20
 _IN_OVERFLOW = 0x4000
@@ -57,13 +57,14 @@ _INFO, _EPISODES, _DATA = (
 
 
 class ReaderWatch:
-    """Sees other programs read a dataset, from its making on. Not for several threads at once.
+    """Detects other programs that read a dataset, from its creation on. Not thread-safe.
 
-    What this process opens is seen as well, so its owner opens `meta/info.json` in `ignoring` only.
+    Files that this process opens are detected as well, so its owner opens `meta/info.json` only in
+    `ignoring`.
 
     Args:
         root: the dataset's root folder, which has its `meta`.
-        expected: a reader may have opened it just now, which an earlier watch knew.
+        expected: a reader may have opened it just now, as an earlier watch detected.
     """
 
     def __init__(self, root: Path, expected: bool = False) -> None:
@@ -75,16 +76,16 @@ class ReaderWatch:
         self._opened = self._began if expected else None
 
     def close(self) -> None:
-        """See nothing any more. Idempotent."""
+        """Stop watching. Idempotent."""
         if self._closing is not None:
             self._closing()
         self._fd = None
 
     @property
     def are_expected(self) -> bool:
-        """Whether a reader may have learned what is in the dataset now, and open it yet.
+        """Whether a reader may know the current files and open them later.
 
-        Not if nobody has opened the dataset in the last `GRACE_S` seconds, or since this watch began.
+        False if no program has opened the dataset in the last `GRACE_S` seconds, or since this watch began.
         """
         if self._fd is None:
             return True
@@ -93,7 +94,7 @@ class ReaderWatch:
 
     @contextmanager
     def ignoring(self) -> Iterator[None]:
-        """Take nothing that is opened in this block for a reader; it should be a short one."""
+        """Ignore everything that is opened during this block, which should be short."""
         self._take()
         try:
             yield
@@ -103,14 +104,14 @@ class ReaderWatch:
     def wait_until_quiet(self) -> None:
         """Wait for a moment in which no reader is between listing tables and opening them. Blocking.
 
-        Returns at once if no reader was seen of late, at the latest after `LIMIT_S`.
+        Returns at once if no reader was detected recently, at the latest after `LIMIT_S`.
         """
         if self._fd is None:
             return
         self._take()
         begun = last = monotonic_s()
         if self._opened is None or begun - self._opened > RECENT_S:
-            # One that began before this watch did has opened its tables soon.
+            # A reader that began before this watch soon finishes opening its tables.
             if begun - self._began < QUIET_S and not self._is_new:
                 time.sleep(self._began + QUIET_S - begun)
                 self._take()
@@ -127,7 +128,7 @@ class ReaderWatch:
                     last = monotonic_s()
 
     def _tables(self) -> list[Path]:
-        """The folders in which tables are."""
+        """The folders that contain tables."""
         found: list[Path] = []
         for name in (layout.EPISODES_FOLDER, layout.DATA_FOLDER):
             with suppress(OSError):
@@ -135,14 +136,14 @@ class ReaderWatch:
         return found
 
     def _take(self) -> bool:
-        """Read what was opened since the last call; whether it is anything that a reader opens."""
+        """Read the events since the last call; returns whether a reader may have caused one."""
         names = self._events()
         if _INFO in names:
             self._opened = monotonic_s()
         return bool(names)
 
     def _events(self) -> set[bytes]:
-        """What was opened since the last call: info.json, the folders of tables, tables."""
+        """The files opened since the last call: info.json, the folders of tables, tables."""
         names: set[bytes] = set()
         while self._fd is not None:
             try:
@@ -155,14 +156,14 @@ class ReaderWatch:
                 name = data[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0")
                 at += _EVENT.size + length
                 if mask & _IN_OVERFLOW:
-                    names.add(_INFO)  # too many to be told: it may have been among them
+                    names.add(_INFO)  # the event queue overflowed: it may have been among the lost ones
                 elif name in (_INFO, _EPISODES, _DATA) or name.endswith(b".parquet"):
                     names.add(name)
         return names
 
 
 def _is_local(root: Path) -> bool:
-    """Whether a folder is known to be on a filesystem that no other machine reads."""
+    """Whether a folder is known to be on a local filesystem."""
     try:
         real = os.path.realpath(root)
         mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines()
@@ -172,13 +173,13 @@ def _is_local(root: Path) -> bool:
     for _, place, kind, *_ in map(str.split, mounts):
         place = place.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
         inside = real == place or real.startswith(place.rstrip("/") + "/")
-        if inside and len(place) >= len(found[0]):  # of two in one place, the later one hides the other
+        if inside and len(place) >= len(found[0]):  # of two mounts at one path, the later one hides the other
             found = (place, kind)
     return found[1] in _LOCAL
 
 
 def _watch(folders: list[Path]) -> int | None:
-    """A descriptor that tells what is opened in folders; None where that cannot be had."""
+    """An inotify descriptor for files opened in folders; None if it cannot be created."""
     calls = _calls()
     if calls is None:
         return None
@@ -194,7 +195,7 @@ def _watch(folders: list[Path]) -> int | None:
 
 @contextmanager
 def _watching(fd: int, folders: list[Path]) -> Iterator[None]:
-    """Watch more folders for a while."""
+    """Watch more folders during the block."""
     calls = _calls()
     assert calls is not None
     _, add, remove = calls

@@ -1,9 +1,9 @@
-"""Whether a journal that was found on disk is one that a packing or a repair of this dataset wrote.
+"""Checks that a journal found on disk was written by a packing or a repair of this dataset.
 
-Nothing of a dataset is deleted or replaced on a journal's word alone, since it may be forged, or of another
-dataset. What it names must follow from `meta/episodes`, old and new: the new one counts the same episodes
-and finds its files, a video that goes is one that only the old one names, a video that is replaced is
-continued by the new one. What only a repair replaces must lie in its aside folder.
+A journal may be forged or belong to another dataset, so it alone never causes anything to be deleted or
+replaced. What it names must follow from the old and the new `meta/episodes`: the new one counts the same
+episodes and finds their files, a deleted video is one that only the old one names, and a replaced video
+begins with the content of the old one. What only a repair replaces must be in its aside folder.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ..format.layout import FileIndex
 from ..format.tables import open_table
 
 ASIDE = ".aiorecord-aside-"
-"""Begins the name of each folder that a repair moved things into. No reader's pattern finds it."""
+"""Prefix of each folder that a repair moved files into. No reader's pattern matches it."""
 REPAIRED_FILES = {layout.INFO_PATH, layout.STATS_PATH, layout.TASKS_PATH, quality_log.PATH}
-"""What a repair replaces as well."""
+"""Files that a repair also replaces."""
 ASIDE_SUFFIX = ".aside"
-"""Ends the name of the replaced folder in the pack folder, where two folders cannot swap places."""
+"""Suffix of the replaced folder in the pack folder, used where two folders cannot be swapped."""
 
 _PLACE = ("/chunk_index", "/file_index", "/from_timestamp", "/to_timestamp")
 _SAME = ["episode_index", "length", "dataset_from_index", "dataset_to_index"]
@@ -39,16 +39,16 @@ _SAME = ["episode_index", "length", "dataset_from_index", "dataset_to_index"]
 
 @dataclass
 class Journal:
-    """What a packing decided. All paths are relative, with ``/``.
+    """The decided steps of a packing. All paths are relative, with ``/``.
 
     Attributes:
-        token: names this packing.
-        moves: files in the pack folder and where in the dataset they go.
-        folders: folders in the pack folder and which of the dataset they replace. Each holds a file named
-            by `marker`, which tells it from the one it replaces.
+        token: identifies this packing.
+        moves: files in the pack folder and their targets in the dataset.
+        folders: folders in the pack folder and the folders of the dataset that they replace. Each holds a
+            file named by `marker`, which distinguishes it from the one it replaces.
         removed: files of the dataset to delete.
-        watched: other programs have opened the dataset, or may have: whoever finds the journal keeps what is
-            `removed` for them, see `replaced`.
+        watched: other programs have opened the dataset, or may have: a program that finds the journal keeps
+            the `removed` files for them, see `replaced_videos`.
     """
 
     token: str
@@ -64,7 +64,7 @@ class Journal:
 
 
 def check_evidence(root: Path, folder: Path, journal: Journal) -> None:
-    """Compare a journal with the dataset and with what was prepared. Only reads.
+    """Compare a journal with the dataset and with the prepared files. Only reads.
 
     Args:
         root: the dataset's root folder.
@@ -141,7 +141,7 @@ class _Evidence:
         return table
 
     def _facts(self, folder: Path) -> list[str]:
-        """All that metadata say of each episode but for its places; their statistics tell its content."""
+        """The metadata of each episode without its locations; the statistics identify its content."""
         found: list[str] = []
         for file in episode_files(self._root, folder):
             table = read_file(file.path)
@@ -150,7 +150,7 @@ class _Evidence:
         return found
 
     def _check_data(self, after: pa.Table) -> None:
-        """Every row must be where the new metadata say."""
+        """Check that every row is where the new metadata say."""
         target = self._root / layout.DATA_FOLDER
         pending = "data" in self._journal.folders and not (target / self._journal.marker).exists()
         folder = self._folder / "data" if pending else target
@@ -198,7 +198,7 @@ class _Evidence:
                     self._refuse(f"{source} does not continue {target}.")
 
     def _is_aside(self, name: str) -> bool:
-        """Whether what is deleted or replaced is kept by the repair."""
+        """Whether the repair keeps a copy of a file that is deleted or replaced."""
         path = self._root / name
         if not path.exists():
             return True  # done before the crash

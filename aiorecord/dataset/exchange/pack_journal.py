@@ -1,13 +1,14 @@
-"""The journal of a packing: what has been decided is done, whatever happens in between.
+"""The journal of a packing: once it is written, its steps are completed, also after a crash.
 
-A packing prepares everything new in ``.aiorecord/pack``. Until ``journal.json`` is there, nothing has
-happened, and what was prepared is deleted. Once it is there, its steps are carried out, by the packing itself
-or by whoever opens the dataset after a crash; each step can tell whether it is done already:
+A packing prepares all new files in ``.aiorecord/pack``. As long as ``journal.json`` is missing, nothing has
+changed, and the prepared files are deleted. Once it exists, its steps are carried out, by the packing itself
+or by the next program that opens the dataset after a crash. Each step detects whether it is done already:
 
-1. packed videos move to their names: names that no episode refers to, or the name of a file of which the
-   new content is a continuation;
+1. packed videos are renamed to their final names: names that no episode refers to, or the name of a file
+   whose content the new file begins with;
 2. ``data`` and ``meta/episodes`` are replaced as whole folders, because readers take every file in them;
-3. files that no episode refers to any more are deleted, but for those that readers may need, see `replaced`;
+3. files that no episode refers to any more are deleted, except those that readers may still need, see
+   `replaced_videos`;
 4. the journal is deleted, then the rest of ``.aiorecord/pack``.
 """
 
@@ -44,7 +45,7 @@ _JOURNAL = "journal.json"
 
 
 def begin(root: Path) -> Path:
-    """An empty pack folder; what an undecided packing left in it is gone.
+    """Make an empty pack folder; leftovers of an undecided packing are deleted.
 
     Raises:
         StorageError: the disk refused.
@@ -57,10 +58,11 @@ def begin(root: Path) -> Path:
 
 
 def decide(root: Path, journal: Journal) -> None:
-    """Make a prepared packing final. Everything it needs is durable in the pack folder.
+    """Make a prepared packing final. All its files must be durable in the pack folder.
 
     Raises:
-        DatasetError: part of the dataset is elsewhere, where it cannot be replaced; nothing is decided.
+        DatasetError: part of the dataset is on another disk or behind a link, where it cannot be replaced;
+            nothing is decided.
         StorageError: the disk refused; nothing is decided.
     """
     folder = root / PACK_FOLDER
@@ -84,27 +86,27 @@ def decide(root: Path, journal: Journal) -> None:
 
 
 def is_decided(root: Path) -> bool:
-    """Whether a packing was decided and not carried out to its end."""
+    """Whether a packing was decided and is not completed."""
     return (root / PACK_FOLDER / _JOURNAL).exists()
 
 
 def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatch | None = None) -> bool:
-    """Carry out what was decided, or delete what was not. Does nothing when no packing was under way.
+    """Complete a decided packing, or delete an undecided one. Does nothing if there is neither.
 
     Args:
         root: the dataset's root folder.
         decided: the journal that this process has just written. A journal that is found instead is compared
             with the dataset first, see `pack_evidence`.
-        readers: sees who reads the dataset: folders are replaced in a moment in which nobody opens what is in
-            them, and the removed files are kept for a while where somebody may need them. None: nobody does.
-            What a found journal removes is kept if it says so.
+        readers: watches other readers: folders are replaced in a moment in which no program opens their
+            files, and removed files are kept for a while if a reader may need them. None: there are no
+            readers. Files removed by a found journal are kept if it says so.
 
     Returns:
         Whether a decided packing was carried out.
 
     Raises:
         DatasetError: the journal cannot be read, or no packing or repair of this dataset wrote it; it is
-            left where it is, and nothing is changed.
+            left in place, and nothing is changed.
         StorageError: the disk refused; call again.
     """
     folder = root / PACK_FOLDER
@@ -120,14 +122,14 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
         _move(folder / source, root / target)
     if readers is not None:
         readers.wait_until_quiet()
-    # All at once, and durable after that: some readers take names from the one and open them in the other.
+    # All at once, then made durable: some readers list names in one folder and open them in the other.
     for source, target in journal.folders.items():
         _replace_folder(folder / source, root / target, journal.marker)
     for source, target in journal.folders.items():
         for place in (root / target, folder / source):
             with storage.storage_errors(root / target, "replace"):
                 storage.fsync_folder(place.parent)
-    # Asked only now: whoever has read where the videos were opened meta/info.json before.
+    # Checked only now: a reader that knows where the videos were has opened meta/info.json before.
     if journal.removed and (journal.watched or (readers is not None and readers.are_expected)):
         keep(root, journal.removed)
     kept = replaced_names(root)
@@ -135,7 +137,7 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
     with storage.storage_errors(path, "remove"):
         path.unlink()
         storage.fsync_folder(folder)
-    # Only now: without its marker, a new folder could not be told from the old one.
+    # Only now: without its marker, a new folder could not be distinguished from the old one.
     remove_files([root / target / journal.marker for target in journal.folders.values()])
     _discard(root)
     return True
@@ -166,7 +168,7 @@ def _discard(root: Path) -> None:
 
 
 def _check_places(root: Path, journal: Journal) -> None:
-    """Nothing is moved or deleted through a link."""
+    """Check that nothing is moved or deleted through a link."""
     targets = [*journal.moves.values(), *journal.removed, *journal.folders.values()]
     places = {folder for target in targets for folder in (root / target, *(root / target).parents)}
     for place in sorted(place for place in places if root in place.parents):
@@ -188,10 +190,10 @@ def _read(path: Path) -> Journal:
 
 
 def _check(journal: Journal) -> None:
-    """Check that a journal names nothing but what a packing moves: it may have been edited, or be foreign.
+    """Check that a journal names only files that a packing moves: it may have been edited, or be foreign.
 
     Raises:
-        ValueError: it does.
+        ValueError: it names something else.
     """
     if not re.fullmatch(r"[0-9a-f]{1,64}", journal.token):
         raise ValueError(f"{journal.token!r:.40} names no packing")
@@ -214,14 +216,14 @@ def _check(journal: Journal) -> None:
 
 
 def _is_repaired(source: str, target: str) -> bool:
-    """Whether a move is one that only a repair makes: a file of `meta`, or what goes aside."""
+    """Whether only a repair makes this move: of a file of `meta`, or into the aside folder."""
     return (source == target and source in REPAIRED_FILES) or (
         source == "aside" and re.fullmatch(rf"{re.escape(ASIDE)}[0-9]{{1,9}}", target) is not None
     )
 
 
 def _is_plain(name: str, folder: str | None = None, parts: int = 1) -> bool:
-    """Whether a name is made of so many parts, none of which leads elsewhere."""
+    """Whether a name has this many parts, and none leads out of the folder."""
     found = name.split("/")
     if len(found) != parts or (folder is not None and found[0] != folder):
         return False

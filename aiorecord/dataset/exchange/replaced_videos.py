@@ -1,13 +1,12 @@
-"""Videos that a packing replaced and that readers may still need: kept for a while, and deleted then.
+"""Keeps videos that a packing replaced as long as readers may need them, then deletes them.
 
-A reader learns from `meta/episodes` in which videos the episodes are, and opens them later. So the videos
-that a packing replaced stay under their names, which get no other content, where readers were seen or cannot
-be seen (`readers`). ``meta/aiorecord/replaced.json`` names them: they are neither leftovers of a commit nor
-forgotten. The first commit, packing or opening after `GRACE_S` deletes them.
+A reader learns from `meta/episodes` which videos hold the episodes, and opens them later. So where readers
+were seen or cannot be seen (`other_readers`), replaced videos stay under their names, which are not reused.
+``meta/aiorecord/replaced.json`` lists them, so that they are not reported as leftovers of a commit. The first
+commit, packing or opening after `GRACE_S` deletes them.
 
-The record is no more than a list of what may be deleted later. What it names is deleted only if no episode
-refers to it and the file is the one that was replaced; without the record, a file is what it is without it: a
-leftover or an orphan.
+The list only names what may be deleted later. A file on it is deleted only if no episode refers to it and it
+is the file that was replaced. Without the list, such a file counts as a leftover or an orphan.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ logger = get_logger(__name__)
 RECORD = "meta/aiorecord/replaced.json"
 
 FREE_SHARE = 4
-"""What is kept takes at most one part in so many of what is free: readers come after what is recorded."""
+"""Kept videos take at most one part in this many of the free space: recording has priority over readers."""
 
 _END_BYTES = 1 << 16
 
@@ -73,7 +72,7 @@ class ReplacedFile:
 
 
 def read_replaced(root: Path) -> list[ReplacedFile]:
-    """The videos that are kept. None where the record is missing, or not what was written.
+    """The kept videos. None if the record is missing, or not what was written.
 
     Raises:
         StorageError: it cannot be read.
@@ -91,7 +90,7 @@ def read_replaced(root: Path) -> list[ReplacedFile]:
 
 
 def replaced_names(root: Path) -> set[str]:
-    """The paths of the videos that are kept, relative to the root.
+    """The paths of the kept videos, relative to the root.
 
     Raises:
         StorageError: the record cannot be read.
@@ -103,7 +102,7 @@ def is_due(root: Path, files: Sequence[ReplacedFile]) -> bool:
     """Whether `release` has anything to do.
 
     Raises:
-        OSError: the disk refused to say what is free.
+        OSError: the free space cannot be determined.
     """
     oldest = min((file.since_ns for file in files), default=None)
     if oldest is None:
@@ -112,9 +111,9 @@ def is_due(root: Path, files: Sequence[ReplacedFile]) -> bool:
 
 
 def keep(root: Path, names: Iterable[str]) -> None:
-    """Note durably that these videos stay although no episode refers to them. Missing ones are left out.
+    """Record durably that these videos stay although no episode refers to them.
 
-    So are those for which there is too little space (`FREE_SHARE`).
+    Missing ones are left out, and those for which there is too little space (`FREE_SHARE`).
 
     Raises:
         StorageError: the disk refused.
@@ -132,10 +131,10 @@ def keep(root: Path, names: Iterable[str]) -> None:
 
 
 def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[ReplacedFile]:
-    """Delete the videos that were kept for long enough, or take too much space by now.
+    """Delete the videos that were kept for long enough, or that now take too much space.
 
-    The caller holds the dataset's lock. What an episode refers to, and what is another file by now, is not
-    deleted.
+    The caller holds the dataset's lock. A video that an episode refers to, or that was replaced by another
+    file, is not deleted.
 
     Args:
         root: the dataset's root folder.
@@ -143,7 +142,7 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
         grace_s: seconds that a video stays at least, if there is space.
 
     Returns:
-        What is kept still.
+        The videos that are still kept.
 
     Raises:
         DatasetError: `meta/episodes` cannot be read.
@@ -151,7 +150,7 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
     """
     before = read_replaced(root)
     now = unix_ns()
-    # By a clock that was set back, nobody knows how long it has been: the time begins anew.
+    # The clock was set back, so the elapsed time is unknown: it begins again.
     files = [replace(file, since_ns=now) if file.since_ns > now else file for file in before]
     if _exceeds(root, files):
         grace_s = 0
@@ -185,7 +184,7 @@ def _exceeds(root: Path, files: Sequence[ReplacedFile]) -> bool:
 
 
 def _referred(root: Path, info: DatasetInfo) -> set[str]:
-    """The videos in which episodes are."""
+    """The videos that contain episodes."""
     files = episode_files(root)
     found: set[str] = set()
     for key in (key for key, spec in info.features.items() if spec["dtype"] == "video"):
@@ -202,7 +201,7 @@ def _write(root: Path, files: Iterable[ReplacedFile]) -> None:
     path = root / RECORD
     with storage.storage_errors(path, "write"):
         if not storage.is_own_file(path):
-            return  # it leads elsewhere; without a record the files are leftovers
+            return  # a link leads elsewhere; without a record the files are leftovers
         if entries:
             write_sealed(path, {"files": entries})
         elif path.exists():

@@ -1,7 +1,7 @@
-"""Two folders swap places, atomically where the system can: readers see the one or the other, never none.
+"""Swaps two folders, atomically where the system can, so that a reader always finds one of them.
 
-Linux: renameat2(2) with RENAME_EXCHANGE. macOS: renamex_np(2) with RENAME_SWAP. Elsewhere, and on
-filesystems without it, two renames, between which the target is missing for a moment.
+Linux: renameat2(2) with RENAME_EXCHANGE. macOS: renamex_np(2) with RENAME_SWAP. Elsewhere, and on filesystems
+without it, two renames, between which the target is missing for a moment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CANNOT = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 def exchange_folders(new: Path, target: Path, aside: Path) -> None:
-    """Put `new` in the place of `target`. What was in `target` is afterwards in `new` or in `aside`.
+    """Replace `target` by `new`. The old content of `target` is afterwards in `new` or in `aside`.
 
     Not durable by itself. When interrupted between two renames, `target` is missing and `aside` and `new`
     are there.
@@ -29,7 +29,7 @@ def exchange_folders(new: Path, target: Path, aside: Path) -> None:
     Args:
         new: the folder to publish; same filesystem as `target`.
         target: the folder to replace; it may be missing.
-        aside: a free name for what was in `target`.
+        aside: a free name for the old content of `target`.
 
     Raises:
         OSError: the disk refused.
@@ -45,7 +45,7 @@ def swap(a: Path, b: Path) -> bool:
     """Let two existing folders swap places atomically; False when system or filesystem cannot.
 
     Raises:
-        OSError: it could, but the disk refused.
+        OSError: swapping is supported, but the disk refused.
     """
     call = _system_call()
     if call is None:

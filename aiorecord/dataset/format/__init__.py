@@ -1,1 +1,1 @@
-"""LeRobotDataset v3.0 on disk: its files, tables and paths, read and written."""
+"""Reads and writes LeRobotDataset v3.0 on disk: its files, tables and paths."""

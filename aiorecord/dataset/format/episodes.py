@@ -1,11 +1,11 @@
-"""`meta/episodes`: a row per episode, saying where its parts are and what its statistics are.
+"""`meta/episodes`: one row per episode, with the location of its data and videos and its statistics.
 
 Columns, their order and types follow lerobot 0.6.1 (`lerobot/datasets/dataset_metadata.py`). lerobot reads
-all files as one table, so every file has the columns of the others.
+all files as one table, so all files have the same columns.
 
-The newest file is written anew for each commit, with a bounded number of rows; then it is sealed and a new
-one is begun. A file also names the staging folder of each of its episodes, in its schema metadata: that
-tells a committed episode from one that only was about to get the same number.
+Each commit rewrites the newest file until it has a fixed number of rows; then a new file is begun. Each file
+also stores the staging id of each of its episodes in its schema metadata: that distinguishes a committed
+episode from one that was about to get the same number.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .numbered_files import numbered_files
 from .tables import open_table, read_table, write_table
 
 ROWS_PER_FILE = 50
-"""Rows of a file before it is sealed: what one commit writes again at most."""
+"""Most rows of a file, and so the most rows that one commit rewrites."""
 
 _IDS = b"aiorecord"
 
@@ -154,7 +154,7 @@ def read_schema(path: Path) -> pa.Schema:
 
 
 def read_ids(path: Path) -> dict[int, str]:
-    """The staging ids that a file keeps, by episode index; empty for files of other writers.
+    """The staging ids stored in a file, by episode index; empty for files of other writers.
 
     Raises:
         DatasetError: it cannot be read.
@@ -183,7 +183,7 @@ def ids_of(schema: pa.Schema) -> dict[int, str]:
 
 
 def with_ids(table_schema: pa.Schema, ids: Mapping[int, str]) -> pa.Schema:
-    """A schema that keeps staging ids, see `read_ids`."""
+    """A schema that stores staging ids, see `read_ids`."""
     value = json.dumps({"episodes": {str(index): id_ for index, id_ in ids.items()}})
     return table_schema.with_metadata({_IDS: value} if ids else {})
 
@@ -201,12 +201,12 @@ def episode_stats(table: pa.Table) -> Iterator[dict[str, FeatureStats]]:
 
 
 class EpisodeLog:
-    """The open end of `meta/episodes`.
+    """Appends rows to `meta/episodes`.
 
     Args:
         root: the dataset's root folder.
-        schema: columns of every row: those of the files that are there, or `episodes_schema`.
-        last: number of the last file, None when there is none. That file is never touched again.
+        schema: columns of every row: those of the existing files, or `episodes_schema`.
+        last: number of the last existing file, None if there is none. It is not changed.
         episode: index of the next episode.
     """
 
@@ -230,7 +230,7 @@ class EpisodeLog:
         return self._index or layout.next_loose(self._last, self._episode)
 
     def write(self, row: Mapping[str, Any], episode_id: str) -> None:
-        """Write the newest file anew with one more row, durably. Forgotten unless `accept` follows.
+        """Rewrite the newest file with one more row, durably. The row is dropped unless `accept` follows.
 
         Columns that the row lacks become null; values that the schema has no column for are left out.
 
@@ -252,7 +252,7 @@ class EpisodeLog:
         self._pending = (table, ids)
 
     def accept(self) -> None:
-        """Keep the row that was written last: it counts now."""
+        """Keep the row that was written last, which is now counted."""
         assert self._pending, "accept() follows write()"
         index = self.index
         self._table, self._ids = self._pending

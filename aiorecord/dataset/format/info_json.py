@@ -1,4 +1,4 @@
-"""`meta/info.json`: what a dataset is and how much of it counts.
+"""`meta/info.json`: the description of a dataset, and how many of its episodes and frames count.
 
 Keys, their order and their defaults follow lerobot 0.6.1 (`DatasetInfo` in `lerobot/datasets/utils.py`).
 """
@@ -36,14 +36,14 @@ class DatasetInfo:
         total_frames: their frames.
         total_tasks: their tasks.
         chunks_size: files per folder.
-        data_files_size_in_mb: where packing ends a data file.
-        video_files_size_in_mb: where packing ends a video file.
+        data_files_size_in_mb: size at which packing ends a data file.
+        video_files_size_in_mb: size at which packing ends a video file.
         data_path: template of data files.
         video_path: template of video files, None for a dataset without video.
         robot_type: the robot's name, or None.
         splits: lerobot's splits; committing writes the whole dataset as ``train``.
         codebase_version: of the format.
-        extra: further keys of the file (such as ``tools``), kept as they are.
+        extra: further keys of the file (such as ``tools``), kept unchanged.
     """
 
     fps: int
@@ -94,7 +94,7 @@ def new_info(
     data_files_size_in_mb: int | float = layout.DATA_FILES_SIZE_IN_MB,
     video_files_size_in_mb: int | float = layout.VIDEO_FILES_SIZE_IN_MB,
 ) -> DatasetInfo:
-    """The info of a dataset without episodes: of its cameras nothing that only their files can tell.
+    """The info of a dataset without episodes, without the camera data that come from video files.
 
     Raises:
         ConfigError: `fps` is not a positive integer, `chunks_size` not 1 to 1000, or a size not positive.
@@ -166,7 +166,7 @@ def parse_info(text: bytes, path: Path) -> DatasetInfo:
 
 
 def described_info(said: Mapping[str, Any]) -> DatasetInfo:
-    """The info of a dataset that is described without its counts, see `evidence.describing`.
+    """The info of a dataset from a description without counts, see `evidence.describing`.
 
     Raises:
         DatasetError: it is not valid.
@@ -200,7 +200,7 @@ def check_continues(
     fps: int | None = None,
     robot_type: str | None = None,
 ) -> None:
-    """Check that what is about to be recorded fits the dataset; None skips a check.
+    """Check that the features, rate and robot to record fit the dataset; None skips a check.
 
     Raises:
         DatasetError: it does not; the message lists every difference.
@@ -220,7 +220,7 @@ def check_continues(
 
 
 def feature_differences(dataset: Schema, wanted: Schema) -> list[str]:
-    """What keeps two schemas from sharing a dataset; `info` does not count, but for the depth flag."""
+    """The differences that keep two schemas from sharing a dataset; of `info` only the depth flag counts."""
     found = [f"{key}: only the dataset has it" for key in dataset if key not in wanted]
     found += [f"{key}: the dataset does not have it" for key in wanted if key not in dataset]
     for key in (key for key in dataset if key in wanted):
@@ -282,7 +282,7 @@ def _check_features(features: Any) -> None:
 
 
 def _plain(names: Any) -> Any:
-    """Names as they come back from JSON, so that a tuple equals a list."""
+    """Names as read back from JSON, so that a tuple equals a list."""
     if isinstance(names, Mapping):
         return {str(key): _plain(value) for key, value in names.items()}
     return [_plain(name) for name in names] if isinstance(names, list | tuple) else names

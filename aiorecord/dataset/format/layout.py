@@ -43,10 +43,10 @@ MEGABYTE = 1024 * 1024
 
 FIRST_LOOSE_CHUNK = 900
 MAX_NUMBERS = 1000
-"""Numbers have three digits; a fourth would break the order of the names, in which lerobot reads."""
+"""File numbers have three digits; a fourth would break the order of names, in which lerobot reads."""
 
 _FIRST_LOOSE_CHUNKS = (MAX_NUMBERS - FIRST_LOOSE_CHUNK) // 2
-"""Loose files begin in the lower half of their folders, so that at least the other half is left for them."""
+"""Number of the first loose folder: below it are packed files, above it loose ones."""
 
 _FILE = re.compile(r"chunk-(\d{3,})/file-(\d{3,})\.(?:parquet|mp4)")
 
@@ -64,7 +64,7 @@ class FileIndex(NamedTuple):
 
     @property
     def is_loose(self) -> bool:
-        """Written by a commit, not packed yet."""
+        """Whether it was written by a commit and is not packed yet."""
         return self.chunk >= FIRST_LOOSE_CHUNK
 
 
@@ -93,16 +93,16 @@ def next_packed(last: FileIndex | None, chunks_size: int) -> FileIndex:
 def next_loose(last: FileIndex | None, episode: int = 0) -> FileIndex:
     """The number of the next loose file.
 
-    Loose folders hold 1000 files whatever `chunks_size` is: a small one must not use up the folder numbers.
-    After a packing they go on with the episode's number, so that no name is used again soon: a reader that
-    learned before it where an episode is must not find another one there.
+    Loose folders hold 1000 files whatever `chunks_size` is: a small value must not use up the folder numbers.
+    After a packing, numbering continues with the episode's number, so that names are not reused soon: a
+    reader that learned an episode's file before the packing must not find another episode there.
 
     Args:
         last: the file of the last episode (packed or loose), None when there is none.
         episode: index of the (first) episode in the new file.
 
     Raises:
-        DatasetError: all numbers are taken; the dataset has to be packed.
+        DatasetError: all numbers are taken; the dataset must be packed.
     """
     if last is None or not last.is_loose:
         chunk, file = divmod(episode, MAX_NUMBERS)
@@ -110,7 +110,7 @@ def next_loose(last: FileIndex | None, episode: int = 0) -> FileIndex:
     full = last.file + 1 >= MAX_NUMBERS
     after = FileIndex(last.chunk + 1, 0) if full else FileIndex(last.chunk, last.file + 1)
     if after.chunk >= MAX_NUMBERS:
-        raise DatasetError("The dataset cannot hold more unpacked episodes. Pack it: `aiorecord pack`.")
+        raise DatasetError("The dataset cannot hold more unpacked episodes. `aiorecord recover` packs it.")
     return after
 
 

@@ -1,4 +1,4 @@
-"""Metadata that is not what its names say: edited, damaged, or made to lead elsewhere."""
+"""Guards against metadata that was edited or damaged, and against links that lead out of the dataset."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _TRIPPED = (
 
 @contextlib.contextmanager
 def damage_errors(root: Path) -> Iterator[None]:
-    """Say that a dataset is damaged where its content makes the code that reads it trip.
+    """Raise DatasetError if a dataset's content causes an error in the code that reads it.
 
-    Tables are checked for what is known to go wrong. This is for the rest: a column of another type, a null
-    where a number has to be, a text that is not UTF-8.
+    Tables are checked for known faults. This covers the rest: a column of another type, a null in place of a
+    number, a text that is not UTF-8.
 
     Raises:
-        DatasetError: the block raised anything of that kind, kept as its cause.
-        StorageError: the disk refused, in a look at a file that nothing else guards.
+        DatasetError: the block raised an error of that kind, kept as its cause.
+        StorageError: the disk refused, and the block did not map the error itself.
     """
     try:
         with storage.storage_errors(root, "read"):
@@ -36,12 +36,12 @@ def damage_errors(root: Path) -> Iterator[None]:
     except AiorecordError:
         raise
     except _TRIPPED as error:
-        message = f"{root} is damaged: its metadata holds what no dataset does ({error!r:.200})."
+        message = f"{root} is damaged: its metadata has invalid content ({error!r:.200})."
         raise DatasetError(message, path=root) from error
 
 
 def check_links(root: Path) -> None:
-    """Check that what is written and deleted in a dataset is in it. The root itself may be a link.
+    """Check that no folder of a dataset is a link, so that writes stay inside. The root may be a link.
 
     Raises:
         DatasetError: one of its folders is a symbolic link.
@@ -56,8 +56,8 @@ def check_links(root: Path) -> None:
             for path in (folder, *chunks):
                 if path.is_symlink():
                     raise DatasetError(
-                        f"{path} is a symbolic link. A dataset that is recorded into is one folder: what is "
-                        "written, packed and rolled back in it must not be elsewhere.",
+                        f"{path} is a symbolic link. A dataset that is recorded into must be one folder: "
+                        "files that are written, packed and rolled back must not be elsewhere.",
                         path=path,
                     )
 
@@ -65,6 +65,6 @@ def check_links(root: Path) -> None:
 def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
-    # What has a temporary name is deleted, links as links.
+    # Entries with a temporary name are deleted, links as links.
     suffix = storage.TEMPORARY_SUFFIX
     return [child for child in path.iterdir() if child.is_dir() and not child.name.endswith(suffix)]

@@ -1,4 +1,4 @@
-"""The numbered files of a dataset on disk: finding, linking and removing them."""
+"""Finds, links and removes the numbered files of a dataset."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def remove_temporaries(root: Path) -> list[Path]:
         The files and folders that were removed.
 
     Raises:
-        StorageError: the disk refused; what it did not refuse is removed.
+        StorageError: the disk refused to remove one; the others are removed.
     """
     suffix = storage.TEMPORARY_SUFFIX
     with storage.storage_errors(root, "search"):

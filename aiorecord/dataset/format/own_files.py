@@ -1,11 +1,11 @@
-"""A dataset's own files, for what is sent elsewhere: opened beneath its folder, never through a link.
+"""Opens a dataset's own files for an upload: only files below its folder, and never through a link.
 
-A dataset may come from anybody, and somebody may change it while it is sent. A symbolic link in it, or a
-file that has another name outside of it, would send what its sender never saw. So every part of a path is
-opened by itself, relative to the folder before it (openat(2) with O_NOFOLLOW), what was opened is looked at
-by its descriptor (fstat(2)), and the content is read from that descriptor.
+A dataset may come from anybody, and somebody may change it during the upload. A symbolic link in it, or a
+file with a hard link elsewhere, would upload data that the user never meant to send. So each part of a path
+is opened separately, relative to the folder before it (openat(2) with O_NOFOLLOW), the opened file is checked
+through its descriptor (fstat(2)), and the content is read from that descriptor.
 
-Windows has no openat; there each part is looked at before and compared with what was opened.
+Windows has no openat; there each part is checked before it is opened and compared with what was opened.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 _ADVICE = (
-    "Only what lies in the dataset's own folder is sent: replace it by a copy of the file (cp -rL copies a "
+    "Only files in the dataset's own folder are sent: replace it by a copy of the file (cp -rL copies a "
     "whole dataset so), or remove it."
 )
 
@@ -37,10 +37,10 @@ class OwnFiles:
     """The files in a dataset's folder. The folder is opened once; a context manager closes it.
 
     Args:
-        root: the folder. A link in the path that leads to it is followed: whoever names it means it.
+        root: the folder. A link in the path to it is followed, since the user named that path.
 
     Raises:
-        DatasetError: it is no folder.
+        DatasetError: it is not a folder.
         StorageError: it cannot be opened.
     """
 
@@ -80,7 +80,7 @@ class OwnFiles:
             before = _lstat(folder, path)
             if stat.S_ISLNK(before.st_mode):
                 raise _not_own(path, "is a symbolic link")
-            if not stat.S_ISREG(before.st_mode):  # not even opened: a device may do something then
+            if not stat.S_ISREG(before.st_mode):  # not opened: opening a device may have effects
                 raise _not_own(path, "is not a plain file")
             with storage_errors(path, "read"), _links(path):
                 fd = os.open(path.name if folder >= 0 else path, _FILE | _NO_LINK, dir_fd=_dir_fd(folder))
@@ -97,7 +97,7 @@ class OwnFiles:
         return file
 
     def names(self, folder: str) -> list[str]:
-        """Names in a folder that are no folders, sorted; nothing where the folder is missing.
+        """Names in a folder that are not folders, sorted; empty if the folder is missing.
 
         Raises:
             DatasetError: the folder is a link, or behind one.
@@ -118,7 +118,7 @@ class OwnFiles:
         """Check that nothing in the folder leads out of it.
 
         Args:
-            left_out: names in the folder itself that are not looked at.
+            left_out: names in the folder itself that are not checked.
 
         Raises:
             DatasetError: there is a link, a pipe, a device, or a file with a name outside.
@@ -141,7 +141,7 @@ class OwnFiles:
 
     @contextlib.contextmanager
     def _parent(self, name: str) -> Iterator[int]:
-        """The folder that holds a name, opened part by part; -1 where folders cannot be opened."""
+        """The folder that holds a name, opened part by part; -1 on systems without openat."""
         *parts, last = name.split("/")
         if not last or any(part in ("", ".", "..") for part in (*parts, last)):
             raise _not_own(self.root / name, "is not a name in the dataset")
@@ -189,7 +189,7 @@ def _lstat(folder: int, path: Path) -> os.stat_result:
             return os.lstat(path)
     except OSError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise _MissingError(f"{path} is missing, the dataset is not whole.", path=path) from error
+            raise _MissingError(f"{path} is missing, the dataset is incomplete.", path=path) from error
         raise
 
 
@@ -199,11 +199,11 @@ def _dir_fd(folder: int) -> int | None:
 
 @contextlib.contextmanager
 def _links(path: Path) -> Iterator[None]:
-    """Say what O_NOFOLLOW found: a link that came after the look."""
+    """Raise DatasetError for a link that O_NOFOLLOW refused: one made after the check."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):  # EMLINK: FreeBSD's word
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):  # EMLINK: FreeBSD's error
             raise _not_own(path, "is a symbolic link") from error
         raise
 

@@ -1,8 +1,8 @@
 """The quality record of a dataset: ``meta/aiorecord/episodes.jsonl``, one line per committed episode.
 
-lerobot does not look at it. A line is appended before `info.json` counts its episode, and removed again if
-that does not come about. The record may be cut, edited or missing, or stay behind where lerobot rewrote the
-dataset: nothing but what is shown of it depends on it.
+lerobot does not read it. A line is appended before `info.json` counts its episode, and removed again if the
+commit fails. The record may be cut, edited or missing, or left over from before lerobot rewrote the dataset:
+only what is displayed from it depends on it.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ def describe(
     times_ns: NDArray[np.int64],
     saving: Mapping[str, float | None] | None = None,
 ) -> EpisodeQuality:
-    """What is known about an episode that is about to be committed. Never fails on what a manifest says.
+    """Describe an episode that is about to be committed. Never fails because of a manifest's content.
 
     Args:
         folder: the episode, complete.
         encoded: its cameras.
         episode_index: the index it gets.
-        tasks: what was done in it.
+        tasks: its tasks.
         times_ns: monotonic time of every journaled row, also of rows beyond the episode's length.
-        saving: seconds from its end to the stages of its save, where they are known.
+        saving: seconds from its end to the stages of its save, if known.
     """
     manifest = folder.manifest
     length, fps = manifest.length or 0, manifest.fps
@@ -105,8 +105,8 @@ def describe(
 def append(root: Path, record: EpisodeQuality) -> None:
     """Add a line, durably. Costs the same however many there are.
 
-    Where something is in the way that is no file (a folder, a link that leads elsewhere), nothing is
-    written, and a warning says so.
+    If the path is not a file (but a folder, or a link that leads elsewhere), nothing is written, and a
+    warning is logged.
 
     Raises:
         StorageError: the disk refused.
@@ -125,7 +125,7 @@ def append(root: Path, record: EpisodeQuality) -> None:
         new = not path.exists()
         descriptor = os.open(path, _FLAGS, 0o666)
         with open(descriptor, "r+b", buffering=0) as file:
-            # After a line that someone else left without its end.
+            # After a line that was left without its end.
             lead = b"" if not file.seek(0, os.SEEK_END) or _last_byte(file) == b"\n" else b"\n"
             _write_all(file, lead + record.to_line())
             os.fsync(descriptor)
@@ -134,7 +134,7 @@ def append(root: Path, record: EpisodeQuality) -> None:
 
 
 def roll_back(root: Path, total_episodes: int) -> list[Path]:
-    """Remove lines at the end of episodes that do not count, and half a line. Reads the file's end only.
+    """Remove lines at the end for episodes that do not count, and a half line. Reads only the file's end.
 
     Lines that cannot be understood are left alone.
 
@@ -167,7 +167,7 @@ def roll_back(root: Path, total_episodes: int) -> list[Path]:
 
 
 def read(root: Path, total_episodes: int | None = None) -> tuple[dict[int, EpisodeQuality], list[str]]:
-    """The record, by episode index; and a line for everything in it that is no record of an episode.
+    """Read the record, by episode index, and a message for each line that is not a valid record.
 
     The newest line of an episode counts. The dataset may be recorded into meanwhile.
 
@@ -199,7 +199,7 @@ def read(root: Path, total_episodes: int | None = None) -> tuple[dict[int, Episo
             try:
                 record = EpisodeQuality.parse(line)
             except ValueError as error:
-                if whole:  # else it is being written just now, or was when the power went
+                if whole:  # otherwise it is being written, or was at a power loss
                     problems.append(f"line {number}: {error}")
                 continue
             if total_episodes is None or record.episode_index < total_episodes:
@@ -216,14 +216,14 @@ def pace_of(times_ns: NDArray[np.int64], fps: float) -> Pace:
 
 
 def effective_fps(times_ns: NDArray[np.int64]) -> float | None:
-    """Frames per second between the first and the last row; None for less than two, or times that stand."""
+    """Frames per second between the first and the last row; None for less than two, or equal times."""
     if len(times_ns) < 2 or times_ns[-1] <= times_ns[0]:
         return None
     return round((len(times_ns) - 1) * NS_PER_S / float(times_ns[-1] - times_ns[0]), 3)
 
 
 def lateness_of_rows(times_ns: NDArray[np.int64], fps: int) -> dict[str, Any]:
-    """How much longer than a period the time between two rows was, for recordings whose ticks are not known.
+    """How much longer than a period the time between two rows was, for recordings without known ticks.
 
     Returns:
         As `Lateness.summary`, with ``source: "rows"``; empty for less than two rows.
@@ -248,7 +248,7 @@ def lateness_of_rows(times_ns: NDArray[np.int64], fps: int) -> dict[str, Any]:
 
 
 def _camera(folder: EpisodeFolder, key: str, noted: Mapping[str, Any], cut: int) -> CameraQuality:
-    """A camera as the capture counted it; of an episode that was cut off, as far as that was written."""
+    """A camera's counts from the capture; of an interrupted episode, the last ones written."""
     camera, length = folder.manifest.cameras[key], folder.manifest.length or 0
     try:
         counted = CameraQuality.parse(_object(noted.get("cameras"))[key])
@@ -282,7 +282,7 @@ def _flags(
     try:
         return QualityLimits(**_object(limits)).flags(lateness, cameras, pace=pace, fps=fps)
     except (TypeError, ValueError, OverflowError, ConfigError):
-        return []  # a manifest that says anything at all
+        return []  # a manifest may have any content
 
 
 def _wall_time(unix_ns: Any) -> str | None:
@@ -301,7 +301,7 @@ def _objects(value: Any) -> dict[str, dict[str, Any]]:
 
 
 def _own(path: Path) -> None:
-    """Make a record that has further names a file of its own: a backup by hard links is not changed."""
+    """Copy a record that has other hard links, so that a backup by hard links is not changed."""
     if path.exists() and path.stat().st_nlink > 1:
         with storage.replacing(path) as temporary:
             shutil.copyfile(path, temporary)
@@ -328,7 +328,7 @@ def _episode_index(line: bytes) -> int | None:
 
 
 def _lines_from_end(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Where each line starts and the line, last first, as far as no line is too long."""
+    """The position and content of each line, last first, until a line is too long."""
     position = file.seek(0, os.SEEK_END)
     tail = b""
     while position:

@@ -1,4 +1,4 @@
-"""What lerobot's reader demands of a dataset: the limits that the writer, packing and the check share. Pure.
+"""Limits of lerobot's dataset reader, shared by the writer, the packing and the check. Pure.
 
 Read from lerobot 0.6.1 (`DatasetReader._query_videos`, `decode_video_frames_torchcodec` and
 `decode_video_frames_pyav`). For frame k of an episode it asks the video for the time ``from_timestamp + t``,
@@ -27,7 +27,7 @@ SAFE_SPAN_S = 1024.0
 def refused_frames(
     from_s: float, shown_s: NDArray[np.float64], timestamps: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Which frames of an episode lerobot refuses to read from its video.
+    """The frames of an episode that lerobot refuses to read from its video.
 
     Args:
         from_s: the episode's ``from_timestamp``.

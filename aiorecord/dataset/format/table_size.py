@@ -1,10 +1,9 @@
-"""How much memory a Parquet file takes when it is read, told before it is read: a few bytes can stand for
-gigabytes.
+"""Estimates the memory that a Parquet file needs before it is read: a few bytes can expand to gigabytes.
 
-Besides what compression hides, a run of equal values is one number, and a text of a dictionary is stored
-once however often it occurs (Parquet's run-length and dictionary encodings,
-https://parquet.apache.org/docs/file-format/data-pages/encodings/). Neither shows in the uncompressed sizes
-of a footer, but the number of values does.
+Besides what compression hides, a run of equal values is stored as one number, and a text of a dictionary is
+stored once however often it occurs (Parquet's run-length and dictionary encodings,
+https://parquet.apache.org/docs/file-format/data-pages/encodings/). Neither shows in the uncompressed sizes of
+a footer, but the number of values does.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import pyarrow.parquet as pq
 from ...errors import DatasetError
 
 MAX_TABLE_BYTES = 1 << 30
-"""What a table may take in memory that is read as a whole; the largest real ones have some dozen MB."""
+"""Most bytes in memory of a table that is read as a whole; the largest real ones have some dozen MB."""
 
 MAX_TABLE_ROWS = 10_000_000
-"""Rows of a table that is read as a whole."""
+"""Most rows of a table that is read as a whole."""
 
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 
@@ -34,7 +33,7 @@ def check_size(
 
     Args:
         file: the table, opened.
-        path: its file, which is read where the footer does not tell how long texts are.
+        path: its file, which is read if the footer does not state how long texts are.
         columns: those that will be read; default all.
         group: the row group that will be read; default all.
 
@@ -58,7 +57,7 @@ def check_size(
             size = max(size, _bytes_of_texts(path, texts))
     if meta.num_rows > MAX_TABLE_ROWS or size > MAX_TABLE_BYTES:
         raise DatasetError(
-            f"{path} is no table of a dataset: it claims {meta.num_rows} rows and {size} bytes.", path=path
+            f"{path} is not a dataset's table: it claims {meta.num_rows} rows and {size} bytes.", path=path
         )
 
 
@@ -84,7 +83,7 @@ def check_shapes(file: pq.ParquetFile, path: Path, sizes: Mapping[str, int]) -> 
 
 
 def _columns(meta: Any, groups: range, names: Collection[str] | None) -> Iterator[tuple[int, Any]]:
-    """The leaves of some columns, each with the number of its row group."""
+    """The leaf columns of some columns, each with the number of its row group."""
     chosen = frozenset(names or ())
     for number in groups:
         group = meta.row_group(number)
@@ -95,9 +94,9 @@ def _columns(meta: Any, groups: range, names: Collection[str] | None) -> Iterato
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """What the name of the column may be, of which this is the path of a leaf, the longest first.
+    """Possible names of the column to which a leaf's path belongs, the longest first.
 
-    Either may have dots: ``action.left.list.element`` is of ``action.left`` if there is such a column, else
+    Both may have dots: ``action.left.list.element`` is of ``action.left`` if there is such a column, else
     of ``action``.
     """
     while path:
@@ -106,9 +105,9 @@ def _prefixes(path: str) -> Iterator[str]:
 
 
 def _bytes_of_texts(path: Path, texts: Mapping[int, list[str]]) -> int:
-    """How long all texts of some columns are together, counted without repeating those of a dictionary.
+    """The total length of all texts of some columns, repeated texts of a dictionary included.
 
-    Stops where they are too long.
+    Stops when they are too long.
 
     Args:
         path: the file.
@@ -129,7 +128,7 @@ def _bytes_of_texts(path: Path, texts: Mapping[int, list[str]]) -> int:
 
 def _text_bytes(array: Any) -> int:
     if isinstance(array, pa.DictionaryArray):
-        import pyarrow.compute as pc  # slow to import, and needed for what is suspicious only
+        import pyarrow.compute as pc  # slow to import, and needed only for suspicious files
 
         dictionary: Any = array.dictionary
         lengths = pc.binary_length(dictionary)

@@ -1,4 +1,4 @@
-"""Rows as Parquet: data files (a row per frame) and tasks.parquet, as lerobot and `datasets` write them.
+"""Reads and writes data files (a row per frame) and tasks.parquet, as lerobot and `datasets` write them.
 
 Column types and the ``huggingface`` metadata follow what `datasets` 4.8 writes for the features that lerobot
 0.6.1 makes (`get_hf_features_from_features`); tasks.parquet is a pandas table whose index is ``task``.
@@ -25,12 +25,12 @@ from . import layout
 from .table_size import check_size
 
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
-"""How `datasets` stores its `Image()`."""
+"""The type in which `datasets` stores its `Image()`."""
 
 
 @contextlib.contextmanager
 def table_errors(path: Path) -> Iterator[None]:
-    """Map what reading a broken table raises.
+    """Map the errors that reading a broken table raises.
 
     Raises:
         DatasetError: the file is not a table, or not the expected one.
@@ -41,12 +41,12 @@ def table_errors(path: Path) -> Iterator[None]:
             yield
     except StorageError as error:
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno is None:  # Arrow's, of what is in the file
+        if isinstance(cause, OSError) and cause.errno is None:  # Arrow's error about the file's content
             raise DatasetError(f"{path} cannot be read: {cause}", path=path) from cause
         raise
     except AiorecordError:
         raise
-    except MemoryError as error:  # also pa.ArrowMemoryError; another machine may have enough
+    except MemoryError as error:  # also pa.ArrowMemoryError; another machine may have enough memory
         raise StorageError(
             f"{path} cannot be read: there is not enough memory ({error})", path=path, reading=True
         ) from error
@@ -60,7 +60,7 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file that anybody may have written. The block's errors are mapped as by `table_errors`.
 
     Raises:
-        DatasetError: it is no table, or no plain file.
+        DatasetError: it is not a table, or not a plain file.
         StorageError: it cannot be read.
     """
     with table_errors(path):
@@ -85,7 +85,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
             raise DatasetError(f"{path} lacks the columns {', '.join(missing)}.", path=path)
         check_size(file, path, columns)
         # One thread: these are small files, read while a control loop runs. The reader takes a name as the
-        # beginning of a path too, hence the selection.
+        # prefix of a path too, hence the selection.
         table = file.read(columns=columns, use_threads=False)
         return table if columns is None else table.select(columns)
 
@@ -118,7 +118,7 @@ def data_schema(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
             for _ in shape:
                 type_ = pa.list_(type_)
             described[key] = {"shape": shape, "dtype": dtype, "_type": name}
-            # An Arrow extension type; spelled out, so that `datasets` need not be there to register it.
+            # An Arrow extension type; written out, so that `datasets` need not be installed to register it.
             metadata = {
                 "ARROW:extension:name": f"datasets.features.features.{name}ExtensionType",
                 "ARROW:extension:metadata": json.dumps([shape, dtype]),
@@ -128,7 +128,7 @@ def data_schema(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
 
 
 def with_evidence(schema: pa.Schema, evidence: Evidence | None) -> pa.Schema:
-    """A schema that says what its file holds, instead of what it said before."""
+    """A schema with this description of its file, which replaces an older one."""
     metadata: dict[Any, Any] = {
         key: value for key, value in (schema.metadata or {}).items() if key != PARQUET_KEY
     }
@@ -138,12 +138,12 @@ def with_evidence(schema: pa.Schema, evidence: Evidence | None) -> pa.Schema:
 
 
 def evidence_of(schema: pa.Schema) -> Evidence | None:
-    """What a data file says of itself. Not checked against its rows, see `Evidence.fits`."""
+    """The description stored in a data file. Not checked against its rows, see `Evidence.fits`."""
     return parse((schema.metadata or {}).get(PARQUET_KEY))
 
 
 def read_evidence(path: Path) -> Evidence | None:
-    """What a data file says of itself, see `evidence_of`.
+    """Read the description stored in a data file, see `evidence_of`.
 
     Raises:
         DatasetError: it cannot be read.
@@ -177,7 +177,7 @@ def as_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         column: Any = table.column(field.name)
         if isinstance(column.type, pa.BaseExtensionType):
-            # `datasets`, where it is loaded, registers its array types.
+            # If `datasets` is loaded, it has registered its array types.
             stored: Any = column.type.storage_type
             column = pa.chunked_array([chunk.storage for chunk in column.chunks], stored)
         columns.append(column if column.type == field.type else column.cast(field.type))
@@ -206,7 +206,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     try:
         yield writer
     except BaseException:
-        with contextlib.suppress(OSError):  # the file is not whole as it is
+        with contextlib.suppress(OSError):  # the file is incomplete in this state
             writer.close()
         raise
     with storage.storage_errors(path, "write"):
@@ -226,7 +226,7 @@ def write_row_group(writer: pq.ParquetWriter, table: pa.Table) -> None:
 def default_columns(
     length: int, *, fps: int, episode_index: int, from_index: int, task_indices: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
-    """The columns that every dataset has. Timestamps are float64 here; float32 is how they are stored."""
+    """The columns that every dataset has. Timestamps are float64 here and stored as float32."""
     frames = np.arange(length, dtype=np.int64)
     return {
         "timestamp": frames / fps,
@@ -278,7 +278,7 @@ def read_tasks(root: Path) -> dict[str, int]:
     if not path.exists():
         return {}
     table = read_table(path)
-    # Older writers leave the index without a name; pandas then calls the column so.
+    # Older writers leave the index without a name; pandas then uses this column name.
     name = "task" if "task" in table.column_names else "__index_level_0__"
     if name not in table.column_names or "task_index" not in table.column_names:
         raise DatasetError(

@@ -1,1 +1,1 @@
-"""Merging the small files of single commits into files of lerobot's sizes."""
+"""Merges the small files of single commits into files of lerobot's sizes."""

@@ -1,4 +1,4 @@
-"""Where the episodes of a dataset are: columns of `meta/episodes`, as they are and as they shall be."""
+"""The columns of `meta/episodes` that locate each episode, before and after a packing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FRAME_TOLERANCE = 0.01
 
 
 class Places:
-    """Where every episode is.
+    """The location of every episode.
 
     Args:
         files: all of `meta/episodes`.
@@ -77,13 +77,13 @@ class Places:
         return bool(off < _FRAME_TOLERANCE)
 
     def move(self, prefix: str, group: Group) -> None:
-        """Note the new file of a group's episodes."""
+        """Set the new file of a group's episodes."""
         rows = slice(group.units[0].first, group.units[-1].end)
         self._new[f"{prefix}/chunk_index"][rows] = group.target.chunk
         self._new[f"{prefix}/file_index"][rows] = group.target.file
 
     def lay_out(self, key: str, group: Group, lengths: NDArray[Any], fps: int) -> None:
-        """Note the new file and times of episodes that follow each other in it."""
+        """Set the new file and times of episodes that follow each other in it."""
         self.move(f"videos/{key}", group)
         rows = slice(group.units[0].first, group.units[-1].end)
         ends = np.cumsum(lengths)
@@ -91,12 +91,12 @@ class Places:
         self._new[f"videos/{key}/to_timestamp"][rows] = ends / fps
 
     def changed(self, unit: Unit) -> bool:
-        """Whether a file of `meta/episodes` says something that is no longer so."""
+        """Whether a file of `meta/episodes` has outdated locations."""
         rows = slice(unit.first, unit.end)
         return any(not np.array_equal(self._old[n][rows], self._new[n][rows]) for n in self._old)
 
     def update(self, table: pa.Table, first: int, index: FileIndex) -> pa.Table:
-        """Rows of `meta/episodes` from `first` on, with the new places; `index` is their own file."""
+        """Rows of `meta/episodes` from `first` on, with the new locations; `index` is their own file."""
         rows = slice(first, first + table.num_rows)
         new = {name: values[rows] for name, values in self._new.items()}
         new["meta/episodes/chunk_index"] = np.full(table.num_rows, index.chunk)

@@ -1,9 +1,9 @@
-"""Packing: the small files of single commits become files of lerobot's sizes.
+"""Merges the small files of single commits into files of lerobot's sizes ("packing").
 
-Works in rounds of one output file per camera and one of data, so that it needs little free space and can be
-interrupted between any two; each round is journaled, see `pack_journal`. Videos are joined by stream copy;
-Parquet row groups stay one per episode. Videos that a round replaced stay for a while where readers may need
-them, see `replaced`.
+Works in rounds, each with one output file per camera and one data file, so that it needs little free space
+and can be interrupted between any two rounds; each round is journaled, see `pack_journal`. Videos are joined
+by stream copy; Parquet keeps one row group per episode. Replaced videos stay for a while where readers may
+need them, see `replaced_videos`.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _ROWS_PER_GROUP = 1000
 
 @dataclass
 class PackResult:
-    """What a packing did.
+    """The result of a packing.
 
     Attributes:
         data_files: data files written.
         video_files: video files written, of all cameras.
-        merged_files: files of single commits (and small packed ones) that went into them.
+        merged_files: merged files of single commits (and small packed ones).
         bytes: bytes written.
-        rounds: journaled steps it took.
+        rounds: number of journaled rounds.
     """
 
     data_files: int = 0
@@ -71,8 +71,8 @@ class PackResult:
 def pack(writer: DatasetWriter, progress: Callable[[int, int], None] | None = None) -> PackResult:
     """Merge every file that a commit wrote into lerobot's layout. Blocking; commits wait meanwhile.
 
-    Interrupted anywhere, even killed, the dataset is valid once it is opened by `DatasetWriter.open`; before
-    that too, for readers, but for the instant between two renames where folders cannot be swapped.
+    If it is interrupted or killed at any point, the dataset is valid after `DatasetWriter.open`. Readers find
+    it valid before that too, except between two renames where folders cannot be swapped.
 
     Args:
         writer: the dataset.
@@ -80,7 +80,7 @@ def pack(writer: DatasetWriter, progress: Callable[[int, int], None] | None = No
 
     Raises:
         DatasetError: the dataset is damaged, or its folders cannot be replaced.
-        StorageError: the disk refused, or does not have the room for a round.
+        StorageError: the disk refused, or has too little space for a round.
     """
     result = PackResult()
     with writer.exclusive():
@@ -100,7 +100,7 @@ def pack(writer: DatasetWriter, progress: Callable[[int, int], None] | None = No
 
 
 class _Round:
-    """One round. Reads where everything is, prepares the new files, decides, carries out."""
+    """One round: reads the locations, prepares the new files, writes the journal, carries it out."""
 
     def __init__(self, writer: DatasetWriter, result: PackResult) -> None:
         self._root, self._info, self._result = writer.root, writer.info, result
@@ -123,23 +123,23 @@ class _Round:
 
     @property
     def has_loose(self) -> bool:
-        """Whether anything is left to be packed."""
+        """Whether any file is left to pack."""
         return any(unit.index.is_loose for unit in self._all_units())
 
     @property
     def loose_bytes(self) -> int:
-        """Size of what is left to be packed."""
+        """Size of the files that are left to pack."""
         return sum(unit.size for unit in self._all_units() if unit.index.is_loose)
 
     def run(self, groups: int | None) -> None:
-        """Pack the first `groups` files of each kind; None: all."""
+        """Pack the first `groups` files of each kind; None packs all."""
         videos = {key: list(islice(self._plan_videos(key), groups)) for key in self._keys}
         data = list(islice(self._plan_data(), groups))
         episodes = list(self._plan_episodes())
         planned = [group for found in [*videos.values(), data, episodes] for group in found]
         needed = sum(group.size for group in planned) + _SPARE_BYTES
         if self._kept and storage.free_bytes(self._root) < needed:
-            release(self._root, self._info, 0)  # readers come after what is recorded
+            release(self._root, self._info, 0)  # recording has priority over readers
         if storage.free_bytes(self._root) < needed:
             raise StorageError(
                 f"Packing {self._root} needs {needed // layout.MEGABYTE} MB of free space for a moment.",
@@ -150,7 +150,7 @@ class _Round:
             for key, found in videos.items():
                 for group in found:
                     if not self._join_videos(key, group):
-                        break  # the others have been planned for what is not so
+                        break  # the other groups were planned for another state
             if data:
                 self._join_data(data)
             self._write_episodes(episodes)
@@ -171,13 +171,13 @@ class _Round:
         return self._root / layout.video_path(key, index)
 
     def _taken(self, key: str) -> FileIndex | None:
-        """The highest number of a packed video that is kept: no other gets its name."""
+        """The highest number of a kept packed video: its name is not reused."""
         return newest_packed(self._kept, key)
 
     def _plan_videos(self, key: str) -> Iterator[Group]:
         @functools.cache
         def joinable(a: Unit, b: Unit) -> bool:
-            # Only files whose frames are where meta/episodes and the k/fps grid say can be moved around.
+            # Only files whose frames match meta/episodes and the k/fps grid can be moved.
             exact = all(self._places.on_grid(key, unit, self._info.fps) for unit in (a, b))
             return exact and same_stream(self._video(key, a.index), self._video(key, b.index))
 
@@ -197,8 +197,8 @@ class _Round:
             joinable=joinable,
             fits_after=readable,
             taken=self._taken(key),
-            # lerobot keeps decoders by the names of files. Where no reader is known, one of before finds
-            # the episodes that it learned of in the file that continues the one it learned of.
+            # lerobot keeps decoders by file name. If an undetected reader knows the old file, it finds its
+            # episodes in the new file too, which begins with the content of the old one.
             new_names=self._readers is not None and self._readers.are_expected,
         )
 
@@ -207,7 +207,7 @@ class _Round:
 
         @functools.cache
         def is_sound(unit: Unit) -> bool:
-            """Whether it may share a file: what is damaged must not take others along."""
+            """Whether a file may be merged with others: a damaged one must not spoil them."""
             path = self._root / layout.data_path(unit.index)
             with open_table(path) as file:
                 same = _storage_types(file.schema_arrow) == _storage_types(schema)
@@ -235,7 +235,7 @@ class _Round:
         )
 
     def _join_videos(self, key: str, group: Group) -> bool:
-        """Write one packed video; whether it holds the whole group."""
+        """Write one packed video; returns whether it holds the whole group."""
         whole = True
         source = f"videos/{key}-{group.units[0].first}.mp4"
         output = self._folder / source
@@ -252,8 +252,8 @@ class _Round:
             if frames == lengths.sum():
                 self._places.lay_out(key, group, lengths, self._info.fps)
             else:
-                # Something in it is not as its metadata says, which only foreign files can be. Take one at
-                # a time: a file that is only renamed stays right.
+                # A file does not match its metadata, which happens only with files of other programs. Take
+                # one at a time: a file that is only renamed stays correct.
                 output.unlink(missing_ok=True)
                 packed = [unit.index for unit in self._videos[key] if not unit.index.is_loose]
                 last = highest(packed[-1] if packed else None, self._taken(key))
@@ -292,7 +292,7 @@ class _Round:
         self._journal.folders["data"] = layout.DATA_FOLDER
 
     def _write_episodes(self, groups: Sequence[Group]) -> None:
-        """Make the new `meta/episodes`: merged, and saying where everything is now."""
+        """Make the new `meta/episodes`: merged, with the new locations."""
         by_first = {file.first: file for file in self._files}
         target_of = {unit.first: group for group in groups for unit in group.units}
         new, current = self._folder / "episodes", self._root / layout.EPISODES_FOLDER
@@ -332,7 +332,7 @@ class _Round:
 
 
 def _episode_tables(path: Path, lengths: NDArray[Any]) -> Iterator[pa.Table]:
-    """A data file's episodes one by one, whatever its row groups are."""
+    """A data file's episodes one by one, independent of its row groups."""
     with open_table(path) as file:
         if file.metadata.num_rows != lengths.sum():
             raise DatasetError(
@@ -349,7 +349,7 @@ def _episode_tables(path: Path, lengths: NDArray[Any]) -> Iterator[pa.Table]:
 
 
 def _link_tree(source: Path, target: Path, leave_out: set[Path]) -> None:
-    """Make a second folder with the same files, but for some. Its folders are not durable by themselves."""
+    """Make a second folder with the same files, except some. Its folders are not made durable."""
     target.mkdir(parents=True)
     for path in sorted(source.rglob("*")):
         if path.is_file() and path not in leave_out:
@@ -359,7 +359,7 @@ def _link_tree(source: Path, target: Path, leave_out: set[Path]) -> None:
 
 
 def _has_nulls(metadata: pq.FileMetaData) -> bool:
-    """Whether a data file says that values are missing, which no episode has."""
+    """Whether a data file has missing values, which no episode has."""
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for number in range(group.num_columns):
             statistics = group.column(number).statistics
@@ -369,7 +369,7 @@ def _has_nulls(metadata: pq.FileMetaData) -> bool:
 
 
 def _storage_types(schema: pa.Schema) -> dict[str, pa.DataType]:
-    """Column types; those that `datasets` registers as what they are stored as."""
+    """Column types; those that `datasets` registers are replaced by their storage types."""
     types: dict[str, Any] = {field.name: field.type for field in schema}
     return {
         name: type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_

@@ -1,9 +1,8 @@
-"""Which files a packing merges. Pure: sizes and numbers in, groups out.
+"""Chooses which files a packing merges. Pure: sizes and numbers in, groups out.
 
-A group takes loose files in order until the size limit. It also takes back the last packed files as long as
-each is at most twice as large as all that follows it in the group: so a byte is written again only when its
-file grows by half or more, a number of times that is logarithmic in the file size, and small files do not
-pile up.
+A group takes loose files in order up to the size limit. It also takes back the last packed files as long as
+each is at most twice as large as everything after it in the group. So a byte is rewritten only when its file
+grows by half or more: the number of rewrites is logarithmic in the file size, and small files do not pile up.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Group:
-    """Files that become one.
+    """Files that are merged into one.
 
     Attributes:
         target: number of the new file; that of the first unit when packed files are taken back.
@@ -52,7 +51,7 @@ class Group:
         return sum(unit.size for unit in self.units)
 
     def first_alone(self, last: FileIndex | None, chunks_size: int) -> Group:
-        """The group reduced to its first loose file, for when its files turn out not to fit together.
+        """The group reduced to its first loose file, for files that cannot be joined.
 
         Args:
             last: the last packed file.
@@ -68,7 +67,7 @@ def highest(*indices: FileIndex | None) -> FileIndex | None:
 
 
 def any_place(before: Sequence[Unit], unit: Unit) -> bool:
-    """Units that may come after any others in a file."""
+    """Whether a unit may follow others in a file: always."""
     return True
 
 
@@ -86,12 +85,12 @@ def plan_groups(
 
     Args:
         units: all files of one kind, in the order of their episodes: packed ones, then loose ones.
-        limit: bytes that a file stays below, unless one unit alone is larger.
+        limit: upper limit of a file in bytes, unless one unit alone is larger.
         chunks_size: files per folder.
-        joinable: whether two neighbours can be in one file.
-        fits_after: whether a unit can be read where it comes after these others in one file.
-        taken: no new file gets this number, or one before it.
-        new_names: no file gets another content; a group that takes back packed files becomes a new file.
+        joinable: returns whether two neighbours can be in one file.
+        fits_after: returns whether a unit can be read when it follows these others in one file.
+        taken: new files get numbers after this one.
+        new_names: existing files are not changed; a group with packed files becomes a new file.
 
     Raises:
         DatasetError: there is no number left.
@@ -103,7 +102,7 @@ def plan_groups(
     if group is not None and not new_names:
         yield group
         if len(group.units) and group.target != last:
-            return  # names of files that were taken back are free only once this group is done
+            return  # names of merged packed files are free only after this group
     last = highest(last, taken)
     if group is not None and new_names:
         last = layout.next_packed(last, chunks_size)

@@ -1,1 +1,1 @@
-"""What an interrupted recording left behind: found, judged, and made ready to be saved."""
+"""Finds the episodes that an interrupted recording left behind, and prepares them for saving."""

@@ -1,8 +1,8 @@
-"""Keeping what a damaged episode of staging holds before the damage, where its rest may be given up.
+"""Keeps the frames of a damaged staged episode that precede the damage, where the user gives up the rest.
 
-Every file of staging is proven from its beginning on, up to the first byte that is not what was written, so
-the frames before the damage are as good as those of an episode that was cut off there. Nothing is deleted:
-the folder, as it was found, goes aside.
+Every file of staging is verified from its beginning up to the first byte that is not what was written, so the
+frames before the damage are as good as those of an episode that was cut off there. Nothing is deleted: the
+original folder is moved aside.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ def cut_damaged(root: Path, found: list[StagedEpisode]) -> list[StagedEpisode]:
 
     Args:
         root: the dataset's root folder.
-        found: what staging holds; the notes of the damaged ones then say what became of them.
+        found: the episodes of staging; the notes of damaged ones are updated with the outcome.
 
     Returns:
-        Those of which a frame is left: they are to be saved. The others stay as they are.
+        The episodes with at least one frame left, which can be saved. The others stay unchanged.
 
     Raises:
-        StorageError: the disk refused to take what goes aside, or a manifest.
+        StorageError: the disk refused to move a folder aside, or to write a manifest.
     """
     aside = _free_aside(root)
     return [episode for episode in found if episode.state is State.DAMAGED and _cut(root, aside, episode)]
 
 
 def note_cuts(found: list[StagedEpisode]) -> None:
-    """Say of damaged episodes what `cut_damaged` would keep. Only reads; blocking."""
+    """Add to the notes of damaged episodes what `cut_damaged` would keep. Only reads; blocking."""
     for episode in found:
         if episode.state is State.DAMAGED and _measure(episode):
             episode.step = Step.SAVE
-            episode.note = f"{_damage(episode)}; only the frames before it, its folder would go aside"
+            episode.note = f"{_damage(episode)}; only the frames before it; its folder would be moved aside"
 
 
 def _cut(root: Path, aside: Path, episode: StagedEpisode) -> bool:
@@ -63,12 +63,12 @@ def _cut(root: Path, aside: Path, episode: StagedEpisode) -> bool:
     complete_salvaged(folder.manifest, episode)
     folder.save()
     episode.state, episode.step = State.INTERRUPTED, Step.SAVE
-    episode.note = f"{damage}; its folder as it was found is in {aside.name}"
+    episode.note = f"{damage}; its original folder is in {aside.name}"
     return True
 
 
 def _measure(episode: StagedEpisode) -> bool:
-    """Find out how many frames are before the damage; whether there are any, and they could be read."""
+    """Count the frames before the damage; returns whether there are any and they could be read."""
     folder = episode.folder
     if folder is None:
         return False
@@ -88,7 +88,7 @@ def _measure(episode: StagedEpisode) -> bool:
 
 
 def _damage(episode: StagedEpisode) -> str:
-    """What was said of it, without what to do about it."""
+    """The description of the damage, without the advice."""
     return episode.note.partition("; nothing was changed")[0].removeprefix("is ")
 
 

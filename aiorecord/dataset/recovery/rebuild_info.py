@@ -1,7 +1,7 @@
-"""A lost `meta/info.json`, made anew from the manifests in staging, as long as staging holds everything.
+"""Rebuilds a lost `meta/info.json` from the manifests in staging, if staging still holds every episode.
 
-Staging is the log: where no episode is in the dataset that staging does not hold as well, nothing depends on
-the old file. Half-written commits are then rolled back and done again.
+If every episode of the dataset is also in staging, nothing is lost with the old file. Half-written commits
+are then rolled back and done again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..format.tables import read_table
 def lost_info(root: Path) -> DatasetInfo | None:
     """The info of a dataset whose info.json is missing, without episodes. Writes nothing.
 
-    Sizes of files and chunks are lerobot's defaults: manifests do not say them.
+    Sizes of files and chunks are lerobot's defaults, since manifests do not have them.
 
     Args:
         root: the dataset's root folder.
@@ -33,7 +33,7 @@ def lost_info(root: Path) -> DatasetInfo | None:
         None if info.json is there.
 
     Raises:
-        DatasetError: the folder holds no dataset, or one with episodes that only info.json could tell about.
+        DatasetError: the folder holds no dataset, or one with episodes that are not in staging.
         StorageError: the disk refused.
     """
     if is_there(root / layout.INFO_PATH):
@@ -43,24 +43,24 @@ def lost_info(root: Path) -> DatasetInfo | None:
         try:
             folders.append(EpisodeFolder.load(path))
         except DatasetError:
-            continue  # it says nothing about the dataset; it is reported with the rest of staging
+            continue  # unreadable, so of no use here; it is reported with the rest of staging
     if not folders:
         raise DatasetError(f"{root} holds no dataset (there is no {layout.INFO_PATH}).", path=root)
     with damage_errors(root):
         check_links(root)
         _check_all_staged(root, {index: f.id for f in folders if (index := intended_index(f)) is not None})
-    # The newest says what was recorded last; an older one that differs is refused when its turn comes.
+    # The newest manifest has the latest settings; an older episode that differs is refused at its commit.
     manifest = folders[-1].manifest
     return new_info(manifest.schema(), fps=manifest.fps, robot_type=manifest.robot_type)
 
 
 def rebuild_info(root: Path) -> bool:
-    """Write info.json anew if it is lost; see `lost_info`.
+    """Rebuild info.json if it is lost; see `lost_info`.
 
     The caller holds the dataset's lock.
 
     Returns:
-        Whether it was.
+        Whether it was lost.
 
     Raises:
         DatasetError: as `lost_info`.
@@ -73,7 +73,7 @@ def rebuild_info(root: Path) -> bool:
 
 
 def _check_all_staged(root: Path, staged: dict[int, str]) -> None:
-    """Check that nothing is in the dataset which staging does not hold."""
+    """Check that every episode of the dataset is also in staging."""
     held: set[Any] = set()
     for path in numbered_files(root / layout.DATA_FOLDER).values():
         held |= set(read_table(path, ["episode_index"])["episode_index"].to_pylist())
@@ -89,6 +89,6 @@ def _check_all_staged(root: Path, staged: dict[int, str]) -> None:
         raise DatasetError(
             f"{root}: {layout.INFO_PATH} is gone, and the dataset holds episodes that are not in staging any "
             "more. Put it back from a copy, such as the one on the Hub, or run `aiorecord check --repair`, "
-            "which writes it anew from what other files say. Staging was not touched.",
+            "which rebuilds it from other files. Staging was not touched.",
             path=root,
         )

@@ -1,8 +1,8 @@
-"""What an interrupted recording left in staging: found, judged, and made ready to be saved.
+"""Finds what an interrupted recording left in staging, judges it, and prepares it for saving.
 
-Recovery is one rule: undo what ``info.json`` does not count (`DatasetWriter.open` does that), then redo what
-staging still holds. `examine` only reads; `settle` does what was decided, in steps that can each be
-interrupted and done again.
+Recovery follows one rule: undo what ``info.json`` does not count (`DatasetWriter.open` does that), then redo
+what staging still holds. `examine` only reads; `settle` carries out the decisions, in steps that can each be
+interrupted and repeated.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from ..commit.writer import DatasetWriter
 logger = get_logger(__name__)
 
 WORTH_KEEPING_S = 3.0
-"""Frames of less than this many seconds without a row (or the other way round) are what a kill in the first
-second of an episode leaves. More of them are damage, and nothing is deleted."""
+"""A kill in the first second of an episode may leave frames without a row, or rows without a frame, for less
+than this many seconds. More of them are damage, and nothing is deleted."""
 
 SALVAGED = "salvaged"
-"""The fact in `Manifest.quality` on what a salvaged episode lost: ``{"lost": n, "missing": {...}}``."""
+"""The key in `Manifest.quality` for the losses of a salvaged episode: ``{"lost": n, "missing": {...}}``."""
 
 
 class State(enum.StrEnum):
-    """What an episode folder turned out to be.
+    """The state of an episode folder.
 
     ``complete``: it ended and waits to be saved. ``interrupted``: it was being recorded, or ended by an
     error. ``committed``: it is in the dataset already. ``empty``: it was prepared and got no frame.
-    ``unreadable``: it cannot be understood. ``damaged``: a file of it is not what was written.
-    ``undetermined``: the disk did not let it be read; what it is, is not known.
+    ``unreadable``: its manifest is invalid. ``damaged``: the content of a file is not what was written.
+    ``undetermined``: the disk could not be read, so the state is unknown.
     """
 
     COMPLETE = "complete"
@@ -53,14 +53,14 @@ class State(enum.StrEnum):
 
 
 LEFT_ALONE = frozenset({State.UNREADABLE, State.DAMAGED, State.UNDETERMINED})
-"""Nothing of such an episode is changed."""
+"""States in which nothing of an episode is changed."""
 
 
 class Step(enum.StrEnum):
-    """What is done about it.
+    """What recovery does with an episode.
 
-    ``save``: encoded and committed, after it was cut to what is whole. ``drop``: deleted, frames and all.
-    ``stage``: left as it is. ``remove``: deleted, for nothing of it is missing then.
+    ``save``: encode and commit it, after cutting it to its whole frames. ``drop``: delete it with its frames.
+    ``stage``: leave it unchanged. ``remove``: delete its folder, which loses nothing.
     """
 
     SAVE = "save"
@@ -76,15 +76,15 @@ class StagedEpisode:
     Attributes:
         id: its name.
         path: the folder.
-        state: what it is.
-        step: what is to be done.
+        state: its state.
+        step: what to do with it.
         frames: whole frames: a row and an image of every camera.
         lost: frames known to have been recorded that are not whole.
         missing: of those, how many lack their row (``rows``) or the image of a camera (its feature key).
-        note: more, in words.
-        folder: it, loaded; None when it is unreadable.
+        note: details, in words.
+        folder: the loaded folder; None if it is unreadable.
         episode_index: its index in the dataset, None before it has one.
-        error: why it was not saved, None if it was or is not to be.
+        error: why it was not saved, None if it was, or should not be.
         flags: limits that its recording exceeded, known once it is saved.
     """
 
@@ -103,17 +103,17 @@ class StagedEpisode:
 
     @property
     def interrupted(self) -> bool:
-        """It was being recorded when it was cut off, or ended by an error."""
+        """Whether it was interrupted while it was recorded, or ended by an error."""
         return self.state is State.INTERRUPTED
 
     @property
     def lost_in_dataset(self) -> int:
-        """Frames that are missing for good, now that the step is done; what was dropped on request is not."""
+        """Frames that are permanently lost after the step, without those dropped on request."""
         salvaged = self.step is Step.SAVE or (self.interrupted and self.step is Step.REMOVE)
         return self.lost if salvaged else 0
 
     def not_saved(self, error: BaseException | None, message: str) -> None:
-        """Note why it was not saved, and tell a disk that did not answer, and damage, from other failures."""
+        """Store why it was not saved, and set the state if the disk failed or the episode is damaged."""
         if isinstance(error, StorageError) and error.reading:
             self.leave(State.UNDETERMINED, undetermined(error))
         elif isinstance(error, DamageError):
@@ -122,11 +122,11 @@ class StagedEpisode:
             self.error = message
 
     def leave(self, state: State, note: str) -> None:
-        """Nothing is done about it; the note says why."""
+        """Leave it unchanged; the note says why."""
         self.state, self.step, self.note = state, Step.STAGE, note
 
     def as_dict(self) -> dict[str, Any]:
-        """What a report says of it, JSON-ready."""
+        """The episode for a report, JSON-ready."""
         return {
             "episode_id": self.id,
             "found": str(self.state),
@@ -143,19 +143,19 @@ class StagedEpisode:
 
 
 def ready(found: list[StagedEpisode]) -> list[EpisodeFolder]:
-    """The episodes to be saved, in the order of recording. They are complete once they are settled."""
+    """The episodes to save, in the order of recording. They are complete after `settle`."""
     return [episode.folder for episode in found if episode.step is Step.SAVE and episode.folder is not None]
 
 
 def examine(
     staging: Staging, committed: Callable[[EpisodeFolder], int | None], partial: Partial = "keep"
 ) -> list[StagedEpisode]:
-    """Look through staging. Writes nothing; reads the captures of interrupted episodes.
+    """Examine staging. Writes nothing; reads the captures of interrupted episodes.
 
     Args:
         staging: the dataset's staging area.
-        committed: tells the index of an episode that is in the dataset already.
-        partial: what is to be done about interrupted episodes that hold a whole frame.
+        committed: returns the index of an episode that is in the dataset already.
+        partial: what to do with interrupted episodes that hold a whole frame.
 
     Returns:
         Every episode folder, in the order of recording.
@@ -169,17 +169,17 @@ def examine(
 
 
 def settle(staging: Staging, found: list[StagedEpisode]) -> None:
-    """Do what `examine` decided, but for the saving. Safe to be killed and run again.
+    """Do what `examine` decided, except saving. Safe to be killed and run again.
 
-    What the disk refuses for one episode is done for the others. One that could not be removed stays, which
-    is noted as its error.
+    If the disk refuses a step for one episode, the others are still processed. An episode that could not be
+    removed stays, with the error noted.
 
     Raises:
-        StorageError: the disk refused to write what an episode is to be saved by.
+        StorageError: the disk refused to write the manifest of an episode to save.
     """
     try:
         staging.remove_leftovers()
-    except StorageError as error:  # nothing depends on what holds no episode
+    except StorageError as error:  # a folder without an episode may stay
         logger.warning("A leftover stays in staging: %s", error)
     each(found, _settle)
 
@@ -201,11 +201,11 @@ def _settle(episode: StagedEpisode) -> None:
 
 
 def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") -> list[StagedEpisode]:
-    """`examine` and `settle`: what is to be saved is complete then. Blocking.
+    """Run `examine` and `settle`, after which episodes to save are complete. Blocking.
 
-    An episode that was being recorded is kept as far as its rows and the frames of every camera reach, and
-    marked as interrupted. Depth is in staging as the sensor gave it, so that an episode that was recorded
-    with other depth settings than the dataset's is encoded with these.
+    An interrupted episode is kept up to the last frame that has its row and an image of every camera, and is
+    marked as interrupted. Staging holds depth in the sensor's values, so an episode recorded with other depth
+    settings is encoded with the dataset's.
 
     Raises:
         DatasetError: the dataset is damaged.
@@ -230,7 +230,7 @@ def _take_depth_settings(writer: DatasetWriter, folder: EpisodeFolder) -> None:
         try:
             changed = replace(manifest.depth_encoder, **depth_settings(info))
         except ConfigError:
-            continue  # the commit says what is wrong with the dataset's
+            continue  # the commit reports what is wrong with the dataset's
         with storage_errors(folder.path, "encode again"):
             (folder.path / EpisodeFolder.ENCODED).unlink(missing_ok=True)
         manifest.depth_encoder = changed
@@ -238,14 +238,14 @@ def _take_depth_settings(writer: DatasetWriter, folder: EpisodeFolder) -> None:
 
 
 def undetermined(error: StorageError) -> str:
-    """What is said of an episode that the disk did not let be read."""
-    return f"could not be read: {error}; nothing was changed; run recover again when the disk answers"
+    """The note for an episode that could not be read from the disk."""
+    return f"could not be read: {error}; nothing was changed; run recover again when the disk can be read"
 
 
 def damaged(what: str) -> str:
-    """What is said of an episode that is not what was written."""
+    """The note for a damaged episode."""
     what = what.rstrip(".")
-    todo = "put its files back from a copy, or keep what is before the damage with --accept-loss"
+    todo = "restore its files from a copy, or keep the frames before the damage with --accept-loss"
     return f"is damaged: {what}; nothing was changed; {todo}"
 
 
@@ -270,7 +270,7 @@ def _examine(path: Path, committed: Callable[[EpisodeFolder], int | None], parti
 
 
 def _measure(episode: StagedEpisode, folder: EpisodeFolder, partial: Partial) -> None:
-    """Find out how far an episode is whole, and what is to be done about it.
+    """Determine how far an episode is whole, and what to do with it.
 
     Raises:
         DatasetError: its rows are of other features.
@@ -280,7 +280,7 @@ def _measure(episode: StagedEpisode, folder: EpisodeFolder, partial: Partial) ->
     kept = {"keep": Step.SAVE, "drop": Step.DROP, "stage": Step.STAGE}[partial]
     episode.folder = folder
     if manifest.state == "complete":
-        # Its files are read, and compared with their checksums, when it is encoded and committed.
+        # Its files are read and compared with their checksums later, at the encode and the commit.
         lacking = check_present(folder)
         episode.frames = manifest.length or 0
         episode.lost, episode.missing = _told(manifest)
@@ -306,7 +306,7 @@ def _measure(episode: StagedEpisode, folder: EpisodeFolder, partial: Partial) ->
 
 
 def complete_salvaged(manifest: Manifest, episode: StagedEpisode) -> None:
-    """Make a complete, shorter episode of one that is whole for its first frames only. Not saved yet."""
+    """Turn an episode that is whole only up to some frame into a complete, shorter one. Not saved yet."""
     manifest.state = "complete"
     manifest.interrupted = True
     manifest.length = episode.frames
@@ -315,7 +315,7 @@ def complete_salvaged(manifest: Manifest, episode: StagedEpisode) -> None:
 
 
 def _told(manifest: Manifest) -> tuple[int, dict[str, int]]:
-    """What an earlier, killed recovery noted about an episode that it salvaged."""
+    """The losses that an earlier, killed recovery noted for an episode that it salvaged."""
     facts = manifest.quality.get(SALVAGED)
     if not manifest.interrupted or not isinstance(facts, dict):
         return 0, {}

@@ -1,4 +1,4 @@
-"""What an interrupted commit or packing left in a dataset, found without touching it."""
+"""Detects an unfinished commit or packing in a dataset, without changing anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def unfinished(root: Path, info: DatasetInfo) -> list[str]:
 
     Args:
         root: the dataset's root folder.
-        info: what counts.
+        info: the counted episodes.
 
     Raises:
         DatasetError: a table cannot be read.
@@ -30,9 +30,9 @@ def unfinished(root: Path, info: DatasetInfo) -> list[str]:
     found = []
     with damage_errors(root):
         if is_decided(root):
-            return ["a packing that was decided is carried out"]
+            return ["a decided packing is completed"]
         if (root / PACK_FOLDER).exists():
-            found.append("a packing that was being prepared is undone")
+            found.append("a packing that was only prepared is undone")
         tops = (layout.EPISODES_FOLDER, layout.DATA_FOLDER)
         if any(_exceeds(root / top, info.total_episodes) for top in tops):
             found.append(f"the half-written commit of episode {info.total_episodes} is undone")

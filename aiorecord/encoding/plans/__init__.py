@@ -1,4 +1,4 @@
-"""Encode plans: whether a camera is captured in its final codec or losslessly, to be encoded later."""
+"""Encode plans: whether a camera is captured in its final codec, or losslessly and encoded later."""
 
 from .calibration import calibrate
 from .choice import EncodePlan, LiveSpeed, choose_plans, live_candidates

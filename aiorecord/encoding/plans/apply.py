@@ -1,4 +1,4 @@
-"""Before anything is recorded: every codec is opened for real, and each camera gets its plan."""
+"""Before recording begins, opens every codec for a trial and chooses a plan for each camera."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .trial import check_executor, try_encoder
 async def settle_encoders(
     schema: Schema, options: RecorderOptions, fps: int, executor: Executor, threads: Threads
 ) -> dict[str, VideoEncoderConfig]:
-    """Open every codec, in a worker: here it would hold the GIL and leave threads behind.
+    """Open every codec once, in a worker: in this process it would hold the GIL and leave threads behind.
 
     Args:
         schema: the features.
-        options: its encoders get the codec that ``auto`` stands for.
+        options: ``auto`` in its encoders is replaced by the actual codec.
         fps: frames per second.
         executor: opens them.
-        threads: where the end of a worker is waited for.
+        threads: one of them waits for the worker.
 
     Returns:
         The settings of each camera's video.
@@ -38,12 +38,14 @@ async def settle_encoders(
     """
     if isinstance(executor, ThreadPoolExecutor):
         check_executor(executor)
-        # A codec that crashes instead of refusing would take the whole program along.
+        # A codec that crashes instead of refusing would end the whole program.
         pool = WorkerPool(1)
         try:
             return await settle_encoders(schema, options, fps, pool, threads)
         finally:
-            await threads.run(pool.shutdown)  # its last thread has ended, also where this is cancelled
+            await threads.run(
+                pool.shutdown
+            )  # wait until its last thread has ended, also when this is cancelled
     for is_depth in (False, True):
         cameras = [f for f in schema.videos.values() if f.is_depth == is_depth]
         for height, width in sorted({f.size_hwc[:2] for f in cameras}):
@@ -62,7 +64,7 @@ async def settle_encoders(
 
 
 async def _check_fallback(schema: Schema, options: RecorderOptions, fps: int, executor: Executor) -> None:
-    """Open the fallback codec too: when it is needed is too late to find out."""
+    """Open the fallback codec too: a failure when it is needed would be found too late."""
     vcodec, encoder = options.fallback_vcodec, options.rgb_encoder
     if vcodec is None or vcodec == encoder.vcodec:
         return
@@ -74,14 +76,14 @@ async def _check_fallback(schema: Schema, options: RecorderOptions, fps: int, ex
 async def settle_plans(
     schema: Schema, options: RecorderOptions, fps: int, executor: Executor, threads: Threads
 ) -> dict[str, EncodePlan]:
-    """Decide how each camera is captured. Measures only where a codec may be cheap enough, and once.
+    """Decide how each camera is captured. Measures only codecs that may be fast enough, and only once.
 
     Args:
         schema: the features.
-        options: with codecs as `settle_encoders` leaves them.
+        options: with the codecs set by `settle_encoders`.
         fps: frames per second.
-        executor: measures.
-        threads: where the measuring is waited for.
+        executor: runs the measurement.
+        threads: one of them waits for it.
     """
     cameras = schema.cameras
     candidates = live_candidates(cameras, options.rgb_encoder, fps, options.encode)

@@ -1,4 +1,4 @@
-"""Asking for a speed: from what is kept, or by measuring it now."""
+"""Returns the speed of a live encoder: from the cache, or by measuring it now."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .speeds import SpeedQuestion, load_speed, speeds_path, store_speed
 logger = get_logger(__name__)
 
 PATIENCE_S = 10.0
-"""How long the answer may take in all: a worker must start, codecs must open."""
+"""Seconds that a measurement may take in all: a worker must start, codecs must open."""
 
 
 def calibrate(
@@ -26,17 +26,17 @@ def calibrate(
     seconds: float = MEASURE_S,
     path: Path | None = None,
 ) -> LiveSpeed:
-    """How an encoder does live on this machine: measured once, then known. Blocking.
+    """The live speed of an encoder on this machine: measured once, then cached. Blocking.
 
     Args:
-        question: what is to be encoded.
-        executor: runs the measuring; a worker process, so that the codecs stay out of this one.
-        refresh: measure again, also what is known.
+        question: what is encoded.
+        executor: runs the measurement in a worker process, so that this process opens no codecs.
+        refresh: measure again even if the speed is cached.
         seconds: how long to measure.
-        path: the file of known speeds; default `speeds_path`.
+        path: the cache file; default `speeds_path`.
 
     Raises:
-        EncodeError: the encoder failed, or the answer did not come in time.
+        EncodeError: the encoder failed, or did not answer in time.
         StorageError: there is no room to measure in.
     """
     path = path or speeds_path()
@@ -57,14 +57,14 @@ def calibrate(
     try:
         store_speed(question, speed, path)
     except StorageError as error:  # it is measured again next time
-        logger.warning("What was measured could not be kept for the next session: %s", error)
+        logger.warning("The measured speed could not be stored for the next session: %s", error)
     return speed
 
 
 def speed_or_reason(question: SpeedQuestion, executor: Executor) -> LiveSpeed | str:
-    """`calibrate`, or why it was not possible: recording must not fail for want of a measurement."""
+    """The result of `calibrate`, or why it failed: recording must not fail because of a measurement."""
     try:
         return calibrate(question, executor)
-    # What an executor raises that was shut down or broke, or whose job was cancelled.
+    # Errors of an executor that was shut down or broke, or whose job was cancelled.
     except (AiorecordError, RuntimeError, CancelledError) as error:
         return f"its speed could not be measured: {error or 'the job was cancelled'}"

@@ -1,4 +1,4 @@
-"""The choice of a plan for each camera. Pure."""
+"""Chooses the encode plan of each camera. Pure."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from ...staging.live import MAX_LIVE_FPS
 Mode = Literal["live", "deferred"]
 
 CANDIDATES = frozenset({"h264", *HARDWARE_CODECS})
-"""Codecs that may be cheap enough to run beside the robot; the others are known not to be."""
+"""Codecs that may be fast enough for live capture; the others are known not to be."""
 
 MARGIN = 2.0
-"""How many times faster than the camera the encoder must be: robot, rows and disk take time too."""
+"""How many times faster than the camera the encoder must be, since robot, rows and disk take time too."""
 
 MAX_OPEN_S = 0.015
-"""Opening a codec holds the GIL, and the next episode's is opened while one is being recorded."""
+"""Longest time in seconds for opening a codec, which holds the GIL while another episode is recorded."""
 
 MAX_HELD_S = 1.0
-"""What the encoder holds back is lost with a killed process."""
+"""Most seconds of frames that an encoder may hold back: a killed process loses them."""
 
 _COSTS = {
     "libsvtav1": (
         "opening SVT-AV1 stops the control loop for 10 to 60 ms while the next episode is made ready, and a "
         "killed process loses the 40 to 55 frames it holds back"
     ),
-    "libaom-av1": "libaom is far slower than a camera; what it cannot take is spilled raw and encoded later",
-    "hevc": "x265 is far dearer than x264; what it cannot take is spilled raw and encoded afterwards",
+    "libaom-av1": "libaom is far slower than a camera; late frames are spilled raw and encoded later",
+    "hevc": "x265 is far slower than x264; late frames are spilled raw and encoded afterwards",
 }
 
 
 @dataclass(frozen=True)
 class LiveSpeed:
-    """How an encoder does on this machine, beside as many others as there are cameras.
+    """The speed of an encoder on this machine, while one encoder per camera runs.
 
     Attributes:
         frames_per_s: of the slowest camera while all encode at once.
-        held_frames: frames given but not handed over yet, at most.
+        held_frames: most frames that the encoder held back at a time.
         open_s: seconds that opening one holds the GIL.
     """
 
@@ -52,7 +52,7 @@ class LiveSpeed:
 
 @dataclass(frozen=True)
 class EncodePlan:
-    """What is done with a camera's frames, and why.
+    """How a camera's frames are captured and encoded, and why.
 
     Attributes:
         mode: ``live``: captured in the final codec and copied at save time; ``deferred``: captured losslessly
@@ -60,7 +60,7 @@ class EncodePlan:
         codec: of the final file.
         capture: how frames are captured, in words.
         why: the reason, in words.
-        speed: what was measured, None if nothing was.
+        speed: the measured speed, None if none was measured.
     """
 
     mode: Mode
@@ -70,7 +70,7 @@ class EncodePlan:
     speed: LiveSpeed | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For reports: ``plan``, ``capture``, ``codec``, ``why``, and ``measured`` where something was."""
+        """For reports: ``plan``, ``capture``, ``codec``, ``why``, and ``measured`` if it was measured."""
         out: dict[str, Any] = {
             "plan": self.mode,
             "capture": self.capture,
@@ -110,8 +110,8 @@ def choose_plans(
         encoder: final settings of colour cameras, `vcodec` resolved.
         depth_encoder: likewise of depth cameras.
         fps: frames per second.
-        encode: what was asked for.
-        speed: what was measured for the `live_candidates` together, or why nothing was.
+        encode: the requested plan.
+        speed: the speed measured for the `live_candidates` together, or why there is none.
     """
     return {
         key: _plan(feature, depth_encoder if feature.is_depth else encoder, fps, encode, speed)
@@ -127,10 +127,10 @@ def _plan(
     if obstacle is not None:
         return _deferred(feature, codec, obstacle)
     if encode == "deferred":
-        return _deferred(feature, codec, "asked for with encode=deferred")
+        return _deferred(feature, codec, "requested by encode=deferred")
     if encode == "live":
         cost = _COSTS.get(codec)
-        why = "asked for with encode=live" + ("" if cost is None else f"; {cost}")
+        why = "requested by encode=live" + ("" if cost is None else f"; {cost}")
         return EncodePlan("live", codec, _live_words(codec), why)
     if codec not in CANDIDATES:
         why = f"{codec} costs several times a lossless capture, so it is encoded in the background"
@@ -161,15 +161,15 @@ def _problem(speed: LiveSpeed, codec: str, fps: int) -> str | None:
 
 
 def _obstacle(feature: Feature, encoder: VideoEncoderConfig, fps: int) -> str | None:
-    """Why a camera can only be deferred, whatever is asked for."""
+    """Why a camera can only be deferred, whatever plan is requested; None if it can be live."""
     if not feature.is_video:
-        return "images are stored as PNG in Parquet; PNG is too slow to compress beside the robot"
+        return "images are stored as PNG in Parquet; PNG compression is too slow while recording"
     if feature.is_depth:
         return "depth is kept in the sensor's own values until it is quantised"
     if encoder.pix_fmt == "rgb24":
-        return "the encoder would be given the robot's own pixels, which are overwritten by later frames"
+        return "the encoder would use the robot's own image memory, which later frames overwrite"
     if fps > MAX_LIVE_FPS:
-        return f"live capture counts in milliseconds and goes up to {MAX_LIVE_FPS} fps"
+        return f"live capture stores times in milliseconds, which is exact up to {MAX_LIVE_FPS} fps"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Measuring how an encoder does as a live capture on this machine. Made to run in a worker process."""
+"""Measures the speed of an encoder as a live capture on this machine. Runs in a worker process."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ...system.storage import temporary_folder
 from .choice import LiveSpeed
 
 MEASURE_S = 0.6
-"""How long frames are encoded."""
+"""Seconds for which frames are encoded."""
 
 MIN_FRAMES = 3
-"""Encoded in any case, also where that takes longer."""
+"""Fewest frames to encode, even if that takes longer."""
 
 _PICTURES = 8
 
@@ -58,7 +58,7 @@ def measure_live(
         try:
             for number, (height, width) in enumerate(sizes):
                 camera = Camera("live", "", encoder.pix_fmt, height, width, "", None)
-                # Twice for the first: what a library does once per process is done before any episode.
+                # The first is opened twice: one-time work of a library happens before any episode.
                 for _ in range(1 if writers else 2):
                     path = folder / f"{number}-{len(opened_s)}.mkv"
                     started_s = monotonic_s()
@@ -95,12 +95,12 @@ def _encode_until(
     started_s = monotonic_s()
     for picture in itertools.cycle(pictures):
         writer.write(picture)
-        histogram(np.asarray(picture.to_ndarray(), np.uint8))  # the camera's thread does it too
+        histogram(np.asarray(picture.to_ndarray(), np.uint8))  # as in the camera's thread
         held = max(held, writer.held_back)
         count += 1
         if monotonic_s() > stop_s and count >= MIN_FRAMES:
             break
-    # What is held back has not been paid for in full.
+    # Frames that are held back have not been encoded completely.
     return max(1, count - writer.held_back) / (monotonic_s() - started_s), held
 
 

@@ -1,7 +1,7 @@
-"""What was measured on this machine, kept for the next sessions.
+"""Caches measured encoder speeds of this machine for later sessions.
 
-One JSON file in the user's cache folder, ``$XDG_CACHE_HOME/aiorecord/live_speeds.json`` (``~/.cache`` without
-that variable). It may be deleted at any time; a file that cannot be read is as good as none.
+The cache is one JSON file in the user's cache folder, ``$XDG_CACHE_HOME/aiorecord/live_speeds.json``
+(``~/.cache`` without that variable). It may be deleted at any time; an unreadable file counts as missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FILE_VERSION = 1
 
 @dataclass(frozen=True)
 class SpeedQuestion:
-    """What a measured speed depends on.
+    """The inputs on which a measured speed depends.
 
     Attributes:
         encoder: settings of the final videos, `vcodec` resolved.
@@ -40,7 +40,7 @@ class SpeedQuestion:
     threads: int | None
 
     def key(self) -> str:
-        """One line that is the same whenever the answer may be used again."""
+        """One line that is equal for inputs with the same result."""
         options = self.encoder.codec_options(self.threads)
         return json.dumps(
             {
@@ -55,13 +55,13 @@ class SpeedQuestion:
 
 
 def speeds_path() -> Path:
-    """Where speeds are kept."""
+    """The path of the cache file."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "aiorecord" / "live_speeds.json"
 
 
 def load_speed(question: SpeedQuestion, path: Path) -> LiveSpeed | None:
-    """What was measured for a question, None if nothing was or the file is not one of ours."""
+    """The cached speed for these inputs, None if there is none or the file is not valid."""
     entry = _read(path).get(question.key())
     if not isinstance(entry, dict):
         return None
@@ -73,7 +73,7 @@ def load_speed(question: SpeedQuestion, path: Path) -> LiveSpeed | None:
 
 
 def store_speed(question: SpeedQuestion, speed: LiveSpeed, path: Path) -> None:
-    """Keep what was measured, beside what is known already.
+    """Add a measured speed to the cache.
 
     Raises:
         StorageError: the file cannot be written.
@@ -87,7 +87,7 @@ def store_speed(question: SpeedQuestion, speed: LiveSpeed, path: Path) -> None:
 def described_machine() -> str:
     """This machine, as far as encoding speed goes: host, processor, cores, and the codecs' version."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    from importlib.metadata import version  # 30 ms, which only a measurement costs
+    from importlib.metadata import version  # imported here: it takes 30 ms, and only measurements need it
 
     return f"{platform.node()}, {processor_name()}, {cores} cores, av {version('av')}"
 

@@ -1,4 +1,4 @@
-"""Waiting for a codec to be tried out, which may crash or hang whatever tries it."""
+"""Waits for a trial of a codec, which may crash or hang its worker process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ...workers.pool import WorkerDiedError, give_up
 from ...workers.watched import Verdict, Watch
 
 TRIAL_S = 60.0
-"""Processor time, or sleep, that a worker may take to encode a test frame; it takes a tenth of a second. One
-that does not get the processor has longer, see `Watch`."""
+"""Seconds of processor time, or of sleep, that a worker may take to encode a test frame, which takes a tenth
+of a second. A worker that gets no processor time may take longer, see `Watch`."""
 
 _LOOK_S = 0.5
 
@@ -30,25 +30,25 @@ async def try_encoder(
     check: Callable[..., str] = check_encoder,
     limit_s: float = TRIAL_S,
 ) -> str:
-    """`check_encoder` in a worker, given up when it hangs.
+    """Run `check_encoder` in a worker, and abort it if it hangs.
 
-    Cancelling it kills the worker that tries.
+    Cancelling kills the worker.
 
     Args:
-        executor: where it is tried.
+        executor: runs the trial.
         encoder: the settings.
         width: pixels.
         height: pixels.
         fps: frames per second.
         threads: threads of the encoder, or None.
-        check: what tries it.
-        limit_s: seconds of its own processor time, or of sleep, after which it hangs.
+        check: the function that tries it.
+        limit_s: seconds of its own processor time, or of sleep, after which it counts as hanging.
 
     Returns:
         The name of the encoder.
 
     Raises:
-        CodecUnavailableError: it does not open, or it crashes or hangs the process that tries it.
+        CodecUnavailableError: it does not open, or the worker crashes or hangs.
         EncodeError: no worker could be started.
         StateError: the executor was shut down, cancelled the job, or is broken.
     """

@@ -1,1 +1,1 @@
-"""LeRobot's robots, teleoperators, cameras and processors on the event loop."""
+"""Runs LeRobot's robots, teleoperators, cameras and processors on the event loop."""

@@ -1,8 +1,8 @@
-"""LeRobot's robots, teleoperators and cameras on aiorecord's command lines.
+"""Makes LeRobot's robots, teleoperators and cameras available on aiorecord's command lines.
 
-A command line that names a device type which is not aiorecord's own is read with lerobot's registries, so
-that exactly lerobot's types and flags work, plugins included. Only then lerobot is imported: that takes
-seconds and brings torch along.
+A command line that names a device type other than aiorecord's own is parsed with lerobot's registries, so
+that lerobot's types and flags, plugins included, work unchanged. Only then lerobot is imported, which takes
+seconds and loads torch.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""When the images of an observation were taken, by the cameras of lerobot.
+"""Finds out when lerobot's cameras took the images of an observation.
 
-Cameras of lerobot 0.6.1 read in a thread of their own and keep the newest frame with the time it came
+Cameras of lerobot 0.6.1 read in a thread of their own and keep the newest frame with its arrival time
 (`latest_frame` and `latest_timestamp` under `frame_lock`, see `lerobot/cameras/opencv/camera_opencv.py`; the
-RealSense has a newest frame of colour and one of depth). A robot's observation holds that very array. So the
-time of an image is certain while it is still the newest frame, and the same array twice is the same image
-whatever the clock says.
+RealSense keeps a newest colour frame and a newest depth frame). A robot's observation holds that same array.
+So the time of an image is known for certain while it is still the newest frame, and the same array twice is
+the same image, whatever the clock says.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Ending a blocking call in another thread, as Ctrl-C ends it in lerobot's own scripts.
+"""Interrupts a blocking call in another thread, as Ctrl-C does in lerobot's own scripts.
 
-Connecting a lerobot device may calibrate it, which asks the operator questions and waits for Enter without
-end. There Ctrl-C raises KeyboardInterrupt, because the scripts run in the main thread; here it must be passed
-on to the device's thread.
+Connecting a lerobot device may calibrate it, which asks the operator questions and waits for Enter without a
+time limit. In lerobot's scripts Ctrl-C raises KeyboardInterrupt there, because they run in the main thread;
+here the interrupt must be passed on to the device's thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""LeRobot's robots and teleoperators on the event loop.
+"""Runs LeRobot's robots and teleoperators on the event loop.
 
-A driver keeps to one thread of its own (`aiorecord.robots.blocking.threaded`); processors run there too,
-around its calls. Which call is made when, and what is recorded of it, follows `record_loop` of lerobot 0.6.1
+Each driver runs in one thread of its own (`aiorecord.robots.blocking.threaded`), together with the processors
+around its calls. The order of calls, and what is recorded of each, follow `record_loop` of lerobot 0.6.1
 (`lerobot/scripts/lerobot_record.py`).
 """
 

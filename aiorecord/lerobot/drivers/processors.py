@@ -1,12 +1,12 @@
-"""LeRobot's processor pipelines between devices and dataset.
+"""Runs LeRobot's processor pipelines between devices and dataset.
 
-Three pipelines, each lerobot's identity unless another is given (`lerobot.processor`)::
+There are three pipelines, each lerobot's identity unless another is given (`lerobot.processor`)::
 
     robot.get_observation() ── robot_observation ──► recorded observation
     teleop.get_action() ────── teleop_action ──────► recorded action ── robot_action ──► robot.send_action()
 
-The two action pipelines are given the raw observation beside the action. What a pipeline does to the features
-is what the dataset gets.
+The two action pipelines also receive the raw observation. The dataset gets the features that the pipelines
+return.
 """
 
 from __future__ import annotations

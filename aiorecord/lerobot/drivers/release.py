@@ -1,8 +1,8 @@
-"""Letting go of a lerobot device, whatever state it is in.
+"""Disconnects a lerobot device, whatever state it is in.
 
-`disconnect` of most lerobot drivers refuses when one part is gone (a camera that was unplugged makes the
-robot "not connected"), and stops at the first part that fails. The motors then keep their torque. So what is
-left is released part by part: torque off as the configuration wants it, ports closed, cameras stopped.
+`disconnect` of most lerobot drivers refuses when one part is missing (an unplugged camera makes the robot
+"not connected"), and stops at the first part that fails. The motors then keep their torque. So the remaining
+parts are released one by one: torque off if the configuration asks for it, ports closed, cameras stopped.
 """
 
 from __future__ import annotations

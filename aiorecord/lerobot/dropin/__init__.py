@@ -1,1 +1,1 @@
-"""aiorecord behind lerobot's own dataset class, for scripts that stay synchronous."""
+"""Makes lerobot's own dataset class write through aiorecord, for scripts that stay synchronous."""

@@ -1,4 +1,4 @@
-"""Putting aiorecord's writer behind a `LeRobotDataset` that somebody made."""
+"""Replaces the writer of an existing `LeRobotDataset` with aiorecord's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Episode buffers: lerobot's dict of lists, live ones and those that a caller hands in."""
+"""lerobot's episode buffers (dicts of lists): the live one, and whole episodes passed in by a caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The object behind `dataset.writer`: lerobot's `DatasetWriter`, on aiorecord's core."""
+"""The object that `dataset.writer` returns: lerobot's `DatasetWriter` interface on aiorecord's recorder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching an episode's rows from the Hugging Face Hub, through lerobot."""
+"""Downloads an episode's rows from the Hugging Face Hub, through lerobot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recorder whose captures are filled from outside its event loop."""
+"""A recorder whose captures are filled from a thread other than its event loop's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stands where lerobot's scripts expect an image writer."""
+"""A stand-in for the image writer that lerobot's scripts expect; it writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proposal's six methods on lerobot's own `LeRobotDataset`, for as long as they are asked for.
+"""Adds the proposal's six methods to lerobot's own `LeRobotDataset`, until they are removed again.
 
 ::
 

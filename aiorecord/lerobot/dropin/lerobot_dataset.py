@@ -1,4 +1,4 @@
-"""A `LeRobotDataset` whose writing is aiorecord's core, for scripts that stay synchronous."""
+"""A `LeRobotDataset` that writes through aiorecord, for scripts that stay synchronous."""
 
 from __future__ import annotations
 

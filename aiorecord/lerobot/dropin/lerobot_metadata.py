@@ -1,4 +1,4 @@
-"""lerobot's metadata object, kept up with what is committed behind it."""
+"""lerobot's metadata object, updated with each commit of aiorecord."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The way from synchronous callers to the asyncio core: a recorder on an event loop in a thread of its own.
+"""Runs a recorder on an event loop in a separate thread, for synchronous callers.
 
-Frames are added from the caller's thread, straight into the capture, which never waits; everything else goes
+Frames are added from the caller's thread, directly to the capture, which never waits; everything else goes
 through an anyio blocking portal.
 """
 

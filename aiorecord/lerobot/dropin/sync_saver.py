@@ -1,4 +1,4 @@
-"""The saver of the original proposal, for synchronous callers."""
+"""The original proposal's `AsyncEpisodeSaver`, for synchronous callers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where views go: Rerun, Foxglove, plain lines, a notebook."""
+"""Destinations of views: Rerun, Foxglove, plain lines, a notebook."""

@@ -1,4 +1,4 @@
-"""Views served to the Foxglove app, under lerobot's topics.
+"""Serves views to the Foxglove app, under lerobot's topics.
 
 Topics and messages follow lerobot 0.6.1 (`lerobot/utils/foxglove_visualization.py`): the numbers of each side
 as a list of labelled values on ``/observation/state`` and ``/action/state``, each camera on
@@ -19,7 +19,7 @@ from ..entities import ACTION, OBSERVATION, Entity, entities
 from ..view import View
 
 PORT = 8765
-"""Where the Foxglove app connects unless told otherwise."""
+"""The port to which the Foxglove app connects by default."""
 
 SCALARS_SCHEMA = {
     "title": "lerobot.Scalars",
@@ -37,7 +37,7 @@ SCALARS_SCHEMA = {
 """One schema for every robot; Foxglove names the curves after ``label``."""
 
 _DEPTH_MAX = {"32FC1": 1.0, "16UC1": 10_000.0}
-"""What Foxglove shows as the far end of each depth encoding unless told otherwise."""
+"""The value that Foxglove shows by default as the far end of each depth encoding."""
 
 
 class FoxgloveSink:
@@ -76,7 +76,7 @@ class FoxgloveSink:
             self._server = foxglove.start_server(
                 name=self._name, host=self._ip, port=self._port, context=self._context
             )
-        except Exception as error:  # the package raises several kinds
+        except Exception as error:  # the package raises several types
             raise ConfigError(
                 f"The Foxglove server cannot listen on {self._ip}:{self._port}: {error}",
                 option="display_port",
@@ -86,7 +86,7 @@ class FoxgloveSink:
         return None
 
     def show(self, view: View) -> None:
-        """Send a view to whoever is connected."""
+        """Send a view to all connected clients."""
         now_ns = time.time_ns()
         for side, values in ((OBSERVATION, view.observation), (ACTION, view.action)):
             numbers: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The notebook view: a recorder's status as HTML."""
+"""Shows a recorder's status in a notebook, as HTML."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..units import size_text
 logger = get_logger(__name__)
 
 KEPT_SAVES = 6
-"""The newest saves that stay in a view when they are done."""
+"""How many of the newest finished saves stay in the view."""
 
 RED = "color:#b00"
 
@@ -42,9 +42,10 @@ CAMERA_COLUMNS = (
 
 
 class StatusView:
-    """Renders a recorder's present status when a notebook displays it.
+    """Renders a recorder's current status when a notebook displays it.
 
-    ``StatusView(recorder)`` as the last expression of a cell shows it once. While a cell runs, it moves in::
+    ``StatusView(recorder)`` as the last expression of a cell shows it once. While a cell runs, it is updated
+    in::
 
         async with aiorecord.StatusView(recorder).live():
             save = await recorder.record(robot, teleop, seconds=10, task="Pick up the cube")
@@ -66,15 +67,15 @@ class StatusView:
 
     @asynccontextmanager
     async def live(self, refresh_s: float = 0.5) -> AsyncIterator[StatusView]:
-        """Show it below the cell, and anew every so often while the block runs, and once more at its end.
+        """Show it below the cell, update it while the block runs, and once more at its end.
 
-        A view that fails is given up with a warning; what is recorded goes on.
+        A view that fails is stopped with a warning; the recording goes on.
 
         Args:
-            refresh_s: seconds between two looks, above 0.
+            refresh_s: seconds between two updates, above 0.
 
         Raises:
-            ConfigError: a time that makes no sense.
+            ConfigError: `refresh_s` is not a positive number.
             StateError: there is no notebook: IPython is not installed.
         """
         check_number("refresh_s", refresh_s, above=0)
@@ -88,7 +89,7 @@ class StatusView:
         threads = Threads(1, "aiorecord-view")
         try:
             handle = display(await self._page(threads), display_id=True)
-            if handle is None:  # IPython without a front end, which shows nothing anew
+            if handle is None:  # IPython without a front end, which updates nothing
                 yield self
                 return
             async with beside(self._refresh(handle, threads, refresh_s), "aiorecord-notebook-view"):
@@ -104,7 +105,7 @@ class StatusView:
             shows = await self._show(handle, threads)
 
     async def _show(self, handle: Any, threads: Threads) -> bool:
-        """Show it anew; False when the notebook takes it no more."""
+        """Update the view; False when the notebook does not accept it any more."""
         try:
             handle.update(await self._page(threads))
         except Exception as error:  # noqa: BLE001 - whatever a front end raises costs the view, not the episode
@@ -113,7 +114,7 @@ class StatusView:
         return True
 
     async def _page(self, threads: Threads) -> _Page:
-        """The status with the newest pictures, whose JPEG is made in a thread."""
+        """The status with the newest pictures; their JPEGs are made in a thread."""
         return _Page(self._html(await threads.run(_encoded, self._thumbnails())))
 
     def _thumbnails(self) -> dict[str, NDArray[Any]]:
@@ -174,7 +175,7 @@ def _encoded(small: Mapping[str, NDArray[Any]]) -> dict[str, str]:
 def _pace(
     rate: float | None, fps: int, lateness: Mapping[str, float | int] | None, *, is_running: bool
 ) -> str:
-    """How fast the frames come, and how late the ticks were."""
+    """The rate of the frames, and how late the ticks were."""
     parts = "" if rate is None else f" &middot; {rate:.1f} of {fps} fps"
     if lateness is None or not lateness["ticks"]:
         return parts
@@ -203,7 +204,7 @@ def _camera_row(key: str, c: CameraStatus) -> str:
 
 
 def _sources(statuses: Iterable[SourceStatus]) -> str:
-    """Those that have failed, as in the terminal; those that are held now stand out."""
+    """The sources that have failed, as in the terminal; those held now are highlighted."""
     rows = ""
     for source in statuses:
         if not source.errors and not source.held:

@@ -1,4 +1,4 @@
-"""The plain view: one line per event, for logs and terminals without cursor control."""
+"""Prints one line per event, for logs and for terminals without cursor control."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..snapshot import Snapshot, camera_counts
 from ..units import size_text, time_text, waiting_text
 
 EVERY_S = 5.0
-"""Progress lines come at most this often."""
+"""Shortest time between two progress lines, in seconds."""
 
 
 class PlainView:
@@ -40,10 +40,10 @@ class PlainView:
             self.line(describe(snapshot))
 
     def terminal(self, has: bool) -> None:
-        """Nothing to do: lines go anywhere."""
+        """Do nothing: lines need no terminal control."""
 
     def fits(self, slack_s: float) -> bool:
-        """Always: a line costs next to nothing."""
+        """Always true: printing a line is cheap."""
         return True
 
     def line(self, text: str) -> None:
@@ -52,7 +52,7 @@ class PlainView:
 
 
 class NoView:
-    """Shows nothing but what must be said."""
+    """A view that prints only necessary messages."""
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +69,7 @@ class NoView:
         """Nothing to do."""
 
     def fits(self, slack_s: float) -> bool:
-        """Never: there is nothing to show."""
+        """Always false: there is nothing to show."""
         return False
 
     def line(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Views in the Rerun viewer, as lerobot logs them.
+"""Sends views to the Rerun viewer, logged as lerobot does.
 
 Entities, their archetypes and the blueprint follow lerobot 0.6.1 (`lerobot/utils/rerun_visualization.py`):
 numbers as `Scalars` over time, images without history (``static``), depth as `DepthImage`, a grid with one
@@ -23,11 +23,11 @@ from ..entities import ACTION, OBSERVATION, Entity, entities
 from ..view import View
 
 PORT = 9876
-"""Where Rerun viewers listen unless told otherwise."""
+"""The port on which Rerun viewers listen by default."""
 
 FLUSH_S = 2.0
 MEMORY_LIMIT = "10%"
-"""Of a viewer that is started here; $LEROBOT_RERUN_MEMORY_LIMIT overrides it, as in lerobot."""
+"""Memory limit of a viewer started here; $LEROBOT_RERUN_MEMORY_LIMIT overrides it, as in lerobot."""
 
 
 class RerunSink:
@@ -35,10 +35,10 @@ class RerunSink:
 
     Args:
         session_name: Rerun's application id.
-        ip: where a viewer listens, None starts one here.
+        ip: address of a running viewer, None starts one here.
         port: its port, None for Rerun's own.
         compressed: log colour images as JPEG.
-        connect: says where a recording stream goes, instead of `ip` and `port`: for files and tests.
+        connect: connects a recording stream, instead of `ip` and `port`: for files and tests.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class RerunSink:
             self._stream.send_blueprint(_blueprint(found))
 
     def close(self) -> None:
-        """Send what is left and disconnect.
+        """Send the remaining data and disconnect.
 
         Raises:
-            RuntimeError: the viewer did not take it in time.
+            RuntimeError: the viewer did not accept it in time.
         """
         if self._stream is not None:
             self._stream.flush(timeout_sec=FLUSH_S)
             self._stream.disconnect()
 
     def abandon(self) -> None:
-        """Keep Rerun from waiting, at the end of the process, for a viewer that takes nothing."""
+        """Keep Rerun from waiting, at the end of the process, for a viewer that accepts nothing."""
         import rerun as rr
 
         rr.unregister_shutdown()
@@ -153,7 +153,7 @@ def _blueprint(found: dict[str, list[Entity]]) -> Any:
 
 
 def _escaped(path: str) -> str:
-    """An entity path that Rerun takes without complaint; a ``/`` in a name makes a level, as in lerobot."""
+    """An entity path that Rerun accepts; a ``/`` in a name makes a level, as in lerobot."""
     import rerun as rr
 
     return "/".join(rr.escape_entity_path_part(part) for part in path.split("/") if part)
@@ -161,7 +161,7 @@ def _escaped(path: str) -> str:
 
 @contextmanager
 def _own_programs_on_path() -> Iterator[None]:
-    """Rerun looks for its viewer on the PATH; in an environment that is not activated it is beside Python."""
+    """Add Python's folder to the PATH, where Rerun finds its viewer even if the environment is not active."""
     before = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([before, os.path.dirname(sys.executable)])
     try:

@@ -1,1 +1,1 @@
-"""Blocking robots and teleoperators, each driven from a thread of its own."""
+"""Runs blocking robots and teleoperators, each in its own thread."""

@@ -1,4 +1,4 @@
-"""The thread that a blocking device is driven from."""
+"""The thread in which a blocking device is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...system.machine_time import monotonic_s
 from ...system.threads import start_thread
 
 EXIT_WAIT_S = 10.0
-"""Seconds that the end of the process waits for devices that are being released."""
+"""Seconds that the process, at its end, waits for devices that are being released."""
 
 _closing: weakref.WeakSet[DeviceThread] = weakref.WeakSet()
 
@@ -23,8 +23,8 @@ class DeviceThread:
     """Makes calls one after the other in a thread of its own.
 
     A driver that never returns must not keep the process from ending, so the thread is a daemon. It holds no
-    data. After `close`, the end of the process waits for it, for `EXIT_WAIT_S` in all, so that a device is
-    released even when nobody waited for that.
+    data. After `close`, the process waits for it at its end, for `EXIT_WAIT_S` in all, so that a device is
+    released even if no caller waited for that.
 
     Args:
         name: of the thread.
@@ -69,7 +69,7 @@ class DeviceThread:
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
-            del call  # it holds what the driver returned
+            del call  # it refers to what the driver returned
 
 
 @atexit.register

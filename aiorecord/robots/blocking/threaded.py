@@ -1,4 +1,4 @@
-"""Blocking robots on an event loop: each device is driven from one thread of its own."""
+"""Wraps blocking robots and teleoperators for an event loop: each is called in one thread of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .device_thread import DeviceThread
 logger = get_logger(__name__)
 
 PICTURE_BYTES = 16 << 10
-"""Arrays from this size on are copied in the device's thread; smaller ones cost the loop nothing."""
+"""Arrays from this size on are copied in the device's thread; smaller ones are copied on the loop."""
 
 STUCK_S = 10.0
 """Seconds that `disconnect` waits for a call that does not return."""
@@ -66,7 +66,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
 
     @property
     def is_connected(self) -> bool:
-        """Between a `connect` that succeeded and `disconnect`. Does not ask the device."""
+        """Whether `connect` succeeded and `disconnect` was not called since. Does not ask the device."""
         return self._connected
 
     @property
@@ -80,17 +80,17 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
         return self._times.slow_calls
 
     def timings(self) -> dict[str, CallTiming]:
-        """How long the driver's methods took, by method. Time spent waiting for a turn is not in it."""
+        """How long the driver's methods took, by method, without the time spent waiting for a turn."""
         return self._times.timings()
 
     def lap(self) -> dict[str, CallTiming]:
-        """As `timings`, of the calls since the last lap only; a new lap begins. For one user: a session."""
+        """As `timings`, but only of the calls since the previous `lap`. For one user: a session."""
         return self._times.lap()
 
     async def connect(self) -> None:
         """Start the thread and connect the device in it. Does nothing when connected.
 
-        Cancelling leaves the connecting to finish in the thread; `disconnect` then waits for it.
+        After cancelling, the device goes on connecting in the thread; `disconnect` then waits for it.
 
         Raises:
             SourceError: the driver failed, or has not returned from a call made before the last `disconnect`.
@@ -114,11 +114,11 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
         wait for their turn fail. Cancelling does not stop it: it is finished in the thread.
 
         Raises:
-            SourceError: the driver failed. The thread has ended all the same. What a driver raises that was
-                never connected is logged instead, since most refuse to disconnect then. Also raised when the
-                driver does not return from the call before, for `STUCK_S`, or from disconnecting, for
-                ``connect_timeout_s``: the thread is then left to itself, and disconnects when it can. It
-                does not keep the process from ending.
+            SourceError: the driver failed; the thread has ended anyway. If the driver was never connected,
+                its error is logged instead, since most drivers refuse to disconnect then. Also raised if the
+                driver does not return from the call before within `STUCK_S`, or from disconnecting within
+                ``connect_timeout_s``: the thread is then abandoned, and disconnects when it can. It does not
+                keep the process from ending.
         """
         if self._closing is None:
             if self._thread is None:
@@ -130,7 +130,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             name = f"disconnect {self._source} {self.name}"
             self._closing = asyncio.create_task(self._close(thread, call), name=name)
         closing, before = self._closing, self._running
-        # What was waited for in vain before is not waited for again.
+        # A call that was waited for in vain before is not waited for again.
         if before is not None and not before.done() and self._stuck_in is None:
             wait_s = self._connect_timeout_s if self._running_call == "connect" else STUCK_S
             await asyncio.wait((closing, _uncancellable(before, quietly=True)), timeout=wait_s)
@@ -144,12 +144,12 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
 
     @property
     def call_under_way(self) -> str | None:
-        """The driver call that the thread is in, also one whose await was given up; else None."""
+        """The driver call that the thread executes, even if its await was cancelled; else None."""
         running = self._running
         return self._running_call if running is not None and not running.done() else None
 
     async def returned(self, within_s: float) -> bool | None:
-        """Wait for the driver call under way in the thread, also one whose await was given up.
+        """Wait for the driver call under way in the thread, even if its await was cancelled.
 
         Cancelling gives up the waiting.
 
@@ -157,7 +157,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             within_s: seconds to wait at most.
 
         Returns:
-            None when no call was under way, else whether it came back, well or not.
+            None when no call was under way, else whether it returned or raised in that time.
         """
         running = self._running
         if running is None or running.done():
@@ -192,7 +192,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
 
     async def _close(self, thread: DeviceThread, call: Future[Any]) -> None:
         try:
-            # A loop that ends cancels its tasks; the device is released even so.
+            # A loop that ends cancels its tasks; the device is still released.
             await self._watched("disconnect", _uncancellable(call), self._connect_timeout_s)
         finally:
             if call.done():
@@ -203,7 +203,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
     async def _call(self, call: str, function: Callable[..., Any], *args: Any, timeout_s: float) -> Any:
         """Run one driver method in the device's thread, after whatever runs there now.
 
-        One call at most is ever handed to the thread, so that awaits which are given up do not pile up.
+        At most one call is passed to the thread, so that cancelled awaits do not pile up.
         """
         if self._thread is None:
             raise StateError(f"The {self._source} {self.name!r} is not connected; call connect() first.")
@@ -238,7 +238,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             )
 
     def _timed(self, call: str, function: Callable[..., Any], timeout_s: float, *args: Any) -> Any:
-        """In the device's thread: call the driver, measure, and map what it raises."""
+        """In the device's thread: call the driver, measure the time, and map its errors."""
         start_s = monotonic_s()
         try:
             return function(*args)
@@ -266,11 +266,11 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
 
 
 def _uncancellable(call: Future[Any], *, quietly: bool = False) -> asyncio.Future[Any]:
-    """Like `asyncio.wrap_future`, but cancelling it leaves the call alone, and the loop may close before.
+    """Like `asyncio.wrap_future`, but cancelling it does not cancel the call, and the loop may close before.
 
     Args:
         call: what to wait for.
-        quietly: give None whatever became of it.
+        quietly: return None whatever the outcome.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
@@ -286,7 +286,7 @@ def _uncancellable(call: Future[Any], *, quietly: bool = False) -> asyncio.Futur
             future.set_result(call.result())
 
     def finished(_: Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
             loop.call_soon_threadsafe(finish)
 
     call.add_done_callback(finished)
@@ -335,7 +335,7 @@ class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
         return observation
 
     def _observe(self) -> Values:
-        """The driver's observation with pictures of its own: copied here, where it holds up nobody."""
+        """The driver's observation with its pictures copied, in this thread so as not to delay the loop."""
         observation: Values = self.blocking.get_observation()
         if gives_new_images(self.blocking) or not isinstance(observation, Mapping):
             return observation
@@ -345,12 +345,12 @@ class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
         }
 
     async def send_action(self, action: Values) -> Values:
-        """Hand an action to the driver.
+        """Send an action to the driver.
 
-        Cancelling while it waits for its turn sends nothing; later, the action is sent all the same.
+        Cancelling while it waits for its turn sends nothing; after that, the action is sent anyway.
 
         Returns:
-            What the driver says it sent.
+            The action that the driver reports as sent.
 
         Raises:
             SourceError: the driver failed; its error is the cause.

@@ -1,1 +1,1 @@
-"""Devices that fail: their last good values stand in, and they are brought back."""
+"""Handles failing devices: repeats their last good values, and reconnects them."""

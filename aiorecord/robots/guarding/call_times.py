@@ -1,4 +1,4 @@
-"""How long the methods of a driver took: measured in its thread, read from anywhere."""
+"""Measures how long a driver's methods take, in the driver's thread; readable from any thread."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 SAMPLES = 1024
-"""Durations kept per method: the latest ones."""
+"""How many of the latest durations are kept per method."""
 
 SLOW_CALLS = 100
-"""Slow calls kept: the latest ones."""
+"""How many of the latest slow calls are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class CallTimes:
         self._guard = threading.Lock()
 
     def add(self, call: str, seconds: float, limit_s: float) -> None:
-        """Note a call that has ended, well or not."""
+        """Count a call that has ended, with or without an error."""
         with self._guard:
             self._durations.setdefault(call, _Durations()).add(seconds)
             if seconds > limit_s:
@@ -70,14 +70,14 @@ class CallTimes:
             return {call: durations.timing() for call, durations in self._durations.items()}
 
     def lap(self) -> dict[str, CallTiming]:
-        """The calls since the last lap, by method; a new lap begins."""
+        """The calls since the previous `lap`, by method."""
         with self._guard:
             laps = {call: durations.lap() for call, durations in self._durations.items()}
         return {call: timing for call, timing in laps.items() if timing is not None}
 
 
 class _Durations:
-    """Durations of one method: the latest ones, how many, and the longest."""
+    """Durations of one method: the latest ones, their number, and the longest."""
 
     def __init__(self) -> None:
         self.latest_s: deque[float] = deque(maxlen=SAMPLES)
@@ -94,7 +94,7 @@ class _Durations:
         self._lap_max_s = max(self._lap_max_s, seconds)
 
     def lap(self) -> CallTiming | None:
-        """The calls since the last lap, None if there were none; a new lap begins."""
+        """The calls since the previous `lap`, None if there were none."""
         count, max_s, self._lap_count, self._lap_max_s = self._lap_count, self._lap_max_s, 0, 0.0
         if not count:
             return None

@@ -1,4 +1,4 @@
-"""Calls to one device, one at a time, that nobody waits for longer than a limit."""
+"""Makes calls to one device, one at a time, each with a time limit for the caller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...system.machine_time import monotonic_s
 
 
 class Busy(enum.Enum):
-    """What `Line.call` gives while an earlier call has not returned."""
+    """What `Line.call` returns while an earlier call has not returned."""
 
     BUSY = "busy"
 
@@ -21,7 +21,7 @@ class Busy(enum.Enum):
 BUSY = Busy.BUSY
 
 _TURNS = 5
-"""Turns of the loop from a result in a device's thread to the end of the call that waits for it."""
+"""Turns of the event loop between a result in a device's thread and the end of the call that waits for it."""
 
 logger = get_logger(__name__)
 
@@ -29,9 +29,9 @@ logger = get_logger(__name__)
 class Line:
     """The calls of one device. A call is never made while another one is under way.
 
-    A call that does not return in time is cancelled; if that does not end it either (a driver that swallows
-    the cancellation), the line stays busy until it returns. An awaited `ThreadedRobot` can always be
-    cancelled and keeps the same promise for the thread behind it.
+    A call that does not return in time is cancelled; if that does not end it (because the driver suppresses
+    the cancellation), no further call is made until it returns. An awaited `ThreadedRobot` can always be
+    cancelled and makes no further call in its thread either.
 
     Limits are in real time, whatever clock the recording has: a driver hangs in real time.
 
@@ -89,7 +89,7 @@ class Line:
             if not fresh and call == self._call and in_time and not task.cancelled():
                 return task.result()
             if not task.cancelled():
-                task.exception()  # of a call that was given up: reported when it was
+                task.exception()  # the result of an abandoned call, which was reported when it was abandoned
         task = self._start(call, function, args)
         if not await self._returned(task, wait_s):
             return BUSY
@@ -102,7 +102,7 @@ class Line:
         """Cancel the call under way and wait for it to end.
 
         Returns:
-            False when it did not within `wait_s`.
+            False if it did not end within `wait_s`.
         """
         if self._task is None:
             return True
@@ -121,7 +121,7 @@ class Line:
     ) -> asyncio.Task[Any]:
         loop = asyncio.get_running_loop()
         self._call, self._issued_s = call, monotonic_s()
-        # Eager: a robot that does not suspend costs no turn of the loop.
+        # Eager: a robot that does not suspend needs no turn of the loop.
         task = self._task = asyncio.Task(
             _awaited(function, args), loop=loop, name=f"aiorecord-{self._source}-{call}", eager_start=True
         )
@@ -157,7 +157,7 @@ class Line:
         """Wait for a call; cancel it, once, when it exceeds its limit.
 
         Raises:
-            SourceError: it did, just now.
+            SourceError: it has just exceeded its limit.
         """
         if task.done():
             return True
@@ -168,7 +168,7 @@ class Line:
         except asyncio.CancelledError:
             task.cancel()
             raise
-        # A loop that got no processor finds the limit passed and the result there at the same time.
+        # A loop that got no processor time finds the limit passed and the result ready at the same time.
         for _ in range(_TURNS):
             if task.done():
                 return True
@@ -191,7 +191,7 @@ def _awaited(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> 
 
 
 async def bounded(coroutine: Coroutine[Any, Any, Any], name: str, limit_s: float) -> bool:
-    """Run a coroutine in a task for a limited time, then cancel it and leave it.
+    """Run a coroutine in a task for a limited time, then cancel it without waiting for its end.
 
     Cancelling cancels the coroutine.
 
@@ -204,7 +204,7 @@ async def bounded(coroutine: Coroutine[Any, Any, Any], name: str, limit_s: float
         False when it did not end in time.
 
     Raises:
-        Exception: what it raised.
+        Exception: the coroutine's error.
     """
     task = asyncio.create_task(coroutine, name=name)
     try:
@@ -216,7 +216,7 @@ async def bounded(coroutine: Coroutine[Any, Any, Any], name: str, limit_s: float
     if not task.done():
         task.cancel()
         task.add_done_callback(_log_late_failure)
-        await asyncio.sleep(0)  # most end here; what swallows the cancellation is left to itself
+        await asyncio.sleep(0)  # most end here; one that suppresses the cancellation is not waited for
         return False
     if task.cancelled():
         return False

@@ -1,13 +1,14 @@
-"""What a robot or teleoperator can tell about itself, found behind whatever it is wrapped in.
+"""Optional reports of a robot or teleoperator about itself, also through wrappers around it.
 
-Nothing of this is required of a device:
+A device may offer the following; nothing of it is required:
 
 - ``frame_times_ns() -> Mapping[str, int]``: when each camera took its image of the newest observation, in
   nanoseconds on any scale of that camera's own, keyed like the observation. Cameras whose time is not known
   for certain are left out. It is called on the event loop after `get_observation`, and must be quick.
 - ``new_images: bool``: True promises that every image it returns is new and never changed again, so that it
   is recorded without a copy.
-- ``lap() -> dict[str, CallTiming]``: how long driver methods took since the last lap, see `ThreadedRobot`.
+- ``lap() -> dict[str, CallTiming]``: how long driver methods took since the previous call of ``lap``, see
+  `ThreadedRobot`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _WRAPPED = ("inner", "blocking")
 
 
 def layers(device: Any) -> Iterator[Any]:
-    """A device, then what it wraps (as ``inner`` or ``blocking``), and so on."""
+    """Yield a device, then the device it wraps (as ``inner`` or ``blocking``), and so on."""
     seen: list[Any] = []
     while device is not None and not any(device is other for other in seen):
         seen.append(device)
@@ -35,14 +36,14 @@ def layers(device: Any) -> Iterator[Any]:
 
 
 def frame_times(robot: Robot, features: Mapping[str, Any]) -> Callable[[], dict[str, int]] | None:
-    """A function that tells when the images of the newest observation were taken, by feature key.
+    """A function that returns when the images of the newest observation were taken, by feature key.
 
     Args:
         robot: the robot.
-        features: of the dataset; what the robot says about other keys is left out.
+        features: of the dataset; times of other keys are left out.
 
     Returns:
-        None if the robot cannot tell.
+        None if the robot does not know.
     """
     tell = next((d.frame_times_ns for d in layers(robot) if hasattr(d, "frame_times_ns")), None)
     if tell is None:
@@ -71,10 +72,10 @@ def must_copy(robot: Robot, teleop: Teleoperator, schema: Schema) -> bool:
 
 
 def lap(robot: Robot, teleop: Teleoperator) -> dict[str, dict[str, float | int]]:
-    """How long driver calls took since the last lap: by ``robot.<method>`` and ``teleop.<method>``.
+    """How long driver calls took since the previous `lap`, by ``robot.<method>`` and ``teleop.<method>``.
 
     Returns:
-        ``count, p50_ms, p99_ms, max_ms`` of each; empty where nothing measures them.
+        ``count, p50_ms, p99_ms, max_ms`` of each; empty if nothing measures them.
     """
     found: dict[str, dict[str, float | int]] = {}
     for source, device in (("robot", robot), ("teleop", teleop)):

@@ -1,4 +1,4 @@
-"""The features in what a device returns: whether each is well, and its last good value."""
+"""Checks the feature values that a device returns, and keeps the last good value of each."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ACTION_IMAGES = "action.images."
 class Parts:
     """Checks the recorded features of one device and keeps a copy of the newest good value of each.
 
-    Keeping it costs one copy of every picture, into memory that is used again; none where pictures are new.
+    Keeping it takes one copy of every picture, into reused memory; none if each returned picture is new.
 
     Args:
         schema: of the dataset.
-        declared: the device's own features, in either style; None if it does not say.
+        declared: the device's own features, in either style; None if it declares none.
         is_action: actions rather than observations.
         finite: numbers must be finite.
-        new_images: nobody will ever change a picture that was returned.
+        new_images: returned pictures are never changed afterwards.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Parts:
 
     @property
     def is_complete(self) -> bool:
-        """There is a value for every feature."""
+        """Whether there is a value for every feature."""
         return len(self._good) == len(self.features)
 
     def check(self, values: Values) -> dict[str, str]:
-        """Look at what a device returned, and keep what is well.
+        """Check the values that a device returned, and keep the good ones.
 
         Returns:
-            What is wrong, by feature.
+            The problems, by feature.
         """
         problems: dict[str, str] = {}
         for key, feature in self.features.items():
@@ -67,18 +67,18 @@ class Parts:
         return problems
 
     def has(self, key: str) -> bool:
-        """There is a value for a feature."""
+        """Whether there is a value for a feature."""
         return key in self._good
 
     def held(self, key: str) -> Values:
-        """The last good value of a feature, under the names the device uses; copies."""
+        """The last good value of a feature, under the device's names, copied."""
         return {name: _copy(value) for name, value in self._good[key].items()}
 
     def _problem(self, key: str, feature: Feature, raw: Values) -> str | None:
         if not raw:
             return "is missing"
         if missing := [name for name, value in raw.items() if value is None]:
-            # numpy would make NaN of it.
+            # numpy would turn None into NaN.
             return "is None" if len(raw) == 1 else f"{', '.join(map(str, missing))} is None"
         observation, action = ({}, raw) if self._is_action else (raw, {})
         try:
@@ -109,12 +109,12 @@ class Parts:
 
 
 def _copy(value: Any) -> Any:
-    """What a driver may not write into any more: drivers are free to use their buffers again."""
+    """A copy that the driver cannot change: drivers may reuse their buffers."""
     return value if isinstance(value, str | bytes | int | float | np.generic) else np.array(value)
 
 
 def _raw_values(feature: Feature, values: Mapping[str, Any], is_action: bool) -> Values:
-    """What a feature is made of, as `build_frame` finds it; empty if nothing of it is there."""
+    """The values that make up a feature, as `build_frame` finds them; empty if there are none."""
     key = feature.key
     if key in values:
         return {key: values[key]}
@@ -128,7 +128,7 @@ def _raw_values(feature: Feature, values: Mapping[str, Any], is_action: bool) ->
 
 
 def _features_of(schema: Schema, declared: Features | None, is_action: bool) -> dict[str, Feature]:
-    """The features a device supplies: those it declares; if none of them can be told, those named for it."""
+    """The features of a device: those it declares, or else those with its kind of name."""
     found: dict[str, Feature] = {}
     if declared is not None and not {"dtype", "shape"} <= declared.keys():
         found = {

@@ -1,6 +1,6 @@
-"""A device in front of another: everything is passed on, and a subclass says what it does differently.
+"""Base classes of devices that wrap another device: they pass every call on, and subclasses override some.
 
-What is wrapped is found under ``inner``; see `aiorecord.robots.guarding.device_reports.layers`.
+The wrapped device is the attribute ``inner``; see `aiorecord.robots.guarding.device_reports.layers`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from ..protocols import Features, Robot, Teleoperator, Values
 
 
 class Wrapper[D: Robot | Teleoperator]:
-    """What robots and teleoperators in front of another have in common.
+    """Base class of wrappers around a robot or a teleoperator.
 
     Args:
         inner: the device that is wrapped.
@@ -25,7 +25,7 @@ class Wrapper[D: Robot | Teleoperator]:
 
     @property
     def is_connected(self) -> bool:
-        """The device's own word."""
+        """Whether the device says that it is connected."""
         return self.inner.is_connected
 
     @property
@@ -43,7 +43,7 @@ class Wrapper[D: Robot | Teleoperator]:
 
 
 class RobotWrapper(Wrapper[Robot]):
-    """A robot in front of another."""
+    """A robot that wraps another."""
 
     @property
     def observation_features(self) -> Features:
@@ -60,7 +60,7 @@ class RobotWrapper(Wrapper[Robot]):
 
 
 class TeleoperatorWrapper(Wrapper[Teleoperator]):
-    """A teleoperator in front of another."""
+    """A teleoperator that wraps another."""
 
     async def get_action(self) -> Values:
         """The device's action."""

@@ -1,8 +1,8 @@
-"""Robots and teleoperators whose failures cost ticks, not takes.
+"""Robots and teleoperators that repeat their last good value while the device fails, so the episode goes on.
 
-A guard stands in front of a device and implements the same protocol. What fails is tried again, then its last
-good value stands in, counted and named in `held`, for a limited time; after that `SourceLostError` is raised,
-upon which a `Session` ends the episode, keeps it and connects the device again. See `SourcePolicy`.
+A guard wraps a device and implements the same protocol. A failing call is retried; then the device's last
+good value is used for a limited time, counted and named in `held`. After that time `SourceLostError` is
+raised, and a `Session` ends and keeps the episode and reconnects the device. See `SourcePolicy`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .source_policy import SourcePolicy, SourceStatus, short
 
 OBSERVE, SEND, ASK = "robot", "robot.send_action", "teleop"
 RELEASE_S = 10.0
-"""Seconds of real time that a device has to disconnect, before it is left to itself."""
+"""Seconds of real time that a device has to disconnect, before it is abandoned."""
 
 
 class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
@@ -38,10 +38,10 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         self.on_change: Callable[[str], None] = lambda message: None
         """Called with a line for the operator when a source fails, is lost, or is back."""
         self.held: frozenset[str] = frozenset()
-        """Sources for which the last good value stood in at the latest call of each method."""
+        """Sources whose last good value was repeated at the latest call of each method."""
         self.reconnects = 0
         self.patient = False
-        """While nothing is recorded: a device in trouble has a call's whole time to answer."""
+        """Set while nothing is recorded: a failing device then has the full time limit of a call."""
         self._name = name
         self._clock = clock or SystemClock()
         self._owns_clock = clock is None
@@ -51,32 +51,32 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
 
     @property
     def is_lost(self) -> bool:
-        """A source was held for too long and has not been well since."""
+        """Whether a source was held for too long and has not worked since."""
         return any(source.is_lost for source in self._sources.values())
 
     @property
     def is_well(self) -> bool:
-        """Every source was well when it was last asked."""
+        """Whether every source worked when it was last asked."""
         return all(source.is_well for source in self._sources.values())
 
     @property
     def never_came(self) -> bool:
-        """A lost source has never been well: a cable that was never plugged in, or a wrong setting."""
+        """Whether a lost source has never worked: a cable that was never plugged in, or a wrong setting."""
         return any(source.is_lost and not source.was_well for source in self._sources.values())
 
     def status(self) -> list[SourceStatus]:
-        """What happened to each source. Cheap."""
+        """The status of each source. Cheap."""
         return [source.status(self.reconnects) for source in self._sources.values()]
 
     async def disconnect(self) -> None:
-        """Disconnect the device, after giving up a call that has not returned. Idempotent.
+        """Disconnect the device, after cancelling a call that has not returned. Idempotent.
 
-        Releasing the hardware comes first: a coroutine that swallows its cancellation is not waited for
+        Releasing the hardware has priority: a coroutine that suppresses its cancellation is waited for no
         longer than a call's limit.
 
         Raises:
-            SourceError: it did not within `RELEASE_S`, and is left to itself.
-            Exception: what the device raised.
+            SourceError: it did not disconnect within `RELEASE_S`, and is abandoned.
+            Exception: the device's error.
         """
         if self._owns_clock:
             self._clock.close()
@@ -90,11 +90,11 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
             )
 
     async def came_back(self, within_s: float) -> bool | None:
-        """Wait for a call that is late, in the driver's thread too: a device that answers late is not lost.
+        """Wait for a late call, also in the driver's thread: a device that answers late is not lost.
 
         Returns:
-            None when no call was under way. True when it has returned: ask the device again. False when it
-            has not within `within_s` seconds of real time: connecting again would have to wait for it too.
+            None if no call was under way. True if it returned: ask the device again. False if it did not
+            return within `within_s` seconds of real time: connecting again would have to wait for it too.
         """
         late: bool | None = None
         waits = [self._line.returned]
@@ -122,8 +122,8 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
 
         Raises:
             SourceError: it does not return, or not within `within_s` of real time.
-            Exception: what connecting raised. What disconnecting raised is told to `on_change`: a device
-                that is gone can hardly be disconnected in order.
+            Exception: the error from connecting. An error from disconnecting is passed to `on_change`, since
+                a missing device often cannot be disconnected properly.
         """
         if not await self._line.aclose(self.policy.call_timeout_s):
             raise SourceError(
@@ -144,7 +144,8 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
     def _source(self, name: str) -> SourceHealth:
         if name not in self._sources:
             hold_s = self.policy.hold_s(name)
-            # A question to the next takes a call's limit and a tick, and may be late by as much again.
+            # The time from one call to the next is a call's limit and a tick, and may be late by as much
+            # again.
             asked_s = 2 * (self.policy.call_timeout_s + 2 * self._budget_s)
             self._sources[name] = SourceHealth(
                 name, hold_s, self._clock, self._budget_s, self._say, asked_s=asked_s
@@ -162,15 +163,15 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         *args: Any,
         fresh: bool,
     ) -> Any:
-        """Make a call, again if it raises; gives `BUSY` while the device has not returned.
+        """Make a call, and repeat it if it raises; returns `BUSY` while the device has not returned.
 
         Raises:
-            Exception: of the last try.
+            Exception: the error of the last try.
         """
         start_ns = self._clock.now_ns()
         tries = 1 + self.policy.retries if source.is_well else 1
         while True:
-            # A device that is in trouble may not cost the others their rate.
+            # A failing device must not slow down the others.
             in_trouble = not source.is_well or self._line.is_busy
             hurried = in_trouble and not self.patient
             wait_s = self._budget_s if hurried else self.policy.call_timeout_s
@@ -212,16 +213,16 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
             self._source(key)
 
     async def _read(self, call: str, function: Callable[[], Awaitable[Values]]) -> Values:
-        """Ask the device; what is not well is replaced by its last good value.
+        """Ask the device; bad values are replaced by their last good value.
 
         Raises:
-            SourceLostError: that may not stand in any longer.
-            SourceError: there is none yet.
+            SourceLostError: the last good value was repeated for too long.
+            SourceError: there is no good value yet.
             Exception: what the device raised, where the policy says so.
         """
         try:
             values: Any = await self._ask(self._whole, call, function, fresh=False)
-        except Exception as error:  # whatever a driver raises is what the policy is for
+        except Exception as error:  # the policy handles every error of a driver
             if self.policy.on_error == "raise":
                 raise
             return self._hold_all(call, error)
@@ -268,7 +269,7 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
 
 
 class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
-    """A teleoperator whose last action stands in while it fails.
+    """A teleoperator whose last action is repeated while it fails.
 
     Args:
         inner: the teleoperator.
@@ -296,7 +297,7 @@ class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
         """The device's action, or its last one with its name in `held`.
 
         Raises:
-            SourceLostError: it failed for as long as its action may stand in.
+            SourceLostError: it failed for longer than its action may be repeated.
             SourceError: it failed and there is no action yet.
             Exception: what the device raised, if the policy says so.
         """
@@ -304,7 +305,7 @@ class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
 
 
 class GuardedRobot(_Reading[Robot], RobotWrapper):
-    """A robot whose last observation stands in, feature by feature, while it or a camera fails.
+    """A robot whose last observation is repeated, feature by feature, while it or a camera fails.
 
     While its teleoperator is held, nothing is sent, unless the policy says otherwise.
 
@@ -338,11 +339,11 @@ class GuardedRobot(_Reading[Robot], RobotWrapper):
         self._sent: Values | None = None
 
     async def get_observation(self) -> Values:
-        """The device's observation, with the last good value of what failed; `held` names it.
+        """The device's observation, with the last good value of failed sources; `held` names these.
 
         Raises:
-            SourceLostError: something failed for as long as its value may stand in.
-            SourceError: something failed and there is no value of it yet.
+            SourceLostError: a source failed for longer than its value may be repeated.
+            SourceError: a source failed and has no value yet.
             Exception: what the device raised, if the policy says so.
         """
         return await self._read("get_observation", self.inner.get_observation)
@@ -351,10 +352,10 @@ class GuardedRobot(_Reading[Robot], RobotWrapper):
         """Send an action, unless it is an old one or the device has not returned from an earlier call.
 
         Returns:
-            What the device says it sent; when nothing was, what it sent last.
+            The action that the device reports as sent; if none was sent, the last one that was.
 
         Raises:
-            SourceLostError: it has failed for as long as it may.
+            SourceLostError: it has failed for too long.
             Exception: what the device raised, if the policy says so.
         """
         if self._teleop is not None and self._teleop.held and not self.policy.resend:

@@ -1,4 +1,4 @@
-"""The guards of a robot and its teleoperator together: made, looked at, and brought back."""
+"""Guards a robot and its teleoperator together: makes the two guards, reports on them, reconnects devices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .sent_action import apart, recording_sent_action
 from .source_policy import SourcePolicy, SourceStatus
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0
-"""Between two attempts to bring a lost source back; doubled each time."""
+"""Seconds between two attempts to reconnect a lost source; doubled each time."""
 
 MAX_RANGES, MAX_SOURCES = 1500, 40
-"""Runs of held frames, over all sources, and sources that are noted per episode: a loose contact may not make
-more of it than a manifest takes. All frames are counted."""
+"""Most runs of held frames, over all sources, and most sources that are stored per episode, so that a loose
+contact cannot fill the manifest. All frames are counted."""
 
 TOLD_PER_S = 5
-"""How often held frames are noted in the running episode, while there are new ones."""
+"""How often held frames are stored in the running episode, while there are new ones."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Guards:
         return any(guard.never_came for guard in self.all)
 
     def status(self) -> list[SourceStatus]:
-        """What happened to each source."""
+        """The status of each source."""
         return [status for guard in self.all for status in guard.status()]
 
 
@@ -105,11 +105,11 @@ async def regain(
     clock: Clock,
     say: Callable[[str], None],
 ) -> None:
-    """Bring lost sources back: step until everything is well, and connect again what is lost in between.
+    """Recover lost sources: step until all sources work, and reconnect lost ones in between.
 
-    The step is a real one, with the operator's present action; an old one is never sent. A device that is
-    slow is not connected again: a call that is late is waited for, as long as the policy lets it, and the
-    device is asked once more.
+    Each step sends the operator's current action, never an old one. A device that is slow is not
+    reconnected: its late call is waited for, as long as the policy allows, and the device is asked once
+    more.
 
     Raises:
         SourceLostError: they did not come back within the policy's time.
@@ -161,7 +161,7 @@ async def _regain(
                 if came_back is None and guard in late:
                     came_back = True  # it returned since
                 if came_back:
-                    wait_s = FIRST_WAIT_S  # it answers: it is asked again
+                    wait_s = FIRST_WAIT_S  # it returned: it is asked again
                 elif came_back is False and (call := guard.late_call) is not None:
                     say(
                         f"attempt {attempt}: {guard.name!r} does not return from {call}(); it is waited for "
@@ -189,12 +189,12 @@ class HeldFrames:
         self._runs: dict[str, list[list[int]]] = {}
         self._counts: dict[str, int] = {}
         self._noted = 0
-        self._told = 0  # the frame at which `news` told them
+        self._told = 0  # the frame at which `news` last returned them
         self._changed = False
 
     @classmethod
     def of(cls, *devices: Robot | Teleoperator) -> HeldFrames:
-        """With the guards found in these devices; there may be none."""
+        """Make one for the guards found in these devices; there may be none."""
         found = (layer for device in devices for layer in layers(device))
         return cls(layer for layer in found if isinstance(layer, GuardedRobot | GuardedTeleoperator))
 
@@ -215,13 +215,13 @@ class HeldFrames:
                 self._noted += 1
 
     def news(self, frame: int, every: int) -> dict[str, Any]:
-        """`facts` if there are held frames that were not told yet; else empty. Cheap.
+        """`facts` if there are held frames that were not returned yet; else empty. Cheap.
 
-        An episode whose process is killed has what was told in time.
+        The episode of a killed process keeps the facts that were stored before.
 
         Args:
             frame: the latest one, after `add`.
-            every: tell at most once in so many frames.
+            every: return them at most once in this many frames.
         """
         if not self._changed or frame - self._told < every:
             return {}
@@ -229,7 +229,7 @@ class HeldFrames:
         return self.facts()
 
     def facts(self) -> dict[str, Any]:
-        """For `Episode.annotate`: by source, what is not zero. Empty when nothing failed.
+        """Facts for `Episode.annotate`: by source, all counts above zero. Empty if nothing failed.
 
         Returns:
             ``{"sources": {name: {"errors", "retries", "held", "held_frames", "last_error"}}}``;

@@ -1,8 +1,8 @@
-"""Recording the action that a robot says it sent, instead of the one that was asked for.
+"""Records the action that a robot reports as sent, instead of the requested action.
 
-A record loop observes, asks the teleoperator, and acts. Here asking acts at once and gives back what was
-sent, and acting afterwards does nothing: the devices see the same calls in the same order, and the loop
-records what it got.
+A record loop observes, asks the teleoperator, and acts. With these wrappers, asking the teleoperator sends
+the action at once and returns what was sent, and the later act does nothing. The devices see the same calls
+in the same order, and the loop records the action that was sent.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .device_wrapper import RobotWrapper, TeleoperatorWrapper
 
 
 class _SentRobot(RobotWrapper):
-    """The robot, whose actions are sent by its `_SentTeleoperator`."""
+    """A robot whose actions are sent by its `_SentTeleoperator`."""
 
     async def send_action(self, action: Values) -> Values:
-        """Nothing: it was sent when it was asked for.
+        """Do nothing: the action was sent when the teleoperator was asked.
 
         Returns:
             The action.
@@ -27,7 +27,7 @@ class _SentRobot(RobotWrapper):
 
 
 class _SentTeleoperator(TeleoperatorWrapper):
-    """Asks the teleoperator, sends what it says to the robot, and gives back what was sent."""
+    """A teleoperator that sends its action to the robot and returns what the robot reports as sent."""
 
     def __init__(self, teleop: Teleoperator, robot: Robot) -> None:
         super().__init__(teleop)
@@ -35,14 +35,14 @@ class _SentTeleoperator(TeleoperatorWrapper):
 
     @property
     def action_features(self) -> Features:
-        """The robot's where it says, since its actions are recorded; else the teleoperator's."""
+        """The robot's if it declares them, since its actions are recorded; else the teleoperator's."""
         return self._robot.action_features or self.inner.action_features
 
     async def get_action(self) -> Values:
         """The action that the robot sent.
 
         Raises:
-            SourceError: a driver failed, or the robot does not say what it sent.
+            SourceError: a driver failed, or the robot does not return what it sent.
             StateError: the robot is not connected.
         """
         if not self._robot.is_connected:
@@ -50,7 +50,7 @@ class _SentTeleoperator(TeleoperatorWrapper):
         sent = await self._robot.send_action(await self.inner.get_action())
         if not isinstance(sent, Mapping):
             raise SourceError(
-                f"The robot {self._robot.name!r} does not say which action it sent (send_action() returned "
+                f"The robot {self._robot.name!r} does not return the action it sent (send_action() returned "
                 f"{type(sent).__name__}), so it cannot be recorded.",
                 source="robot",
                 call="send_action",
@@ -59,7 +59,7 @@ class _SentTeleoperator(TeleoperatorWrapper):
 
 
 def recording_sent_action(robot: Robot, teleop: Teleoperator) -> tuple[Robot, Teleoperator]:
-    """A robot and a teleoperator in whose recordings ``action`` is what `send_action` returned.
+    """Wrap a robot and a teleoperator so that the recorded ``action`` is what `send_action` returned.
 
     Args:
         robot: the robot.
@@ -69,7 +69,7 @@ def recording_sent_action(robot: Robot, teleop: Teleoperator) -> tuple[Robot, Te
 
 
 def apart(robot: Robot, teleop: Teleoperator) -> tuple[Robot, Teleoperator] | None:
-    """The two that `recording_sent_action` was given, None if these are not its."""
+    """The two devices that `recording_sent_action` wrapped, None if these are not its wrappers."""
     if isinstance(robot, _SentRobot) and isinstance(teleop, _SentTeleoperator):
         return robot.inner, teleop.inner
     return None

@@ -1,4 +1,4 @@
-"""How one source is: well, failing while its last good value stands in, or lost."""
+"""Tracks the health of one source: good, failing while its last good value is repeated, or lost."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ...errors import SourceLostError
 from .source_policy import SourceStatus, short
 
 SAY_AGAIN_S = 5.0
-"""A source that fails again and again is spoken of this often."""
+"""Shortest time between two messages about a source that fails repeatedly."""
 
 MAX_TEXT = 200
-"""Characters kept of what a driver says."""
+"""Most characters kept of a driver's error message."""
 
 
 class SourceHealth:
-    """What happened to one source. It is told of every success and failure, and says when it is lost.
+    """Counts the successes and failures of one source, and decides when it is lost.
 
     Args:
         name: of the source.
-        hold_s: seconds for which its last good value may stand in.
-        clock: by which that is timed.
+        hold_s: seconds for which its last good value may be repeated.
+        clock: measures that time.
         early_s: seconds by which a tick may be early or late.
         say: called with a line for the operator.
-        asked_s: seconds from one question to the next, at most, of a loop that runs. Where it stood still (a
-            starved or suspended machine) the device was not asked, and nothing was recorded in its place.
+        asked_s: longest time between two calls of the device while the loop runs, in seconds. If the loop
+            stood still for longer (a starved or suspended machine), that time does not count as a failure.
     """
 
     def __init__(
@@ -47,21 +47,21 @@ class SourceHealth:
         self._hold_ns = round(hold_s * NS_PER_S)
         self._clock = clock
         self._early_s = early_s
-        self._longest_ns = asked_s * NS_PER_S  # from one question to the next
+        self._longest_ns = asked_s * NS_PER_S  # from one call to the next
         self._say = say
         self._since_ns: int | None = None
         self._asked_ns = 0  # when it failed last
-        self._stood_ns = 0.0  # of the time since it failed first, what the loop stood still
+        self._stood_ns = 0.0  # how long the loop stood still since the first failure
         self._said_ns: int | None = None
         self._is_told = False
 
     @property
     def is_well(self) -> bool:
-        """It did not fail when it was last asked."""
+        """Whether it worked when it was last asked."""
         return self._since_ns is None
 
     def status(self, reconnects: int) -> SourceStatus:
-        """What happened so far.
+        """The status so far.
 
         Args:
             reconnects: how often its device was connected again.
@@ -79,7 +79,7 @@ class SourceHealth:
         )
 
     def note_well(self) -> None:
-        """Note that it is well; the operator is told if it was spoken of before."""
+        """Note a success; the operator is told if a failure was reported before."""
         if self._since_ns is not None and (self._is_told or self.is_lost):
             held_s = (self._clock.now_ns() - self._since_ns) / NS_PER_S
             self._say(f"{short(self.name)} is back after {held_s:.1f} s.")
@@ -97,11 +97,11 @@ class SourceHealth:
 
         Args:
             call: the method that failed.
-            error: what went wrong; None for a failure that was counted before and goes on.
+            error: the error; None for a failure that was counted before and goes on.
             instead: what happens now, a sentence for the operator.
 
         Raises:
-            SourceLostError: the source was held for as long as it may be.
+            SourceLostError: the source was held for the longest allowed time.
         """
         now_ns = self._clock.now_ns()
         if error is not None:
@@ -110,7 +110,7 @@ class SourceHealth:
             self._since_ns, self._stood_ns = now_ns, 0.0
             if self._hold_ns:
                 self._tell(f"{short(self.name)}: {self.last_error} {instead}")
-        elif self.was_well:  # of one that never was, no value stands in: it is waited for by the clock alone
+        elif self.was_well:  # a source that never worked has no value to repeat: only the clock decides
             self._stood_ns += max(0, now_ns - self._asked_ns - self._longest_ns)
         self._asked_ns = now_ns
         # To the nearest tick: ticks are a little early or late.
@@ -130,7 +130,7 @@ class SourceHealth:
         self.last_error = _text(error)
 
     def _tell(self, message: str) -> None:
-        """Tell the operator, but not at every turn of a loose contact."""
+        """Tell the operator, but not at every failure of a loose contact."""
         now_ns = self._clock.now_ns()
         if self._said_ns is None or now_ns - self._said_ns >= SAY_AGAIN_S * NS_PER_S:
             self._said_ns = now_ns
@@ -143,6 +143,6 @@ def _text(error: Exception | str) -> str:
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error}"
-    # Whatever a driver says, it goes into JSON and onto one line of a terminal.
+    # A driver's message is stored in JSON and shown on one line of a terminal.
     text = " ".join(text.encode("utf-8", "replace").decode().split())[:MAX_TEXT]
     return text if text.endswith(".") else f"{text}."

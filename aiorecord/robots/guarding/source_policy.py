@@ -1,4 +1,4 @@
-"""What to do about a source that fails, and what happened to it."""
+"""The policy for sources that fail, and the status of a source."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ ON_ERROR = ("hold", "end", "raise")
 
 @dataclass(frozen=True)
 class SourcePolicy:
-    """What a guard does when a robot, a teleoperator or a camera fails.
+    """How a guard handles failures of a robot, a teleoperator or a camera.
 
     A *source* is a driver call (``robot`` for `get_observation`, ``robot.send_action``, ``teleop`` for
     `get_action`) or one feature of what such a call returns (``observation.images.front``).
 
     Attributes:
-        on_error: ``hold`` lets the last good value stand in, for `max_hold_s` at most, then ends the episode
-            and keeps it; ``end`` ends it at the first failure that a retry does not cure; ``raise`` raises
-            what the driver raised.
-        max_hold_s: seconds for which a value may stand in.
-        max_hold_s_of: other limits for single sources, by name; a camera's short name will do.
-        retries: how often a call that raises is made again in the same tick, as long as half the tick's
-            period is left. A source that is being held is asked once per tick.
+        on_error: ``hold`` repeats the last good value, for `max_hold_s` at most, then ends and keeps the
+            episode; ``end`` ends and keeps it at the first failure that retries do not solve; ``raise``
+            raises the driver's error.
+        max_hold_s: seconds for which a value may be repeated.
+        max_hold_s_of: other limits for single sources, by name; a camera's short name is accepted.
+        retries: how often a failing call is repeated in the same tick, as long as half the tick's period is
+            left. A source that is being held is asked once per tick.
         backoff_s: seconds before the first retry, doubled for each further one.
         call_timeout_s: seconds after which a call that does not return counts as failed.
         resend: while the teleoperator is held, send its last action again in every tick, for robots that need
-            a stream of commands. Otherwise nothing is sent: position controllers stay where they are, and
-            what is driven by speed is stopped by its own watchdog.
+            a stream of commands. Otherwise nothing is sent: position controllers keep their position, and
+            speed-controlled robots are stopped by their own watchdog.
         reconnect: disconnect and connect a lost source again; otherwise it is only asked again.
         reconnect_s: seconds to wait for a lost source before the recording is ended.
 
     Raises:
-        ConfigError: a value that cannot be.
+        ConfigError: a value is invalid.
     """
 
     on_error: str = "hold"
@@ -84,18 +84,18 @@ class SourcePolicy:
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """What happened to one source since its guard was made.
+    """The status of one source since its guard was made.
 
     Attributes:
         source: its name.
         errors: failures: calls that raised or did not return in time, values that do not fit.
         retries: calls made again in the same tick.
-        held: ticks in which the last good value stood in; for ``robot.send_action``: in which nothing was
+        held: ticks in which the last good value was repeated; for ``robot.send_action``: in which nothing was
             sent.
         lost: how often it was held for too long.
         reconnects: how often its device was connected again.
-        held_s: seconds for which it has been held now, None if it is well.
-        last_error: what went wrong last, None if nothing did.
+        held_s: seconds for which it has been held now, None if it works.
+        last_error: the last error, None if there was none.
     """
 
     source: str

@@ -1,1 +1,1 @@
-"""Recorded footage and trajectories as a robot and a teleoperator."""
+"""Replays recorded videos and trajectories as a robot and a teleoperator."""

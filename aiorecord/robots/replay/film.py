@@ -1,7 +1,7 @@
-"""What a film says of itself: its colours, which way up it is, and when each picture is shown.
+"""Reads a video file's colours, orientation, and the time at which each picture is shown.
 
-Numbers of colour tags are those of ITU-T H.273 (tables 2 to 4), as libav hands them on. The display matrix is
-that of ISO/IEC 14496-12 (6.2.2): a point (p, q) of the picture is shown at (a p + c q, b p + d q).
+Numbers of colour tags are those of ITU-T H.273 (tables 2 to 4), as libav passes them on. The display matrix
+is that of ISO/IEC 14496-12 (6.2.2): a point (p, q) of the picture is shown at (a p + c q, b p + d q).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from ...printable import get_logger
 logger = get_logger(__name__)
 
 LOCAL_FILES = {"protocol_whitelist": "file"}
-"""Options of `av.open`: a playlist in the place of a film leads to no other machine."""
+"""Options of `av.open` that keep a playlist with a video's name from opening other machines."""
 
 UNSPECIFIED = 2
-"""Of each colour tag: the film does not say."""
+"""The value "unspecified" of each colour tag."""
 
 _BT601 = 5
 _MATRICES = {1: 1, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
 """libswscale's number of the matrix for each tag that it can convert."""
 _FULL_RANGE = 2
-_STEP_S = 0.04  # of a picture where nothing tells its time or duration
+_STEP_S = 0.04  # of a picture without a known time or duration
 _HDR = {16: "PQ", 18: "HLG"}
 _MATRIX = struct.Struct("=9i")
 
@@ -71,12 +71,12 @@ UPRIGHT = Turn()
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """What the first picture of a film says.
+    """The properties of a video, read from its first picture.
 
     Attributes:
         width: pixels, upright.
         height: pixels, upright.
-        remarks: what is not shown as it was filmed, in words, for people.
+        remarks: differences from the filmed picture, as sentences for people.
     """
 
     width: int
@@ -85,21 +85,21 @@ class Film:
 
 
 def film_stream(container: InputContainer) -> VideoStream | None:
-    """The first video stream that is a film; a picture that is attached to a sound file is none."""
+    """The first video stream with moving pictures; a cover picture of a sound file does not count."""
     attached = av.stream.Disposition.attached_pic
     films = (stream for stream in container.streams.video if not stream.disposition & attached)
     return next(films, None)
 
 
 def probe(path: Path, option: str) -> Film:
-    """Open a film and look at its first picture.
+    """Open a video and read its first picture.
 
     Args:
         path: the file.
         option: the setting that named it, for the error.
 
     Raises:
-        ConfigError: there is no such file, no film in it, or its first picture cannot be decoded.
+        ConfigError: there is no such file, it has no video, or its first picture cannot be decoded.
     """
     if not path.is_file():
         raise ConfigError(f"There is no video file {path}.", option=option)
@@ -132,10 +132,10 @@ def probe(path: Path, option: str) -> Film:
 
 
 def turn_of(frame: av.VideoFrame) -> Turn:
-    """How a picture is to be turned, by its display matrix.
+    """How a picture must be turned, by its display matrix.
 
     Raises:
-        ValueError: by an angle that is no multiple of 90 degrees.
+        ValueError: the angle is not a multiple of 90 degrees.
     """
     data = cast(Mapping[Any, Any], frame.side_data).get(SideData.DISPLAYMATRIX)
     if data is None:
@@ -145,7 +145,7 @@ def turn_of(frame: av.VideoFrame) -> Turn:
         return Turn(False, rows=d < 0, columns=a < 0)
     if not a and not d and b and c:
         return Turn(True, rows=b < 0, columns=c < 0)
-    raise ValueError("it is to be shown at an angle that is no multiple of 90 degrees and is not turned")
+    raise ValueError("its angle is not a multiple of 90 degrees; it is not turned")
 
 
 def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> NDArray[Any]:
@@ -163,7 +163,7 @@ def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> NDArray[Any]:
     """
     try:
         turn = turn_of(frame)
-    except ValueError:  # said by `probe`
+    except ValueError:  # reported by `probe`
         turn = UPRIGHT
     width, height = turn.size(width, height)
     if _is_rgb(frame):
@@ -186,13 +186,13 @@ def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> NDArray[Any]:
 def shown_at(
     frames: Iterator[av.VideoFrame], rate: Callable[[], Fraction | None]
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """The pictures of a film with the time at which each ends, in seconds after the first begins.
+    """The pictures of a video with the time at which each ends, in seconds after the first begins.
 
-    A picture is shown until the next one comes; the last one for its own duration, or one of `rate`.
+    A picture is shown until the next one; the last one for its own duration, or one period of `rate`.
 
     Args:
         frames: in the order in which they are shown.
-        rate: tells the pictures per second, for those that have no time of their own, once there is one.
+        rate: returns the pictures per second, for pictures without a time of their own.
     """
     step_s = 0.0
     first_s: float | None = None
@@ -206,7 +206,7 @@ def shown_at(
             step_s = float(1 / per_s) if per_s else _STEP_S
         at_s = begin_s + step_s if time_s is None else time_s - first_s
         if current is not None:
-            at_s = at_s if at_s > begin_s else begin_s + step_s  # a clock that does not rise is none
+            at_s = at_s if at_s > begin_s else begin_s + step_s  # a time that does not increase is ignored
             yield at_s, current
             begin_s = at_s
         current = frame

@@ -1,4 +1,4 @@
-"""Items produced ahead in a thread and awaited on the event loop, in order, none dropped."""
+"""Produces items ahead in a thread; the event loop awaits them in order, and none is dropped."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _CHECK_S = 0.5
 class Prefetch[T]:
     """Runs an iterator in a named thread, a bounded number of items ahead.
 
-    The thread is no daemon. It ends at `aclose`, when the iterator ends or fails, and with the main thread,
-    so that a program that forgets to close can exit. The iterator is closed in it.
+    The thread is not a daemon. It ends at `aclose`, when the iterator ends or fails, and with the main
+    thread, so that a program that forgets to close can exit. It closes the iterator.
 
     Args:
         items: consumed in the thread.
         name: of the thread.
-        ahead: items held at most.
+        ahead: most items produced ahead.
     """
 
     def __init__(self, items: Generator[T], name: str, ahead: int) -> None:
@@ -53,7 +53,7 @@ class Prefetch[T]:
         Raises:
             StateError: closed.
             SourceError: the iterator ended.
-            Exception: what the iterator raised.
+            Exception: the iterator's error.
         """
         while True:
             with self._changed:
@@ -75,7 +75,7 @@ class Prefetch[T]:
     async def aclose(self) -> None:
         """Stop the thread and wait for it; at most one item is still produced. Idempotent.
 
-        Cancelling gives up the waiting; the thread ends all the same.
+        Cancelling ends only the waiting; the thread ends anyway.
         """
         with self._changed:
             self._stopped = True
@@ -106,7 +106,7 @@ class Prefetch[T]:
         return self._stopped or not threading.main_thread().is_alive()
 
     def _wake(self) -> None:
-        """Let `get` look again. Called with the lock held."""
+        """Let `get` check again. Called with the lock held."""
         if self._waiter is not None:
             (loop, waiter), self._waiter = self._waiter, None
             if not loop.is_closed():

@@ -1,4 +1,4 @@
-"""Reading a LeRobotDataset v3.0 for replay: which file holds what, and its rows. Blocking.
+"""Reads a LeRobotDataset v3.0 for replay: locates its files and reads its rows. Blocking.
 
 File layout and column names follow lerobot 0.6.1 (`lerobot/datasets/utils.py`, `dataset_reader.py`).
 """
@@ -29,7 +29,7 @@ from .video_source import Clip
 VERSION = "v3.0"
 MAX_FPS = 1000
 _PAUSE_S = 0.2
-"""Before the metadata is read again: a packing exchanges its files within less."""
+"""Seconds before the metadata is read again: a packing exchanges its files in less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ReplayEpisode:
         index: its number.
         length: frames.
         data: the Parquet file with its rows.
-        clips: for each video feature where its frames are.
+        clips: the location of its frames for each video feature.
     """
 
     index: int
@@ -54,7 +54,7 @@ class ReplayDataset:
 
     Args:
         root: the dataset's folder.
-        episodes: the episodes to use, in this order; None: all.
+        episodes: the episodes to use, in this order; None means all.
 
     Raises:
         ConfigError: there is no dataset of version 3.0 at `root`, it is empty or damaged, or it has no such
@@ -81,7 +81,7 @@ class ReplayDataset:
         self.episodes = [found[index] for index in wanted]
 
     def features(self, *keys: str) -> dict[str, dict[str, Any]]:
-        """The features of these keys, as a feature dict without what belongs to the stored videos."""
+        """The features of these keys, without the data that describe the stored videos."""
         out = {}
         for key in keys:
             feature = self.schema[key]
@@ -91,7 +91,7 @@ class ReplayDataset:
         return out
 
     def clips(self, key: str) -> list[Clip]:
-        """Where the frames of a video feature are, episode by episode."""
+        """The location of a video feature's frames, episode by episode."""
         return [episode.clips[key] for episode in self.episodes]
 
     def endless_rows(self, keys: Sequence[str]) -> Generator[dict[str, Any]]:
@@ -155,7 +155,7 @@ class ReplayDataset:
             for row in table.to_pylist():
                 index, length = int(row["episode_index"]), int(row["length"])
                 if index >= info["total_episodes"]:
-                    continue  # of a commit under way: info.json is what counts
+                    continue  # a commit is under way: info.json says how many count
                 clips = {}
                 for key in videos:
                     place = f"videos/{key}"
@@ -217,7 +217,7 @@ def _read_info(root: Path) -> dict[str, Any]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    """Every ``*/*.parquet`` in a folder; `Path.glob` would take a folder that cannot be read for empty.
+    """Every ``*/*.parquet`` in a folder; `Path.glob` would treat an unreadable folder as empty.
 
     Raises:
         OSError: a folder cannot be read.
@@ -230,8 +230,8 @@ def _check_table(path: Path, columns: list[str]) -> None:
     """Check that a table is a plain file and some columns may be read as a whole.
 
     Raises:
-        ValueError: it is not, or may not.
-        OSError: it cannot be looked at.
+        ValueError: it is not a plain file, or needs too much memory.
+        OSError: it cannot be examined.
     """
     check_file(path)
     with pq.ParquetFile(path) as file:
@@ -249,7 +249,7 @@ def _column(feature: Feature, column: pa.ChunkedArray[Any]) -> Any:
     if feature.is_image or feature.dtype == "string":
         return column.to_pylist()
     array: Any = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # pyarrow gives an empty column back as it is
+    if isinstance(array, pa.ChunkedArray):  # pyarrow returns an empty column unchanged
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type.value_type)
     if isinstance(array, pa.ExtensionArray):  # the datasets library's Array2D to Array5D
         array = array.storage

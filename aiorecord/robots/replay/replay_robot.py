@@ -1,4 +1,4 @@
-"""Recorded footage and trajectories, played as if they happened now."""
+"""A robot and a teleoperator that play recorded videos and trajectories in real time."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class ReplayRobotConfig:
     root: str | None = None
     # Video files by camera name, looped. With root as well: the states are the dataset's, the cameras these.
     videos: dict[str, str] = field(default_factory=dict)
-    # Cameras of the dataset to replay, by name; unset: all.
+    # Cameras of the dataset to replay, by name; all if unset.
     cameras: list[str] | None = None
     # Episodes of the dataset to replay, in this order; unset: all.
     episodes: list[int] | None = None
-    # Scale colour videos to this width; unset: their own.
+    # Scale colour videos to this width; their own if unset.
     width: int | None = None
-    # Scale colour videos to this height; unset: their own.
+    # Scale colour videos to this height; their own if unset.
     height: int | None = None
     # Frames decoded ahead per camera.
     prefetch: int = 8
-    # time: what was shown and done 1/fps s later, whatever the footage's own rate. frames: every frame once.
+    # time: each step advances by 1/fps s, whatever the recording's rate. frames: every frame is used once.
     pace: str = "time"
-    # Of the made-up joint motion, where there is no dataset.
+    # Seed of the artificial joint motion that is used without a dataset.
     seed: int = 0
     # Observations per second; unset: as many as the dataset has, 30 without one.
     fps: int | None = None
@@ -61,13 +61,13 @@ class ReplayRobotConfig:
 class ReplayTeleopConfig:
     """Settings of the replaying teleoperator; give it the robot's."""
 
-    # Folder of a LeRobotDataset v3.0: its actions are replayed. Unset: a smooth made-up motion.
+    # Folder of a LeRobotDataset v3.0: its actions are replayed. If unset, a smooth artificial motion.
     root: str | None = None
     # Episodes of the dataset to replay, in this order; unset: all.
     episodes: list[int] | None = None
-    # time: what was done 1/fps s later, whatever the dataset's own rate. frames: every action once.
+    # time: each step advances by 1/fps s, whatever the dataset's rate. frames: every action is used once.
     pace: str = "time"
-    # Of the made-up motion, where there is no dataset.
+    # Seed of the artificial motion that is used without a dataset.
     seed: int = 0
     # Actions per second; unset: as many as the dataset has, 30 without one.
     fps: int | None = None
@@ -76,17 +76,18 @@ class ReplayTeleopConfig:
 class ReplayRobot:
     """Replays a dataset or video files; actions sent to it change nothing.
 
-    Observation k is what the footage shows k/fps seconds after its begin, and so on without end: footage of
-    another rate than `fps` has its own speed. With the pace ``frames`` each observation takes the next frame
-    of every camera instead. Being asked late or early changes neither. Frames are decoded ahead in one thread
-    per camera; when decoding is behind, `get_observation` waits. Arrays are new ones, the caller's to keep.
+    Observation k is what the recording shows k/fps seconds after its beginning, in an endless loop: a
+    recording with another rate than `fps` keeps its speed. With the pace ``frames`` each observation takes
+    the next frame of every camera instead. Calling late or early changes neither. Frames are decoded ahead in
+    one thread per camera; when decoding is behind, `get_observation` waits. Returned arrays are new and
+    belong to the caller.
 
     Args:
         config: the settings.
 
     Raises:
-        ConfigError: a file is missing or holds no video, `root` is no dataset of version 3.0, it has no such
-            camera or episode, or a number that cannot be.
+        ConfigError: a file is missing or holds no video, `root` is not a dataset of version 3.0, it has no
+            such camera or episode, or a number is out of range.
     """
 
     name = "replay"
@@ -153,7 +154,7 @@ class ReplayRobot:
             frames.start()
 
     async def disconnect(self) -> None:
-        """Stop decoding and end the threads. Idempotent; cancelling leaves them to end by themselves."""
+        """Stop decoding and end the threads. Idempotent; after cancelling they end without being awaited."""
         sources: list[Prefetch[Any]] = list(self._frames.values())
         if self._rows is not None:
             sources.append(self._rows)
@@ -163,7 +164,8 @@ class ReplayRobot:
     async def get_observation(self) -> Values:
         """The next frame of every camera and the next states.
 
-        When cancelled or failed midway, what was taken is lost: cameras may then be a frame apart.
+        When it is cancelled or fails midway, frames already taken are lost: cameras may then be a frame
+        apart.
 
         Raises:
             StateError: not connected.
@@ -177,7 +179,7 @@ class ReplayRobot:
         return observation
 
     async def send_action(self, action: Values) -> Values:
-        """Do nothing; the action comes back as it is.
+        """Do nothing; the action is returned unchanged.
 
         Raises:
             StateError: not connected.
@@ -224,7 +226,7 @@ class ReplayRobot:
                 self._sources[key] = dataset.clips(key), rgb_converter(width, height), dataset.fps
 
     def _size(self, width: int, height: int) -> tuple[int, int]:
-        """The size asked for; odd sizes lose a pixel, since video needs even ones."""
+        """The requested size; odd sizes lose a pixel, since video needs even ones."""
         width = self.config.width or width - width % 2
         height = self.config.height or height - height % 2
         return width, height
@@ -240,13 +242,13 @@ class ReplayRobot:
 
 
 class ReplayTeleoperator:
-    """Gives the recorded actions of a dataset in order, over and over; or a smooth made-up motion.
+    """Returns the recorded actions of a dataset in order, in an endless loop; or a smooth artificial motion.
 
     Args:
         config: the settings; None for the defaults.
 
     Raises:
-        ConfigError: `root` is no dataset of version 3.0, it has no actions or no such episode.
+        ConfigError: `root` is not a dataset of version 3.0, or it has no actions or no such episode.
     """
 
     name = "replay"
@@ -320,7 +322,7 @@ def _check_pace(config: ReplayRobotConfig | ReplayTeleopConfig) -> None:
 
 
 def _rows_at(dataset: ReplayDataset, keys: list[str], fps: float | None) -> Generator[Values]:
-    """The rows of a dataset without end: each once, or what was there at 0, 1/fps, 2/fps, ... seconds."""
+    """The rows of a dataset in an endless loop: each once, or those at 0, 1/fps, 2/fps, ... seconds."""
     rows = dataset.endless_rows(keys)
     with contextlib.closing(rows):
         if fps is None or fps == dataset.fps:
@@ -345,7 +347,7 @@ def _row_features(dataset: ReplayDataset | None) -> tuple[dict[str, Any], dict[s
 
 
 def _made_up_rows(key: str, seed: int, fps: float, *, delay_s: float) -> Generator[Values]:
-    """Joints that swing slowly about a rest pose; `delay_s` makes a robot that follows its operator."""
+    """Joints that swing slowly around a rest pose; `delay_s` simulates a robot that follows its operator."""
     rng = np.random.default_rng([seed, 8])
     hz = rng.uniform(0.05, 0.35, (3, 6))
     phase = rng.uniform(0.0, 2 * math.pi, (3, 6))

@@ -1,4 +1,4 @@
-"""Frames out of video files, over and over. Blocking; runs in a prefetch thread."""
+"""Decodes frames from video files in an endless loop. Blocking; runs in a prefetch thread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ type Converter = Callable[[av.VideoFrame], NDArray[Any]]
 DEPTH_CODES = 4096
 """Depth videos hold 12-bit codes (lerobot 0.6.1, `lerobot/datasets/depth_utils.py`)."""
 
-_SKIP_AHEAD_S = 1.0  # up to here, decoding on is cheaper than seeking
+_SKIP_AHEAD_S = 1.0  # up to this distance, decoding further is cheaper than seeking
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Clip:
         path: the file.
         start_s: time of its first frame.
         frames: how many frames; None: to the end of the file.
-        label: what it is, for messages.
+        label: its name in messages.
     """
 
     path: Path
@@ -87,14 +87,14 @@ def depth_converter(info: Mapping[str, Any]) -> Converter:
 def endless_frames(
     clips: Sequence[Clip], convert: Converter, fps: float | None = None, clips_fps: float | None = None
 ) -> Generator[NDArray[Any]]:
-    """The frames of all clips in order, and again from the first clip, without end.
+    """The frames of all clips in order, in an endless loop.
 
     Args:
         clips: one or more; those that follow each other in one file are decoded without seeking.
         convert: makes an array of each frame.
-        fps: give the frame that is shown at 0, 1/fps, 2/fps, ... seconds, so that some come twice or are left
-            out; None gives every frame once.
-        clips_fps: frames per second of the clips; None goes by the time of each frame.
+        fps: yield the frames shown at 0, 1/fps, 2/fps, ... seconds, so that some come twice or are left out;
+            None yields every frame once.
+        clips_fps: frames per second of the clips; None uses the time of each frame.
 
     Raises:
         SourceError: a file is gone or damaged, or a clip has fewer frames than it should.
@@ -112,9 +112,9 @@ def endless_frames(
 
 
 def resampled[T](items: Iterator[T], items_fps: float, fps: float) -> Iterator[T]:
-    """What is there at 0, 1/fps, 2/fps, ... seconds of items that follow each other at another rate.
+    """The items at 0, 1/fps, 2/fps, ... seconds of a sequence with another rate.
 
-    The same object comes again where `fps` is the higher rate.
+    An object is repeated where `fps` is the higher rate.
     """
     ratio = Fraction(items_fps) / Fraction(fps)
     taken = -1
@@ -177,11 +177,11 @@ class _Reader:
 
     @property
     def rate(self) -> Fraction | None:
-        """Frames per second of the open file, on average; None if it does not say."""
+        """Frames per second of the open file, on average; None if unknown."""
         return self._stream.average_rate if self._stream is not None else None
 
     def tolerance_s(self, fps: float) -> float:
-        """How far a frame's time may be from the time asked for: times are rounded to the file's clock."""
+        """How far a frame's time may be from the requested time: times are rounded to the file's clock."""
         base = self._stream.time_base
         return min(float(base) if base else 0.0, 0.25 / fps)
 

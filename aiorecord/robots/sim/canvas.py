@@ -34,7 +34,7 @@ def pack(rgb: Any) -> Lanes:
 
 
 def intersect(a: Box, b: Box) -> Box | None:
-    """What two boxes share, or None."""
+    """The intersection of two boxes, or None."""
     box = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
     return box if box[0] < box[2] and box[1] < box[3] else None
 
@@ -79,7 +79,7 @@ def around(points: list[Point], margin: float) -> Box:
 
 
 class Shape(Protocol):
-    """Something that can be drawn.
+    """Base class of shapes that can be drawn.
 
     Attributes:
         box: pixels it may touch, possibly outside the picture.
@@ -314,7 +314,7 @@ class Canvas:
         self.box, self.lanes = box, lanes
 
     def paint(self, shape: Shape) -> None:
-        """Blend a shape over what is there."""
+        """Blend a shape over the picture."""
         box = intersect(shape.box, self.box)
         if box is None:
             return
@@ -379,7 +379,7 @@ class DepthCanvas:
         self.box, self.millimetres = box, millimetres
 
     def paint(self, shape: Shape) -> None:
-        """Put a shape in front of what is farther."""
+        """Draw a shape in front of everything farther away."""
         box = intersect(shape.box, self.box)
         if box is None:
             return

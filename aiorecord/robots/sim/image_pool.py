@@ -1,4 +1,4 @@
-"""Memory for pictures that is used again."""
+"""Reuses the memory of pictures."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEPT = 8
-"""Arrays that are remembered; who holds more at once is given new ones."""
+"""Most arrays that are reused; callers that hold more at once get new ones."""
 
 
 class PictureMemory:
-    """Arrays for pictures, given out again once nobody else holds one.
+    """Arrays for pictures, which are reused once nothing else refers to them.
 
-    In new memory the system clears each page when it is first written to, which takes longer than to draw a
-    camera's background.
+    The system clears each page of new memory at the first write, which takes longer than drawing a camera's
+    background.
 
     Args:
         shape: of the pictures, uint8.
@@ -26,7 +26,7 @@ class PictureMemory:
         self._arrays: list[NDArray[np.uint8]] = []
 
     def take(self) -> NDArray[np.uint8]:
-        """An array with anything in it. It is the caller's for as long as it, or a view of it, is held."""
+        """An array with arbitrary content, the caller's as long as it, or a view of it, is referenced."""
         for index in range(len(self._arrays)):
             if _references(self._arrays, index) == _UNHELD:
                 return self._arrays[index]

@@ -25,7 +25,7 @@ _TREMOR_HZ = (0.45, 1.1, 2.3)
 
 
 def cube_poses(seed: int) -> Iterator[tuple[float, float, float]]:
-    """Where the cube lies before cycle 0, 1, 2, ...: x and y in metres, yaw in degrees."""
+    """The position of the cube before cycle 0, 1, 2, ...: x and y in metres, yaw in degrees."""
     rng = np.random.default_rng([seed, 1])
     while True:
         distance, bearing = rng.uniform(0.175, 0.275), math.radians(rng.uniform(-42.0, 6.0))
@@ -38,7 +38,7 @@ class PickAndPlace:
     """The script. Time is counted in steps, not by a clock.
 
     Args:
-        seed: of everything that varies; the cube's places are those of `cube_poses` with the same seed.
+        seed: of all random values; the cube's positions are those of `cube_poses` with the same seed.
         fps: steps per second.
     """
 

@@ -1,4 +1,4 @@
-"""The moving things of the simulated scene, projected into shapes for one camera. Pure."""
+"""The moving objects of the simulated scene, projected into shapes for one camera. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CUBE = (206.0, 48.0, 44.0)
 
 
 class Lens:
-    """A pinhole camera somewhere.
+    """A pinhole camera at a position.
 
     Args:
         position: world coordinates, metres.
@@ -122,7 +122,7 @@ def shapes(lens: Lens, pose: ArmPose, cube: Cube, *, on_gripper: bool = False) -
         lens: the camera.
         pose: of the arm.
         cube: the cube.
-        on_gripper: the camera rides on the gripper, and so sees nothing of the arm but the jaws.
+        on_gripper: the camera is on the gripper, and sees only the jaws of the arm.
     """
     out: list[Shape] = _cube(lens, cube)
     out += _gripper(lens, pose, body=not on_gripper)
@@ -133,7 +133,7 @@ def shapes(lens: Lens, pose: ArmPose, cube: Cube, *, on_gripper: bool = False) -
 
 
 def base_shapes(lens: Lens) -> list[Shape]:
-    """The part that stands still: the clamp plate and the block under the shoulder."""
+    """The static part of the arm: the clamp plate and the block under the shoulder."""
     out = _box(lens, np.array([0.0, 0.0, 0.006]), (0.075, 0.06, 0.006), 0.0, (70.0, 72.0, 78.0))
     out += _box(lens, np.array([-0.008, 0.0, 0.048]), (0.042, 0.036, 0.036), 0.0, _PRINTED)
     out += _box(lens, np.array([-0.052, 0.0, 0.03]), (0.012, 0.026, 0.018), 0.0, (48.0, 92.0, 66.0))
@@ -141,7 +141,7 @@ def base_shapes(lens: Lens) -> list[Shape]:
 
 
 def shadows(lens: Lens, pose: ArmPose, cube: Cube, *, on_gripper: bool = False) -> list[Shadow]:
-    """What the arm and the cube keep off the table."""
+    """The shadows of the arm and the cube on the table."""
     knuckle = pose.wrist + 0.05 * pose.forward
     bars = [(knuckle, pose.tip, 0.017, 0.012)]
     if not on_gripper:
@@ -164,7 +164,7 @@ def shadows(lens: Lens, pose: ArmPose, cube: Cube, *, on_gripper: bool = False) 
 
 
 def base_shadows(lens: Lens) -> list[Shadow]:
-    """What the base keeps off the table."""
+    """The shadows of the base on the table."""
     ends = np.array([-0.01, 0.0, 0.0]), np.array([-0.01, 0.0, 0.1])
     plate = np.array([-0.03, 0.0, 0.0]), np.array([0.03, 0.0, 0.0])
     found = [_shadow(lens, *ends, 0.045, 0.03, 0.02), _shadow(lens, *plate, 0.068, 0.068, 0.02)]

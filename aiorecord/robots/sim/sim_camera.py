@@ -1,7 +1,7 @@
-"""Simulated cameras: where they stand, and how a picture is put together.
+"""Simulated cameras: their position, and the rendering of a picture.
 
-A colour picture is a background that is copied (or, for the camera on the gripper, a table top that is
-sampled through the lens), the moving shapes painted into the rectangle that they touch, and sensor noise.
+A colour picture consists of a copied background (or, for the camera on the gripper, a table top that is
+sampled through the lens), the moving shapes, painted into the rectangle that they touch, and sensor noise.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class CameraSpec:
         width: pixels, even.
         height: pixels, even.
         fps: pictures per second; below the robot's rate a picture is repeated until the next is due.
-        view: ``front``, ``side``, ``top``, ``wrist`` or any other word, which stands for a viewpoint of its
-            own. Empty: the camera's name.
+        view: ``front``, ``side``, ``top``, ``wrist`` or any other word, which selects a viewpoint of its own.
+            If empty, the camera's name.
     """
 
     width: int = 640
@@ -65,7 +65,7 @@ def check_spec(name: str, spec: CameraSpec) -> None:
     """Check a camera's settings.
 
     Raises:
-        ConfigError: a size or rate that cannot be.
+        ConfigError: a size or rate is out of range.
     """
     for side in ("width", "height"):
         value = getattr(spec, side)
@@ -81,7 +81,7 @@ def check_spec(name: str, spec: CameraSpec) -> None:
 
 
 class Viewpoint:
-    """Where a camera is.
+    """The position and view of a camera.
 
     Args:
         name: the camera's name, which chooses the view unless the spec does.
@@ -99,7 +99,7 @@ class Viewpoint:
         self._focal = spec.height / 2 / math.tan(math.radians(field / 2))
 
     def lens(self, pose: ArmPose | None = None) -> Lens:
-        """The camera as it stands for a pose of the arm. Fixed cameras need none."""
+        """The camera's lens for a pose of the arm; fixed cameras ignore the pose."""
         if self.on_gripper:
             assert pose is not None
             position = pose.wrist + 0.08 * pose.up - 0.03 * pose.forward
@@ -120,7 +120,7 @@ def _somewhere(words: str) -> tuple[tuple[float, float, float], tuple[float, flo
 
 
 class _Still:
-    """A fixed camera's view in colour of what never moves, rendered once.
+    """A fixed camera's colour view of everything that never moves, rendered once.
 
     Attributes:
         rgb: (h, w, 3) uint8.
@@ -139,7 +139,7 @@ class _Still:
 
 
 def _still_depth(view: Viewpoint, seed: int) -> NDArray[np.float32]:
-    """Millimetres (h, w) to what never moves, for a fixed camera."""
+    """Millimetres (h, w) to everything that never moves, for a fixed camera."""
     _, millimetres = _background(view, seed)
     deep = DepthCanvas((0, 0, view.width, view.height), millimetres)
     for shape in base_shapes(view.lens()):
@@ -194,7 +194,7 @@ class ColourCamera:
         self._memory = PictureMemory((spec.height, spec.width, 3))
 
     def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint8]:
-        """One picture (height, width, 3) uint8, the caller's to keep."""
+        """One picture (height, width, 3) uint8, which belongs to the caller."""
         view = self._view
         lens = view.lens(pose)
         things = shapes(lens, pose, cube, on_gripper=view.on_gripper)

@@ -1,8 +1,8 @@
 """A simulated robot and a simulated operator: an arm, a table, a cube, cameras. No hardware, no wall clock.
 
-Both advance by one step of 1/fps per call and are deterministic by their seed, so a recording of an hour can
+Both advance by one step of 1/fps per call and are deterministic for a given seed, so an hour of recording can
 be made in minutes, twice, with the same bits. Pictures have the grain and texture of a webcam's, so that
-video encoders have real work to do.
+video encoders have a realistic amount of work.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def _default_cameras() -> dict[str, CameraSpec]:
 class SimRobotConfig:
     """Settings of the simulated robot."""
 
-    # Of everything random; give the teleoperator the same, for it knows the cube's place by it.
+    # Seed of all random values. Use the same for the teleoperator, which derives the cube's position from it.
     seed: int = 0
-    # Steps per second: how far the simulation advances per observation.
+    # Steps per second: the simulation advances by one step per observation.
     fps: int = 30
-    # Colour cameras by name. 'wrist' rides on the gripper; 'front', 'side', 'top' and others stand still.
+    # Colour cameras by name. 'wrist' is on the gripper; 'front', 'side', 'top' and others are fixed.
     cameras: dict[str, CameraSpec] = field(default_factory=_default_cameras)
-    # Depth cameras by name, likewise; 'front_depth' sees what 'front' sees.
+    # Depth cameras by name, likewise; 'front_depth' has the view of 'front'.
     depth_cameras: dict[str, CameraSpec] = field(default_factory=dict)
     # Sensor noise of the pictures, standard deviation in grey levels, 0 to 4.
     noise: float = 0.7
@@ -62,9 +62,9 @@ class SimRobotConfig:
 class SimTeleopConfig:
     """Settings of the simulated operator."""
 
-    # Of the motions; the same as the robot's.
+    # Seed of the motions; must be the same as the robot's.
     seed: int = 0
-    # Steps per second; the same as the robot's.
+    # Steps per second; must be the same as the robot's.
     fps: int = 30
 
 
@@ -73,13 +73,13 @@ class SimRobot:
 
     Joints and units are those of an SO-101: degrees, 0 to 100 for the gripper. The arm follows the last
     action with a lag, so observations differ from actions. Pictures are drawn by threads, in some
-    milliseconds each; every one is a new array, the caller's to keep.
+    milliseconds each; each is a new array that belongs to the caller.
 
     Args:
         config: the settings; None for the defaults.
 
     Raises:
-        ConfigError: a setting that cannot be, or a name used by two cameras.
+        ConfigError: a setting is invalid, or two cameras have the same name.
     """
 
     name = "sim"
@@ -147,14 +147,14 @@ class SimRobot:
             self._cameras = cameras
 
     async def disconnect(self) -> None:
-        """Forget the cameras, and end the threads that draw. Idempotent; cancelling waits for their end."""
+        """Release the cameras and end the threads that draw. Idempotent; cancelling waits for their end."""
         self._cameras = None
         threads, self._threads = self._threads, None
         if threads is not None:
             await threads.aclose()
 
     async def get_observation(self) -> Values:
-        """Advance by one step and look. When cancelled, the pictures that are being drawn are finished first.
+        """Advance by one step and observe. When cancelled, pictures being drawn are finished first.
 
         Returns:
             ``observation.state``: (6,) float32; colour pictures: (h, w, 3) uint8; depth pictures:
@@ -231,7 +231,7 @@ class SimRobot:
         closing = self._joints[5] < before
         within = float(gap @ gap) < _GRASP_REACH_M**2
         if self._held is None and closing and before >= CUBE_CONTACT >= self._joints[5] and within:
-            # The offset in the gripper's own axes: the cube keeps it while it is carried.
+            # The offset in the gripper's own axes, which stays the same while the cube is carried.
             axes = np.stack([pose.forward, pose.lateral, pose.up])
             self._held = axes @ gap, self._cube.yaw - _heading(pose)
         if self._held is not None:
@@ -257,7 +257,7 @@ class SimTeleoperator:
         config: the settings; None for the defaults.
 
     Raises:
-        ConfigError: a setting that cannot be.
+        ConfigError: a setting is invalid.
     """
 
     name = "sim"

@@ -1,4 +1,4 @@
-"""The table as a camera sees it that moves: its texture through the lens, and how far away it is."""
+"""The table top as a moving camera sees it: its texture through the lens, and its distance."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HORIZON = 0.02
 
 
 class TableSampler:
-    """Samples the table texture for a camera that moves: a plane seen through a pinhole.
+    """Samples the table texture for a moving camera: a plane seen through a pinhole.
 
     Every second row is sampled, the rows between are the mean of their neighbours: half the work, and the
-    texture's finest grain does not flicker. Indices are worked out in bands of rows, so that the intermediate
+    texture's finest grain does not flicker. Indices are computed in bands of rows, so that the intermediate
     arrays stay in the processor's cache.
 
     Args:
@@ -85,7 +85,7 @@ class TableSampler:
         return self._index
 
     def _wall(self, texels: int, start: int, rows: int) -> NDArray[np.int32]:
-        """Indices of the plaster that stands for everything above the horizon."""
+        """Indices of the plaster texture that is shown above the horizon."""
         strip = WALL_TEXELS * texels // TEXELS
         row = np.arange(start, start + rows, dtype=np.int32)[:, None] % strip + texels
         wall: NDArray[np.int32] = row * texels + np.arange(len(self._xs), dtype=np.int32) % texels

@@ -1,6 +1,6 @@
-"""What stands still in the simulated scene: the table top as a texture, and the room around it. Pure.
+"""The static parts of the simulated scene: the table top as a texture, and the room around it. Pure.
 
-Made once per seed and kept, since a camera that moves samples the table at every frame.
+Made once per seed and kept, since a moving camera samples the table at every frame.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class ValueNoise:
 
 
 def _bands(rows: int) -> Iterator[slice]:
-    """Slices of rows. What is worked out between them stays in the processor's cache; whole textures do not,
-    and the first touch of each of their pages costs more than the arithmetic.
+    """Slices of rows. Intermediate arrays of a slice stay in the processor's cache; whole textures do not,
+    and the first write to each of their pages takes longer than the arithmetic.
     """
     for start in range(0, rows, _BAND):
         yield slice(start, min(start + _BAND, rows))
@@ -162,7 +162,7 @@ class _Mat:
         for band in _bands(shape[0]):
             wear = fine[band] * np.float32(0.05) + broad[band] * np.float32(0.07)
             self._print(band, wear, x, y[band])
-        # A few cut marks, as on any mat that is used.
+        # A few cut marks, as on a used mat.
         for _ in range(26):
             row, column = int(rng.integers(0, shape[0] - 1)), int(rng.integers(0, shape[1] - 120))
             slope = rng.uniform(-0.8, 0.8)
@@ -226,7 +226,7 @@ def room_noise(seed: int) -> Floats:
 
 
 def look(position: Floats, direction: Floats, seed: int) -> tuple[Floats, Floats]:
-    """What rays from a point meet first.
+    """The first surface that rays from a point hit.
 
     Args:
         position: (3,) world coordinates.

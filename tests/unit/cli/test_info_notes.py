@@ -39,7 +39,7 @@ def test_facts_are_said_in_words():
         interrupted=True, flags=["too late"], cameras={"observation.images.front": CameraQuality(9, lost=2)}
     )
     assert [text for text, _ in notes_of(quality)] == [
-        "interrupted: nobody decided that it ends",
+        "interrupted by an error or a signal",
         "CUT SHORT: the disk is full",
         "FLAGGED: too late",
         "salvaged: 3 frames are lost (missing: front 3)",

@@ -285,7 +285,7 @@ def test_a_robot_that_does_not_say_what_it_sent():
         robot, teleop = recording_sent_action(Robot(SimRobotConfig(cameras={})), SimTeleoperator())
         await robot.connect()
         await teleop.connect()
-        with pytest.raises(SourceError, match="does not say which action"):
+        with pytest.raises(SourceError, match="does not return the action"):
             await teleop.get_action()
         await robot.disconnect()
         await teleop.disconnect()

@@ -49,7 +49,7 @@ def test_loose_files_follow_the_last_one():
 
 def test_loose_numbers_end_with_advice():
     assert next_loose(FileIndex(999, 998)) == (999, 999)
-    with pytest.raises(DatasetError, match="aiorecord pack"):
+    with pytest.raises(DatasetError, match="aiorecord recover"):
         next_loose(FileIndex(999, 999))
 
 

@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_written_costs_only_the_memory(tmp_path, caplog)
     (tmp_path / "file").write_text("")
     with Counting() as executor:
         assert calibrate(QUESTION, executor, seconds=0.02, path=tmp_path / "file" / "x").frames_per_s > 0
-    assert "could not be kept" in caplog.text
+    assert "could not be stored" in caplog.text
 
 
 class Never(Executor):

@@ -160,7 +160,7 @@ def test_an_angle_that_cannot_be_turned_is_said(tmp_path):
     turn(film, (1, 1, -1, 1), 46341)  # 45 degrees
     found = probe(film, "videos.front")
     assert (found.width, found.height) == (W, H)
-    assert "no multiple of 90 degrees" in found.remarks[0]
+    assert "not a multiple of 90 degrees" in found.remarks[0]
     assert replayed(film, 1)[0].shape == (H, W, 3)
 
 
