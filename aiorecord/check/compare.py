@@ -87,12 +87,12 @@ def numeric_difference(stored: Mapping[str, Any], actual: FeatureStats, key: str
 def _is_same(stored: Mapping[str, Any], actual: FeatureStats) -> bool:
     """Whether all statistics are there and equal, as they are where nothing is wrong: told at once."""
     try:
-        pairs = [(np.ravel(stored[name]), np.ravel(actual[name])) for name in STAT_NAMES]
+        theirs, ours = ([np.asarray(stats[name]) for name in STAT_NAMES] for stats in (stored, actual))
+        if any(there.shape != here.shape for there, here in zip(theirs, ours, strict=True)):
+            return False
+        return bool((np.concatenate(theirs) == np.concatenate(ours)).all())
     except (KeyError, ValueError, TypeError):
         return False
-    if any(theirs.size != ours.size for theirs, ours in pairs):
-        return False
-    return bool((np.concatenate([p[0] for p in pairs]) == np.concatenate([p[1] for p in pairs])).all())
 
 
 def image_difference(
