@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .. import storage
+from ..capture.rows import arrow_numbers
 from ..errors import AiorecordError, DatasetError, StorageError
 from ..features import Feature, Schema
 from ..table_size import check_size
@@ -253,7 +254,7 @@ def data_table(
         ArrowInvalid: a column does not have the schema's type or the others' length.
         KeyError: a column is missing.
     """
-    arrays = {key: pa.array(values) for key, values in defaults.items()}
+    arrays = {key: arrow_numbers(values) for key, values in defaults.items()}
     table = pa.Table.from_pydict({**columns, **arrays})
     return as_schema(table, schema)
 
