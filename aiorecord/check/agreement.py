@@ -13,7 +13,7 @@ from .checked import Checked
 from .findings import CODES, UNDETERMINED, Finding
 from .metadata import EpisodeRow
 from .rows import Run
-from .tree import parquet_files
+from .tree import name_in, parquet_files
 
 
 class Agreement:
@@ -33,7 +33,7 @@ class Agreement:
         self._found.append(Finding(code, place, message, **details))
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+        return name_in(self._root, path)
 
     def order(self) -> list[Finding]:
         """Episodes must be numbered from 0 in the order of the files, and follow each other in the rows."""

@@ -38,7 +38,7 @@ from .metadata import (
 )
 from .pairing import Pairing
 from .rows import RowsFile, RowsPart, rows_job
-from .tree import leftovers, parquet_files
+from .tree import leftovers, name_in, parquet_files
 from .video import VideoFile, default_threads, video_job
 
 ProgressCallback = Callable[[str, int, int], None]
@@ -210,7 +210,10 @@ class Check:
             yield outcome
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        try:
+            return name_in(self.root, path)
+        except ValueError:
+            return str(path)
 
     def _is_file(self, path: Path) -> bool:
         """Whether a path that is there is a file; reports what is not."""

@@ -20,6 +20,7 @@ from ..errors import DatasetError, StorageError
 from .checked import Checked
 from .findings import NOTE, Finding
 from .metadata import EpisodeRow, EpisodesPart
+from .tree import name_in
 
 _EXPLAINED = {
     *("staging-unfinished", "staging-packing", "temporary-file", "episodes-uncounted", "video-orphan"),
@@ -158,7 +159,7 @@ class Generations:
         return [layout.data_path(row.data), *videos]
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+        return name_in(self._root, path)
 
 
 def _is_explained(finding: Finding) -> bool:

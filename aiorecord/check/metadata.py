@@ -23,6 +23,7 @@ from ..storage import storage_errors
 from ..table_size import check_size
 from .footer import is_footerless
 from .jobs import is_refusal, is_regular, looks
+from .tree import name_in
 
 MAX_JSON_BYTES = 64 << 20
 """Larger info.json or stats.json are not read: those of real datasets have kilobytes."""
@@ -158,7 +159,7 @@ def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Prog
             "lerobot-killed-footerless-parquet",
             "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in finalize()).",
         )
-    name = path.relative_to(root).as_posix()
+    name = name_in(root, path)
     try:
         with open_table(path) as file:
             if file.metadata.num_rows > MAX_EPISODES:

@@ -19,6 +19,7 @@ from .checked import Checked
 from .findings import Finding
 from .metadata import EpisodeRow, Place
 from .rows import RowsPart, Run
+from .tree import name_in
 from .video import VideoPart
 
 type _Spans = dict[tuple[int, int], Named]
@@ -100,7 +101,7 @@ class Pairing:
         """Where files say something else than `meta/episodes`, and what is said of them no longer holds."""
         for path, part in self._data.items():
             if part.readable and part.evidence is not None and not _is_its(part):
-                yield self._stale(path.relative_to(self._root).as_posix(), "rows")
+                yield self._stale(name_in(self._root, path), "rows")
         for (key, index), video in self._parts.items():
             if video.evidence is not None and (key, index) not in self._videos:
                 yield self._stale(layout.video_path(key, index), "frames")
@@ -112,7 +113,7 @@ class Pairing:
                 if named is not None and row.id not in (None, named.id):
                     yield Finding(
                         "rows-other-episode",
-                        path.relative_to(self._root).as_posix(),
+                        name_in(self._root, path),
                         f"Its rows say that they are {named.id}, meta/episodes that they are {row.id}.",
                         episode=row.episode,
                     )

@@ -28,6 +28,7 @@ from .footer import is_footerless
 from .images import ImageCheck
 from .jobs import is_refusal
 from .metadata import EpisodeRow, stored_stats
+from .tree import name_in
 
 _BATCH_ROWS = 2048
 _IMAGE_ROWS = 16
@@ -116,7 +117,10 @@ class _Reader:
         self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
         self._episodes, self._progress = file.episodes, progress
         self._known = {row.episode for row in file.episodes}
-        self._place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        try:
+            self._place = name_in(root, path)
+        except ValueError:
+            self._place = path.name
         self._schema = data_schema(features)
         self._numeric = {
             key: Feature(key, spec["dtype"], tuple(spec["shape"]))

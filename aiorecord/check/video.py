@@ -29,6 +29,7 @@ from .jobs import is_refusal
 from .metadata import EpisodeRow, Place, stored_stats
 from .rows import timestamp_tolerance
 from .spans import Span, locate
+from .tree import name_in
 from .video_info import info_findings
 
 _MAX_PIXELS = 1 << 27
@@ -94,7 +95,7 @@ class _Reader:
     def __init__(self, file: VideoFile, progress: Progress) -> None:
         self._file, self._progress = file, progress
         self._key, self._fps = file.key, file.fps
-        self._place = file.path.relative_to(file.root).as_posix()
+        self._place = name_in(file.root, file.path)
         spec = file.spec
         self._feature = Feature(
             file.key, "video", tuple(spec["shape"]), spec.get("names"), spec.get("info") or {}

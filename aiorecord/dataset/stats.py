@@ -257,7 +257,7 @@ def _as_image(stats: FeatureStats) -> FeatureStats:
 
 def _aggregate_feature(parts: list[FeatureStats]) -> FeatureStats:
     parts = _same_shapes(parts)
-    every = np.concatenate([np.ravel(value) for part in parts for value in part.values()])
+    every = np.concatenate([value.ravel() for part in parts for value in part.values()])
     largest = float(np.abs(every[np.isfinite(every)]).max(initial=0))
     if largest > _SQUARES_FIT:
         # Squares and sums of such magnitudes overflow: every statistic but the count scales with the values.
