@@ -141,7 +141,8 @@ class SimRobot:
     def prepare(self) -> None:
         """Begin to draw the scene, in a thread, for the `connect` to come. Idempotent.
 
-        For who has something else to do before it. The thread ends with the drawing; `disconnect` waits for it.
+        For who has something else to do before it. The thread ends with the drawing, for which `disconnect`
+        waits.
         """
         if self._cameras is None and self._drawing is None:
             thread = ThreadPoolExecutor(1, "aiorecord-scene")

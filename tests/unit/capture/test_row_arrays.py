@@ -23,7 +23,7 @@ FEATURES = {
 }
 
 async def main():
-    async with aiorecord.Recorder("me/x", root=sys.argv[1], fps=30, features=FEATURES, pack=False) as recorder:
+    async with aiorecord.Recorder("me/x", root=sys.argv[1], fps=30, features=FEATURES) as recorder:
         async with recorder.episode("t") as episode:
             for number in range(3):
                 episode.add_frame({

@@ -1,4 +1,4 @@
-"""The simulated scene may be drawn ahead of `connect`; the pictures do not depend on when and in what bands."""
+"""The simulated scene may be drawn ahead of `connect`, in bands of any size: the pictures are the same."""
 
 import asyncio
 import hashlib
