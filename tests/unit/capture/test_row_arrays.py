@@ -23,7 +23,8 @@ FEATURES = {
 }
 
 async def main():
-    async with aiorecord.Recorder("me/x", root=sys.argv[1], fps=30, features=FEATURES) as recorder:
+    options = {"root": sys.argv[1], "pack": False}
+    async with aiorecord.Recorder("me/x", fps=30, features=FEATURES, **options) as recorder:
         async with recorder.episode("t") as episode:
             for number in range(3):
                 episode.add_frame({

@@ -36,7 +36,11 @@ def test_help_still_has_the_comments_after_a_command_was_parsed(capsys):
 
 def test_the_scene_is_begun_with_the_devices(monkeypatch):
     begun = []
-    monkeypatch.setattr(SimRobot, "prepare", begun.append)
+
+    def prepare(robot):
+        begun.append(robot)
+
+    monkeypatch.setattr(SimRobot, "prepare", prepare)
     chosen = parsed()
     made = devices.CommandDevices(chosen.robot, chosen.teleop)
     assert begun == [made.robot]
