@@ -47,11 +47,11 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
         yield Finding("aside-folder", path.name, "It holds what a repair moved aside.")
     if holder is None:
         for path in temporary_files(root):
-            yield Finding("temporary-file", _name(root, path), "It was left behind half written.")
+            yield Finding("temporary-file", name_in(root, path), "It was left behind half written.")
     for path in lerobot_temporaries(root):
         yield Finding(
             "lerobot-killed-temporary-video",
-            _name(root, path),
+            name_in(root, path),
             "LeRobot was killed while it encoded a video.",
         )
     files = sum(len(names) for _, _, names in os.walk(root / IMAGES_FOLDER))
@@ -114,5 +114,13 @@ def _entries(folder: Path) -> list[Path]:
             return []
 
 
-def _name(root: Path, path: Path) -> str:
+def name_in(root: Path, path: Path) -> str:
+    """What findings call a file of a dataset: its path from the root, with slashes.
+
+    Raises:
+        ValueError: it is not below the root.
+    """
+    folder, name = f"{root}{os.sep}", str(path)
+    if name.startswith(folder):  # pathlib takes many times as long to say the same
+        return name.removeprefix(folder).replace(os.sep, "/")
     return path.relative_to(root).as_posix()

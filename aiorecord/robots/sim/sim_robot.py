@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,9 @@ class SimTeleopConfig:
     fps: int = 30
 
 
+type _Cameras = dict[str, tuple[CameraSpec, ColourCamera | DepthCamera]]
+
+
 class SimRobot:
     """A six-joint arm on a table with a cube, seen by any number of cameras.
 
@@ -104,7 +108,8 @@ class SimRobot:
             {name: (spec.height, spec.width, 3) for name, spec in config.cameras.items()}
             | {name: (spec.height, spec.width, 1) for name, spec in config.depth_cameras.items()}
         )
-        self._cameras: dict[str, tuple[CameraSpec, ColourCamera | DepthCamera]] | None = None
+        self._cameras: _Cameras | None = None
+        self._drawing: Future[_Cameras] | None = None
         self._threads: Threads | None = None
         self._reset()
 
@@ -134,14 +139,32 @@ class SimRobot:
         """``action`` (6,) float32."""
         return {ACTION: self._sides[ACTION]}
 
+    def prepare(self) -> None:
+        """Begin to draw the scene, in a thread, for the `connect` to come. Idempotent.
+
+        For who has something else to do before it. The thread ends with the drawing, for which `disconnect`
+        waits.
+        """
+        if self._cameras is None and self._drawing is None:
+            thread = ThreadPoolExecutor(1, "aiorecord-scene")
+            self._drawing = thread.submit(self._make_cameras)
+            thread.shutdown(wait=False)
+
     async def connect(self) -> None:
         """Start from step 0, with the arm in its home pose and the cube in its first place. Idempotent.
 
-        The scene is drawn in a thread, which takes about a second the first time. When cancelled, the robot
-        is not connected.
+        The scene is drawn in a thread, which takes a good part of a second. When cancelled, the robot is not
+        connected.
         """
         if self._cameras is None:
-            cameras = await asyncio.to_thread(self._make_cameras)
+            self.prepare()
+            drawing = self._drawing
+            assert drawing is not None
+            try:
+                cameras = await asyncio.wrap_future(drawing)
+            finally:
+                if drawing.done():  # otherwise it goes on, for whoever connects or disconnects next
+                    self._drawing = None
             self._reset()
             self._threads = Threads(max(1, min(len(cameras), os.cpu_count() or 1)), "aiorecord-draw")
             self._cameras = cameras
@@ -150,6 +173,9 @@ class SimRobot:
         """Release the cameras and end the threads that draw. Idempotent; cancelling waits for their end."""
         self._cameras = None
         threads, self._threads = self._threads, None
+        drawing, self._drawing = self._drawing, None
+        if drawing is not None:
+            await asyncio.gather(asyncio.wrap_future(drawing), return_exceptions=True)
         if threads is not None:
             await threads.aclose()
 
@@ -211,9 +237,9 @@ class SimRobot:
             last = self._pictures[name] = number, camera.render(self._pose, self._cube)
         return last[1].copy()
 
-    def _make_cameras(self) -> dict[str, tuple[CameraSpec, ColourCamera | DepthCamera]]:
+    def _make_cameras(self) -> _Cameras:
         config = self.config
-        cameras: dict[str, tuple[CameraSpec, ColourCamera | DepthCamera]] = {}
+        cameras: _Cameras = {}
         for name, spec in config.cameras.items():
             cameras[name] = spec, ColourCamera(name, spec, config.seed, config.noise)
         for name, spec in config.depth_cameras.items():
