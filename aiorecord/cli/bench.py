@@ -21,7 +21,7 @@ from ..bench.advice import drain_floor_s, judge, middle, recommendations
 from ..bench.cell import Cell, Measurement, System
 from ..bench.frames import check_source
 from ..bench.plot import check_plot, draw
-from ..bench.runner import check_systems, grid, measure_all
+from ..bench.runner import check_systems, failures, grid, measure_all
 from ..dataset.workers import WorkerPool
 from ..encoders import RGBEncoderConfig
 from ..errors import AiorecordError, ConfigError, EncodeError
@@ -43,7 +43,7 @@ EXAMPLES = """examples:
   aiorecord bench --calibrate                        # choose --encode=auto's plans anew
 
 Every figure is measured now, on this machine, in a fresh process; pictures are made beforehand. Close other
-programs first. exit codes: 0 measured, 1 something failed, 2 wrong usage, 130 stopped."""
+programs first. exit codes: 0 measured, 1 a cell could not be measured, 2 wrong usage, 130 stopped."""
 
 SYSTEMS_AGAINST: dict[str, list[System]] = {
     "": ["aiorecord"],
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     flags = _parse(argv)
     console = output_console()
     try:
-        _bench(flags, console)
+        failed = _bench(flags, console)
     except ConfigError as error:
         complain(error)
         return 2
@@ -66,7 +66,9 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         say("Stopped.", file=sys.stderr)
         return 130
-    return 0
+    for line in failed:
+        complain(f"not measured: {line}")
+    return 1 if failed else 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -120,7 +122,8 @@ def _sizes(text: str) -> list[tuple[int, int]]:
     return [(int(size[1]), int(size[2])) for size in sizes if size]
 
 
-def _bench(flags: argparse.Namespace, console: Console) -> None:
+def _bench(flags: argparse.Namespace, console: Console) -> list[str]:
+    """Measure and print; returns what could not be measured, a line each."""
     check_number("seconds", flags.seconds, above=0)
     if round(flags.seconds * flags.fps) < 1:
         raise ConfigError(f"--seconds={flags.seconds:g} has no frame at {flags.fps} fps.", option="seconds")
@@ -136,7 +139,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
     if flags.calibrate:
         for line in calibrate_cells(cells):
             console.print(line)
-        return
+        return []
     against = SYSTEMS_AGAINST[flags.against]
     check_systems(against)
     for path in (flags.json, flags.plot):
@@ -171,9 +174,6 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
         console.print(grid_table(cells, results))
         console.print("p99, max: how late ticks were. dead: between two episodes.")
         console.print("min/min: minutes of encoding left after each minute recorded.")
-    for measured in results:
-        if measured.error is not None:
-            console.print(f"{measured.cell.label()}, {measured.system}: {measured.error}")
     console.print("\nrecommended:")
     for line in recommendations(results):
         console.print(f"  {line}")
@@ -185,6 +185,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
         with storage_errors(flags.plot, "draw"):
             draw(results, flags.plot)
         console.print(f"plot: {flags.plot}")
+    return failures(results)
 
 
 def calibrate_cells(cells: Sequence[Cell]) -> Iterator[str]:
