@@ -52,7 +52,16 @@ if TYPE_CHECKING:
         StateError,
         StorageError,
     )
-    from .events import EpisodeBegan, EpisodeEnded, EventStream, RecorderEvent, SaveChanged
+    from .events import (
+        EpisodeBegan,
+        EpisodeEnded,
+        EventStream,
+        PackingBegan,
+        PackingEnded,
+        PackingFailed,
+        RecorderEvent,
+        SaveChanged,
+    )
     from .monitor.notebook import StatusView
     from .quality import OFFLINE, QualityLimits
     from .recorder import Recorder
@@ -87,7 +96,8 @@ _HOMES = {
     "errors": "AiorecordError CodecUnavailableError ConfigError DamageError DatasetError DatasetLockedError "
     "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
     "SourceLostError StateError StorageError",
-    "events": "EpisodeBegan EpisodeEnded EventStream RecorderEvent SaveChanged",
+    "events": "EpisodeBegan EpisodeEnded EventStream PackingBegan PackingEnded PackingFailed RecorderEvent "
+    "SaveChanged",
     "monitor.notebook": "StatusView",
     "quality": "OFFLINE QualityLimits",
     "recorder": "Recorder",
@@ -130,6 +140,9 @@ __all__ = [
     "FeatureError",
     "FrameError",
     "PackResult",
+    "PackingBegan",
+    "PackingEnded",
+    "PackingFailed",
     "Phase",
     "PhaseChanged",
     "QualityLimits",

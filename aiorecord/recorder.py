@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -27,6 +28,9 @@ from .events import (
     EpisodeOutcome,
     Events,
     EventStream,
+    PackingBegan,
+    PackingEnded,
+    PackingFailed,
     RecorderEvent,
     SaveChanged,
 )
@@ -372,15 +376,38 @@ class Recorder:
     async def pack(self, progress: Callable[[int, int], None] | None = None) -> PackResult:
         """Merge the files of single episodes into lerobot's file sizes, by stream copy.
 
-        Cancelling waits for the packing to end.
+        Cancelling waits for the packing to end. `events` tells when it begins, ends and fails.
 
         Args:
             progress: called from a thread with bytes done and bytes in all.
+
+        Raises:
+            DatasetError: the dataset is damaged, or its folders cannot be replaced.
+            StorageError: the disk refused, or does not have the room for it.
         """
-        from .dataset.pack import pack
+        from .dataset.pack import PackResult, pack
 
         self._owner.check_awaited("Recorder.pack()")
-        self.packed = await self._threads.run(pack, self.writer, progress)
+        outcome: PackResult | BaseException | None = None
+
+        def work() -> PackResult:  # whoever is cancelled meanwhile does not learn of it
+            nonlocal outcome
+            try:
+                outcome = pack(self.writer, progress)
+            except BaseException as error:
+                outcome = error
+                raise
+            return outcome
+
+        self._events.publish(PackingBegan())
+        try:
+            self.packed = await self._threads.run(work)
+        finally:
+            if isinstance(outcome, PackResult):
+                self.packed, files = outcome, outcome.data_files + outcome.video_files
+                self._events.publish(PackingEnded(outcome.merged_files, files, outcome.bytes))
+            else:
+                self._events.publish(PackingFailed(str(outcome or sys.exception())))
         return self.packed
 
     def get_status(self) -> RecorderStatus:
@@ -409,8 +436,8 @@ class Recorder:
     def events(self, *, limit: int = 1000) -> EventStream:
         """What happens from now on, for what shows it: ``async for event in recorder.events()``.
 
-        Episodes that begin and end, the stages of saves, and what a `Session` publishes: its phases, and what
-        becomes of its sources. The stream ends when the recorder is closed. What is the case now,
+        Episodes that begin and end, the stages of saves, packing, and what a `Session` publishes: its phases,
+        and what becomes of its sources. The stream ends when the recorder is closed. What is the case now,
         `get_status` says. Any number of streams may be read at a time, before the recorder is open too.
 
         Args:
