@@ -227,6 +227,9 @@ class FlagParser(argparsing.ArgumentParser):
             file = {}
         if not isinstance(file, dict):
             raise ValueError(f"{path} holds no flags by name.")
+        if path is not None and Path(path).is_file():
+            for flag in LOG_FLAGS:  # of every command: taken from the file before this one was begun
+                file.pop(flag.removeprefix("--"), None)
         values: dict[str, Any] = {}
         files: dict[tuple[str, ...], str] = {} if path is None else {(): path}
         # Groups before what is in them, so that the type of a group is known.

@@ -91,7 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _stoppable(arguments: list[str]) -> int:
     """Run a command line that Ctrl-C may stop where the command itself does not care."""
     try:
-        if not any(argument.startswith("--log") for argument in arguments):
+        # A file of flags may say it too.
+        if not any(argument.startswith(("--log", "--config")) for argument in arguments):
             return _run(arguments)
         return _logged(arguments)
     except KeyboardInterrupt:
