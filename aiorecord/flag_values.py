@@ -7,16 +7,17 @@ lists and files, which are YAML, a bare word for a text field is the word as it 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import json
 import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import draccus
 import yaml
@@ -177,10 +178,28 @@ class FlagParser(argparsing.ArgumentParser):
 
     Attributes:
         needed: flags that must be given, in the command line or a file.
+        explain: given an error and the dataclass of flags, finds words for it; see `parse_args`.
     """
 
     needed: ClassVar[Sequence[str]] = ()
+    explain: ClassVar[Callable[[BaseException, Any], object] | None] = None
     _repeated: Mapping[str, str] = MappingProxyType({})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As draccus's.
+
+        Raises:
+            FlagError: with `explain`: whatever is wrong with the flags, in its words.
+            Exception: without: as `parse_known_args`.
+        """
+        explain = type(self).explain
+        if explain is None:
+            return super().parse_args(args, namespace)
+        self.parser.error = _raise_usage  # not argparse's list of every flag
+        try:
+            return super().parse_args(args, namespace)
+        except (draccus.utils.DraccusException, argparse.ArgumentError, yaml.YAMLError, ValueError) as error:
+            raise FlagError(str(explain(error, self.config_class))) from error
 
     def parse_known_args(
         self, args: Any = None, namespace: Any = None, *, is_parse_args: bool = False
@@ -298,14 +317,19 @@ def _replaces(arm: Any) -> bool:
 
 
 @contextlib.contextmanager
-def letter_by_letter(needed: Sequence[str] = ()) -> Iterator[None]:
+def letter_by_letter(
+    needed: Sequence[str] = (), explain: Callable[[BaseException, Any], object] | None = None
+) -> Iterator[None]:
     """Within the block, `draccus.parse` reads flags as here, also for scripts that call it themselves.
 
     Args:
         needed: flags that must be given, such as ``--robot.type``.
+        explain: finds words for what is wrong, which then is raised as `FlagError`; without, errors come as
+            they are.
     """
     original = argparsing.ArgumentParser
-    argparsing.ArgumentParser = type("FlagParser", (FlagParser,), {"needed": tuple(needed)})
+    own = {"needed": tuple(needed), "explain": None if explain is None else staticmethod(explain)}
+    argparsing.ArgumentParser = type("FlagParser", (FlagParser,), own)
     try:
         yield
     finally:
@@ -322,6 +346,10 @@ def _put(values: dict[str, Any], name: str, value: Any) -> None:
     if last in at:
         raise RepeatedKeyError("it is given a second time, in the flag of its group.")
     at[last] = value
+
+
+def _raise_usage(message: str) -> NoReturn:
+    raise argparse.ArgumentError(None, message)
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,5 +157,6 @@ def _run(arguments: list[str]) -> int:
         if "pyarrow" in sys.modules and not theirs:
             keep_pandas_out_of_arrow()
         begun()
-        code: int = run(arguments[1:])
+        given = arguments[1:]
+        code: int = run(given, import_module(".flag_errors", __name__).explain) if theirs else run(given)
     return code
