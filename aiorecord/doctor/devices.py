@@ -35,7 +35,7 @@ def cameras() -> Iterator[Finding]:
             "cameras",
             "no video device",
             Level.NOTE,
-            "Plug one in, or try --robot.type=sim. Network cameras, and those with a driver of their own, are "
+            "Plug one in, or try --robot.type=sim. Network cameras and those with a driver of their own are "
             "not listed here.",
         )
     yield from realsense()
