@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .episode import Episode
 from .features import Schema
 from .robots.base import Robot, Teleoperator
 from .robots.guards import TOLD_PER_S, HeldFrames
 from .robots.measured import frame_times, lap, must_copy
+
+if TYPE_CHECKING:
+    from .episode import Episode
 
 
 class DeviceFrames:

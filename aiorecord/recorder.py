@@ -156,6 +156,11 @@ class Recorder:
 
         return DatasetHome(self.root)
 
+    @property
+    def _has_dataset(self) -> bool:
+        """Whether the dataset is open. Asked before it ever was, this imports nothing."""
+        return "_home" in self.__dict__ and self._home.is_open
+
     @cached_property
     def _failed(self) -> FailedSaves:
         from .saving.failed import FailedSaves
@@ -318,7 +323,7 @@ class Recorder:
         if self._robot_type is not None or not isinstance(name, str):
             return
         self._robot_type = name
-        known = self._home.writer.info.robot_type if self._home.is_open else None
+        known = self._home.writer.info.robot_type if self._has_dataset else None
         if known is not None and known != name:
             logger.warning("%s was recorded with the robot %r; this one is %r.", self.root, known, name)
 
@@ -416,7 +421,7 @@ class Recorder:
         from .status import RecorderStatus
 
         capture = self._episode._capture if self._episode is not None else None
-        writer = self._home.writer if self._home.is_open else None
+        writer = self._home.writer if self._has_dataset else None
         return RecorderStatus(
             root=self.root,
             episodes=writer.total_episodes if writer else 0,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .capture.episode import CaptureStatus
-from .disk import DiskStatus
-from .plans import EncodePlan
-from .saving.backlog import Backlog
-from .saving.saves import EpisodeSave
+if TYPE_CHECKING:
+    from .capture.episode import CaptureStatus
+    from .disk import DiskStatus
+    from .plans import EncodePlan
+    from .saving.backlog import Backlog
+    from .saving.saves import EpisodeSave
 
 
 @dataclass(frozen=True)

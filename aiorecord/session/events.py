@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..clock import Ticker
 from ..events import RecorderEvent
-from ..saving.saves import EpisodeSave
 from .machine import Phase
+
+if TYPE_CHECKING:
+    from ..saving.saves import EpisodeSave
 
 
 @dataclass
