@@ -36,7 +36,7 @@ UNTYPED_EXAMPLES = {"demo_async_saving.py"}
 
 def code_of_pages():
     """Name and code of each block; `await` stands at the top level, as in a notebook."""
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         for block in re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S):
             line = text.count("\n", 0, block.start()) + 2
