@@ -84,7 +84,7 @@ def lerobot(session: nox.Session) -> None:
 
 @nox.session(python=DEFAULT_PYTHON)
 def docs(session: nox.Session) -> None:
-    """The site of the documentation; a link that leads nowhere or a docstring that cannot be read is an error."""
+    """The site of the documentation; a link that leads nowhere is an error."""
     sync(session, "docs")
     site = Path(session.create_tmp()) / "site"
     session.run("mkdocs", "build", "--strict", "--site-dir", str(site), env={"NO_MKDOCS_2_WARNING": "1"})
