@@ -93,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _stoppable(arguments: list[str]) -> int:
     """Run a command line; Ctrl-C stops it unless the command handles it itself."""
     try:
-        if not any(argument.startswith("--log") for argument in arguments):
+        # A file of flags may say it too.
+        if not any(argument.startswith(("--log", "--config")) for argument in arguments):
             return _run(arguments)
         return _logged(arguments)
     except KeyboardInterrupt:
@@ -160,5 +161,6 @@ def _run(arguments: list[str]) -> int:
         if "pyarrow" in sys.modules and not theirs:
             keep_pandas_out_of_arrow()
         begun()
-        code: int = run(arguments[1:])
+        given = arguments[1:]
+        code: int = run(given, import_module(".flag_errors", __name__).explain) if theirs else run(given)
     return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -35,6 +36,9 @@ from .recorder_events import (
     EpisodeOutcome,
     Events,
     EventStream,
+    PackingBegan,
+    PackingEnded,
+    PackingFailed,
     RecorderEvent,
     SaveChanged,
 )
@@ -152,6 +156,11 @@ class Recorder:
         from .open_dataset import DatasetHome
 
         return DatasetHome(self.root)
+
+    @property
+    def _has_dataset(self) -> bool:
+        """Whether the dataset is open. Asked before it ever was, this imports nothing."""
+        return "_home" in self.__dict__ and self._home.is_open
 
     @cached_property
     def _failed(self) -> FailedSaves:
@@ -315,7 +324,7 @@ class Recorder:
         if self._robot_type is not None or not isinstance(name, str):
             return
         self._robot_type = name
-        known = self._home.writer.info.robot_type if self._home.is_open else None
+        known = self._home.writer.info.robot_type if self._has_dataset else None
         if known is not None and known != name:
             logger.warning("%s was recorded with the robot %r; this one is %r.", self.root, known, name)
 
@@ -373,15 +382,38 @@ class Recorder:
     async def pack(self, progress: Callable[[int, int], None] | None = None) -> PackResult:
         """Merge the files of single episodes into lerobot's file sizes, by stream copy.
 
-        Cancelling waits for the packing to end.
+        Cancelling waits for the packing to end. `events` tells when it begins, ends and fails.
 
         Args:
             progress: called from a thread with bytes done and bytes in all.
+
+        Raises:
+            DatasetError: the dataset is damaged, or its folders cannot be replaced.
+            StorageError: the disk refused, or does not have the room for it.
         """
-        from ..dataset.packing.pack import pack
+        from ..dataset.packing.pack import PackResult, pack
 
         self._owner.check_awaited("Recorder.pack()")
-        self.packed = await self._threads.run(pack, self.writer, progress)
+        outcome: PackResult | BaseException | None = None
+
+        def work() -> PackResult:  # whoever is cancelled meanwhile does not learn of it
+            nonlocal outcome
+            try:
+                outcome = pack(self.writer, progress)
+            except BaseException as error:
+                outcome = error
+                raise
+            return outcome
+
+        self._events.publish(PackingBegan())
+        try:
+            self.packed = await self._threads.run(work)
+        finally:
+            if isinstance(outcome, PackResult):
+                self.packed, files = outcome, outcome.data_files + outcome.video_files
+                self._events.publish(PackingEnded(outcome.merged_files, files, outcome.bytes))
+            else:
+                self._events.publish(PackingFailed(str(outcome or sys.exception())))
         return self.packed
 
     def get_status(self) -> RecorderStatus:
@@ -390,7 +422,7 @@ class Recorder:
         from .status import RecorderStatus
 
         capture = self._episode._capture if self._episode is not None else None
-        writer = self._home.writer if self._home.is_open else None
+        writer = self._home.writer if self._has_dataset else None
         return RecorderStatus(
             root=self.root,
             episodes=writer.total_episodes if writer else 0,
@@ -410,8 +442,8 @@ class Recorder:
     def events(self, *, limit: int = 1000) -> EventStream:
         """What happens from now on, for what shows it: ``async for event in recorder.events()``.
 
-        Episodes that begin and end, the stages of saves, and what a `Session` publishes: its phases, and what
-        becomes of its sources. The stream ends when the recorder is closed. What is the case now,
+        Episodes that begin and end, the stages of saves, packing, and what a `Session` publishes: its phases,
+        and what becomes of its sources. The stream ends when the recorder is closed. What is the case now,
         `get_status` says. Any number of streams may be read at a time, before the recorder is open too.
 
         Args:

@@ -111,6 +111,50 @@ class SaveChanged(RecorderEvent):
         return super().as_dict() | known | {"frames": save.length}
 
 
+@dataclass(frozen=True)
+class PackingBegan(RecorderEvent):
+    """The files of single episodes are being merged; commits wait meanwhile. `PackingEnded` or
+    `PackingFailed` follows, also where the one who waits for it is cancelled."""
+
+
+@dataclass(frozen=True)
+class PackingEnded(RecorderEvent):
+    """They are merged, or there were none.
+
+    Attributes:
+        merged_files: files that went into others.
+        written_files: files of data and videos that were written.
+        written_bytes: their size.
+    """
+
+    merged_files: int
+    written_files: int
+    written_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return super().as_dict() | {
+            "merged_files": self.merged_files,
+            "written_files": self.written_files,
+            "written_bytes": self.written_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class PackingFailed(RecorderEvent):
+    """They could not be merged. Every episode is in the dataset all the same, which is valid.
+
+    Attributes:
+        error: why, in words.
+    """
+
+    error: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return super().as_dict() | {"error": self.error}
+
+
 class EventStream:
     """An async iterator over the events from now on; made by `Recorder.events`.
 

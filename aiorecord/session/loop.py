@@ -1,13 +1,16 @@
-"""The record loop: runs robot and teleoperator through the phases that `SessionMachine` decides on."""
+"""The record loop: runs robot and teleoperator through the phases that `SessionMachine` decides on.
+
+A session may be made on a loop before its recorder is open. What needs libav, numpy and Arrow is therefore
+imported where it is used; opening the recorder has imported it by then, off the loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..capture.episode import EpisodeCapture
 from ..clock import NS_PER_S, Ticker
 from ..errors import EncodeError, SourceError, SourceLostError, StorageError
 from ..recording.device_frames import DeviceFrames
@@ -16,12 +19,14 @@ from ..robots.guarding.guard_pair import HeldFrames, guarded, regain
 from ..robots.guarding.source_policy import SourcePolicy, SourceStatus
 from ..robots.protocols import Robot, Teleoperator
 from ..robots.step import control_step
-from ..saving.handle import EpisodeSave, Stage
 from ..system.loop_owner import LoopOwner
 from .connected import connected
 from .plan import SessionPlan
 from .session_events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
 from .state_machine import Command, Phase, SessionMachine
+
+if TYPE_CHECKING:
+    from ..saving.handle import EpisodeSave
 
 
 @dataclass
@@ -110,6 +115,8 @@ class Session:
         Returns:
             The number it has, or will have unless a save before it fails; None if it failed or was dropped.
         """
+        from ..saving.handle import Stage
+
         if save.done():
             return save.result().episode_index if save.stage is Stage.COMMITTED else None
         return self.recorder.saver.expected_index(save)
@@ -130,6 +137,8 @@ class Session:
 
     def can_take_back(self, save: EpisodeSave) -> bool:
         """Whether *re-record* would drop this episode now: in the reset after it, if it is not saved."""
+        from ..saving.handle import Stage
+
         return (
             self.phase is Phase.RESETTING
             and not self.machine.dropping
@@ -269,6 +278,9 @@ class Session:
 
     def _judge(self) -> None:
         """Look again at an episode whose last frames were still waiting for a camera's thread."""
+        from ..capture.episode import EpisodeCapture
+        from ..saving.handle import Stage
+
         record = self._judged
         if record is None or not isinstance(record.save.source, EpisodeCapture):
             return

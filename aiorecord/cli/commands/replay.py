@@ -44,6 +44,7 @@ NEEDED = {
     "--dataset.repo_id=demo/pick-cube": "the dataset's name",
     "--dataset.episode=0": "the episode, counted from 0",
 }
+AGAIN = "The same command plays the episode from its first action."
 COMMON = ("--dataset.root", "--play_sounds", "--config_path")
 
 
@@ -85,6 +86,7 @@ def run(argv: Sequence[str]) -> int:
         print_error(error)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
+        say(f"Stopped before anything was played. {AGAIN}")
         return 0
 
 
@@ -119,12 +121,20 @@ class ReplayCommand:
         names = check_actions(dataset, devices)
         rows = await asyncio.to_thread(_read_actions, dataset)
         await self._run.run(self._play(devices, rows, names, fps), "aiorecord-replay")
-        late = self._run.ticker.lateness.summary() if self._run.ticker is not None else None
-        say(
-            f"played {self._played} of {len(rows)} actions of episode {flags.episode}"
-            + (f", late p99 {late['p99_ms']:.1f} ms, {late['missed']} ticks missed" if late else "")
-        )
+        for line in self._ending(len(rows), fps):
+            say(line)
         return 0
+
+    def _ending(self, total: int, fps: int) -> list[str]:
+        """What was played, and how to go on where that is not all."""
+        late = self._run.ticker.lateness.summary() if self._played and self._run.ticker is not None else None
+        played = f"played {self._played} of {total} actions of episode {self.flags.dataset.episode}"
+        times = f"{self._played / fps:.1f} of {total / fps:.1f} s"
+        if late:
+            times += f", late p99 {late['p99_ms']:.1f} ms, {late['missed']} ticks missed"
+        if self._played == total:
+            return [f"{played}: {times}"]
+        return [f"Stopped: {played}: {times}", f"The robot is disconnected. {AGAIN}"]
 
     async def _play(
         self, devices: CommandDevices, rows: list[dict[str, Any]], names: list[str] | None, fps: int
@@ -139,6 +149,7 @@ class ReplayCommand:
                         try:
                             await anext(ticker)
                         except StopAsyncIteration:  # stopped by a signal or a key
+                            self._view.line("Stopping: the robot is being disconnected.")
                             return
                         await robot.get_observation()  # processors may need the observation, as in lerobot
                         action = (

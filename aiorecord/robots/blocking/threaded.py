@@ -10,8 +10,6 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from ...errors import ConfigError, SourceError, StateError
 from ...printable import get_logger
 from ...system.machine_time import monotonic_s
@@ -339,6 +337,8 @@ class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
         observation: Values = self.blocking.get_observation()
         if gives_new_images(self.blocking) or not isinstance(observation, Mapping):
             return observation
+        import numpy as np
+
         return {
             name: value.copy() if isinstance(value, np.ndarray) and value.nbytes >= PICTURE_BYTES else value
             for name, value in observation.items()
