@@ -136,7 +136,7 @@ class PortalRecorder(Recorder):
     def drop(self, capture: EpisodeCapture) -> None:
         """Discard a capture, behind."""
         self._live.discard(capture)
-        self._tasks.create(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
+        self._tasks.finish(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
 
     async def renew_saver(self, max_queue_size: int, save_timeout: float | None) -> None:
         """Replace the saver by one with other limits and fresh counts, once the pending saves are done.
@@ -177,7 +177,9 @@ class PortalRecorder(Recorder):
         if self._pool is not None:
             self._pool.shutdown()
         self._home.close()
-        self._note_closed()
+        self._events.close()
+        if self._unclosed is not None:
+            self._unclosed.detach()
 
     @property
     def _queue_is_full(self) -> bool:

@@ -81,7 +81,7 @@ async def settle_plans(
         options: with codecs as `settle_encoders` leaves them.
         fps: frames per second.
         executor: measures.
-        threads: where the measuring is waited for.
+        threads: where the file of known speeds is read and written.
     """
     cameras = schema.cameras
     candidates = live_candidates(cameras, options.rgb_encoder, fps, options.encode)
@@ -89,5 +89,5 @@ async def settle_plans(
     if candidates:
         sizes = [cameras[key].size_hwc[:2] for key in candidates]
         question = SpeedQuestion(options.rgb_encoder, sizes, fps, options.encoder_threads)
-        speed = await threads.run(speed_or_reason, question, executor)
+        speed = await speed_or_reason(question, executor, threads)
     return choose_plans(cameras, options.rgb_encoder, options.depth_encoder, fps, options.encode, speed)
