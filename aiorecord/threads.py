@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,14 +48,36 @@ class Threads:
             StateError: the pool is closed, or no threads can be started; this is a forked child, which has
                 none of its threads; or the call was cancelled by others than the caller (a future in it was).
         """
+        self._check()
+        if self._lacking:
+            return function(*args)
+        return await finished(self._submit(function, args), self._owner)
+
+    async def run_each[T](self, functions: Sequence[Callable[[], T]]) -> list[T]:
+        """Call functions at the same time, as far as there are threads; cancelling waits for all of them.
+
+        Returns:
+            What they return, in order.
+
+        Raises:
+            StateError: as `run`.
+            Exception: what the first of them failed with.
+        """
+        self._check()
+        if self._lacking:
+            return [function() for function in functions]
+        calls = [self._submit(function, ()) for function in functions]
+        results: list[T | BaseException] = await finished(
+            asyncio.gather(*calls, return_exceptions=True), self._owner
+        )
+        return [call.result() for call, _ in zip(calls, results, strict=True)]
+
+    def _check(self) -> None:
         if self._closed:
             raise StateError("This recorder is closed.")
         self._owner.check_process("Work in a thread")
-        if self._lacking:
-            return function(*args)
-        if not self._started:
+        if not self._lacking and not self._started:
             self._start()
-        return await finished(self._submit(function, args), self._owner)
 
     def _submit[T](self, function: Callable[..., T], args: tuple[Any, ...]) -> asyncio.Future[T]:
         future = asyncio.get_running_loop().run_in_executor(self._pool, _uncancelled, function, args)

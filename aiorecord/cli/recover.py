@@ -18,7 +18,7 @@ from ..clock import SystemClock
 from ..dataset.committed import committed_index
 from ..dataset.cut_damaged import cut_damaged, note_cuts
 from ..dataset.info import read_info
-from ..dataset.lock import DatasetLock, is_locked
+from ..dataset.lock import DatasetLock, holding, is_locked
 from ..dataset.pack import pack
 from ..dataset.rebuild import lost_info, rebuild_info
 from ..dataset.recover import StagedEpisode, State, Step, examine, salvage
@@ -31,6 +31,7 @@ from ..printable import json_text
 from ..saving.saver import AsyncEpisodeSaver
 from ..saving.saves import EpisodeSave
 from ..storage import storage_errors
+from ..threads import run_in_thread
 from .consoles import output_console
 from .flag_parser import FlagParser, at_least_one
 from .output import complain, dataset_folder, say
@@ -199,7 +200,8 @@ async def recover(
 ) -> Recovered:
     """Recover one dataset, showing progress on standard error.
 
-    Cancelling it leaves what is not committed in staging.
+    Cancelling it leaves what is not committed in staging. A step that has begun, such as the merging of
+    files, is finished first, and the dataset stays locked until then.
 
     Args:
         root: the dataset's folder.
@@ -215,26 +217,22 @@ async def recover(
     """
     done = Recovered(root, dry_run=False)
     lost_info(root)  # no dataset at all is found out before the lock makes a file
-    await asyncio.to_thread(_make_writable, root)
-    lock = DatasetLock(root)
-    await asyncio.to_thread(lock.acquire)
-    try:
-        writer = await asyncio.to_thread(_open, root, done)
-        await asyncio.to_thread(writer.watch_readers)
+    await run_in_thread(_make_writable, root)
+    async with holding(DatasetLock(root)):
+        writer = await run_in_thread(_open, root, done)
+        await run_in_thread(writer.watch_readers)
         staging = Staging(root)
-        done.episodes = await asyncio.to_thread(salvage, writer, staging, partial)
+        done.episodes = await run_in_thread(salvage, writer, staging, partial)
         await _save_all(writer, done.episodes, workers)
         if accept_loss:  # only now: what is damaged in a complete episode shows when it is saved
-            await _save_all(writer, await asyncio.to_thread(cut_damaged, root, done.episodes), workers)
+            await _save_all(writer, await run_in_thread(cut_damaged, root, done.episodes), workers)
         if pack_files and writer.total_episodes:
             try:
-                await asyncio.to_thread(pack, writer, None)
+                await run_in_thread(pack, writer, None)
             except (DatasetError, StorageError) as error:
                 done.problems.append(f"The files of single episodes were not merged: {error}")
-        await asyncio.to_thread(staging.tidy)
+        await run_in_thread(staging.tidy)
         writer.unwatch_readers()
-    finally:
-        await asyncio.to_thread(lock.release)
     done.total_episodes, done.total_frames = writer.total_episodes, writer.total_frames
     return done
 

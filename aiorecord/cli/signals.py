@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
+
 from ..clock import Ticker
 from ..session import Command
 from ..tasks import beside
@@ -53,7 +55,7 @@ class StoppableRun:
     """Runs one coroutine that SIGINT, SIGTERM, SIGHUP and the operator's keys can stop.
 
     The first of them ends its ticker, so that it comes to its end by itself; before there is one, and at the
-    second one, the coroutine is cancelled.
+    second one, the coroutine is cancelled, as by a cancel scope of anyio.
 
     Attributes:
         ticker: set by the coroutine, when its loop begins.
@@ -63,24 +65,17 @@ class StoppableRun:
     def __init__(self) -> None:
         self.ticker: Ticker | None = None
         self.stopped = False
-        self._work: asyncio.Task[None] | None = None
+        self._scope: anyio.CancelScope | None = None
 
-    async def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    async def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run it to its end; a coroutine that a signal cancelled ends quietly.
 
         Raises:
             Exception: what it raised.
         """
         async with beside(self._watch(), "aiorecord-signals"):
-            self._work = asyncio.create_task(coroutine, name=name)
-            try:
-                await asyncio.wait((self._work,))
-            except asyncio.CancelledError:
-                self._work.cancel()
-                await asyncio.wait((self._work,))
-                raise
-        if not self._work.cancelled():
-            self._work.result()
+            with anyio.CancelScope() as self._scope:
+                await coroutine
 
     def command(self, command: Command) -> None:
         """Take an operator's key: *stop* does what a signal does."""
@@ -94,5 +89,5 @@ class StoppableRun:
         again, self.stopped = self.stopped, True
         if not again and self.ticker is not None:
             self.ticker.end()
-        elif self._work is not None:
-            self._work.cancel()
+        elif self._scope is not None:
+            self._scope.cancel()

@@ -129,7 +129,7 @@ class TeleoperateCommand:
             self.flags.robot, self.flags.teleop, feedback_first=True, slow_call_s=self.flags.slow_call_s
         )
         started_s = time.monotonic()
-        await self._run.run(self._teleoperate(devices), "aiorecord-teleoperate")
+        await self._run.run(self._teleoperate(devices))
         if self._run.ticker is not None and self.flags.display != "none":
             late = self._run.ticker.lateness.summary()
             say(

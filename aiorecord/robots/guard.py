@@ -14,6 +14,7 @@ from ..clock import NS_PER_S, Clock, SystemClock, sleep_until
 from ..errors import SourceError
 from ..features import Schema
 from ..machine_time import monotonic_ns
+from ..uncancellable import UncancellableTask, finished
 from .base import Features, Robot, Teleoperator, Values
 from .line import BUSY, Line, bounded
 from .measured import gives_new_images, layers
@@ -380,7 +381,7 @@ class GuardedRobot(_Reading[Robot], RobotWrapper):
 
 
 async def release(device: Robot | Teleoperator, name: str) -> bool:
-    """Disconnect a device, waiting for it no longer than `RELEASE_S` of real time.
+    """Disconnect a device, waiting for it no longer than `RELEASE_S` of real time. Cancelling waits too.
 
     Returns:
         False when it did not return.
@@ -388,4 +389,5 @@ async def release(device: Robot | Teleoperator, name: str) -> bool:
     Raises:
         Exception: what it raised.
     """
-    return await bounded(device.disconnect(), f"aiorecord-{name}-disconnect", RELEASE_S)
+    work = bounded(device.disconnect(), f"aiorecord-{name}-disconnect", RELEASE_S)
+    return await finished(UncancellableTask(work, name=f"aiorecord-{name}-release"))

@@ -7,18 +7,17 @@ video encoders have real work to do.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, FrameError, StateError
-from ..tasks import single
-from ..threads import Threads
+from ..threads import Threads, run_in_thread
 from .base import Features, Values
 from .schema import ACTION, IMAGES, STATE, dataset_features
 from .sim_arm import CUBE_CONTACT, CUBE_SIDE, HOME, JOINT_NAMES, LOWER, UPPER, ArmPose, forward_kinematics
@@ -140,7 +139,7 @@ class SimRobot:
         is not connected.
         """
         if self._cameras is None:
-            cameras = await asyncio.to_thread(self._make_cameras)
+            cameras = await run_in_thread(self._make_cameras)
             self._reset()
             self._threads = Threads(max(1, min(len(cameras), os.cpu_count() or 1)), "aiorecord-draw")
             self._cameras = cameras
@@ -162,24 +161,19 @@ class SimRobot:
         Raises:
             StateError: not connected.
         """
-        if self._cameras is None or self._threads is None:
+        cameras = self._cameras
+        if cameras is None or self._threads is None:
             raise StateError("The simulated robot is not connected; call connect() first.")
         self._advance()
         noise = self._rng.normal(0.0, self.config.joint_noise_deg, 6)
         # A servo's position is read as one of 4096 steps per turn.
         measured = np.rint((self._joints + noise) / ENCODER_STEP_DEG) * ENCODER_STEP_DEG
         observation: Values = {STATE: measured.astype(np.float32)}
-        try:
-            async with asyncio.TaskGroup() as group:
-                draw = self._threads.run
-                pictures = {
-                    name: group.create_task(draw(self._picture, name, *camera), name=f"draw-{name}")
-                    for name, camera in self._cameras.items()
-                }
-        except BaseExceptionGroup as errors:
-            raise single(errors) from None
-        for name, picture in pictures.items():
-            observation[IMAGES + name] = picture.result()
+        pictures = await self._threads.run_each(
+            [partial(self._picture, name, *camera) for name, camera in cameras.items()]
+        )
+        for name, picture in zip(cameras, pictures, strict=True):
+            observation[IMAGES + name] = picture
         self._step += 1
         return observation
 
