@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from .errors import StateError
@@ -178,6 +178,34 @@ async def run_left_behind[T](function: Callable[[], T], name: str) -> T:
 
     start_thread(threading.Thread(target=run, name=name, daemon=True))
     return await done
+
+
+def wrapped(call: Future[Any], *, quietly: bool = False) -> asyncio.Future[Any]:
+    """Like `asyncio.wrap_future`, but cancelling it leaves the call alone, and the loop may close before.
+
+    Args:
+        call: what to wait for.
+        quietly: give None whatever became of it.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def finish() -> None:
+        if future.done():
+            return
+        if quietly or call.cancelled():
+            future.set_result(None)
+        elif (error := call.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(call.result())
+
+    def finished(_: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(finish)
+
+    call.add_done_callback(finished)
+    return future
 
 
 def start_thread(thread: threading.Thread) -> None:

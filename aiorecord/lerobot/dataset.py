@@ -9,7 +9,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
-import anyio.to_thread
 from lerobot.datasets import LeRobotDataset
 
 from ..capture.staging import STAGING_FOLDER
@@ -18,6 +17,7 @@ from ..dataset.replaced import RECORD, replaced_names
 from ..errors import StateError
 from ..printable import get_logger
 from ..storage import remove_tree
+from ..threads import run_in_thread
 from .saver import IDLE_STATUS, AsyncEpisodeSaver
 from .writer import AsyncDatasetWriter
 
@@ -112,7 +112,8 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         assert dataset.writer is not None
         if image_writer is not None:
             dataset.writer.start_image_writer(*image_writer)
-        left = len(dataset.writer.recorder.saver.pending)
+        recorder = dataset.writer.recorder
+        left = dataset.writer.ask(lambda: len(recorder.saver.pending))
         if left and cls.resume_waits:
             logger.info("Saving %d episodes of an interrupted recording.", left)
             dataset.writer.flush_pending_videos()
@@ -233,7 +234,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         Raises:
             Exception: what `finalize` raises.
         """
-        await anyio.to_thread.run_sync(self.finalize)
+        await run_in_thread(self.finalize)
 
     @property
     def episode_buffer(self) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,6 +14,7 @@ import numpy as np
 from ..errors import ConfigError, SourceError, StateError
 from ..machine_time import monotonic_s
 from ..printable import get_logger
+from ..threads import wrapped
 from .base import BlockingRobot, BlockingTeleoperator, Features, Values
 from .call_times import CallTimes, CallTiming, SlowCall
 from .device_thread import DeviceThread
@@ -133,7 +133,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
         # What was waited for in vain before is not waited for again.
         if before is not None and not before.done() and self._stuck_in is None:
             wait_s = self._connect_timeout_s if self._running_call == "connect" else STUCK_S
-            await asyncio.wait((closing, _uncancellable(before, quietly=True)), timeout=wait_s)
+            await asyncio.wait((closing, wrapped(before, quietly=True)), timeout=wait_s)
             # `closing` follows when the call has returned.
         if (before is None or before.done()) and self._stuck_in != "disconnect":
             await asyncio.wait((closing,), timeout=self._connect_timeout_s)
@@ -162,7 +162,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
         running = self._running
         if running is None or running.done():
             return None
-        await asyncio.wait((_uncancellable(running, quietly=True),), timeout=within_s)
+        await asyncio.wait((wrapped(running, quietly=True),), timeout=within_s)
         return running.done()
 
     async def __aenter__(self) -> Self:
@@ -193,7 +193,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
     async def _close(self, thread: DeviceThread, call: Future[Any]) -> None:
         try:
             # A loop that ends cancels its tasks; the device is released even so.
-            await self._watched("disconnect", _uncancellable(call), self._connect_timeout_s)
+            await self._watched("disconnect", wrapped(call), self._connect_timeout_s)
         finally:
             if call.done():
                 thread.join()  # it has nothing left to do but to return
@@ -209,7 +209,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             raise StateError(f"The {self._source} {self.name!r} is not connected; call connect() first.")
         async with self._turn:
             if self._running is not None and not self._running.done():
-                await asyncio.wait((_uncancellable(self._running),))
+                await asyncio.wait((wrapped(self._running),))
             if self._thread is None:
                 raise StateError(f"The {self._source} {self.name!r} was disconnected.")
             self._running_call = call
@@ -263,34 +263,6 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             if was_connected:
                 raise
             logger.warning("%s %r, never connected: disconnect() said %s", self._source, self.name, error)
-
-
-def _uncancellable(call: Future[Any], *, quietly: bool = False) -> asyncio.Future[Any]:
-    """Like `asyncio.wrap_future`, but cancelling it leaves the call alone, and the loop may close before.
-
-    Args:
-        call: what to wait for.
-        quietly: give None whatever became of it.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def finish() -> None:
-        if future.done():
-            return
-        if quietly or call.cancelled():
-            future.set_result(None)
-        elif (error := call.exception()) is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(call.result())
-
-    def finished(_: Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(finish)
-
-    call.add_done_callback(finished)
-    return future
 
 
 class ThreadedRobot(_ThreadedDevice[BlockingRobot]):

@@ -137,7 +137,11 @@ class AsyncEpisodeSaver:
             raise StateError("This saver was started before; make a new one.")
         self._owner.bind()
         self._first_index = self._writer.total_episodes
-        await self._tasks.start()
+        try:
+            await self._tasks.start()
+        except asyncio.CancelledError:
+            await ended(self._begin_stopping(wait=False))
+            raise
         for n in range(self._workers):
             self._tasks.create(self._work(), f"aiorecord-save-worker-{n}")
         self._tasks.create(self._committer.run(), "aiorecord-committer")
