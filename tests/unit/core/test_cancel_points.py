@@ -117,7 +117,8 @@ def cancelled_at(run: Callable[[], Awaitable[Any]], how: str, at: int) -> tuple[
         if task.done():
             loop.act = lambda: None
         if how != "loop end":
-            await task
+            if not task.cancelled():  # before it began
+                task.result()
             others = asyncio.all_tasks() - {me}
             assert not others, "tasks are left"
 
