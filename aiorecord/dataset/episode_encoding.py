@@ -6,6 +6,8 @@ This is the blocking body of a save; it runs in a thread, which only waits while
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -15,7 +17,7 @@ from ..capture.staging import EpisodeFolder
 from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, StorageError
 from ..machine_time import monotonic_s
 from ..printable import get_logger
-from ..storage import is_there
+from ..storage import TEMPORARY_SUFFIX, is_there
 from .encode import EncodedCamera, EncodedEpisode, EncodeJob, encode_camera, known_stats, read_progress
 from .encoded import file_crc
 from .stats import FeatureStats
@@ -280,6 +282,17 @@ class EpisodeEncoding:
         limit_s = None if isinstance(self._executor, WorkerPool) else self._stall_timeout_s
         # Those that never began are done already; `wait` would not see that.
         concurrent.futures.wait([future for future in left if not future.done()], limit_s)
+        if all(future.done() for future in left):
+            self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Delete what processes that were killed have left; what this process writes it deletes itself."""
+        own = f".{os.getpid()}{TEMPORARY_SUFFIX}"
+        with contextlib.suppress(OSError):  # the next encode deletes it, and says what is wrong
+            for entry in self._folder.path.iterdir():
+                is_video = any(entry.name.startswith(f".{key}.") for key in self._keys)
+                if is_video and entry.name.endswith(TEMPORARY_SUFFIX) and not entry.name.endswith(own):
+                    entry.unlink(missing_ok=True)
 
     def _stop(self, future: Future[EncodedCamera]) -> None:
         give_up(self._executor, future)
