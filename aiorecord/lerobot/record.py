@@ -240,7 +240,7 @@ def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> typ
         def num_episodes(self) -> int:
             if self.writer is None or self.writer._finalized:
                 return int(super().num_episodes)
-            return self.writer.recorder.expected_episodes
+            return self.writer.expected_episodes
 
         def save_episode(self, episode_data: Any = None, parallel_encoding: bool = True) -> None:
             writer = self._check_writable("save_episode")
@@ -251,7 +251,8 @@ def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> typ
 
 
 def _failures(dataset: AsyncLeRobotDataset) -> list[Any]:
-    return [] if dataset.writer is None else dataset.writer.recorder.failures
+    writer = dataset.writer
+    return [] if writer is None else writer.ask(lambda: writer.recorder.failures)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from ..quality import QualityLimits
 from ..system.loop_owner import LoopOwner
 from ..system.tasks import TaskOwner
 from ..system.threads import Threads
+from ..system.uncancellable import UncancellableTask, ended, finished, load_shield
 from ..values import is_whole
 from .recorder_events import (
     EpisodeBegan,
@@ -135,7 +136,7 @@ class Recorder:
         self._owner = LoopOwner("recorder")
         self._budget = ByteBudget(int(self.options.buffer_mb * 2**20))
         self._threads = Threads(3, "aiorecord")
-        self._tasks = TaskOwner("aiorecord-recorder")
+        self._tasks = TaskOwner("aiorecord-recorder", on_cancel=lambda: self._begin_closing(drain=False))
         self._standby = Standby(self._prepare_capture, self._tasks, self._threads)
         self._saver: AsyncEpisodeSaver | None = None
         self._disk: DiskGuard | None = None
@@ -143,8 +144,9 @@ class Recorder:
         self._episode: Episode | None = None
         self._last: EpisodeSave | None = None
         self._opened = False
+        self._opening = asyncio.Event()
         self._robot_type = self.options.robot_type
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: UncancellableTask[None] | None = None
         self._closers = 0
         self._events = Events()
         self._last_pace: dict[str, Any] = {}
@@ -228,7 +230,10 @@ class Recorder:
         self._opened = True
         self._unclosed = watch_unclosed(self, self.root)
         try:
-            await self._open()
+            try:
+                await self._open()
+            finally:
+                self._opening.set()
         except BaseException:
             await self.aclose(drain=False)
             raise
@@ -477,30 +482,36 @@ class Recorder:
             drain: False leaves what is not committed in staging at once.
         """
         self._owner.check_awaited("Recorder.aclose()")
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(drain), name="aiorecord-recorder-close")
-        elif not drain:
-            self._abandon()
-        cancelled: asyncio.CancelledError | None = None
+        closing = self._begin_closing(drain)
         self._closers += 1
         try:
-            while not self._closing.done():
-                try:
-                    await asyncio.shield(self._closing)
-                except asyncio.CancelledError as error:
-                    if self._closers > 1:
-                        raise
-                    cancelled = error
-                    self._abandon()
+            await asyncio.wait((closing,))
+        except asyncio.CancelledError:
+            if self._closers == 1:  # nobody else waits for the saves
+                self._abandon()
+                await ended(closing)
+                if (error := closing.exception()) is not None:
+                    logger.error("%s was closed with an error: %s", self.root, error)
+            raise
         finally:
             self._closers -= 1
-        if cancelled is not None:
-            raise cancelled
-        self._closing.result()
+            if closing.done() and self._unclosed is not None:
+                self._unclosed.detach()
+        closing.result()
+
+    def _begin_closing(self, drain: bool) -> UncancellableTask[None]:
+        """Start to close, unless that has begun; without `drain`, leave in staging what is not committed."""
+        if self._closing is None:
+            self._closing = UncancellableTask(
+                self._close(drain), name="aiorecord-recorder-close", on_cancel=self._abandon
+            )
+        elif not drain:
+            self._abandon()
+        return self._closing
 
     async def _open(self) -> None:
         # Off the loop, and everything that comes later too.
-        await self._threads.run(import_module, "aiorecord.preload")
+        await self._threads.run(_load_parts)
         from ..encoding.plans.apply import settle_encoders, settle_plans
         from ..saving.disk_guard import DiskGuard
         from ..saving.saver import AsyncEpisodeSaver, default_encode_workers
@@ -615,14 +626,19 @@ class Recorder:
             self._episode.request_end(reason)
 
     async def _end(self, episode: Episode, error: BaseException | None) -> None:
-        """Leave an episode's block."""
-        from ..capture.unsaved import drop, keep_partial
+        """Leave an episode's block; what has to be done for it is done whoever is cancelled meanwhile."""
+        from ..capture.unsaved import drop, keep, keep_partial
 
+        if episode._state == "ended":  # the closing came first
+            if error is None:
+                raise StateError("The recorder was closed while it recorded; see `aiorecord recover`.")
+            return
         capture, self._episode = episode._capture, None
         self._last_pace = _pace_of(episode)
         episode._state = "ended"
         if capture is None:
             return
+        name = f"aiorecord-end-{capture.id}"
         if capture.length and not episode._discarded:
             capture.annotate(episode._measured())
         kept: EpisodeOutcome = "saved" if error is None else "interrupted"
@@ -631,16 +647,19 @@ class Recorder:
         self._events.publish(EpisodeEnded(capture.id, episode.task, capture.length, outcome, reason, flags))
         if episode._discarded:
             # Behind the robot: deleting a long episode takes a while, and the next one may start now.
-            self._tasks.create(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
+            self._tasks.finish(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
         elif error is not None:
-            await keep_partial(capture, error, self._threads)
+            await finished(self._tasks.finish(keep_partial(capture, error, self._threads), name))
         elif capture.length == 0:
-            await self._threads.run(capture.discard)
+            await finished(self._tasks.finish(self._threads.run(capture.discard), name))
             raise StateError("The episode has no frames: nothing was saved. Call add_frame, or discard().")
         else:
             save = self._save_of(
                 capture, episode.task, capture.length, hold=episode._hold, flags=episode.flags
             )
+            if self._closing is not None:  # by others, in this very moment: it ended well all the same
+                await finished(self._tasks.finish(keep(capture, self._threads), name))
+                raise StateError("The recorder was closed when the episode ended; see `aiorecord recover`.")
             episode._save = self._last = save
             if not self.options.async_saving:
                 await self.saver.save_now(save)
@@ -686,7 +705,10 @@ class Recorder:
             self._saver.abandon()
 
     async def _close(self, drain: bool) -> None:
+        self._standby.close()
         try:
+            if self._opened:  # what is being opened is let go of when it is there
+                await self._opening.wait()
             if self._episode is not None:
                 await self._end(self._episode, StateError("The recorder was closed while it recorded."))
             if self._saver is not None:
@@ -704,31 +726,31 @@ class Recorder:
             logger.warning("The dataset is complete, but its small files were not merged: %s", error)
 
     async def _release(self) -> None:
+        # Last of all, when no call in a thread is left that needs it, the dataset. Whatever fails before: a
+        # disk that lets nothing be deleted must not keep it locked.
+        last = [self._home.close] if self._pool is None else [self._home.close, self._pool.shutdown]
         try:
             await self._tasks.aclose()
-            try:
-                for capture in self._failed.not_on_disk():
-                    await self._threads.run(capture.let_go)
-                await self._threads.run(self._standby.discard)
-            finally:  # a disk that lets nothing be deleted must not keep the dataset locked
-                await self._threads.run(self._home.close)
+            for capture in self._failed.not_on_disk():
+                await self._threads.run(capture.let_go)
+            await self._threads.run(self._standby.discard)
         finally:
-            if self._pool is not None:
-                await self._threads.run(self._pool.shutdown)
-            await self._threads.aclose()
-            if self._owns_clock:
-                self.clock.close()
-            self._note_closed()
-
-    def _note_closed(self) -> None:
-        self._events.close()
-        if self._unclosed is not None:
-            self._unclosed.detach()
+            try:
+                await self._threads.aclose(*last)
+            finally:
+                if self._owns_clock:
+                    self.clock.close()
+                self._events.close()
 
 
 def _pace_of(episode: Episode) -> dict[str, Any]:
     """How fast and how late an episode was, for `RecorderStatus`."""
     return {"fps": episode.pace.fps if episode.pace else None, "lateness": episode.lateness_so_far}
+
+
+def _load_parts() -> None:
+    load_shield()
+    import_module("aiorecord.preload")
 
 
 async def open_recorder(

@@ -18,6 +18,7 @@ from ...options import check_repo_id, resolve_root
 from ...robots.replay.recorded_dataset import ReplayDataset
 from ...robots.schema import ACTION
 from ...system.tasks import beside
+from ...system.threads import run_in_thread
 from ..devices import CommandDevices, parse_device_flags, print_error
 from ..keys import reading_keys
 from ..loop_view import LoopView
@@ -111,7 +112,7 @@ class ReplayCommand:
             SourceError: the robot failed, and is disconnected; or a file of the dataset is damaged.
         """
         flags = self.flags.dataset
-        dataset = await asyncio.to_thread(open_episode, flags.repo_id, flags.root, flags.episode)
+        dataset = await run_in_thread(open_episode, flags.repo_id, flags.root, flags.episode)
         fps = int(dataset.fps or 0)
         if fps < 1:
             raise ConfigError(f"The dataset {dataset.root} does not say its rate.", option="dataset.repo_id")
@@ -119,8 +120,8 @@ class ReplayCommand:
             self.flags.robot.fps = fps
         devices = CommandDevices(self.flags.robot, None)
         names = check_actions(dataset, devices)
-        rows = await asyncio.to_thread(_read_actions, dataset)
-        await self._run.run(self._play(devices, rows, names, fps), "aiorecord-replay")
+        rows = await run_in_thread(_read_actions, dataset)
+        await self._run.run(self._play(devices, rows, names, fps))
         for line in self._ending(len(rows), fps):
             say(line)
         return 0

@@ -131,7 +131,7 @@ class TeleoperateCommand:
             self.flags.robot, self.flags.teleop, feedback_first=True, slow_call_s=self.flags.slow_call_s
         )
         started_s = time.monotonic()
-        await self._run.run(self._teleoperate(devices), "aiorecord-teleoperate")
+        await self._run.run(self._teleoperate(devices))
         if self._run.ticker is None:
             say(STOPPED_EARLY)
         elif self.flags.display != "none":

@@ -122,7 +122,7 @@ class AsyncEpisodeSaver:
         ``last_error`` is empty while nothing went wrong; ``worker_alive`` is False when the saver was stopped
         and no save goes on behind.
         """
-        status = self._writer.recorder.saver.get_status()
+        status = self._writer.ask(self._writer.recorder.saver.get_status)
         status["is_running"] = status["is_running"] and self.running
         status["worker_alive"] = status["worker_alive"] and (self.running or status["pending_tasks"] > 0)
         status["last_error"] = status["last_error"] or ""

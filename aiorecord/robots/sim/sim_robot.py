@@ -7,19 +7,19 @@ video encoders have a realistic amount of work.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, FrameError, StateError
-from ...system.tasks import single
-from ...system.threads import Threads
+from ...system.threads import Threads, wrapped
+from ...system.uncancellable import ended, finished
 from ...values import is_whole
 from ..protocols import Features, Values
 from ..schema import ACTION, IMAGES, STATE, dataset_features
@@ -161,10 +161,9 @@ class SimRobot:
             drawing = self._drawing
             assert drawing is not None
             try:
-                cameras = await asyncio.wrap_future(drawing)
+                cameras: _Cameras = await finished(wrapped(drawing))
             finally:
-                if drawing.done():  # otherwise it goes on, for whoever connects or disconnects next
-                    self._drawing = None
+                self._drawing = None
             self._reset()
             self._threads = Threads(max(1, min(len(cameras), os.cpu_count() or 1)), "aiorecord-draw")
             self._cameras = cameras
@@ -175,7 +174,7 @@ class SimRobot:
         threads, self._threads = self._threads, None
         drawing, self._drawing = self._drawing, None
         if drawing is not None:
-            await asyncio.gather(asyncio.wrap_future(drawing), return_exceptions=True)
+            await ended(wrapped(drawing, quietly=True))
         if threads is not None:
             await threads.aclose()
 
@@ -189,24 +188,19 @@ class SimRobot:
         Raises:
             StateError: not connected.
         """
-        if self._cameras is None or self._threads is None:
+        cameras = self._cameras
+        if cameras is None or self._threads is None:
             raise StateError("The simulated robot is not connected; call connect() first.")
         self._advance()
         noise = self._rng.normal(0.0, self.config.joint_noise_deg, 6)
         # A servo's position is read as one of 4096 steps per turn.
         measured = np.rint((self._joints + noise) / ENCODER_STEP_DEG) * ENCODER_STEP_DEG
         observation: Values = {STATE: measured.astype(np.float32)}
-        try:
-            async with asyncio.TaskGroup() as group:
-                draw = self._threads.run
-                pictures = {
-                    name: group.create_task(draw(self._picture, name, *camera), name=f"draw-{name}")
-                    for name, camera in self._cameras.items()
-                }
-        except BaseExceptionGroup as errors:
-            raise single(errors) from None
-        for name, picture in pictures.items():
-            observation[IMAGES + name] = picture.result()
+        pictures = await self._threads.run_each(
+            [partial(self._picture, name, *camera) for name, camera in cameras.items()]
+        )
+        for name, picture in zip(cameras, pictures, strict=True):
+            observation[IMAGES + name] = picture
         self._step += 1
         return observation
 
