@@ -20,7 +20,7 @@ class Agreement:
     """One comparison; call one of its methods, once.
 
     Args:
-        checked: what was read.
+        checked: the data that was read.
         info: its info.json.
     """
 
@@ -36,10 +36,10 @@ class Agreement:
         return name_in(self._root, path)
 
     def order(self) -> list[Finding]:
-        """Episodes must be numbered from 0 in the order of the files, and follow each other in the rows."""
+        """Check that episodes are numbered from 0 in the order of the files, and contiguous in the rows."""
         problems = [part.problem for part in self._checked.parts.values()]
         if any(code is not None and CODES[code][0] == UNDETERMINED for code in problems):
-            return []  # what it holds is not known, so nothing is missing
+            return []  # its content is unknown, so nothing can be called missing
         rows = [row for part in self._checked.parts.values() for row in part.rows]
         counted = rows[: self._info.total_episodes]
         expected = end = 0
@@ -91,11 +91,11 @@ class Agreement:
         return self._found
 
     def _looks_killed(self, lost: bool) -> bool:
-        """Whether data are there that metadata lacks, as a killed LeRobot leaves them."""
+        """Whether there is data without metadata, as a killed LeRobot leaves it."""
         return lost and bool(parquet_files(self._root / layout.DATA_FOLDER))
 
     def runs(self) -> list[Finding]:
-        """Rows must be those that `meta/episodes` says, in its order."""
+        """Check that the rows match `meta/episodes`, in its order."""
         checked = self._checked
         seen: Counter[int] = Counter()
         known = {index: task for task, index in (checked.tasks or {}).items()}
@@ -124,7 +124,7 @@ class Agreement:
         self._add(
             "data-orphan",
             self._name(path),
-            f"It holds {run.length} rows of episode {run.episode}, which meta/episodes does not look for here"
+            f"It holds {run.length} rows of episode {run.episode}, which meta/episodes does not locate here"
             + (" (info.json does not count it)." if run.episode >= self._info.total_episodes else "."),
             episode=run.episode,
             is_ahead=run.episode >= self._info.total_episodes,

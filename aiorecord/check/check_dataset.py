@@ -45,16 +45,16 @@ from .readers.video_frames import VideoFile, default_threads, video_job
 ProgressCallback = Callable[[str, int, int], None]
 
 TRIES = 4
-"""So often a dataset is checked that is rearranged meanwhile, as packing does. Commits only add to it."""
+"""How often the check of a dataset is tried if its files are exchanged meanwhile, as packing does."""
 
 SETTLE_S = 1.0
-"""What a commit explains is looked at again after this time where it is not known whether there is one."""
+"""Seconds before findings that a running commit would explain are checked again, if none is known."""
 
 PATIENCE_S = 10.0
-"""So long a check that begins again waits for a packing to end."""
+"""Longest time in seconds that a repeated check waits for a packing to end."""
 
 _BYTES_PER_UNIT = 1 << 12
-"""Progress of a video is in frames, which are not known before; its size stands for them."""
+"""Progress of a video is in frames, whose number is unknown before; it is estimated from the file size."""
 
 
 def default_workers() -> int:
@@ -69,20 +69,20 @@ def check_dataset(
     workers: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Report:
-    """Verify a dataset deeply. Blocking. Only reads; it may be one that is being recorded into.
+    """Verify every part of a dataset. Blocking. Only reads; the dataset may be recorded into meanwhile.
 
-    Every file is read once, in worker processes, one row group or one video frame at a time. Whatever is on
-    disk, this ends with a report. Where files were exchanged while they were read, and something did not fit,
+    Every file is read once, in worker processes, one row group or one video frame at a time. The result is a
+    report, whatever is on disk. If files were exchanged during the check, and something did not fit,
     everything is checked again; a dataset that keeps changing is undetermined (`dataset-changed`).
 
     Args:
         root: the dataset's root folder.
         fast: decode no video and no image; count and place frames by reading packets.
         workers: processes, default one for each processor.
-        progress: called with what is being looked at, the units done and the units in all.
+        progress: called with what is being checked, the units done and the units in all.
 
     Returns:
-        What was found; see `findings.CODES`.
+        The findings; see `findings.CODES`.
 
     Raises:
         ConfigError: `workers` is not positive.
@@ -101,7 +101,7 @@ def check_dataset(
 def run_until_agreed(
     root: Path, pool: WorkerPool, width: int, fast: bool = False, progress: ProgressCallback | None = None
 ) -> Report:
-    """Run a `Check` until what it found is true of one state of the dataset, `TRIES` times at most."""
+    """Run a `Check` until its findings hold for one state of the dataset, `TRIES` times at most."""
     for number in range(TRIES):
         if number:
             _await_packing(root)
@@ -126,13 +126,13 @@ class Check:
 
     Args:
         root: the dataset's root folder.
-        pool: where files are read.
-        width: how many at once.
+        pool: reads the files.
+        width: how many files at once.
         fast: decode nothing.
         progress: see `check_dataset`.
-        holding_lock: the caller holds the dataset's lock, so nobody records into it.
-        info_found: what a lost info.json said, as far as is known; then all of `meta/episodes` counts.
-        settle: waits for a commit to end that no lock tells of.
+        holding_lock: the caller holds the dataset's lock, so no other process records into it.
+        info_found: a reconstructed info.json, if it is lost; then all of `meta/episodes` counts.
+        settle: waits for a commit whose lock cannot be seen.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Check:
         self._checked = Checked(Report(root, fast=fast))
 
     def run(self) -> Checked:
-        """Look at everything."""
+        """Check everything."""
         started = time.monotonic()
         checked = self._checked
         before = look(self.root)
@@ -167,7 +167,7 @@ class Check:
         except OSError as error:
             path = error.path if isinstance(error, StorageError) else None
             place = "." if path is None else self._name(path)
-            self._add("file-unread", place, f"The rest was not looked at: {error}.")
+            self._add("file-unread", place, f"The rest was not checked: {error}.")
         generations = Generations(checked, before, self._read_again, self._settle)
         if self._holding_lock:
             checked.report.add(generations.alone(self._found))
@@ -178,7 +178,7 @@ class Check:
         return checked
 
     def _look_for_leftovers(self) -> None:
-        for again in (True, False):  # a recorder that closes just now removes its folder under the first look
+        for again in (True, False):  # a recorder that is closing removes its folder during the first look
             try:
                 self._found += list(leftovers(self.root, self._holder))
                 return
@@ -217,7 +217,7 @@ class Check:
             return str(path)
 
     def _is_file(self, path: Path) -> bool:
-        """Whether a path that is there is a file; reports what is not."""
+        """Whether an existing path is a file; otherwise a finding is reported."""
         if is_regular(path) is False:
             self._add("not-a-file", self._name(path), "It is a folder, a pipe or a device.")
             return False
@@ -231,7 +231,7 @@ class Check:
         if not self._is_file(path):
             return False
         try:
-            # What counts is what counted at the first look: whatever is added meanwhile is more than that.
+            # Episodes counted at the first look are checked; those added meanwhile are ignored.
             if before.info is not None and len(before.info) <= MAX_JSON_BYTES:
                 self._checked.info = parse_info(before.info, path)
             else:
@@ -290,7 +290,7 @@ class Check:
         return [Job(path, episodes_job, (self.root, path, keys)) for path in paths]
 
     def _read_again(self) -> Metadata:
-        """Read the metadata once more; what is wrong with it is not said here."""
+        """Read the metadata once more, without reporting problems."""
         tasks_path = self.root / layout.TASKS_PATH
         paths = [path for path in parquet_files(self.root / layout.EPISODES_FOLDER) if is_regular(path)]
         jobs = self._episodes_jobs(paths)
@@ -376,7 +376,7 @@ class Check:
         rows: list[EpisodeRow],
         inferred: list[tuple[int, int, float]],
     ) -> Job:
-        """The job that looks through one video file."""
+        """The job that checks one video file."""
         path = self.root / layout.video_path(key, index)
         threads = default_threads(self.width)
         spec = info.features[key]
@@ -387,7 +387,7 @@ class Check:
 
     def _look_for_orphans(self, used: set[tuple[str, FileIndex]]) -> None:
         if not self._checked.is_complete:
-            return  # lost metadata is reported by itself
+            return  # lost metadata is reported separately
         folder = self.root / layout.VIDEOS_FOLDER
         wanted = {self.root / layout.video_path(key, index) for key, index in used}
         replaced = {file.name: file.size for file in read_replaced(self.root)}
@@ -401,14 +401,14 @@ class Check:
                 self._add("video-orphan", self._name(path), "No episode refers to it.")
         if kept:
             size = sum(kept) / layout.MEGABYTE
-            message = f"{len(kept)} videos ({size:.1f} MiB) that were replaced stay for those who read them."
+            message = f"{len(kept)} videos ({size:.1f} MiB) that were replaced are kept for their readers."
             self._add("video-replaced", layout.VIDEOS_FOLDER, message)
 
     def _look_at_totals(self, info: DatasetInfo) -> None:
         checked = self._checked
         path = self.root / layout.STATS_PATH
         if not checked.episodes or self._holder is not None:
-            return  # a commit writes it before it counts its episode
+            return  # a commit writes stats.json before info.json counts the episode
         if is_regular(path) is None:
             self._add("stats-missing", layout.STATS_PATH, "It is missing.")
             return
@@ -424,23 +424,23 @@ class Check:
         arguments = (files, list(counts.values()), list(info.features))
         for outcome in self._jobs("statistics", [Job(path, total_stats_job, arguments, len(files))]):
             if isinstance(outcome.value, str):
-                message = f"The statistics of the episodes cannot be added up: {outcome.value}."
+                message = f"The statistics of the episodes cannot be merged: {outcome.value}."
                 self._add("stats-total", layout.STATS_PATH, message)
                 continue
             for key, difference in total_differences(stored, outcome.value or {}).items():
                 self._add(
                     "stats-total",
                     layout.STATS_PATH,
-                    f"It is not what the statistics of the episodes add up to: {key}: {difference}.",
+                    f"It differs from the merged statistics of the episodes: {key}: {difference}.",
                 )
 
 
 def flagged_episodes(root: Path, checked: Checked) -> list[Finding]:
-    """What the quality record says of episodes that exceeded their limits when they were recorded."""
+    """Findings on episodes that exceeded their limits when they were recorded, by the quality record."""
     try:
         records, _ = quality_log.read(root, len(checked.episodes))
     except StorageError:
-        return []  # nothing but this depends on it
+        return []  # only these findings depend on it
     return [
         Finding(
             "episode-flagged",

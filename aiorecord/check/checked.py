@@ -15,18 +15,18 @@ from .readers.video_frames import VideoPart
 
 @dataclass
 class Checked:
-    """What a check learned, for a repair to build on.
+    """The result of a check, on which a repair is based.
 
     Attributes:
         report: the findings.
         info: info.json, None if it cannot be used (then there is nothing else).
         tasks: tasks and their numbers, None if they cannot be read.
         parts: the files of `meta/episodes`.
-        episodes: the rows of `meta/episodes` that count, by episode.
-        data: data files and what is in them; None where the reader died.
+        episodes: the counted rows of `meta/episodes`, by episode.
+        data: data files and their content; None if the reader died.
         videos: video files by camera and number, likewise.
-        info_found: `info` is not from info.json, which is lost, so that nothing says how many episodes count.
-        agreed: what was found is true of one state of the dataset; else files were exchanged meanwhile.
+        info_found: `info` was reconstructed because info.json is lost, so the number of episodes is unknown.
+        agreed: the findings hold for one state of the dataset; else files were exchanged meanwhile.
     """
 
     report: Report
@@ -47,6 +47,6 @@ class Checked:
 
     @property
     def is_complete(self) -> bool:
-        """Whether `meta/episodes` could be read and holds all that info.json counts."""
+        """Whether `meta/episodes` could be read and holds all episodes that info.json counts."""
         broken = self.info_found or any(part.problem for part in self.parts.values())
         return not broken and self.info is not None and len(self.episodes) >= self.info.total_episodes

@@ -13,24 +13,25 @@ from ..encoding.stats import QUANTILES, STAT_NAMES, FeatureStats
 LOSSY_MEAN, LOSSY_STD = 0.03, 0.10
 """How far statistics of decoded video may be from those of the original pixels, which are in [0, 1].
 
-A lossy codec keeps the mean. It takes noise away, and with it standard deviation and extremes, so those say
-little; what these bounds find is statistics of other pictures.
+A lossy codec keeps the mean. It removes noise, and so changes standard deviation and extremes, which say
+little; these bounds detect the statistics of other pictures.
 """
 LOSSLESS = 5e-3
-"""The same for pictures that are stored as they were: lerobot adds them up in 32-bit floats."""
+"""The same for losslessly stored pictures: lerobot adds them up in 32-bit floats."""
 MANY_PIXELS = 1 << 22
-"""From so many pixels on, such sums lose more than any bound: with 1.9 million pixels, mean and standard
-deviation were seen 2e-3 off, with 8 million 0.09, with 38 million 0.4. Extremes and quantiles are no sums."""
+"""From this many pixels on, such sums are less exact than any bound: measured errors of mean and standard
+deviation were 2e-3 with 1.9 million pixels, 0.09 with 8 million, 0.4 with 38 million. Extremes and quantiles
+are not sums."""
 BOOKKEEPING = frozenset({"index", "episode_index", "frame_index", "timestamp", "task_index"})
-"""Columns that follow from where an episode is."""
+"""Columns whose values follow from the position of an episode."""
 
 
 class Difference(NamedTuple):
-    """What differs in the statistics of a feature.
+    """A difference in the statistics of a feature.
 
     Attributes:
-        what: for people.
-        is_gross: they may be statistics of something else; if not, only of another way to compute them.
+        what: a description for people.
+        is_gross: they may be statistics of other data; if not, only of another way to compute them.
     """
 
     what: str
@@ -46,12 +47,12 @@ NONE_STORED = Difference("it has none", False)
 
 
 def numeric_difference(stored: Mapping[str, Any], actual: FeatureStats, key: str = "") -> Difference | None:
-    """What differs in the statistics of a numeric column, None if nothing does.
+    """The difference in the statistics of a numeric column, None if there is none.
 
     Minimum, maximum and count are exact. Mean and standard deviation are sums in 32-bit floats, which
     differ with the order of adding; quantiles are estimates from a histogram of 5000 bins, which other
-    versions of lerobot estimate and merge otherwise. `BOOKKEEPING` columns are judged by their values
-    elsewhere; lerobot's dataset tools renumber them and keep the statistics of the numbers before.
+    versions of lerobot estimate and merge otherwise. The values of `BOOKKEEPING` columns are
+    checked elsewhere; lerobot's dataset tools renumber them and keep the statistics of the old numbers.
     """
     values = _side_by_side(stored, actual)
     if values is not None and (values[0] == values[1]).all():
@@ -59,7 +60,7 @@ def numeric_difference(stored: Mapping[str, Any], actual: FeatureStats, key: str
     low, high = (actual[name].astype(np.float64) for name in ("min", "max"))
     scale = np.maximum(np.abs(low), np.abs(high))
     span = high - low
-    # The first bound is that of another order of adding, the second that of the same values.
+    # The first bound allows another order of summation, the second only equal values.
     bounds = dict.fromkeys(STAT_NAMES, (span * 0.01 + scale * 1e-5, np.full(1, np.inf)))
     bounds |= {"min": (scale * 1e-6,) * 2, "max": (scale * 1e-6,) * 2, "count": (np.zeros(1),) * 2}
     bounds |= {"mean": (scale * 1e-4, scale * 0.01), "std": (scale * 2e-3, scale * 0.02)}
@@ -93,9 +94,9 @@ def numeric_difference(stored: Mapping[str, Any], actual: FeatureStats, key: str
 def _side_by_side(
     stored: Mapping[str, Any], actual: FeatureStats
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """All statistics of either in a row, so that what is as it should be is told at once.
+    """All statistics of either in a row, for one comparison of all: a fast test for the usual case.
 
-    None where some are not there, are no numbers or have another shape.
+    None if some are missing, are no numbers or have another shape.
     """
     try:
         theirs = [np.asarray(stored[name], np.float64) for name in STAT_NAMES]
@@ -111,13 +112,13 @@ def _side_by_side(
 def image_difference(
     stored: Mapping[str, Any], actual: FeatureStats, *, lossy: bool, pixels: int = 0
 ) -> Difference | None:
-    """What differs in the statistics of a colour camera, None if nothing does.
+    """The difference in the statistics of a colour camera, None if there is none.
 
     Args:
         stored: as in `meta/episodes`.
         actual: of the decoded pictures, in [0, 1].
         lossy: the pictures went through a lossy codec.
-        pixels: how many pixels `actual` is of.
+        pixels: number of pixels in `actual`.
     """
     slight: Difference | None = None
     for name, bound in {"mean": LOSSY_MEAN, "std": LOSSY_STD}.items():
@@ -135,7 +136,7 @@ def image_difference(
 
 
 def _same_spread(stored: Mapping[str, Any], actual: FeatureStats, *, lossy: bool) -> bool:
-    """Whether what is no sum says that the statistics are of these pictures."""
+    """Whether extremes and quantiles, which are not sums, match these pictures."""
     if not set(STAT_NAMES) <= set(stored):
         return False
     if not lossy and any(
@@ -143,20 +144,20 @@ def _same_spread(stored: Mapping[str, Any], actual: FeatureStats, *, lossy: bool
     ):
         return False
     near = [_difference(name, stored[name], actual[name], np.array(LOSSY_MEAN)) is None for name in QUANTILES]
-    return 2 * sum(near) > len(near)  # a quantile jumps where few pixels are between dark and bright
+    return 2 * sum(near) > len(near)  # a quantile jumps if few pixels are between dark and bright
 
 
 def depth_difference(
     stored: Mapping[str, Any], actual: FeatureStats, *, lossy: bool, limit: float
 ) -> Difference | None:
-    """What differs in the statistics of a depth camera, None if nothing does or nothing can be told.
+    """The difference in the statistics of a depth camera, None if there is none or it cannot be determined.
 
     Args:
         stored: as in `meta/episodes`.
         actual: of the decoded depth, in the same unit.
         lossy: the depth went through the 12-bit quantiser and a codec.
-        limit: the largest depth that the quantiser keeps; beyond it, the mean of the decoded depth says
-            nothing of that of the original.
+        limit: the largest depth that the quantiser keeps; beyond it, the mean of the decoded depth has no
+            relation to that of the original.
     """
     if "mean" not in stored or "max" not in stored:
         return Difference("mean or max is missing", False)
@@ -173,7 +174,7 @@ def depth_difference(
 def total_differences(
     stored: Mapping[str, FeatureStats], merged: Mapping[str, FeatureStats]
 ) -> dict[str, str]:
-    """What differs between stats.json and the merged statistics of all episodes, by feature.
+    """Differences between stats.json and the merged statistics of all episodes, by feature.
 
     Quantiles are not compared: they cannot be merged, so versions of lerobot estimate them differently.
     """
@@ -189,7 +190,7 @@ def _total_difference(stored: FeatureStats | None, actual: FeatureStats) -> str 
             continue
         if name not in stored:
             return f"{name} is missing"
-        # stats.json has 0 where there is nothing finite.
+        # stats.json has 0 if no value is finite.
         wanted = np.nan_to_num(actual[name].astype(np.float64), nan=0.0)
         scale = np.abs(wanted).max(initial=0.0)
         scale = max(scale, *(float(np.abs(np.nan_to_num(actual[n])).max()) for n in ("min", "max")))

@@ -9,54 +9,58 @@ from typing import Any
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 UNDETERMINED = "undetermined"
-"""What could not be found out: no evidence for damage, and none for soundness. Never repaired."""
+"""Findings for which there is evidence neither of damage nor of soundness. Never repaired."""
 
 _REPAIR = "Run `aiorecord check ROOT --repair`."
-_REPAIR_CUTS = (
-    "Run `aiorecord check ROOT --repair`: it keeps the episodes that are whole, the rest goes aside."
-)
+_REPAIR_CUTS = "Run `aiorecord check ROOT --repair`: it keeps the whole episodes and moves the rest aside."
 _REPAIR_STATISTICS = (
     "No data is damaged: versions of lerobot and its dataset tools compute, merge and keep statistics "
     "differently. `aiorecord check ROOT --repair` recomputes the statistics and changes nothing else."
 )
 
 _LATER = (
-    "Check again when the recording has ended: while somebody writes into the dataset, nothing is repaired."
+    "Check again when the recording has ended: while a program writes into the dataset, nothing is repaired."
 )
 
 CODES: dict[str, tuple[str, str]] = {
     # The dataset as a whole.
     "info-missing": (
         ERROR,
-        "Put meta/info.json back from a copy, or run `aiorecord check ROOT --repair`: it writes it anew, as "
-        "far as other files say what it held.",
+        "Restore meta/info.json from a copy, or run `aiorecord check ROOT --repair`: it rebuilds it from "
+        "other files, as far as possible.",
     ),
     "info-invalid": (
         ERROR,
-        "Put meta/info.json back from a copy, or correct what the message names, or run `aiorecord check "
-        "ROOT --repair`: it writes it anew, as far as other files say what it held.",
+        "Restore meta/info.json from a copy, or correct what the message names, or run `aiorecord check ROOT "
+        "--repair`: it rebuilds it from other files, as far as possible.",
     ),
     "info-counts": (ERROR, _REPAIR),
     "dataset-locked": (
         NOTE,
-        "Check again when the recording has ended; what it is just writing was left out.",
+        "Check again when the recording has ended; the episode being written was not checked.",
     ),
     "not-a-file": (ERROR, "Replace it by the file that belongs there. It was not opened."),
-    "aside-folder": (NOTE, "What an earlier repair moved aside. Delete it when you do not need it."),
+    "aside-folder": (
+        NOTE,
+        "It holds files that an earlier repair moved aside. Delete it when you do not need it.",
+    ),
     "staging-unfinished": (WARNING, "Run `aiorecord recover ROOT`: it finishes these episodes."),
     "staging-packing": (WARNING, "Run `aiorecord recover ROOT`: it finishes what was under way."),
     "temporary-file": (WARNING, _REPAIR),
     "reader-crashed": (ERROR, "The file crashes the library that reads it, twice. " + _REPAIR_CUTS),
-    # What could not be found out.
+    # What could not be determined.
     "reader-stalled": (
         UNDETERMINED,
-        "Check again; if it stays so, the file may hang the library that reads it.",
+        "Check again; if it happens again, the file may hang the library that reads it.",
     ),
     "reader-starved": (UNDETERMINED, "Check again when the machine is less busy, or with fewer --workers."),
     "reader-killed": (UNDETERMINED, "Check again; if memory ran out, with fewer --workers."),
     "reader-memory": (UNDETERMINED, "Check again where there is more memory, and with fewer --workers."),
-    "file-unread": (UNDETERMINED, "See to the disk, its cable, the network or the rights, and check again."),
-    "dataset-changed": (UNDETERMINED, "Check again when nobody writes into the dataset."),
+    "file-unread": (
+        UNDETERMINED,
+        "Check the disk, its cable, the network or the permissions, then run the check again.",
+    ),
+    "dataset-changed": (UNDETERMINED, "Check again when no program writes into the dataset."),
     # Tasks and statistics.
     "tasks-unreadable": (ERROR, _REPAIR),
     "task-unknown": (ERROR, _REPAIR),
@@ -83,10 +87,13 @@ CODES: dict[str, tuple[str, str]] = {
     "rows-timestamp": (ERROR, _REPAIR_CUTS),
     "episode-flagged": (
         WARNING,
-        "It was not recorded as it should be, see `aiorecord info ROOT`. Record it again or leave it out.",
+        "The recording exceeded its limits, see `aiorecord info ROOT`. Record it again or leave it out.",
     ),
-    "rows-other-episode": (ERROR, "A data file was exchanged. Put the right one back. " + _REPAIR_CUTS),
-    "values-not-finite": (WARNING, "Look at the sensor that gave NaN or infinity, or leave the episode out."),
+    "rows-other-episode": (ERROR, "A data file was exchanged. Restore the right one. " + _REPAIR_CUTS),
+    "values-not-finite": (
+        WARNING,
+        "Examine the sensor that returned NaN or infinity, or leave the episode out.",
+    ),
     # Cameras.
     "image-undecodable": (ERROR, _REPAIR_CUTS),
     "image-size": (ERROR, _REPAIR_CUTS),
@@ -97,11 +104,11 @@ CODES: dict[str, tuple[str, str]] = {
     "video-grid": (ERROR, _REPAIR_CUTS),
     "video-info": (
         WARNING,
-        "Readers decode a file as it is; programs that trust the camera's `info` in meta/info.json do not.",
+        "Readers use the file's real properties; programs that rely on `info` in meta/info.json may fail.",
     ),
     "depth-settings": (
         WARNING,
-        "Depth is read right only with the settings it was recorded with: put these into the camera's "
+        "Depth is read correctly only with the settings it was recorded with: put these into the camera's "
         "`info` in meta/info.json, or leave the camera out.",
     ),
     "video-frames-missing": (ERROR, _REPAIR_CUTS),
@@ -112,10 +119,10 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "video-other-episode": (
         ERROR,
-        "A video was exchanged. Put the right one back, or run `aiorecord check ROOT --repair`: it pairs "
-        "rows and videos by what the files say of themselves.",
+        "A video was exchanged. Restore the right one, or run `aiorecord check ROOT --repair`: it pairs "
+        "rows and videos by the episode ids stored in the files.",
     ),
-    "evidence-stale": (NOTE, "Nothing is concluded from what such a file says of itself."),
+    "evidence-stale": (NOTE, "The description stored in such a file is ignored."),
     "video-unused-frames": (WARNING, "Nothing needs these frames; readers skip them."),
     "video-orphan": (WARNING, _REPAIR),
     "video-replaced": (
@@ -123,14 +130,14 @@ CODES: dict[str, tuple[str, str]] = {
         "The next recording, or `aiorecord recover ROOT`, deletes them once an hour has passed.",
     ),
     "camera-frozen": (WARNING, "Look at these frames; leave the episode out if the camera hung."),
-    # What LeRobot 0.6 leaves when it is killed, by name.
+    # Leftovers of a killed LeRobot 0.6.
     "lerobot-killed-footerless-parquet": (ERROR, _REPAIR_CUTS),
     "lerobot-killed-metadata-behind": (ERROR, _REPAIR_CUTS),
     "lerobot-frames-dropped": (ERROR, _REPAIR_CUTS),
     "lerobot-killed-image-folder": (WARNING, _REPAIR),
     "lerobot-killed-temporary-video": (WARNING, _REPAIR),
 }
-"""Every code, with its severity and what to do about it. Codes are stable: scripts may rely on them."""
+"""Every code, with its severity and advice. Codes are stable: scripts may rely on them."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +152,8 @@ class Finding:
         camera: the camera's feature key, or None.
         first_frame: frame index in the episode where it begins, or None.
         last_frame: the last frame it is about, or None.
-        is_ahead: it is of an episode that info.json does not count, so a commit under way explains it.
-        is_live: somebody writes into the dataset, so nothing can be repaired now.
+        is_ahead: it concerns an episode that info.json does not count, so a commit under way explains it.
+        is_live: a program writes into the dataset, so nothing can be repaired now.
     """
 
     code: str
@@ -166,7 +173,7 @@ class Finding:
 
     @property
     def hint(self) -> str:
-        """What to do."""
+        """What the user should do."""
         hint = CODES[self.code][1]
         return _LATER if self.is_live and ("--repair" in hint or "recover" in hint) else hint
 
@@ -185,8 +192,8 @@ class Report:
     Attributes:
         root: the dataset.
         findings: in the order of `CODES`, then of place and episode.
-        episodes: episodes looked at.
-        frames: rows looked at.
+        episodes: checked episodes.
+        frames: checked rows.
         video_frames: coded video frames read (decoded unless `fast`).
         files: data and video files read.
         fast: nothing was decoded.
@@ -219,7 +226,7 @@ class Report:
 
     @property
     def is_determined(self) -> bool:
-        """Everything could be looked at."""
+        """Whether everything could be checked."""
         return self.count(UNDETERMINED) == 0
 
     @property

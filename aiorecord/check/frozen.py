@@ -12,11 +12,12 @@ FREEZE_S = 0.5
 """Shorter repetitions are not reported: a camera slower than the loop repeats every other frame."""
 
 SAME = 0.02
-"""Mean difference, in levels, up to which two decoded pictures are the same one.
+"""Mean difference, in levels, up to which two decoded pictures count as equal.
 
 Measured on frozen and on still but live pictures (noise of 2 levels), keyframe distance 2: frozen ones differ
 by 0 (SVT-AV1, x265) to 0.014 (x264) from the frame before or the one before that; live ones by 1.7 to 2.1
-where a keyframe is new. Encoders that adapt at the beginning of a freeze take a few frames off its beginning.
+where a keyframe is new. Encoders adapt at the beginning of a freeze, so its first few frames may not be
+detected.
 """
 
 
@@ -49,7 +50,7 @@ class FreezeFinder:
         self._frame += 1
 
     def finish(self) -> list[tuple[int, int]]:
-        """The episode is over; returns `runs`."""
+        """End the episode; returns `runs`."""
         self._end_run()
         return self.runs
 
@@ -59,11 +60,11 @@ class FreezeFinder:
 
 
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    # A moving picture shows in a few lines already.
+    # A few lines are enough to detect a moving picture.
     rows = slice(None, None, max(1, a.shape[0] // 16))
     for part in (rows, slice(None)):
         difference = np.abs(a[part].astype(np.float32) - b[part].astype(np.float32)).mean()
-        # Few lines are noisier than all of them.
+        # A few lines are noisier than the whole picture.
         if not difference <= SAME * (4 if part is rows else 1):
             return False
     return True

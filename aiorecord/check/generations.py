@@ -27,12 +27,12 @@ _EXPLAINED = {
     *("staging-unfinished", "staging-packing", "temporary-file", "episodes-uncounted", "video-orphan"),
     *("stats-total", "stats-missing"),
 }
-"""What is there while somebody records, commits or packs, and left over only when nobody does."""
+"""Findings that are normal during recording, commits or packing, and leftovers otherwise."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata as a second reading finds it.
+    """The metadata as read a second time.
 
     Attributes:
         tasks: tasks and their numbers, None if they cannot be read.
@@ -45,10 +45,10 @@ class Metadata:
 
 @dataclass(frozen=True)
 class _Doubt:
-    """What was exchanged: names of data and video files, and episodes with another row in `meta/episodes`.
+    """Exchanged data and video files, by name, and episodes with another row in `meta/episodes`.
 
     Attributes:
-        everything: it cannot be told what.
+        everything: it is unknown what was exchanged.
     """
 
     files: frozenset[str] = frozenset()
@@ -57,13 +57,13 @@ class _Doubt:
 
 
 class Generations:
-    """The judgement on what one pass of a check found; call `judge` or `alone`, once.
+    """Judges the findings of one pass of a check; call `judge` or `alone`, once.
 
     Args:
-        checked: what the pass learned. It is told when the looks do not agree.
+        checked: the result of the pass; `agreed` is set to False if the looks differ.
         before: the look before it.
         read_again: reads the metadata once more.
-        settle: waits for a commit to end; called where nobody is known to record, nor known not to.
+        settle: waits for a commit to end; called if it is unknown whether a process records.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class Generations:
         self._root, self._settle = checked.report.root, settle
 
     def alone(self, found: list[Finding]) -> list[Finding]:
-        """The findings of one who holds the lock: whoever writes all the same cannot be seen by it."""
+        """The findings when the caller holds the lock; a program that writes without it may be undetected."""
         if look(self._root) == self._before:
             return found
         self._checked.agreed = False
-        message = "It changed although its lock was held: somebody writes into it who does not see the lock."
+        message = "It changed although its lock was held: a program that does not see it writes into it."
         return [*found, Finding("dataset-changed", ".", message)]
 
     def judge(self, found: list[Finding]) -> list[Finding]:
-        """The findings that are true whatever was written meanwhile."""
+        """The findings that hold independent of what was written meanwhile."""
         before, after = self._before, look(self._root)
         is_known = before.holder is not None or before.holder_is_dead
         if not is_known and after == before and any(_is_explained(finding) for finding in found):
-            self._settle()  # a commit that no lock tells of may have been under way
+            self._settle()  # a commit whose lock cannot be seen may have been under way
             after = look(self._root)
         if before.holder is None and after.holder is None and after == before:
             return found
@@ -104,17 +104,17 @@ class Generations:
         self._checked.agreed = False
         firm = self._firm(doubt)
         left = [f for f in found if f.severity == NOTE or replace(f, is_live=False) in firm]
-        message = "Its files were exchanged each time they were read. What did not fit is not said."
+        message = "Its files were exchanged each time they were read, so mismatches are not reported."
         return [*left, Finding("dataset-changed", ".", message, is_live=True)]
 
     def _is_new(self, finding: Finding) -> bool:
-        """Whether it is about a file that came after the first look, so that nothing counted it."""
+        """Whether it is about a file added after the first look, which nothing counted then."""
         path = self._root / finding.place
         was_read = path in self._checked.data or path in self._checked.parts
         return was_read and finding.place not in self._before.files
 
     def _doubt(self, after: Look) -> _Doubt | None:
-        """What was exchanged of that which counted at the first look; None if nothing was."""
+        """What was exchanged among the files counted at the first look; None if nothing was."""
         before, checked = self._before, self._checked
         if before.is_packing or after.is_packing:
             return _Doubt(everything=True)
@@ -143,7 +143,7 @@ class Generations:
         return _Doubt(frozenset(files), frozenset(episodes)) if files or episodes else None
 
     def _firm(self, doubt: _Doubt) -> set[Finding]:
-        """What was found in files that are the same, as are the rows of `meta/episodes` for them."""
+        """The findings on files that did not change, and whose rows in `meta/episodes` did not either."""
         if doubt.everything:
             return set()
         doubtful = set(doubt.files)
@@ -168,14 +168,14 @@ def _is_explained(finding: Finding) -> bool:
 
 
 def _who(after: Look) -> Finding:
-    what = "It changed while it was looked at: somebody records into it whose lock cannot be seen."
+    what = "It changed during the check: a process whose lock cannot be seen records into it."
     if after.holder is not None:
         what = f"It is being recorded into by {after.holder}."
     return Finding("dataset-locked", f"{STAGING_FOLDER}/lock", what, is_live=True)
 
 
 def _continues(before: DatasetInfo, after: DatasetInfo) -> bool:
-    """Whether an info.json is the other one with more episodes."""
+    """Whether an info.json equals the other one except for more episodes."""
     counts = {"total_episodes": 0, "total_frames": 0, "total_tasks": 0, "splits": {}}
     return (
         after.total_episodes >= before.total_episodes

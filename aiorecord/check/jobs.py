@@ -27,20 +27,20 @@ from ..workers.watched import Verdict, Watch
 from .findings import ERROR
 
 STALL_S = 120.0
-"""Seconds of its own processor time, or of sleep, that a job may go without progress: a decoder that hangs
-does not hang the check. See `workers.watched`: a job that gets no processor has longer, and is not judged."""
+"""Seconds of its own processor time, or of sleep, that a job may go without progress, so that a hanging
+decoder does not hang the check. A job without processor time gets longer, see `workers.watched`."""
 
 ATTEMPTS = 2
-"""What crashes its reader once may have met a kill or a lack of memory; twice, it is the file."""
+"""A single crash of a reader may come from a kill or a lack of memory; a second one comes from the file."""
 
 MEMORY_BYTES = 6 << 30
-"""Address space that a job may use beyond what its process had: a decompression bomb ends the job only."""
+"""Address space that a job may add to its process, so that a decompression bomb ends only the job."""
 
 _POLL_S = 0.2
 _READ_BYTES = 1 << 20
 _CRASHES = {int(getattr(signal, name)) for name in ("SIGSEGV", "SIGILL", "SIGFPE") if hasattr(signal, name)}
-"""What a library does to itself. Other signals come from outside (SIGKILL, SIGTERM), or may tell of the
-machine: SIGABRT of memory that is short, SIGBUS of a disk that does not read."""
+"""Signals that a library's own fault causes. Others come from outside (SIGKILL, SIGTERM), or from the
+machine: SIGABRT from a lack of memory, SIGBUS from a disk that cannot be read."""
 _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT),
     *(errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ENODEV, errno.ENXIO),
@@ -51,7 +51,7 @@ _looks = 0
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be looked at.
+    """One file to check.
 
     Attributes:
         path: the file.
@@ -72,9 +72,9 @@ class Outcome:
 
     Attributes:
         job: the job.
-        value: what it returned, None when it did not.
-        code: the finding that its end amounts to, None when it returned.
-        message: what happened to it.
+        value: its return value, None if it did not return.
+        code: the code of the finding, None if it returned.
+        message: why it did not return.
     """
 
     job: Job
@@ -94,7 +94,7 @@ def run_jobs(
     """Run jobs in parallel and give their outcomes as they come.
 
     Args:
-        pool: where they run.
+        pool: runs the jobs.
         jobs: in the order in which they are begun.
         progress: called with the units done and the units in all.
         width: how many are under way at once; the others wait here, not in the pool.
@@ -136,9 +136,9 @@ def run_jobs(
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an error tells of the machine and not of what is in a file.
+    """Whether an error comes from the machine and not from a file's content.
 
-    libav reports some files that end early as EIO; whether the disk reads is tried out, see `unreadable`.
+    libav reports some files that end early as EIO; `unreadable` then tests whether the disk can be read.
     """
     if isinstance(error, StorageError | MemoryError):
         return True
@@ -147,7 +147,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def unreadable(path: Path) -> str | None:
-    """Read a file to its end; what the system says if it does not let us, else None."""
+    """Read a file to its end; returns the system's error if that fails, else None."""
     try:
         with path.open("rb", buffering=0) as file:
             while file.read(_READ_BYTES):
@@ -160,22 +160,22 @@ def unreadable(path: Path) -> str | None:
 
 
 def is_regular(path: Path) -> bool | None:
-    """Whether a path is an ordinary file, or a link to one; None when there is nothing.
+    """Whether a path is a plain file, or a link to one; None if it does not exist.
 
-    Hubs store datasets as links into a cache. Anything else (a pipe, a device) could hang whoever opens it.
+    Hubs store datasets as links into a cache. Opening anything else (a pipe, a device) could block.
 
     Raises:
-        StorageError: the system does not tell.
+        StorageError: that cannot be determined.
     """
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         return None
     except OSError as error:
-        # A loop of links, a name that is too long, a part of it that is no folder.
+        # A loop of links, a name that is too long, or a part of it that is not a folder.
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EINVAL):
             return False
-        raise StorageError(f"Could not look at {path}: {error.strerror or error}", path=path) from error
+        raise StorageError(f"Could not examine {path}: {error.strerror or error}", path=path) from error
 
 
 _REPEATED = {"reader-crashed", "reader-killed", "file-unread"}
@@ -198,7 +198,7 @@ class _Running:
 
 
 def _agreed(outcome: Outcome, before: Outcome | None) -> Outcome:
-    """A crash is evidence about the file where it came twice, and nothing else did."""
+    """The outcome of two attempts: a crash is evidence about the file only if it came both times."""
     if outcome.code == "reader-crashed" and before is not None and before.code != "reader-crashed":
         return Outcome(outcome.job, None, "reader-killed", f"{before.message} {outcome.message}")
     return outcome
@@ -210,7 +210,7 @@ def _outcome(future: Future[Any], state: _Running) -> Outcome:
         value, refused = future.result()
         if refused is None:
             return Outcome(state.job, value)
-        code, message = "file-unread", f"The system does not read it: {refused}."
+        code, message = "file-unread", f"The system cannot read it: {refused}."
     except WorkerDiedError as error:
         code = "reader-crashed" if error.signal in _CRASHES else "reader-killed"
         message = f"Reading it was ended: {error}"
@@ -223,7 +223,7 @@ def _outcome(future: Future[Any], state: _Running) -> Outcome:
         code = "file-unread" if is_refusal(error) else "reader-crashed"
         message = f"Reading it failed: {type(error).__name__}: {error}"
     if state.watch.given_up is Verdict.STARVED:
-        code, message = "reader-starved", "Its reader did not get the processor or the disk for too long."
+        code, message = "reader-starved", "Its reader waited too long for the processor or the disk."
     elif state.watch.given_up is Verdict.STALLED:
         code, message = "reader-stalled", "Reading it made no progress and was ended."
     return Outcome(state.job, None, code, message)
@@ -232,10 +232,10 @@ def _outcome(future: Future[Any], state: _Running) -> Outcome:
 def _run(
     run: Callable[..., Any], arguments: tuple[Any, ...], file: Path, path: Path, total: int
 ) -> tuple[Any, str | None]:
-    """In the worker process: one job. Returns its value, and why the file cannot be judged by it."""
+    """In the worker process: run one job. Returns its value, and why the file cannot be judged by it."""
     _limit_memory()
     with Progress(path, total) as progress:
-        # Libraries take a read error for the end of the file, or for damage.
+        # Libraries treat a read error as the end of the file, or as damage.
         try:
             value = run(*arguments, progress)
         except Exception as error:
@@ -249,14 +249,14 @@ def _run(
             return value, None
         if (refused := unreadable(file)) is not None:
             return value, refused
-        # A disk that fails once reads the next time: damage is what two looks agree on.
+        # A disk may fail once and succeed the next time: damage must be found by two reads.
         _again()
         again = run(*arguments, progress)
-        return value, None if _faults(again) == faults else "two looks at it saw different things"
+        return value, None if _faults(again) == faults else "two reads of it gave different results"
 
 
 def looks() -> int:
-    """How many second looks this process has taken. What was kept from a first one is no good for them."""
+    """How many second reads this process has made; cached data of a first read must not be used for them."""
     return _looks
 
 
@@ -266,7 +266,7 @@ def _again() -> None:
 
 
 def _faults(value: Any) -> set[object]:
-    """What a job's value says against its file: an error's text, a problem, errors among its findings."""
+    """The faults of a file in a job's value: an error's text, a problem, errors among its findings."""
     if isinstance(value, str):
         return {value}
     found: set[object] = {(f.code, f.episode) for f in getattr(value, "findings", ()) if f.severity == ERROR}
@@ -276,7 +276,9 @@ def _faults(value: Any) -> set[object]:
 
 def _limit_memory() -> None:
     global _limited
-    if _limited or sys.platform != "linux":  # elsewhere the limit does not hold, or hits shared libraries
+    if (
+        _limited or sys.platform != "linux"
+    ):  # on other systems the limit has no effect, or affects shared libraries
         return
     import resource
 

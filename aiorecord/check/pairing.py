@@ -27,10 +27,10 @@ type _Spans = dict[tuple[int, int], Named]
 
 
 class Pairing:
-    """What the files that were read say of themselves.
+    """The episode ids stored in the files that were read.
 
     Args:
-        checked: what the check learned.
+        checked: the result of the check.
         info: its info.json.
         dataset: the dataset's id, None if unknown.
     """
@@ -48,7 +48,7 @@ class Pairing:
             self.add_video(key, index, part)
 
     def add_video(self, key: str, index: FileIndex, part: VideoPart | None) -> None:
-        """Take in a video file of which the check did not know."""
+        """Add a video file that the check did not read."""
         if part is None or not part.readable or (key, index) in self._parts:
             return
         self._parts[key, index] = part
@@ -60,7 +60,7 @@ class Pairing:
             self._holders[key, str(named.id)].append((index, first, named))
 
     def of_rows(self, path: Path, run: Run) -> Named | None:
-        """The episode that rows say they are, None if they say nothing."""
+        """The episode id stored for rows, None if there is none."""
         return self._rows.get(path, {}).get((run.row, run.length))
 
     def is_foreign(self, named: Named) -> bool:
@@ -68,11 +68,11 @@ class Pairing:
         return None not in (self._dataset, named.dataset) and named.dataset != self._dataset
 
     def contradicts(self, key: str, place: Place, named: Named) -> bool:
-        """Whether a video says that another episode, or another camera, is in a place."""
+        """Whether a video stores another episode id, or another camera, for a place."""
         return self._contradiction(key, place, named) is not None
 
     def find(self, key: str, named: Named) -> list[Place]:
-        """Where the pictures are that say they are of an episode, and are as many as it has rows.
+        """The places of frames stored under an episode's id, if they are as many as it has rows.
 
         In the order of the files: packed ones first. Several are copies of each other, or one is wrong.
         """
@@ -83,14 +83,14 @@ class Pairing:
         ]
 
     def says(self, key: str, index: FileIndex) -> bool:
-        """Whether a video says which episodes are in it."""
+        """Whether a video stores the ids of its episodes."""
         return bool(self._videos.get((key, index)))
 
     def unclaimed(self, taken: set[str]) -> Iterator[tuple[str, FileIndex, Named]]:
-        """Episodes that only videos say they hold.
+        """Episodes that only videos hold.
 
         Args:
-            taken: ids of episodes whose rows are there.
+            taken: ids of episodes that have rows.
         """
         for (key, index), spans in sorted(self._videos.items()):
             for named in spans.values():
@@ -98,7 +98,7 @@ class Pairing:
                     yield key, index, named
 
     def findings(self) -> Iterator[Finding]:
-        """Where files say something else than `meta/episodes`, and what is said of them no longer holds."""
+        """Findings on files whose stored ids contradict `meta/episodes`, or do not fit the files."""
         for path, part in self._data.items():
             if part.readable and part.evidence is not None and not _is_its(part):
                 yield self._stale(name_in(self._root, path), "rows")
@@ -125,7 +125,7 @@ class Pairing:
         return Finding(
             "evidence-stale",
             place,
-            f"What it says of itself does not account for its {what}: another program has rewritten it.",
+            f"Its stored description does not account for its {what}: another program has rewritten it.",
         )
 
     def _compare(self, row: EpisodeRow, named: Named) -> Iterator[Finding]:
@@ -154,22 +154,22 @@ class Pairing:
             return f"Its rows say that they are {named.id}, its frames that they are {found.id}."
         other = [name.id for (at, n), name in spans.items() if at < first + named.length and first < at + n]
         if not other:
-            return None  # frames that were joined in from a file that said nothing
+            return None  # frames joined in from a file without ids
         ids = ", ".join(map(str, other))
         return f"Its rows say that they are {named.id}, its frames that they are of {ids}."
 
     def _is_of_another(self, key: str, evidence: Evidence) -> bool:
-        """Whether a video is of another camera of the dataset; a name that is no camera's is an older one."""
+        """Whether a video is of another camera of the dataset; an unknown name is an older name."""
         return evidence.camera != key and evidence.camera in self._cameras
 
 
 def by_metadata(row: EpisodeRow, run: Run) -> Named | None:
-    """The episode that rows are by their row of `meta/episodes`, which names their file too."""
+    """The episode of rows by their row of `meta/episodes`, which also names their file."""
     return Named(row.id, run.length) if row.id is not None and row.length == run.length else None
 
 
 def frame_at(seconds: float, fps: int) -> int:
-    """The frame shown at a time, -1 for a time that no file has."""
+    """The frame shown at a time, -1 for an impossible time."""
     return round(seconds * fps) if 0 <= seconds * fps < 1 << 40 else -1
 
 

@@ -27,7 +27,7 @@ _HOMES = {
     "make_devices": "drivers.lerobot_devices",
     "uninstall": "dropin.install",
 }
-"""Public names and the modules they live in."""
+"""Public names and their modules."""
 
 __all__ = [
     "AsyncEpisodeSaver",
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("lerobot", "anyio"):  # the extra brings both
+        if error.name not in ("lerobot", "anyio"):  # the extra installs both
             raise
         raise ModuleNotFoundError(
             f"aiorecord.lerobot.{name} needs the extra lerobot. Install it: {install_hint('lerobot')}",

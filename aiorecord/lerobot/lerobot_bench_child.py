@@ -18,7 +18,7 @@ from ..bench.resource_usage import PeakRss, cpu_s
 from ..media.video_file import count_packets
 
 IMAGE_WRITER_THREADS_PER_CAMERA = 4
-"""What `lerobot-record` uses (lerobot 0.6.1, `num_image_writer_threads_per_camera`)."""
+"""The value that `lerobot-record` uses (lerobot 0.6.1, `num_image_writer_threads_per_camera`)."""
 
 
 def main(argv: list[str]) -> int:
@@ -40,8 +40,8 @@ def main(argv: list[str]) -> int:
 def record(order: Order, ring: FrameRing, measured: Measurement) -> None:
     """Record the episodes of a cell as lerobot's record loop does: add frames, sleep, save, again.
 
-    A tick is late by the time that passed since the one before it, beyond one period: lerobot's loop sleeps
-    for what is left of a period and does not catch up.
+    A tick's lateness is the time since the previous tick, minus one period: lerobot's loop sleeps for the
+    rest of a period and does not catch up.
     """
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset

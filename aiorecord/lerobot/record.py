@@ -40,14 +40,13 @@ def as_it_is(error: BaseException, kind: Any) -> object:
 
 @dataclass(frozen=True)
 class SavingFlags:
-    """What the script can be told besides lerobot's flags.
+    """The flags in addition to those of lerobot's script.
 
     Attributes:
         async_saving: save episodes in the background; False saves each one in the foreground.
         async_save_queue_size: episodes that may wait; when that many do, the next one is saved in the
             foreground.
-        async_save_timeout: seconds a save may go without progress before it is given up (its data stays in
-            staging).
+        async_save_timeout: seconds after which a save without progress fails (its data stays in staging).
     """
 
     async_saving: bool = True
@@ -70,7 +69,7 @@ EXAMPLES = {
 
 SHORT_HELP = """usage: aiorecord {program} [flags of {program}]
 
-lerobot's own script, unmodified, on aiorecord's writer.
+lerobot's own script, unmodified, with aiorecord's writer.
 
 examples:
 {examples}
@@ -82,15 +81,15 @@ HELP = """saving in the background (aiorecord):
   --dataset.async_saving bool
                         Save episodes in the background; false saves each in the foreground. (default: true)
   --dataset.async_save_queue_size int
-                        Saves that may wait; when full, the next is made in the foreground. (default: 10)
+                        Saves that may wait; if full, the next is made in the foreground. (default: 10)
   --dataset.async_save_timeout float
-                        Seconds a save may go without progress before it is given up; its data stays in
+                        Seconds after which a save without progress fails; its data stays in
                         staging. (default: 300)
 """
 
 
 def run(argv: Sequence[str], explain: Explain = as_it_is) -> int:
-    """Record as a command line says.
+    """Record as a command line requests.
 
     Args:
         argv: arguments without the program's name.
@@ -102,7 +101,7 @@ def run(argv: Sequence[str], explain: Explain = as_it_is) -> int:
 
     Raises:
         SystemExit: aiorecord's own flags are wrong, or help was asked for.
-        Exception: what lerobot's script raises.
+        Exception: as raised by lerobot's script.
     """
     script = "lerobot.scripts.lerobot_record"
     return run_script("lerobot-record", script, script, argv, explain)
@@ -111,7 +110,7 @@ def run(argv: Sequence[str], explain: Explain = as_it_is) -> int:
 def run_script(
     program: str, script: str, opener: str, argv: Sequence[str], explain: Explain = as_it_is
 ) -> int:
-    """Run a script of lerobot's, its datasets on aiorecord's writer.
+    """Run a script of lerobot's with aiorecord's dataset writer.
 
     Args:
         program: its name on the command line.
@@ -177,7 +176,7 @@ def main() -> int:
 
 
 def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[SavingFlags, list[str]]:
-    """Take `SavingFlags` out of a command line; the rest is lerobot's.
+    """Remove `SavingFlags` from a command line; the rest is lerobot's.
 
     Raises:
         SystemExit: a value cannot be read.
@@ -216,7 +215,7 @@ def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> typ
     from .dropin.lerobot_dataset import AsyncLeRobotDataset
 
     class RecordingDataset(AsyncLeRobotDataset):
-        """Saves behind the script that calls `save_episode`. Its count includes what is on its way."""
+        """Saves in the background when a script calls `save_episode`. Its count includes pending saves."""
 
         resume_waits = not flags.async_saving
         recorder_options: ClassVar[dict[str, Any]] = {
@@ -257,7 +256,7 @@ def _failures(dataset: AsyncLeRobotDataset) -> list[Any]:
 
 @contextlib.contextmanager
 def _arguments(program: str, arguments: Sequence[str]) -> Iterator[None]:
-    """Within the block, these are the process's arguments: lerobot reads them itself."""
+    """Within the block, replace the process's arguments, which lerobot reads itself."""
     before = sys.argv
     sys.argv = [program, *arguments]
     try:
@@ -274,7 +273,7 @@ class _SavingParser(argparse.ArgumentParser):
 
 
 def _add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
-    """Add a flag by its name, and as the proposal's pages also write it: without ``dataset.``."""
+    """Add a flag under its name, and also without ``dataset.``, as the proposal's pages write it."""
     parser.add_argument(f"--dataset.{name}", f"--{name}", dest=name, **options)
 
 

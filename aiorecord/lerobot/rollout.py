@@ -17,7 +17,7 @@ from .record import Explain, as_it_is, run_script
 
 
 def run(argv: Sequence[str], explain: Explain = as_it_is) -> int:
-    """Roll out a policy as a command line says.
+    """Roll out a policy as a command line requests.
 
     Args:
         argv: arguments without the program's name.
@@ -28,7 +28,7 @@ def run(argv: Sequence[str], explain: Explain = as_it_is) -> int:
 
     Raises:
         SystemExit: the flags are wrong, or help was asked for.
-        Exception: what lerobot's script raises.
+        Exception: as raised by lerobot's script.
     """
     script = "lerobot.scripts.lerobot_rollout"
     return run_script("lerobot-rollout", script, "lerobot.rollout.context", argv, explain)

@@ -35,20 +35,20 @@ _IMAGE_ROWS = 16
 
 
 def timestamp_tolerance(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lerobot's tolerance, and what 32-bit timestamps of long episodes lose."""
+    """lerobot's tolerance plus the rounding of 32-bit timestamps in long episodes."""
     return TOLERANCE_S + np.spacing(times.astype(np.float32)).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class RowsFile:
-    """A data file that is to be looked through. Picklable.
+    """A data file to check. Picklable.
 
     Attributes:
         root: the dataset.
         path: the file; outside of the root when it is a recovered copy.
         features: LeRobot's feature dict.
         fps: frames per second.
-        episodes: what `meta/episodes` says of the episodes in it; their statistics are compared.
+        episodes: the rows of `meta/episodes` for its episodes; their statistics are compared.
         fast: do not decode images.
     """
 
@@ -61,7 +61,7 @@ class RowsFile:
 
 
 def rows_job(file: RowsFile, progress: Progress) -> RowsPart:
-    """Look through a data file. A job."""
+    """Check a data file. A job."""
     return _Reader(file, progress).read()
 
 
@@ -248,13 +248,13 @@ def _joined(pieces: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
 
 
 def _stored(type_: Any) -> pa.DataType:
-    """A column's type; that of an extension type is what it is stored as."""
+    """A column's type; for an extension type, its storage type."""
     stored: pa.DataType = type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
     return stored
 
 
 def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether two types hold the same; lists of a fixed and of any length are both in use."""
+    """Whether two types are equivalent; lists of fixed and of variable length are both used."""
     if isinstance(found, pa.ListType | pa.FixedSizeListType | pa.LargeListType):
         if not isinstance(wanted, pa.ListType | pa.FixedSizeListType):
             return False

@@ -27,7 +27,7 @@ class DecodedEpisode:
 
     Attributes:
         seen: frames so far.
-        finder: of freezes.
+        finder: finds frozen pictures.
     """
 
     def __init__(self, length: int, feature: Feature, fps: int) -> None:
@@ -63,7 +63,7 @@ class DecodedEpisode:
 
     @property
     def pixels(self) -> int:
-        """How many pixels of a colour camera the statistics are of."""
+        """Number of pixels in a colour camera's statistics."""
         return sum(int(sample[0].sum(dtype=np.int64)) for sample in self._samples)
 
     def stats(self) -> FeatureStats:
@@ -73,7 +73,7 @@ class DecodedEpisode:
 
 
 def _visible(frame: av.VideoFrame) -> NDArray[Any]:
-    """The first plane without the padding behind each line, which may hold anything. A copy."""
+    """The first plane without the padding after each line, which has arbitrary content. A copy."""
     plane = frame.planes[0]
     dtype: Any = np.uint16 if frame.format.components[0].bits > 8 else np.uint8
     lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)

@@ -14,7 +14,7 @@ from ...system import storage
 from ..findings import Finding
 
 IMAGES_FOLDER = "images"
-"""Where LeRobot keeps an episode's images until its video is encoded (its `DEFAULT_IMAGE_PATH`)."""
+"""The folder where LeRobot keeps an episode's images until its video is encoded (`DEFAULT_IMAGE_PATH`)."""
 
 _LEROBOT_TEMPORARY = re.compile(r"tmp[a-z0-9_]{8}")
 """The folders in which LeRobot encodes: `tempfile.mkdtemp(dir=root)`."""
@@ -22,11 +22,11 @@ _VIDEO_SUFFIXES = {".mp4", ".log"}
 
 
 def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
-    """What is in the way or unfinished.
+    """Findings on unfinished episodes, interrupted work and leftover files.
 
     Args:
         root: the dataset.
-        holder: who records into it, None if nobody; of a recording that goes on, nothing is left over.
+        holder: the process that records into it, None if there is none; its files are not leftovers.
 
     Raises:
         OSError: a folder cannot be read.
@@ -47,7 +47,9 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
         yield Finding("aside-folder", path.name, "It holds what a repair moved aside.")
     if holder is None:
         for path in temporary_files(root):
-            yield Finding("temporary-file", name_in(root, path), "It was left behind half written.")
+            yield Finding(
+                "temporary-file", name_in(root, path), "It is half written, left by an interrupted program."
+            )
     for path in lerobot_temporaries(root):
         yield Finding(
             "lerobot-killed-temporary-video",
@@ -55,7 +57,7 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
             "LeRobot was killed while it encoded a video.",
         )
     files = sum(len(names) for _, _, names in os.walk(root / IMAGES_FOLDER))
-    if files:  # a LeRobot that ended well leaves the empty folders
+    if files:  # LeRobot leaves empty folders when it ends normally
         yield Finding(
             "lerobot-killed-image-folder",
             IMAGES_FOLDER,
@@ -82,7 +84,7 @@ def temporary_files(root: Path) -> list[Path]:
 
 
 def lerobot_temporaries(root: Path) -> list[Path]:
-    """Folders in which LeRobot was encoding: named as it names them, with nothing but videos in them."""
+    """Folders in which LeRobot was encoding, by their names; they hold only videos."""
     return sorted(
         path
         for path in root.iterdir()
@@ -94,10 +96,10 @@ def lerobot_temporaries(root: Path) -> list[Path]:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """What lerobot reads of a folder: every ``*/*.parquet``, in the order of the names.
+    """The files that lerobot reads of a folder: every ``*/*.parquet``, in the order of the names.
 
     Raises:
-        StorageError: a folder cannot be read; `Path.glob` would take it for empty.
+        StorageError: a folder cannot be read; `Path.glob` would treat it as empty.
     """
     found: list[Path] = []
     for chunk in _entries(folder):

@@ -58,7 +58,7 @@ class FoundGroups:
 
 
 def is_footerless(path: Path) -> bool:
-    """Whether a file begins as Parquet does and does not end so.
+    """Whether a file begins like a Parquet file and does not end like one.
 
     Raises:
         OSError: it cannot be read.
@@ -72,7 +72,7 @@ def is_footerless(path: Path) -> bool:
 
 
 def find_row_groups(path: Path, schema: pa.Schema) -> FoundGroups:
-    """Look through the page headers of a file without footer. Reads the headers only.
+    """Find the whole row groups of a file without footer. Reads only the page headers.
 
     Args:
         path: the file.
@@ -178,9 +178,9 @@ def _read_group(pages: _Pages, template: _Template) -> tuple[int, list[_Chunk]] 
 
 
 def _count_rows(pages: _Pages, template: _Template) -> int | None:
-    """How many rows the row group at the position has, None if that cannot be told.
+    """The number of rows in the row group at the position, None if unknown.
 
-    Told by a column with a fixed number of values per row, whose pages end where the next dictionary begins.
+    Derived from a column with a fixed number of values per row, whose pages end at the next dictionary.
     """
     start = pages.position
     chunk = _Chunk(start)
@@ -203,7 +203,7 @@ def _count_rows(pages: _Pages, template: _Template) -> int | None:
 
 
 class _Template:
-    """What a footer says besides the places, taken from a file of one row with the same columns.
+    """The parts of a footer that do not depend on positions, from a file of one row with the same columns.
 
     Attributes:
         leaves: for each stored column, how many values a row has (None: any number) and whether it has a

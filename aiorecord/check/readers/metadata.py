@@ -26,7 +26,7 @@ from .folder_tree import name_in
 from .footer import is_footerless
 
 MAX_JSON_BYTES = 64 << 20
-"""Larger info.json or stats.json are not read: those of real datasets have kilobytes."""
+"""Larger info.json or stats.json files are not read: those of real datasets have kilobytes."""
 MAX_EPISODES = 10_000_000
 """Files of `meta/episodes` with more rows are not read."""
 
@@ -36,7 +36,7 @@ _RANGE = ("dataset_from_index", "dataset_to_index")
 
 @dataclass(frozen=True)
 class Place:
-    """Where an episode's frames are.
+    """The location of an episode's frames.
 
     Attributes:
         index: number of the video file.
@@ -60,7 +60,7 @@ class EpisodeRow:
         first: ``dataset_from_index``.
         end: ``dataset_to_index``.
         tasks: its tasks.
-        videos: places by camera; cameras of which the row says nothing are left out.
+        videos: places by camera; cameras that the row lacks are left out.
         file: the file that the row is in, relative to the root.
         row: its place in that file.
         id: the name of the staging folder that it was recorded in, None if the file does not say.
@@ -80,10 +80,10 @@ class EpisodeRow:
 
 @dataclass
 class EpisodesPart:
-    """What a file of `meta/episodes` holds.
+    """The content of a file of `meta/episodes`.
 
     Attributes:
-        rows: as far as they can be made sense of.
+        rows: the valid rows.
         problem: the code of what is wrong with the file, or None.
         message: what is wrong with it.
     """
@@ -94,7 +94,7 @@ class EpisodesPart:
 
 
 def load_info(root: Path) -> DatasetInfo:
-    """info.json, from a file of a sane size.
+    """Read info.json, if the file is not too large.
 
     Raises:
         DatasetError: missing or not valid.
@@ -105,7 +105,7 @@ def load_info(root: Path) -> DatasetInfo:
 
 
 def load_json(path: Path) -> Any:
-    """A JSON file of a sane size.
+    """Read a JSON file, if it is not too large.
 
     Raises:
         DatasetError: missing, too large, or not JSON.
@@ -142,7 +142,7 @@ def load_stats(root: Path) -> dict[str, FeatureStats]:
 
 
 def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
-    """tasks.parquet, or what is wrong with it. A job."""
+    """Read tasks.parquet, or return what is wrong with it. A job."""
     try:
         return read_tasks(root)
     except (DatasetError, OSError, ValueError, TypeError) as error:
@@ -152,7 +152,7 @@ def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
 
 
 def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Progress) -> EpisodesPart:
-    """One file of `meta/episodes`, without the statistics. A job."""
+    """Read one file of `meta/episodes`, without the statistics. A job."""
     if is_footerless(path):
         return EpisodesPart(
             [],
@@ -228,9 +228,9 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
 
 
 class _KeptStats:
-    """The statistics that were read last: those of the next data file are mostly beside them.
+    """A cache of the statistics that were read last: those of the next data file are mostly next to them.
 
-    They are read anew where the file is another one, or where a second look is taken.
+    They are read again if the file changed, or for a second read.
     """
 
     def __init__(self) -> None:
@@ -240,7 +240,7 @@ class _KeptStats:
         self._columns: StatsColumns | None = None
 
     def open(self, path: Path) -> list[int]:
-        """How many rows each row group of a file has."""
+        """Open a file; returns the number of rows in each row group."""
         with storage_errors(path, "read"):
             about = path.stat()
         file = (path, about.st_ino, about.st_mtime_ns, about.st_size, looks())
@@ -258,7 +258,7 @@ class _KeptStats:
             with open_table(self._path) as file:
                 columns = [name for name in file.schema_arrow.names if name.startswith("stats/")]
                 check_size(file, self._path, columns, group=number)
-                # The reader takes a name as the beginning of a path, hence the selection.
+                # The reader treats a name as the prefix of a path, hence the selection.
                 table = file.read_row_group(number, columns=columns, use_threads=False)
                 self._columns = StatsColumns(table.select(columns)) if columns else None
             self._group = number
@@ -269,7 +269,7 @@ _kept = _KeptStats()
 
 
 def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
-    """Statistics as float arrays; what is no number becomes NaN, which equals nothing."""
+    """Statistics as float arrays; other values become NaN, which equals nothing."""
     out = {}
     for name, value in stats.items():
         try:
@@ -283,12 +283,12 @@ def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
 def total_stats_job(
     paths: list[Path], counts: list[int], features: list[str], progress: Progress
 ) -> dict[str, FeatureStats] | str:
-    """The statistics in files of `meta/episodes`, merged, or why they cannot be. A job.
+    """Merge the statistics in files of `meta/episodes`, or return why that is impossible. A job.
 
     Args:
         paths: the files.
         counts: how many rows of each count.
-        features: of which features. Of one that was removed, lerobot keeps the statistics of its episodes.
+        features: the features to merge; lerobot keeps the statistics of removed features in its episodes.
     """
     wanted = {f"stats/{key}" for key in features}
     parts = []

@@ -14,7 +14,7 @@ class Run:
     """Neighbouring rows of one episode in a data file.
 
     Attributes:
-        episode: what ``episode_index`` says.
+        episode: its ``episode_index``.
         row: its first row in the file.
         length: rows.
         first: ``index`` of its first row.
@@ -34,16 +34,16 @@ class Run:
 
 @dataclass
 class RowsPart:
-    """What a data file holds.
+    """The content of a data file.
 
     Attributes:
         readable: it has the columns it should, and they could be read to the end.
         rows: rows in it.
         runs: its episodes.
-        stats: recomputed statistics of the runs, by place in `runs`, where none are stored or they differ.
+        stats: recomputed statistics of the runs, by place in `runs`, if none are stored or they differ.
         bad_images: places in `runs` of episodes with an image that cannot be used.
         findings: what is wrong inside the file.
-        evidence: what the file says of itself, whether that fits its rows or not.
+        evidence: the description stored in the file, whether it fits the rows or not.
     """
 
     readable: bool = False

@@ -13,19 +13,19 @@ from .data_file import timestamp_tolerance
 from .metadata import Place
 
 type Report = Callable[..., None]
-"""Takes a finding: its code, its message, and details by name."""
+"""Called with a finding: its code, its message, and details by name."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where an episode's frames are in the file."""
+    """The position of an episode's frames in the file."""
 
     episode: int
     length: int
     start_s: float
     end_s: float
     first: int
-    """Place of its first frame among the frames in the order they are shown; -1 if they are not all there."""
+    """Number of its first frame in display order; -1 if not all frames exist."""
 
 
 def locate(
@@ -35,9 +35,9 @@ def locate(
 
     Args:
         places: index, length and place of the episodes.
-        times: when each frame of the file is shown, in seconds, rising.
+        times: when each frame of the file is shown, in seconds, increasing.
         fps: frames per second.
-        report: called with code, message and details of what does not fit.
+        report: called with the code, message and details of each problem.
 
     Returns:
         The episodes in the order of the file.
@@ -72,7 +72,7 @@ def locate(
 
 
 def _refused(span: Span, shown_s: NDArray[np.float64], fps: int, report: Report) -> None:
-    """Predict which frames lerobot does not find near enough to the times it asks for."""
+    """Predict for which frames lerobot finds no frame close enough to the requested time."""
     timestamps = (np.arange(span.length) / fps).astype(np.float32)
     refused = np.flatnonzero(refused_frames(span.start_s, shown_s, timestamps))
     if len(refused):
@@ -111,7 +111,7 @@ def _span(
         report(
             "lerobot-frames-dropped",
             f"It has {has} frames for {length} rows: LeRobot's streaming encoder dropped {length - has} "
-            "of them, and nothing says which.",
+            "of them, and it is unknown which.",
             episode=episode,
             first_frame=has,
             last_frame=length - 1,

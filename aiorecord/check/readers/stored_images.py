@@ -31,12 +31,12 @@ class ImageCheck:
         fps: frames per second.
         runs: the episodes in the file, in order.
         stored: statistics in `meta/episodes`, by episode.
-        known: episodes of which `meta/episodes` has a row.
+        known: episodes with a row in `meta/episodes`.
 
     Attributes:
         findings: what is wrong.
         bad: places in `runs` of episodes with an image that cannot be used.
-        stats: recomputed statistics, where none are stored or they differ.
+        stats: recomputed statistics, if none are stored or they differ.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ImageCheck:
             self._frame += 1
 
     def finish(self) -> None:
-        """The file is over."""
+        """End the file."""
         self._end()
 
     def _begin(self) -> None:
@@ -106,7 +106,7 @@ class ImageCheck:
                 self._samples.append(histogram(pixels))
 
     def _bad(self, code: str, message: str, details: dict[str, Any]) -> None:
-        if self._number not in self.bad:  # one per episode says it all
+        if self._number not in self.bad:  # one per episode is enough
             self.findings.append(Finding(code, self._place, message, **details))
         self.bad.add(self._number)
 
@@ -138,7 +138,7 @@ class ImageCheck:
 
 
 def frozen(place: str, episode: int, camera: str, first: int, last: int, fps: int) -> Finding:
-    """The finding of a run of equal pictures."""
+    """The finding about a run of equal pictures."""
     message = f"{last - first + 1} frames ({(last - first + 1) / fps:.1f} s) show the same picture."
     return Finding("camera-frozen", place, message, episode, camera, first, last)
 
@@ -168,7 +168,7 @@ def decode_image(data: bytes) -> NDArray[Any]:
 
 
 def _decode_tiff(data: bytes) -> NDArray[Any]:
-    """What Pillow and `media.image_files` write of depth: uncompressed strips (TIFF 6.0)."""
+    """Decode a depth TIFF as Pillow and `media.image_files` write it: uncompressed strips (TIFF 6.0)."""
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack(f"{order}L", data[4:8])
     (count,) = struct.unpack(f"{order}H", data[at : at + 2])

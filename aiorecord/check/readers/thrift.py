@@ -17,7 +17,7 @@ _MAX_ELEMENTS = 1 << 20
 
 
 class ThriftError(ValueError):
-    """The bytes are no such struct, or end too early."""
+    """The bytes are not a valid struct, or end too early."""
 
 
 class Reader:
@@ -25,7 +25,7 @@ class Reader:
 
     Args:
         data: the bytes.
-        position: where to begin; afterwards, behind what was read.
+        position: where to begin; afterwards, the end of the bytes read.
     """
 
     def __init__(self, data: bytes | memoryview, position: int = 0) -> None:

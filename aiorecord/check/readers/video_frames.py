@@ -38,16 +38,16 @@ _MAX_FRAMES = 100_000_000
 
 @dataclass
 class VideoPart:
-    """What a video file holds.
+    """The content of a video file.
 
     Attributes:
         readable: it is a video of the camera's size, and its packets could be read.
         frames: coded frames.
         on_grid: frame k is shown at k/fps, for all of them.
-        whole: episodes of which every frame is there, and could be decoded (unless nothing was).
-        stats: recomputed statistics by episode, where none are stored or they differ.
+        whole: episodes of which every frame exists, and could be decoded (unless `fast`).
+        stats: recomputed statistics by episode, if none are stored or they differ.
         findings: what is wrong.
-        evidence: what the file says of itself, whether that fits its frames or not.
+        evidence: the description stored in the file, whether it fits the frames or not.
     """
 
     readable: bool = False
@@ -61,7 +61,7 @@ class VideoPart:
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A video file that is to be looked through. Picklable.
+    """A video file to check. Picklable.
 
     Attributes:
         root: the dataset.
@@ -70,7 +70,7 @@ class VideoFile:
         spec: its feature.
         fps: frames per second.
         episodes: rows of `meta/episodes` of the episodes in it.
-        inferred: further episodes, of which there is no row: index, length, begin in seconds.
+        inferred: further episodes without a row: index, length, start in seconds.
         fast: read the packets only.
         threads: decoding threads.
     """
@@ -87,7 +87,7 @@ class VideoFile:
 
 
 def video_job(file: VideoFile, progress: Progress) -> VideoPart:
-    """Look through a video file. A job."""
+    """Check a video file. A job."""
     return _Reader(file, progress).read()
 
 
@@ -124,11 +124,11 @@ class _Reader:
         self._part.findings.append(Finding(code, self._place, message, camera=self._key, **details))
 
     def _open(self) -> InputContainer:
-        # By name: a file that claims to be a playlist would otherwise make libav open what it names.
+        # The format is given: otherwise a file that is a playlist would make libav open other files.
         return av.open(str(self._file.path), "r", format="mp4", options={"protocol_whitelist": "file"})
 
     def _read_packets(self) -> NDArray[np.float64] | None:
-        """When each frame is shown, in seconds, rising; None if the file cannot be used."""
+        """When each frame is shown, in seconds, increasing; None if the file cannot be used."""
         part = self._part
         stamps: list[int] = []
         with self._open() as container:
@@ -192,7 +192,7 @@ class _Reader:
         return False
 
     def _places(self) -> list[tuple[int, int, Place]]:
-        """Index, length and place of the episodes in the file."""
+        """Index, length and position of the episodes in the file."""
         places = [(row.episode, row.length, row.videos[self._key]) for row in self._file.episodes]
         index = next((place.index for _, _, place in places), None)
         for episode, length, start in self._file.inferred:

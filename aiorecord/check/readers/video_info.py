@@ -15,16 +15,16 @@ from ...values import is_number
 
 
 def info_findings(feature: Feature, stream: VideoStream, fps: int) -> Iterator[tuple[str, str]]:
-    """Differences between a feature's ``info`` and a file of it; what is not said is no difference.
+    """Differences between a feature's ``info`` and a file of it; missing entries are no differences.
 
-    A file does not say with which settings depth was quantised: whether these are right shows in the
-    statistics, which `check` recomputes. Here settings are found that are missing or cannot be.
+    A file does not store the settings with which depth was quantised: wrong ones show in the statistics,
+    which `check` recomputes. This finds settings that are missing or invalid.
 
     Args:
         feature: the camera's.
         stream: the file's video.
-        fps: the dataset's rate. `video-grid` finds files of another one; the average rate of a file with a
-            hole says nothing.
+        fps: the dataset's rate. `video-grid` finds files with another rate; the average rate of a file with a
+            gap is meaningless.
 
     Yields:
         The finding's code and message.
@@ -42,7 +42,7 @@ def info_findings(feature: Feature, stream: VideoStream, fps: int) -> Iterator[t
         if said is not None and value is not None and not _same(said, value):
             found.append(f"{name.removeprefix('video.')} {value} instead of {said!r:.40}")
     if found:
-        yield "video-info", f"It is not as meta/info.json describes the camera's videos: {', '.join(found)}."
+        yield "video-info", f"It differs from the camera's description in meta/info.json: {', '.join(found)}."
     if not feature.is_depth:
         return
     missing = [name for name in DEPTH_SETTINGS if feature.info.get(f"video.{name}") is None]
@@ -53,9 +53,9 @@ def info_findings(feature: Feature, stream: VideoStream, fps: int) -> Iterator[t
         return
     if missing:
         taken = ", ".join(f"{name} {settings[name]}" for name in missing)
-        yield "depth-settings", f"meta/info.json does not say {', '.join(missing)}; readers take {taken}."
+        yield "depth-settings", f"meta/info.json lacks {', '.join(missing)}; readers use {taken}."
     if stream.pix_fmt != DEPTH_PIX_FMT:
-        yield "depth-settings", f"Depth is in {stream.pix_fmt}, of which readers make other codes."
+        yield "depth-settings", f"Depth is in {stream.pix_fmt}, which readers convert to other codes."
 
 
 def _same(said: object, value: object) -> bool:

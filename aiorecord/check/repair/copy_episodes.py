@@ -35,25 +35,25 @@ def cut_out_job(
 ) -> int:
     """Copy the packets of some episodes into a new video, back to back on the grid. A job. Durable.
 
-    Nothing is encoded anew. The copy is decoded once, so an episode that leans on a frame that is left out
-    does not pass for whole.
+    Nothing is re-encoded. The copy is decoded once, to find episodes that depend on a frame that was left
+    out.
 
     Args:
         path: the video.
         target: the new file.
         spans: where each episode begins, in seconds, and its frames; in the order of the file.
         fps: frames per second of both.
-        evidence: what the new file says of itself.
+        evidence: the description to store in the new file.
 
     Returns:
         The frames of the new file.
 
     Raises:
-        ValueError: an episode does not begin with a keyframe, or is not all there.
-        EncodeError: the new file is not what it should be.
+        ValueError: an episode does not begin with a keyframe, or is incomplete.
+        EncodeError: the new file is not valid.
     """
     found = _find(path, spans, fps)
-    # Decoding must be ahead of showing by as much as the frames are reordered.
+    # Decoding must be ahead of display by as much as the frames are reordered.
     delay = max(place - shown for cut in found for place, shown in enumerate(cut.shown))
     target.parent.mkdir(parents=True, exist_ok=True)
     total = 0
@@ -87,7 +87,7 @@ def cut_out_job(
 
 
 def digests_job(path: Path, spans: Sequence[tuple[float, int]], fps: int, progress: Progress) -> list[str]:
-    """A checksum of each episode's coded frames, which tells copies of a video from other ones. A job.
+    """A checksum of each episode's coded frames, which distinguishes copies of a video from others. A job.
 
     Args:
         path: the video.

@@ -32,16 +32,16 @@ from ..readers.folder_tree import parquet_files
 from ..readers.metadata import load_json
 
 _ROWS = 512
-"""Rows whose timestamps tell the frames per second of a file."""
+"""How many rows' timestamps are used to find the frames per second of a file."""
 
 
 @dataclass
 class FoundInfo:
-    """What became of a lost info.json.
+    """The result of the search for a lost info.json.
 
     Attributes:
-        info: it, without counts; None where it cannot be put together.
-        said: from what, or why not; and what nothing tells. One sentence each.
+        info: the info without counts; None if it cannot be reconstructed.
+        said: its sources, or why it failed, and what remains unknown. One sentence each.
     """
 
     info: DatasetInfo | None = None
@@ -55,9 +55,9 @@ class _DataFile:
     Attributes:
         info: info.json without counts, as the file has it; empty if it has none that is certain.
         dataset: ids of the datasets that its episodes were recorded into.
-        features: its columns, as features; None where they are of no dataset.
-        why: what keeps them from being features.
-        fps: by its timestamps, None if they do not tell.
+        features: its columns, as features; None if they are not those of a dataset.
+        why: why the columns cannot be features.
+        fps: by its timestamps, None if unknown.
     """
 
     info: Mapping[str, Any]
@@ -68,17 +68,17 @@ class _DataFile:
 
 
 def find_info(root: Path, run: Callable[[str, list[Job]], dict[Path, Any]]) -> FoundInfo:
-    """Put info.json together. Only reads.
+    """Reconstruct info.json. Only reads.
 
     Args:
         root: the dataset's root folder.
-        run: runs jobs; gives their results by path, None for a job that did not end well.
+        run: runs jobs; returns their results by path, None for a job that failed.
 
     Raises:
         StorageError: the disk refused.
     """
     if _is_of_another_format(root):
-        return FoundInfo(None, ["meta/info.json is not replaced: it is of another version of the format."])
+        return FoundInfo(None, ["meta/info.json is not replaced: it has another version of the format."])
     paths = [path for path in parquet_files(root / layout.DATA_FOLDER) if is_regular(path)]
     looked = run("rows", [Job(path, describe_job, (path,)) for path in paths])
     files = {path: part for path in paths if (part := looked.get(path)) is not None}
@@ -110,22 +110,22 @@ def _by_evidence(root: Path, files: Mapping[Path, _DataFile]) -> FoundInfo:
         try:
             infos[path.relative_to(root).as_posix()] = described_info(part.info)
         except DatasetError:
-            continue  # an older program of ours, or somebody's text: it says nothing
+            continue  # written by an older aiorecord, or a text of another origin: ignored
     if not infos:
-        return FoundInfo(None, ["meta/info.json: what the data files say of it is not valid."])
+        return FoundInfo(None, ["meta/info.json: the copy of it in the data files is not valid."])
     newest = list(infos)[-1]
     others = [name for name, info in infos.items() if _core(info) != _core(infos[newest])]
     if others:
         return FoundInfo(
             None,
-            [f"meta/info.json is not put together: {newest} and {others[0]} say that they are of other "
-             "datasets. Move the files aside that do not belong here."],
+            [f"meta/info.json is not rebuilt: {newest} and {others[0]} belong to different "
+             "datasets. Move the files that do not belong here aside."],
         )  # fmt: skip
     return FoundInfo(infos[newest], [f"Write meta/info.json anew, by what {newest} says of it."])
 
 
 def _core(info: DatasetInfo) -> str:
-    """What a dataset keeps for good."""
+    """The part of the info that never changes."""
     features = {
         key: {name: value for name, value in spec.items() if name != "info"}
         for key, spec in info.features.items()
@@ -151,14 +151,14 @@ def _by_staging(root: Path, files: Sequence[_DataFile]) -> FoundInfo | None:
         return None
     name, info = list(found.items())[-1]
     if any(feature.is_depth for feature in info.schema().videos.values()) and _videos(root):
-        return None  # those in the dataset may have been made with other settings
+        return None  # episodes in the dataset may have been made with other settings
     return FoundInfo(info, [f"Write meta/info.json anew, by the episode {name} in staging."])
 
 
 def _by_columns(
     root: Path, files: Mapping[Path, _DataFile], run: Callable[[str, list[Job]], dict[Path, Any]]
 ) -> FoundInfo:
-    """The info that columns, timestamps and videos tell of."""
+    """The info derived from columns, timestamps and videos."""
 
     def no(why: str) -> FoundInfo:
         return FoundInfo(None, [f"meta/info.json cannot be put together: {why}."])
@@ -214,7 +214,7 @@ def _videos(root: Path) -> dict[str, Path]:
 
 
 def describe_job(path: Path, progress: Progress) -> _DataFile | None:
-    """What a data file tells of its dataset; None where it cannot be read. A job."""
+    """Read what a data file states about its dataset; None if it cannot be read. A job."""
     try:
         with open_table(path) as file:
             evidence = evidence_of(file.schema_arrow)
@@ -236,7 +236,7 @@ def describe_job(path: Path, progress: Progress) -> _DataFile | None:
 
 
 def probe_job(path: Path, progress: Progress) -> dict[str, Any] | None:
-    """What a video tells of its camera; None where it cannot be read. A job."""
+    """Read what a video states about its camera; None if it cannot be read. A job."""
     try:
         return probe_video(path)
     except (AiorecordError, OSError, ValueError) as error:
@@ -246,7 +246,7 @@ def probe_job(path: Path, progress: Progress) -> dict[str, Any] | None:
 
 
 def _rate(batch: pa.RecordBatch) -> int | None:
-    """The whole frames per second whose grid all timestamps are on."""
+    """The integer rate whose grid has all timestamps."""
     times = batch.column("timestamp").to_numpy(zero_copy_only=False).astype("float64")
     frames = batch.column("frame_index").to_numpy(zero_copy_only=False).astype("float64")
     last = int(frames.argmax()) if len(frames) else 0
@@ -259,7 +259,7 @@ def _rate(batch: pa.RecordBatch) -> int | None:
 
 
 def _features(schema: pa.Schema) -> tuple[dict[str, dict[str, Any]] | None, str]:
-    """Columns as features, or what keeps them from being some."""
+    """Columns as features, or why they cannot be features."""
     found: dict[str, dict[str, Any]] = {}
     for column in schema:
         if column.name in DEFAULT_FEATURES:
@@ -290,7 +290,7 @@ def _features(schema: pa.Schema) -> tuple[dict[str, dict[str, Any]] | None, str]
 
 
 def _shape(said: bytes | None, dimensions: int) -> list[int]:
-    """The shape that an extension type of `datasets` says, -1 for sizes that nothing says."""
+    """The shape of an extension type of `datasets`, -1 for unknown sizes."""
     try:
         shape = json.loads(said or b"null")[0]
         if len(shape) == dimensions and all(type(n) is int and n > 0 for n in shape):

@@ -22,15 +22,15 @@ def note_losses(
     unreferenced: Mapping[tuple[str, FileIndex], VideoPart | None],
     pairing: Pairing,
 ) -> None:
-    """Say in a plan which episodes are lost, what is not paired, and what of it may be readable.
+    """Add to a plan which episodes are lost, what is not paired, and which of it may be readable.
 
     Args:
-        plan: is added to.
-        checked: what the check learned.
+        plan: the plan.
+        checked: the result of the check.
         candidates: rows, judged, with their videos.
-        rows: what is left of `meta/episodes`.
+        rows: the readable rows of `meta/episodes`.
         unreferenced: the videos that `meta/episodes` does not name.
-        pairing: what the files say of themselves.
+        pairing: the ids stored in the files.
     """
     kept = {candidate.run.episode: candidate for candidate in candidates if candidate.problem is None}
     for candidate in candidates:
@@ -46,7 +46,7 @@ def note_losses(
     present = {candidate.run.episode for candidate in candidates}
     for episode, row in rows.items():
         if episode not in present:
-            plan.lost[episode] = "its rows cannot be read, or are not there"
+            plan.lost[episode] = "its rows cannot be read, or are missing"
             if what := _left_of(checked, row):
                 plan.readable.append(f"episode {episode}: {plan.lost[episode]}; there is still {what}")
     _note_files(plan, checked, candidates, rows, unreferenced, pairing)
@@ -60,7 +60,7 @@ def _note_files(
     unreferenced: Mapping[tuple[str, FileIndex], VideoPart | None],
     pairing: Pairing,
 ) -> None:
-    """Note the files that no kept or lost episode stands for."""
+    """Add the files that belong to no kept or lost episode."""
     found: list[str] = []
     ids = {candidate.named.id for candidate in candidates if candidate.named is not None}
     ids |= {row.id for row in rows.values()}
@@ -74,7 +74,7 @@ def _note_files(
             found.append(f"{place}: {part.frames} frames, and nothing says of which episode")
     plan.not_paired += found
     if checked.is_complete:
-        return  # what a whole `meta/episodes` does not name was not in the dataset before
+        return  # a file that a complete `meta/episodes` does not name was not part of the dataset
     plan.readable += found
     used = {candidate.data for candidate in candidates}
     for path in checked.data:
@@ -84,7 +84,7 @@ def _note_files(
 
 
 def _is_copy(candidate: Candidate, kept: Candidate | None) -> bool:
-    """Whether an episode is kept from elsewhere, so that these rows are there once more."""
+    """Whether an episode is kept from another file, so that these rows are a copy."""
     if kept is None:
         return False
     ids = [c.named.id for c in (candidate, kept) if c.named is not None]
@@ -92,7 +92,7 @@ def _is_copy(candidate: Candidate, kept: Candidate | None) -> bool:
 
 
 def _left_of(checked: Checked, row: EpisodeRow) -> str:
-    """What may be readable of an episode whose rows are not to be had; empty if there is nothing."""
+    """The files of an episode without rows that may be readable; empty if there are none."""
     root = checked.report.root
     for key, place in row.videos.items():
         part = checked.videos.get((key, place.index))

@@ -36,24 +36,24 @@ def publish(
     pool: WorkerPool,
     width: int,
 ) -> None:
-    """Replace a dataset by what is kept of it. Every file that is replaced is linked into `aside` first.
+    """Replace a dataset by its kept episodes. Every replaced file is first linked into `aside`.
 
-    Killed before the journal is written, nothing has changed; killed later, `roll_forward` finishes it.
+    If it is killed before the journal is written, nothing has changed; if later, `roll_forward` completes it.
 
     Args:
-        checked: what the check learned.
+        checked: the result of the check.
         info: info.json; its counts are set.
         folder: the pack folder, which is empty but for `new_videos` and recovered copies.
         kept: the episodes, in order.
         tasks: all tasks and their numbers.
-        new_videos: further files in `folder`, and which of the dataset they replace.
-        aside: gets the files that are replaced; there is nothing yet.
-        pool: where files are written.
-        width: how many at once.
+        new_videos: further files in `folder`, and the files of the dataset that they replace.
+        aside: the folder for replaced files, which does not exist yet.
+        pool: writes the files.
+        width: how many files at once.
 
     Raises:
         DatasetError: a file could not be written; nothing was changed.
-        StorageError: the machine refused.
+        StorageError: the disk refused.
     """
     root = checked.report.root
     untouched = _write_files(checked, info, folder, kept, tasks, pool, width)
@@ -94,7 +94,7 @@ def _write_files(
     pool: WorkerPool,
     width: int,
 ) -> set[Path]:
-    """Write rows, metadata and statistics; returns the data files that stay as they are."""
+    """Write rows, metadata and statistics; returns the data files that stay unchanged."""
     root = checked.report.root
     by_source: dict[Path, list[Kept]] = defaultdict(list)
     for episode in kept:
@@ -126,7 +126,7 @@ def run_writing(root: Path, pool: WorkerPool, jobs: Sequence[Job], width: int) -
 
     Raises:
         DatasetError: one failed; nothing was changed.
-        StorageError: the machine refused.
+        StorageError: the disk refused.
     """
     for outcome in run_jobs(pool, jobs, width=width):
         if outcome.code is not None:
@@ -138,7 +138,7 @@ def run_writing(root: Path, pool: WorkerPool, jobs: Sequence[Job], width: int) -
 
 
 def _is_as_it_was(part: RowsPart, episodes: Sequence[Kept]) -> bool:
-    """Whether a data file holds exactly these episodes, numbered like this."""
+    """Whether a data file already holds exactly these episodes with these numbers."""
     if not part.readable or len(part.runs) != len(episodes):
         return False
     return all(
@@ -148,10 +148,10 @@ def _is_as_it_was(part: RowsPart, episodes: Sequence[Kept]) -> bool:
 
 
 def _write_quality(root: Path, folder: Path, kept: Sequence[Kept]) -> bool:
-    """Write the quality record anew if lines of it are of episodes that are cut or get another number.
+    """Rewrite the quality record if some of its episodes are removed or renumbered.
 
     Returns:
-        Whether the old record must go; there is no new one when no line of it fits.
+        Whether the old record must be removed; there is no new one if none of its lines fits.
     """
     records, _ = quality_log.read(root)
     fitting = {
@@ -171,7 +171,7 @@ def _write_quality(root: Path, folder: Path, kept: Sequence[Kept]) -> bool:
 
 
 def link_aside(root: Path, paths: Iterable[Path]) -> bool:
-    """Give files a second name in what will become the aside folder; whether there was any."""
+    """Link files into the future aside folder; returns whether there were any."""
     any_linked = False
     for path in paths:
         target = root / PACK_FOLDER / "aside" / path.relative_to(root)

@@ -55,17 +55,17 @@ from .statistics_repair import (
 
 @dataclass
 class RepairResult:
-    """What a repair did.
+    """The result of a repair.
 
     Attributes:
         before: the check before it.
         after: the check after it.
-        actions: what was done, one sentence each; empty when there was nothing to do.
+        actions: the steps done, one sentence each; empty if there was nothing to do.
         lost: episodes that could not be kept, and why.
-        aside: where the files are that are not part of the dataset any more, None if there are none.
-        plan: what was said beforehand.
-        refused: nothing was changed, because the plan loses what may be readable and that was not accepted.
-        undetermined: why nothing more was done, empty if all was: something could not be determined.
+        aside: the folder with the files that are not part of the dataset any more, None if there are none.
+        plan: the plan that was announced.
+        refused: nothing was changed, because the plan loses readable data and that was not accepted.
+        undetermined: what could not be determined, so that the repair stopped; empty if nothing.
     """
 
     before: Report
@@ -102,22 +102,22 @@ def repair_dataset(
 ) -> RepairResult:
     """Check a dataset, repair what is safe to repair, and check it again. Blocking.
 
-    Can be killed at any point and run again. Run on a dataset without errors it changes nothing. What would
-    lose a frame that may be readable is done only with `accept_loss`. Where something is undetermined (see
-    `findings.UNDETERMINED`) nothing is repaired.
+    Can be killed at any point and run again. On a dataset without errors it changes nothing. Steps that would
+    lose a readable frame are done only with `accept_loss`. If something is undetermined (see
+    `findings.UNDETERMINED`), nothing is repaired.
 
     Args:
         root: the dataset's root folder.
         workers: processes, default one for each processor.
         progress: see `check_dataset`.
-        accept_loss: repair also where episodes drop out that have rows or frames which may be readable.
-        dry_run: only say what would be done; nothing is changed.
-        on_plan: called with what is about to be done, before anything is changed.
+        accept_loss: repair even if episodes are dropped whose rows or frames may be readable.
+        dry_run: only report what would be done; nothing is changed.
+        on_plan: called with the plan before anything is changed.
 
     Raises:
         ConfigError: `workers` is not positive.
-        DatasetError: it cannot be repaired in place: a folder of it is a link to elsewhere, or what an
-            interrupted repair decided cannot be read.
+        DatasetError: it cannot be repaired in place: a folder of it is a link to another place, or the
+            journal of an interrupted repair cannot be read.
         DatasetLockedError: it is being recorded into.
         StorageError: the disk refused.
     """
@@ -146,7 +146,7 @@ def _refuse_links(root: Path) -> None:
 
 @dataclass
 class _Rebuilding:
-    """What a repair has prepared, and `_Repair._rebuild` publishes."""
+    """The prepared files of a repair, which `_Repair._rebuild` publishes."""
 
     checked: Checked
     info: DatasetInfo
@@ -158,7 +158,7 @@ class _Rebuilding:
 
 
 class _UndeterminedError(Exception):
-    """Something could not be determined; nothing that is not known to be damaged is repaired."""
+    """Something could not be determined: only known damage is repaired."""
 
 
 def _refuse_undetermined(checked: Checked) -> None:
@@ -185,7 +185,7 @@ class _Repair:
         self, accept_loss: bool, dry_run: bool, on_plan: Callable[[RepairPlan], None] | None
     ) -> RepairResult:
         if dry_run and is_decided(self._root):
-            self._plan.steps.append("Finish a packing or repair that had been interrupted, then look again.")
+            self._plan.steps.append("Finish a packing or repair that had been interrupted, then check again.")
         elif roll_forward(self._root):
             self._actions.append("Finished a packing or repair that had been interrupted.")
         checked = self._check()
@@ -209,7 +209,7 @@ class _Repair:
         dry_run: bool,
         on_plan: Callable[[RepairPlan], None] | None,
     ) -> RepairResult:
-        """Repair step by step, as long as everything is known."""
+        """Repair step by step, as long as everything is determined."""
         before = checked.report
         _refuse_undetermined(checked)
         if self._may_roll_back(checked):
@@ -245,7 +245,7 @@ class _Repair:
         return RepairResult(before, checked.report, self._actions, self._lost, aside, self._plan)
 
     def _discard(self) -> None:
-        """Delete what was prepared and not decided."""
+        """Delete files that were prepared and not decided."""
         if not is_decided(self._root):
             roll_forward(self._root)
 
@@ -262,10 +262,10 @@ class _Repair:
         return self._checked
 
     def _run(self, what: str, jobs: list[Job]) -> dict[Path, Any]:
-        """Run jobs; results by path, None for a job that did not end well.
+        """Run jobs; returns results by path, None for a job that failed.
 
         Raises:
-            _UndeterminedError: one was not done, which says nothing about its file.
+            _UndeterminedError: a job was not run, which says nothing about its file.
         """
 
         def tell(done: int, total: int) -> None:
@@ -280,21 +280,21 @@ class _Repair:
         return results
 
     def _may_roll_back(self, checked: Checked) -> bool:
-        """Whether staging may hold what an interrupted commit of aiorecord left half done."""
+        """Whether staging may hold the episode of an interrupted commit."""
         crashes = {"reader-crashed", "not-a-file"}
         if checked.info_found:
-            return False  # nothing says what counts; what is whole is kept, and found again by `recover`
+            return False  # the counts are unknown; whole episodes are kept, and `recover` finds them
         if checked.info is None or not Staging(self._root).episode_paths() or checked.report.codes & crashes:
             return False
         return not checked.report.ok
 
     def _roll_back(self, checked: Checked) -> bool:
-        """Undo what an interrupted commit of aiorecord left; staging still has those episodes."""
+        """Undo an interrupted commit of aiorecord, whose episode is still in staging."""
         assert checked.info is not None
         try:
             changed = rollback(self._root, checked.info)
         except DatasetError:
-            return False  # more is damaged than a commit can leave; the rebuild sees to it
+            return False  # more is damaged than by a commit; the rebuild repairs it
         if changed:
             self._actions.append(
                 f"Rolled back an interrupted commit ({len(changed)} files); its episode is in staging: run "
@@ -302,10 +302,10 @@ class _Repair:
             )
         return bool(changed)
 
-    # What is whole
+    # Find the whole episodes
 
     def _prepare(self, checked: Checked, info: DatasetInfo) -> _Rebuilding:
-        """Find out what can be kept, and write into the pack folder what it takes to know it."""
+        """Determine which episodes can be kept, and write files needed for that into the pack folder."""
         folder = begin(self._root)
         rows = {row.episode: row for part in checked.parts.values() for row in part.rows}
         trusted = set(rows)
@@ -330,7 +330,7 @@ class _Repair:
         return _Rebuilding(checked, info, folder, kept, tasks, nameless, new_videos)
 
     def _said_tasks(self, checked: Checked) -> dict[int, str]:
-        """Names of tasks, as data files say them of themselves."""
+        """Names of tasks, from the descriptions stored in data files."""
         said: dict[int, str] = {}
         for part in checked.data.values():
             if part is not None and part.evidence is not None and part.evidence.fits(part.rows):
@@ -338,7 +338,7 @@ class _Repair:
         return said
 
     def _rebuild(self, new: _Rebuilding) -> None:
-        """Publish what was prepared."""
+        """Publish the prepared files."""
         if new.videos:
             self._actions.append(f"Copied {len(new.videos)} videos without their frames off the grid.")
         if new.nameless:
@@ -367,7 +367,7 @@ class _Repair:
         self._actions.append(f"Recomputed {whose}meta/stats.json; nothing else was changed.")
 
     def _recovered_rows(self, checked: Checked, info: DatasetInfo, folder: Path) -> dict[int, EpisodeRow]:
-        """Rows of `meta/episodes` files without footer. Where things are is safe to take from them."""
+        """Rows of `meta/episodes` files without footer. Only their locations are used."""
         schema = episodes_schema(info.features)
         jobs = [
             Job(path, recover_job, (path, folder / "recovered" / f"episodes-{number}.parquet", schema))
@@ -435,14 +435,14 @@ class _Repair:
                 if number in seen.bad_images:
                     candidate.problem = "an image of it cannot be used"
                 elif row is not None and row.data != index and row.data in _numbers(checked.data):
-                    candidate.problem = "its rows are in another file than meta/episodes says"
+                    candidate.problem = "its rows are in another file than meta/episodes states"
                 elif named is not None and not candidate.paired and pairing.is_foreign(named):
                     candidate.problem = "its rows were recorded into another dataset"
                 found.append(candidate)
         return found
 
     def _clear_away(self, checked: Checked) -> bool:
-        """Remove half-written files, and move aside what no reader of the dataset looks at."""
+        """Remove half-written files, and move files aside that no reader of the dataset uses."""
         places = [f.place for f in checked.report.findings if f.code == "video-orphan"]
         moved = [self._root / place for place in places]
         moved += lerobot_temporaries(self._root)
@@ -460,7 +460,7 @@ class _Repair:
     def _move_aside(self, path: Path) -> bool:
         relative = path.relative_to(self._root)
         if any((self._root / parent).is_symlink() for parent in relative.parents if parent != Path()):
-            return False  # it lies outside of the dataset
+            return False  # it is outside of the dataset
         target = self._aside / relative
         with storage.storage_errors(path, "move aside"):
             storage.make_folder(target.parent)

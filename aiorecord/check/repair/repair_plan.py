@@ -15,24 +15,24 @@ from ..readers.model import Run
 from .rewrite import Kept
 
 MAX_TASKS = 100_000
-"""A higher task number is taken for damage."""
+"""Task numbers above this count as damage."""
 
 
 @dataclass
 class Candidate:
-    """Rows of an episode, which may be kept.
+    """Rows of an episode that may be kept.
 
     Attributes:
         run: the rows.
         source: the Parquet file that holds them: the dataset's own, or a recovered copy.
         data: number of the data file.
-        stats: statistics computed anew.
+        stats: recomputed statistics.
         row: its row of `meta/episodes`, None if that is lost.
-        trusted: the row comes from a file that is as it was written, statistics included.
+        trusted: the row comes from an undamaged file, including its statistics.
         problem: why it cannot be kept, None if it can.
-        videos: where its videos are.
-        paired: `row` is of these rows: it names their file, and no id says otherwise.
-        named: the episode that the rows are, by what their file says of itself or by `row`.
+        videos: the locations of its videos.
+        paired: `row` belongs to these rows: it names their file, and no id contradicts it.
+        named: the episode of the rows, by the id stored in their file or by `row`.
     """
 
     run: Run
@@ -49,15 +49,15 @@ class Candidate:
 
 @dataclass
 class RepairPlan:
-    """What a repair is about to do.
+    """The plan of a repair.
 
     Attributes:
-        steps: what comes before the dataset is put together again, one sentence each.
-        episodes: episodes that are kept; None where nothing has to be put together again.
+        steps: steps before the dataset is rebuilt, one sentence each.
+        episodes: episodes that are kept; None if nothing must be rebuilt.
         frames: their frames.
         lost: episodes that are not kept, and why.
-        not_paired: what is moved aside because nothing says what it belongs to.
-        readable: losses with rows or frames that may be readable, one sentence each. Only with consent.
+        not_paired: files that are moved aside because their episode is unknown.
+        readable: losses with rows or frames that may be readable, one sentence each. They need consent.
     """
 
     steps: list[str] = field(default_factory=list)
@@ -86,18 +86,18 @@ class RepairPlan:
 
 
 def judge_rows(candidates: Sequence[Candidate]) -> None:
-    """Note what keeps the rows of a candidate from being kept."""
+    """Set the problem of candidates whose rows cannot be kept."""
     seen: set[int] = set()
     for candidate in sorted(candidates, key=lambda c: not c.paired):
         run, row = candidate.run, candidate.row
         if candidate.problem is not None:
             continue
         if run.episode in seen:
-            candidate.problem = "its rows are there a second time"
+            candidate.problem = "its rows exist a second time"
         elif not run.timed:
             candidate.problem = "its timestamps are off the grid"
         elif row is not None and candidate.paired and row.length != run.length:
-            candidate.problem = f"{run.length} of its {row.length} rows are there"
+            candidate.problem = f"{run.length} of its {row.length} rows exist"
         elif any(not 0 <= task < MAX_TASKS for task in run.tasks):
             candidate.problem = "its task numbers are impossible"
         else:
@@ -137,14 +137,13 @@ def name_tasks(
 ) -> tuple[dict[str, int], list[int]]:
     """All tasks and their numbers, and the numbers whose names are lost.
 
-    A name that tasks.parquet does not give is taken from what the data files say of themselves, then from an
-    episode with a single task; numbers of which nothing is known get a name that says so, because rows refer
-    to them.
+    A name that tasks.parquet lacks is taken from the descriptions in data files, then from an episode with a
+    single task; unknown numbers get a name that says so, because rows refer to them.
 
     Args:
         candidates: the episodes.
         known: tasks.parquet, None if it cannot be read.
-        said: names of task numbers, by the data files.
+        said: names of task numbers, from the data files.
     """
     names = {number: name for name, number in (known or {}).items()}
     taken = set(known or ())

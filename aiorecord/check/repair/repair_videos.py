@@ -24,17 +24,17 @@ from .video_order import places_by_order
 
 
 class VideoRepair:
-    """Finds, verifies and straightens the videos of candidates.
+    """Finds and verifies the videos of candidates, and removes frames off the grid.
 
     Args:
-        checked: what the check learned.
+        checked: the result of the check.
         info: the dataset's info.json.
-        check: makes the jobs that look through a video.
-        pairing: what the files say of themselves.
-        run: runs jobs; gives their results by path, None for a job that did not end well.
+        check: makes the jobs that check a video.
+        pairing: the ids stored in the files.
+        run: runs jobs; returns their results by path, None for a job that failed.
 
     Attributes:
-        unreferenced: the videos that `meta/episodes` does not name; None where the reader died.
+        unreferenced: the videos that `meta/episodes` does not name; None if the reader died.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class VideoRepair:
         self._parts: dict[tuple[str, FileIndex], VideoPart | None] = {}
 
     def place(self, key: str, candidates: list[Candidate]) -> None:
-        """Find each candidate's video of a camera, and note a problem of those without a whole one.
+        """Find each candidate's video of a camera, and set a problem for those without a whole one.
 
-        A place comes from a row of `meta/episodes` that is of the candidate's rows, unless the video says
-        that it holds something else; or from a video that says it holds the candidate's episode. Where
-        several say so, they must hold the same coded frames: nothing tells which of them is right. Where no
-        file says anything, the order counts in which lerobot writes, if nothing is missing.
+        A place comes from the row of `meta/episodes` of the candidate's rows, unless the video stores another
+        id; or from a video that stores the id of the candidate's episode. If several videos do, they must
+        hold the same coded frames, since it is unknown which is right. Without any ids, the order in which
+        lerobot writes is used, if nothing is missing.
         """
         files = numbered_files(self._root / layout.VIDEOS_FOLDER / key)
         files = {index: path for index, path in files.items() if is_regular(path)}
@@ -78,7 +78,7 @@ class VideoRepair:
     def _compare(
         self, key: str, claimed: list[tuple[Candidate, list[Place]]], files: dict[FileIndex, Path]
     ) -> None:
-        """Set candidates aside of which several videos say that they hold them, with other frames."""
+        """Reject candidates whose id is stored in several videos with different frames."""
         spans: dict[FileIndex, list[tuple[float, int]]] = defaultdict(list)
         for candidate, places in claimed:
             for place in places:
@@ -95,11 +95,11 @@ class VideoRepair:
                 names = " and ".join(layout.video_path(key, place.index) for place in places)
                 how = "and cannot be compared" if None in found else "with different frames"
                 candidate.problem = (
-                    candidate.problem or f"not paired: {names} say that they are its video, {how}"
+                    candidate.problem or f"not paired: {names} are all marked as its video, {how}"
                 )
 
     def _place_by_order(self, key: str, candidates: list[Candidate], files: dict[FileIndex, Path]) -> None:
-        """Find those of which no file says where they are, if the order leaves one reading only."""
+        """Find candidates without ids by the order of the files, if that order is unambiguous."""
         if all(key in candidate.videos for candidate in candidates):
             return
         parts = {
@@ -120,7 +120,7 @@ class VideoRepair:
         return a.index == b.index and frame_at(a.start_s, fps) == frame_at(b.start_s, fps)
 
     def _read_unseen(self, key: str, files: dict[FileIndex, Path]) -> None:
-        """Learn what the videos say of themselves that `meta/episodes` does not name."""
+        """Read the ids stored in videos that `meta/episodes` does not name."""
         info, checked = self._info, self._checked
         spec = info.features[key]
         jobs = [
@@ -135,7 +135,7 @@ class VideoRepair:
                 self._pairing.add_video(key, index, looked.get(path))
 
     def _verify(self, key: str, candidates: list[Candidate], files: dict[FileIndex, Path]) -> None:
-        """Use what the check saw; decode where an episode is elsewhere than it looked."""
+        """Use the results of the check; decode episodes at places that it did not read."""
         checked = self._checked
         parts: dict[FileIndex, VideoPart | None] = {
             index: part for (camera, index), part in checked.videos.items() if camera == key
@@ -167,7 +167,7 @@ class VideoRepair:
             part = parts.get(place.index) if place is not None else None
             if place is None:
                 candidate.problem = (
-                    candidate.problem or f"not paired: nothing says which video of {key} is its"
+                    candidate.problem or f"not paired: it is unknown which video of {key} is its"
                 )
             elif part is None or candidate.run.episode not in part.whole:
                 candidate.problem = candidate.problem or f"its video of {key} is not whole"
@@ -175,7 +175,7 @@ class VideoRepair:
                 candidate.stats = {**candidate.stats, key: part.stats[candidate.run.episode]}
 
     def _was_seen(self, key: str, candidate: Candidate) -> bool:
-        """Whether the check has looked for its frames where they are."""
+        """Whether the check has read its frames at this place."""
         row = self._checked.episodes.get(candidate.run.episode)
         return row is not None and row is candidate.row and row.videos.get(key) == candidate.videos[key]
 
@@ -184,10 +184,10 @@ class VideoRepair:
 
         Args:
             folder: the pack folder, for the new files.
-            candidates: get their new places, or a problem where their packets cannot be copied.
+            candidates: get their new places, or a problem if their packets cannot be copied.
 
         Returns:
-            The new files in the pack folder, and which of the dataset they replace.
+            The new files in the pack folder, and the files of the dataset that they replace.
         """
         found: dict[tuple[str, FileIndex], list[Candidate]] = defaultdict(list)
         for candidate in candidates:

@@ -48,10 +48,10 @@ class Kept:
         row: its first row there.
         data: number of its data file.
         tasks: its tasks.
-        videos: where its videos are.
-        stats: statistics computed anew, by feature.
+        videos: the locations of its videos.
+        stats: recomputed statistics, by feature.
         old: its row in `meta/episodes`, which has the other statistics; None if there is none.
-        named: which episode it is, for its files to say; None if that is not known.
+        named: the episode id to store in its files; None if unknown.
     """
 
     episode: int
@@ -89,14 +89,14 @@ def write_data_job(
     info: dict[str, Any],
     progress: Progress,
 ) -> None:
-    """Write a data file of some episodes, numbered anew, a row group each. A job. Durable, but for the name.
+    """Write a data file of some renumbered episodes, a row group each. A job. Durable, except its name.
 
     Args:
         target: the file.
         features: LeRobot's feature dict.
         episodes: in order; all of one source.
         tasks: all tasks by number.
-        info: info.json, for the file to say.
+        info: info.json, to store in the file.
     """
     schema = data_schema(features)
     named = tuple(kept.named or Named(None, kept.length) for kept in episodes)
@@ -162,11 +162,11 @@ def write_metadata_job(
     tasks: dict[str, int],
     progress: Progress,
 ) -> None:
-    """Write `meta/episodes` as one file, tasks.parquet and stats.json. A job. Durable, but for the names.
+    """Write `meta/episodes` as one file, tasks.parquet and stats.json. A job. Durable, except their names.
 
     Args:
-        root: the dataset, for the statistics that stay.
-        folder: gets ``episodes/``, ``meta/tasks.parquet`` and ``meta/stats.json``.
+        root: the dataset, for unchanged statistics.
+        folder: receives ``episodes/``, ``meta/tasks.parquet`` and ``meta/stats.json``.
         features: LeRobot's feature dict.
         fps: frames per second.
         episodes: all of them, in order.
@@ -205,7 +205,7 @@ def _stats(
     kept: Kept, stored: dict[str, FeatureStats], features: dict[str, dict[str, Any]], fps: int
 ) -> dict[str, FeatureStats]:
     """All statistics of an episode, in the order of the features."""
-    # What was recomputed of these is of the numbers before.
+    # The recomputed statistics of these are of the old numbers.
     stats = stored | {key: value for key, value in kept.stats.items() if key not in _NUMBERS}
     renumbered = kept.old is None or (kept.old.episode, kept.old.first) != (kept.episode, kept.first)
     if renumbered or kept.stats.keys() & _NUMBERS:

@@ -37,13 +37,13 @@ from ..readers.metadata import load_stats, total_stats_job
 from .publish import link_aside, run_writing
 
 STATISTICS = frozenset({"stats-stale", "stats-total"})
-"""Findings that recomputing statistics puts in order."""
+"""Findings that recomputing statistics resolves."""
 
 type EpisodeStats = dict[str, FeatureStats]
 
 
 def recomputed_statistics(checked: Checked) -> dict[int, EpisodeStats]:
-    """What a check recomputed because `meta/episodes` says otherwise, by episode and feature."""
+    """The statistics that a check recomputed because `meta/episodes` differs, by episode and feature."""
     found: dict[int, EpisodeStats] = defaultdict(dict)
     for path, rows in checked.data.items():
         if rows is None:
@@ -63,10 +63,10 @@ def recomputed_statistics(checked: Checked) -> dict[int, EpisodeStats]:
 
 
 def statistics_step(episodes: int) -> str:
-    """What is about to be done, for people."""
+    """A sentence on what is about to be done."""
     whose = f"the statistics of {episodes} episodes and " if episodes else ""
     return (
-        f"Recompute {whose}what the statistics of all episodes add up to (meta/stats.json); rows, videos and "
+        f"Recompute {whose}the merged statistics of all episodes (meta/stats.json); rows, videos and "
         "everything else stay as they are."
     )
 
@@ -81,19 +81,19 @@ def publish_statistics(
 ) -> None:
     """Write recomputed statistics into a dataset.
 
-    Killed before the journal is written, nothing has changed; killed later, `roll_forward` finishes it.
+    If it is killed before the journal is written, nothing has changed; if later, `roll_forward` completes it.
 
     Args:
-        checked: what the check learned; without errors.
+        checked: the result of the check, without errors.
         folder: the pack folder, empty.
         stats: see `recomputed_statistics`.
-        aside: gets the files that are replaced; there is nothing yet.
-        pool: where files are written.
-        width: how many at once.
+        aside: the folder for replaced files, which does not exist yet.
+        pool: writes the files.
+        width: how many files at once.
 
     Raises:
         DatasetError: a file could not be written; nothing was changed.
-        StorageError: the machine refused.
+        StorageError: the disk refused.
     """
     assert checked.info is not None
     root, features = checked.report.root, checked.info.features
@@ -128,11 +128,11 @@ def publish_statistics(
 
 @dataclass(frozen=True)
 class _Task:
-    """What `statistics_job` writes. Picklable.
+    """The input of `statistics_job`. Picklable.
 
     Attributes:
         root: the dataset.
-        folder: gets ``episodes/``, of the files that change only, and ``meta/stats.json``.
+        folder: receives the changed files of ``episodes/``, and ``meta/stats.json``.
         features: LeRobot's feature dict.
         counts: files of `meta/episodes`, relative to the root, in order, and how many rows of each count.
         changes: new statistics by file, row in it, and feature.
@@ -146,7 +146,7 @@ class _Task:
 
 
 def statistics_job(task: _Task, progress: Progress) -> None:
-    """Write what changes of `meta/episodes`, and stats.json. A job. Durable, but for the names."""
+    """Write the changed files of `meta/episodes`, and stats.json. A job. Durable, except their names."""
     added = _added_columns(task)
     files: list[Path] = []
     for done, name in enumerate(task.counts):
@@ -170,7 +170,7 @@ def statistics_job(task: _Task, progress: Progress) -> None:
 
 
 def _added_columns(task: _Task) -> list[pa.Field[Any]]:
-    """Columns of features that have none yet. They go into all files, because readers join them."""
+    """Columns of features without any yet. They are added to all files, because readers join the files."""
     keys: set[str] = set()
     for name, rows in task.changes.items():
         with open_table(task.root / name) as file:
@@ -223,7 +223,7 @@ def _changed(table: pa.Table, schema: pa.Schema, changes: Mapping[int, EpisodeSt
 
 
 def _nested(value: NDArray[Any], type_: Any) -> Any:
-    """A statistic as the lists of a column: other versions of lerobot nest them deeper, or keep integers."""
+    """A statistic as lists for a column: other versions of lerobot nest them deeper, or store integers."""
     depth = 0
     while isinstance(type_, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
         depth, type_ = depth + 1, type_.value_type

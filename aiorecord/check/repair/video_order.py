@@ -35,10 +35,10 @@ def places_by_order(
         chunks_size: files per folder, as in info.json.
 
     Returns:
-        The places, in the order of `candidates`. None unless the files leave no other reading: the episodes
-        are whole and numbered from 0 in the order of their rows, no number of a data file or of a video is
-        left out, each video has every frame of its grid and ends where an episode ends, and the videos have
-        exactly as many frames as there are rows.
+        The places, in the order of `candidates`. None unless the order is unambiguous: the episodes are whole
+        and numbered from 0 in the order of their rows, no number of a data file or of a video is missing,
+        each video has every frame of its grid and ends where an episode ends, and the videos have exactly as
+        many frames as there are rows.
     """
     if not _is_in_order(candidates, chunks_size) or not _is_gapless(videos, chunks_size):
         return None
@@ -58,7 +58,7 @@ def places_by_order(
 
 
 def _is_in_order(candidates: Sequence[Candidate], chunks_size: int) -> bool:
-    """Whether no row is missing in front of or between these, and none of them has a name to go by."""
+    """Whether no row is missing before or between these, and none of them has an id."""
     first = 0
     for number, candidate in enumerate(candidates):
         run = candidate.run

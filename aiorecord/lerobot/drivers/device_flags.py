@@ -28,10 +28,10 @@ PLUGIN_SUFFIX = "discover_packages_path"
 """lerobot's flag for a package that registers devices: ``--robot.discover_packages_path=my_robots``."""
 
 KINDS = {"robot": "robot", "teleop": "teleoperator"}
-"""What the fields of a flags class are called in messages."""
+"""Names of the fields of a flags class in messages."""
 
 type Registries = Mapping[str, Any]
-"""draccus choice registries by the field they are chosen for: ``robot``, ``teleop``."""
+"""draccus choice registries by their field: ``robot``, ``teleop``."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class LeRobotChoices:
 def is_installed() -> bool:
     """Whether lerobot can be imported. Does not import it."""
     spec = importlib.util.find_spec("lerobot")
-    return spec is not None and spec.origin is not None  # a mere folder of that name has no origin
+    return (
+        spec is not None and spec.origin is not None
+    )  # a folder of that name without a package has no origin
 
 
 @functools.cache
@@ -81,12 +83,12 @@ def load_choices() -> LeRobotChoices:
 def prepare(argv: Sequence[str], registries: Registries) -> list[str]:
     """Make lerobot's device types known to the parser, as far as a command line asks for them.
 
-    Types are looked for in the flags (``--robot.type=…``) and in the files that the flags name. Nothing is
-    imported when they are all known already.
+    Types are searched in the flags (``--robot.type=…``) and in the files that the flags name. Nothing is
+    imported if all types are known already.
 
     Args:
         argv: the arguments.
-        registries: the registries that the flags are parsed with; what is asked for is added to them.
+        registries: the registries that the flags are parsed with; requested types are added to them.
 
     Returns:
         The arguments without those that only name plugins to import.
@@ -106,7 +108,7 @@ def prepare(argv: Sequence[str], registries: Registries) -> list[str]:
         raise _not_installed(wanted, plugins, registries)
     if plugins:
         _load_plugins(plugins)
-        load_choices.cache_clear()  # they registered something new
+        load_choices.cache_clear()  # the imports registered new types
     choices = load_choices()
     for field, name in wanted.items():
         if name not in choices.types[field]:
@@ -116,9 +118,9 @@ def prepare(argv: Sequence[str], registries: Registries) -> list[str]:
 
 
 def asked_types(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
-    """The type that a command line chooses for each field, where it chooses one.
+    """The type that a command line selects for each field, if it does.
 
-    A flag wins over a file, as in draccus. Files that cannot be read are left for the parser to report.
+    A flag overrides a file, as in draccus. The parser reports files that cannot be read.
 
     Args:
         argv: the arguments.
@@ -138,7 +140,7 @@ def asked_types(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
 
 
 def looked_for(fields: Sequence[str]) -> list[str]:
-    """The flags that are looked for here, before a parser reads the command line."""
+    """The flags that this module reads before the parser reads the command line."""
     flags = [f"--{CONFIG_FLAG}", f"--{PLUGIN_SUFFIX}"]
     for field in fields:
         flags += [f"--{field}", f"--{field}.{draccus.CHOICE_TYPE_KEY}", f"--{field}.{PLUGIN_SUFFIX}"]
@@ -146,7 +148,7 @@ def looked_for(fields: Sequence[str]) -> list[str]:
 
 
 def help_hint(prog: str, help_all: str) -> list[str]:
-    """What a short ``--help`` says about lerobot. Imports nothing.
+    """The text about lerobot in a short ``--help``. Imports nothing.
 
     Args:
         prog: the program's name.
@@ -161,7 +163,7 @@ def help_hint(prog: str, help_all: str) -> list[str]:
 
 
 def help_lines(fields: Sequence[str]) -> list[str]:
-    """What ``--help`` says about lerobot: its types, or how to get them. Imports lerobot if it is installed.
+    """The text about lerobot in ``--help``: its types, or how to install it. May import lerobot.
 
     Args:
         fields: those of the command, such as ``("robot", "teleop")``.
@@ -257,7 +259,7 @@ def _not_installed(
     field, name = next(iter(wanted.items()))
     own = registries[field].get_known_choices()
     return ConfigError(
-        f"{name!r} is no {KINDS[field]} of aiorecord's own ({', '.join(own)}).{nearest(name, own)} "
+        f"{name!r} is not a {KINDS[field]} of aiorecord ({', '.join(own)}).{nearest(name, own)} "
         f"The others come with lerobot, which is not installed: {install_hint('lerobot')}",
         option=f"{field}.type",
     )

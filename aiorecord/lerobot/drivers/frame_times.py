@@ -21,17 +21,17 @@ class CameraTimes:
     """Follows the cameras of a lerobot robot.
 
     Args:
-        robot: the robot; one without ``cameras`` tells nothing.
+        robot: the robot; without ``cameras`` there are no times.
     """
 
     def __init__(self, robot: Any) -> None:
         self._robot = robot
         self._seen: dict[str, tuple[Any, int | None]] = {}
         self.times_ns: dict[str, int] = {}
-        """Of the newest observation, by camera name. Replaced as a whole, so any thread may read it."""
+        """Image times of the newest observation, by camera. Replaced as a whole: any thread may read it."""
 
     def observed(self, observation: Mapping[str, Any]) -> None:
-        """Note the times of an observation, in the thread that has just made it."""
+        """Store the times of an observation, in the thread that has just made it."""
         times: dict[str, int] = {}
         seen: dict[str, tuple[Any, int | None]] = {}
         cameras = getattr(self._robot, "cameras", None)
@@ -50,7 +50,7 @@ class CameraTimes:
 
 
 def _time_of(camera: Any, image: Any) -> int | None:
-    """When the camera took the image; None once a newer one has come, or from a camera without times."""
+    """When the camera took the image; None if there is a newer one, or if the camera has no times."""
     lock = getattr(camera, "frame_lock", None)
     with lock if lock is not None else threading.Lock():
         time_s = getattr(camera, "latest_timestamp", None)

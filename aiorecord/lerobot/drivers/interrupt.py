@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 POLL_S = 0.1
-"""How often a question that waits for an answer looks for an interruption."""
+"""How often a question that waits for an answer checks for an interruption, in seconds."""
 
 
 class InterruptibleCall:
@@ -28,7 +28,7 @@ class InterruptibleCall:
         self._thread: int | None = None
         self._guard = (
             threading.Lock()
-        )  # the interruption must hit the function, not what the thread does later
+        )  # the interruption must reach the function, not later work of the thread
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Call the function.
@@ -45,7 +45,7 @@ class InterruptibleCall:
                 finally:
                     with self._guard:
                         self._thread = None
-                    time.sleep(0)  # an interruption on its way is raised here at the latest
+                    time.sleep(0)  # a pending interruption is raised here at the latest
         except KeyboardInterrupt as interruption:
             raise InterruptedError("interrupted by the operator") from interruption
 
@@ -53,7 +53,7 @@ class InterruptibleCall:
         """Raise KeyboardInterrupt in the function, at its next Python instruction.
 
         Returns:
-            False when nothing runs.
+            False if no function runs.
         """
         with self._guard:
             if self._thread is None:
@@ -66,9 +66,9 @@ class InterruptibleCall:
 
 @contextlib.contextmanager
 def _interruptible_input() -> Iterator[None]:
-    """Let `input` in this thread be interrupted: the original waits inside C, where nothing reaches it."""
+    """Make `input` in this thread interruptible: the original waits in C code, which is not."""
     original, owner = builtins.input, threading.get_ident()
-    if sys.platform == "win32":  # select does not know terminals there
+    if sys.platform == "win32":  # select does not support terminals on Windows
         yield
         return
 

@@ -25,10 +25,10 @@ from .interrupt import InterruptibleCall
 from .processors import Processors, ResolvedProcessors, action_features, combined, observation_features
 
 CALL_TIMEOUT_S = 1.0
-"""Driver calls that take longer are reported."""
+"""Driver calls that take longer than this many seconds are reported."""
 
 CONNECT_TIMEOUT_S = 120.0
-"""Connecting that takes longer is reported; calibrating an arm takes a minute or two."""
+"""Connecting that takes longer than this is reported; calibrating an arm takes a minute or two."""
 
 FEEDBACK_ROBOTS = ("unitree_g1",)
 """Robots whose observations lerobot sends to the teleoperator as feedback."""
@@ -36,13 +36,13 @@ FEEDBACK_ROBOTS = ("unitree_g1",)
 
 @dataclass(frozen=True)
 class Devices:
-    """What a session needs, made by `make_devices`.
+    """The devices and features for a session, made by `make_devices`.
 
     Attributes:
         robot: for `Session`, `Recorder.record` or `control_step`.
         teleop: likewise; None if there is none.
         features: of the dataset that records them.
-        driven: those of the two that are driven from a thread, with their `slow_calls` and `timings`.
+        driven: those of the two that run in a thread, with their `slow_calls` and `timings`.
     """
 
     robot: Robot
@@ -53,13 +53,13 @@ class Devices:
 
 @dataclass(frozen=True)
 class TeleoperatedDevices(Devices):
-    """Devices with a teleoperator, as a type checker sees them."""
+    """`Devices` whose teleoperator is not None, for type checkers."""
 
     teleop: Teleoperator
 
 
 class _Seen:
-    """The robot's latest raw observation, which the action pipelines and the feedback are given."""
+    """The robot's latest raw observation, for the action pipelines and the feedback."""
 
     observation: dict[str, Any] | None = None
 
@@ -99,11 +99,11 @@ class RobotDriver:
 
     @property
     def is_connected(self) -> bool:
-        """The driver's word."""
+        """Whether the driver reports that it is connected."""
         return bool(self.robot.is_connected)
 
     def connect(self) -> None:
-        """Connect, and calibrate if the driver finds that necessary: it then asks on the terminal."""
+        """Connect, and calibrate if the driver requires it: it then asks on the terminal."""
         self._connecting.run(self.robot.connect)
 
     def interrupt(self) -> None:
@@ -111,12 +111,12 @@ class RobotDriver:
         self._connecting.interrupt()
 
     def disconnect(self) -> None:
-        """Torque off and everything closed, also what the driver's own `disconnect` leaves."""
+        """Switch torque off and close everything, also what the driver's own `disconnect` leaves open."""
         self._seen.observation = None
         release.disconnect(self.robot)
 
     def get_observation(self) -> Values:
-        """Observe, and process."""
+        """Observe, and run the observation pipeline."""
         raw = self.robot.get_observation()
         self._seen.observation = raw
         self._camera_times.observed(raw)
@@ -128,13 +128,13 @@ class RobotDriver:
         return self._camera_times.times_ns
 
     def send_action(self, action: Values, /) -> Values:
-        """Process, and send; returns what the driver says it sent."""
+        """Run the action pipeline, and send; returns the action that the driver reports as sent."""
         processed = self._processors.robot_action((self._flat(action), self._seen.observation))
         sent: Values = self.robot.send_action(processed)
         return sent
 
     def _flat(self, action: Values) -> Values:
-        """Actions of aiorecord's own teleoperators are vectors; drivers want a number per name."""
+        """Convert the vector of aiorecord's own teleoperators to one number per name, as drivers need it."""
         if set(action) != {ACTION}:
             return action
         values = np.asarray(action[ACTION]).ravel()
@@ -183,11 +183,11 @@ class TeleoperatorDriver:
 
     @property
     def is_connected(self) -> bool:
-        """The drivers' word."""
+        """Whether the drivers report that they are connected."""
         return all(teleop.is_connected for teleop in self.teleops)
 
     def connect(self) -> None:
-        """Connect each, and calibrate those that find it necessary: they then ask on the terminal."""
+        """Connect each, and calibrate those that require it: they then ask on the terminal."""
         for teleop in self.teleops:
             self._connecting.run(teleop.connect)
 
@@ -196,7 +196,7 @@ class TeleoperatorDriver:
         self._connecting.interrupt()
 
     def disconnect(self) -> None:
-        """Disconnect each; the first error is raised when all were tried."""
+        """Disconnect each; the first error is raised after all were tried."""
         errors: list[Exception] = []
         for teleop in self.teleops:
             try:
@@ -207,7 +207,7 @@ class TeleoperatorDriver:
             raise errors[0]
 
     def get_action(self) -> Values:
-        """Ask, process, and send feedback where lerobot does."""
+        """Get the action, process it, and send feedback as lerobot does."""
         seen = self._seen.observation
         if self._feedback and self._feedback_first:
             self.teleops[0].send_feedback(seen)
@@ -300,16 +300,16 @@ def make_devices(
         robot: a lerobot `RobotConfig` or `Robot`, or a robot of aiorecord's own kind.
         teleop: a lerobot `TeleoperatorConfig` or `Teleoperator`, or one of aiorecord's own kind; for LeKiwi a
             list of an arm leader and a `KeyboardTeleop`, in any order; None for a robot alone.
-        processors: lerobot pipelines; what is not given is the identity. They are applied to lerobot devices.
+        processors: lerobot pipelines, by default the identity. They are applied to lerobot devices.
         use_videos: False stores cameras as images.
-        record_sent_action: record what `send_action` returned instead of what the teleoperator asked for.
+        record_sent_action: record the action that `send_action` returned instead of the teleoperator's.
         feedback_first: see `TeleoperatorDriver`.
         call_timeout_s: driver calls that take longer are reported.
         connect_timeout_s: the same for connecting and disconnecting.
 
     Raises:
-        ConfigError: what a driver needs is not installed, a device cannot be made as configured, or the two
-            do not fit each other.
+        ConfigError: a driver's dependency is not installed, a device cannot be made as configured, or the
+            two do not match.
     """
     resolved = (processors or Processors()).resolved()
     limits = {"call_timeout_s": call_timeout_s, "connect_timeout_s": connect_timeout_s}
@@ -364,7 +364,7 @@ def _make_teleops(teleop: Any) -> list[Any]:
             made.append(each)
         elif isinstance(teleop, list | tuple):
             raise ConfigError(
-                f"{each!r} is no lerobot teleoperator; only those can be combined.", option="teleop"
+                f"{each!r} is not a lerobot teleoperator; only those can be combined.", option="teleop"
             )
     return made
 
@@ -372,7 +372,7 @@ def _make_teleops(teleop: Any) -> list[Any]:
 def _made(factory: Callable[[Any], Any], config: Any, field: str) -> Any:
     try:
         return factory(config)
-    except Exception as error:  # drivers raise what they like: a missing SDK, a setting, a calibration file
+    except Exception as error:  # drivers raise any type: for a missing SDK, a setting, a calibration file
         raise ConfigError(
             f"The {config.type} cannot be made: {type(error).__name__}: {error}", option=f"{field}.type"
         ) from error
@@ -404,13 +404,13 @@ def _lekiwi_teleops(robot: Any, teleops: Sequence[Any]) -> list[Any]:
 def _action_features(
     processors: ResolvedProcessors, robot: Any | None, leaders: Sequence[Any], teleop: Any, use_videos: bool
 ) -> dict[str, Any]:
-    """What is recorded of the actions: the robot's features, as in lerobot, through the teleop pipeline."""
+    """The recorded action features: the robot's, as in lerobot, after the teleop pipeline."""
     if leaders:
         source = robot if robot is not None else leaders[0]
         features = dict(source.action_features)
         if (
             "dtype" in features
-        ):  # some describe one vector ({"dtype", "shape", "names"}) and give its elements
+        ):  # some describe one vector ({"dtype", "shape", "names"}) and return its elements
             features = dict.fromkeys(features["names"], float)
         return action_features(processors.teleop_action, features, use_videos=use_videos)
     if teleop is not None:

@@ -18,12 +18,12 @@ from typing import Any
 from ...errors import ConfigError
 
 type Pipeline = Callable[[Any], dict[str, Any]]
-"""A `lerobot.processor.RobotProcessorPipeline`; called with what it processes."""
+"""A `lerobot.processor.RobotProcessorPipeline`; called with the data to process."""
 
 
 @dataclass(frozen=True)
 class Processors:
-    """The pipelines of a session. None stands for lerobot's default, the identity.
+    """The pipelines of a session. None means lerobot's default, the identity.
 
     Attributes:
         teleop_action: ``(action, observation)`` to the action that is recorded.
@@ -36,10 +36,10 @@ class Processors:
     robot_observation: Any = None
 
     def resolved(self) -> ResolvedProcessors:
-        """Put lerobot's defaults where nothing was given. Imports lerobot.
+        """Replace None by lerobot's defaults. Imports lerobot.
 
         Raises:
-            ConfigError: what was given is no pipeline.
+            ConfigError: a value is not a pipeline.
         """
         from lerobot.processor import make_default_processors
 
@@ -57,7 +57,7 @@ class Processors:
 
 @dataclass(frozen=True)
 class ResolvedProcessors:
-    """As `Processors`, with every pipeline there."""
+    """As `Processors`, with every pipeline set."""
 
     teleop_action: Any
     robot_action: Any
@@ -67,7 +67,7 @@ class ResolvedProcessors:
 def observation_features(
     pipeline: Any, driver_features: dict[str, Any], *, use_videos: bool = True
 ) -> dict[str, Any]:
-    """The dataset features of what an observation pipeline makes of a robot's observations.
+    """The dataset features of a robot's observations after an observation pipeline.
 
     Args:
         pipeline: the observation pipeline.
@@ -84,10 +84,10 @@ def observation_features(
 def action_features(
     pipeline: Any | None, driver_features: dict[str, Any], *, use_videos: bool = True
 ) -> dict[str, Any]:
-    """The dataset features of what an action pipeline makes of actions.
+    """The dataset features of actions after an action pipeline.
 
     Args:
-        pipeline: the teleop-action pipeline; None for actions as they are.
+        pipeline: the teleop-action pipeline; None for unprocessed actions.
         driver_features: the flat features of the actions.
         use_videos: False stores cameras as images, should a pipeline add some.
     """

@@ -17,12 +17,12 @@ logger = get_logger(__name__)
 
 
 def disconnect(device: Any) -> None:
-    """Disconnect a lerobot robot or teleoperator, and what its own `disconnect` leaves behind.
+    """Disconnect a lerobot robot or teleoperator, including parts that its own `disconnect` leaves connected.
 
     Does nothing to a device that is not connected at all.
 
     Raises:
-        Exception: what the device raised, or the first part that could not be let go of; the others were.
+        Exception: the device's error, or that of the first part that could not be released; the others were.
     """
     from lerobot.utils.errors import DeviceNotConnectedError
 
@@ -68,7 +68,7 @@ def _release_parts(device: Any) -> tuple[list[str], list[Exception]]:
         release = part.disconnect
         if _is_bus(part):
             for motor in part.motors if torque_off else ():
-                # One that does not answer must not keep the others powered.
+                # A motor that does not answer must not keep the others powered.
                 attempt(f"the torque of {name}.{motor}", partial(part.disable_torque, motor))
             release = partial(part.disconnect, False)
         if attempt(name, release):
@@ -95,7 +95,7 @@ def _connected_parts(device: Any, prefix: str) -> Iterator[tuple[str, Any, bool]
             if part.is_connected:
                 yield name, part, torque_off
         elif isinstance(part, Camera) and (part.is_connected or getattr(part, "thread", None) is not None):
-            # One that was unplugged is not connected, but its thread goes on trying.
+            # An unplugged camera is not connected, but its thread goes on trying.
             yield name, part, torque_off
 
 

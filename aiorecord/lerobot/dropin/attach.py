@@ -14,24 +14,24 @@ _becomes: list[type[Any]] = []
 
 
 def becomes[T: type[Any]](kind: T) -> T:
-    """Decorates the class that a dataset becomes: its own module needs this one."""
+    """Decorator that registers the class that a dataset becomes, without importing its module here."""
     _becomes[:] = [kind]
     return kind
 
 
 def replace_writer(dataset: Any, **options: Unpack[RecorderKeywords]) -> Any:
-    """Put aiorecord behind a `LeRobotDataset`; nothing when it is there already.
+    """Let a `LeRobotDataset` write through aiorecord; does nothing if it does already.
 
     Args:
         dataset: made by ``create`` or ``resume``, without unsaved frames.
         options: of `Recorder`, see `RecorderOptions`.
 
     Returns:
-        The same object, an `AsyncLeRobotDataset` now.
+        The same object, which is now an `AsyncLeRobotDataset`.
 
     Raises:
         StateError: the dataset is read-only or finalized, or has unsaved frames.
-        AiorecordError: what `Recorder.open` raises.
+        AiorecordError: as raised by `Recorder.open`.
     """
     [attached] = _becomes
     if getattr(dataset, "writer", None) is None:

@@ -18,12 +18,12 @@ from ...features import Feature, Schema
 from ...system.machine_time import monotonic_ns
 
 FEED_LIMIT_BYTES = 64 << 20
-"""Frames of a handed-in episode that may wait for the capture encoders, over all cameras."""
+"""Most frames of a passed-in episode that may wait for the capture encoders, over all cameras."""
 
 FEED_PAUSE_S = 0.002
 
 GRID_TOLERANCE_S = 1e-4
-"""How far a handed-in timestamp may be from frame_index / fps: lerobot's `tolerance_s`."""
+"""How far a passed-in timestamp may be from frame_index / fps: lerobot's `tolerance_s`."""
 
 
 @dataclass(eq=False)
@@ -34,7 +34,7 @@ class Recording:
         capture: holds the frames.
         task: of the first frame.
         ended: it was saved or discarded.
-        lost: why the episode cannot be saved any more, None while it can.
+        lost: why the episode cannot be saved any more, None if it can.
     """
 
     capture: EpisodeCapture
@@ -44,10 +44,10 @@ class Recording:
 
 
 class EpisodeBuffer(dict[str, Any]):
-    """lerobot's episode buffer, whose images are not in it but in a capture on disk.
+    """lerobot's episode buffer, whose images are not in memory but in a capture on disk.
 
-    ``size``, ``task``, ``timestamp``, ``frame_index`` and the values of each frame are there; cameras hold
-    None for each frame, as with lerobot's streaming encoder. A copy stands for the same episode.
+    It holds ``size``, ``task``, ``timestamp``, ``frame_index`` and the values of each frame; cameras hold
+    None for each frame, as with lerobot's streaming encoder. A copy refers to the same episode.
 
     Attributes:
         recording: the capture; None before the first frame.
@@ -56,7 +56,7 @@ class EpisodeBuffer(dict[str, Any]):
     recording: Recording | None = None
 
     def copy(self) -> Self:
-        """A copy that stands for the same episode."""
+        """A copy that refers to the same episode."""
         copied = type(self)(super().copy())
         copied.recording = self.recording
         return copied
@@ -72,14 +72,14 @@ class EpisodeBuffer(dict[str, Any]):
 
 
 def plain(value: Any) -> Any:
-    """A torch tensor as an array; anything else as it is."""
+    """A torch tensor as an array; anything else unchanged."""
     if hasattr(value, "detach") and hasattr(value, "numpy"):
         return value.detach().cpu().numpy()
     return value
 
 
 def buffer_index(buffer: Mapping[str, Any]) -> int | None:
-    """The episode index that a buffer was made for; None if it names none."""
+    """The episode index that a buffer was made for; None if it has none."""
     value = plain(buffer.get("episode_index"))
     if value is None or np.size(value) == 0:
         return None
@@ -87,7 +87,7 @@ def buffer_index(buffer: Mapping[str, Any]) -> int | None:
 
 
 class HandedInEpisode:
-    """A whole episode that a caller hands in, as lerobot's buffer.
+    """A whole episode that a caller passes in, as lerobot's buffer.
 
     Args:
         buffer: for each feature a list, an array or a tensor of one value per frame. Cameras are pixels or
@@ -97,7 +97,7 @@ class HandedInEpisode:
         fps: frames per second.
 
     Raises:
-        FrameError: a feature does not have a value for every frame, or values that cannot be its own.
+        FrameError: a feature lacks a value for some frame, or has values that do not fit it.
     """
 
     def __init__(self, buffer: Mapping[str, Any], schema: Schema, fps: int) -> None:
@@ -121,7 +121,7 @@ class HandedInEpisode:
             _check_given(key, buffer.get(key), expected, tolerance)
 
     def feed(self, capture: EpisodeCapture) -> None:
-        """Add every frame, no faster than the capture encoders take them. Blocking.
+        """Add every frame, no faster than the capture encoders can encode. Blocking.
 
         Raises:
             FrameError: an image does not fit its feature.
@@ -175,7 +175,7 @@ def _check_given(key: str, values: Any, expected: NDArray[Any], tolerance: float
 def _image(key: str, value: Any) -> Any:
     if value is None:
         raise FrameError(
-            f"{key!r} holds no pixels. The buffer of a running episode must be handed in itself, or as its "
+            f"{key!r} holds no pixels. The buffer of a running episode must be passed in itself, or as its "
             "copy(): its images are on disk.",
             key=key,
         )

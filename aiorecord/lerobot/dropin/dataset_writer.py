@@ -32,18 +32,18 @@ logger = get_logger(__name__)
 class LostImageError(FrameError, FileNotFoundError):
     """An image of the episode could not be stored, so the episode cannot be saved.
 
-    lerobot notices such an image when it looks for its file while saving, hence the second base.
+    lerobot detects such an image when it searches its file while saving, hence the second base class.
     """
 
 
 class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not typed
-    """Writes a `LeRobotDataset` through aiorecord: lossless capture, encoding behind, ordered commits.
+    """Writes a `LeRobotDataset` through aiorecord: lossless capture, background encoding, ordered commits.
 
-    Same surface and same errors as lerobot's writer. Made by `take_over`. Methods may be called from several
-    threads; frames of one episode come from one at a time.
+    It has the same methods and errors as lerobot's writer. Made by `take_over`. Methods may be called from
+    several threads; frames of one episode come from one at a time.
 
-    `start_image_writer`, `batch_encoding_size` and the streaming encoder have no work left to do: no image
-    goes through a file, and every episode is encoded by itself.
+    `start_image_writer`, `batch_encoding_size` and the streaming encoder have no effect: no image goes
+    through a file, and every episode is encoded by itself.
     """
 
     _finalized = False
@@ -65,7 +65,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
 
     @classmethod
     def take_over(cls, old: DatasetWriter, **options: Unpack[RecorderKeywords]) -> AsyncDatasetWriter:
-        """Replace a writer of lerobot's. What it has saved is finished first; its metadata is kept up.
+        """Replace a writer of lerobot's. Its saved episodes are finished first; its metadata stays updated.
 
         Args:
             old: not recording an episode.
@@ -108,11 +108,11 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
 
     @property
     def recorder(self) -> PortalRecorder:
-        """The recorder behind it; its coroutines belong to its own loop, see `call`."""
+        """The recorder that it uses; its coroutines belong to the recorder's own loop, see `call`."""
         return self._portal.recorder
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function or coroutine function on the recorder's loop and wait for what it returns.
+        """Call a function or coroutine function on the recorder's loop and wait for its result.
 
         Raises:
             StateError: the dataset is finalized.
@@ -146,7 +146,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         with self._lock:
             recording = value.recording if isinstance(value, EpisodeBuffer) else None
             if value is not None and value["size"] > 0 and recording is None:
-                raise StateError("Hand an episode with frames to save_episode(buffer).")
+                raise StateError("Pass an episode with frames to save_episode(buffer).")
             current = self._buffer.recording if self._buffer is not None else None
             if current is not None and current is not recording:
                 self._drop(current)
@@ -155,16 +155,16 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             self._buffer = value
 
     def add_frame(self, frame: Mapping[str, Any]) -> None:
-        """Record a frame. Never waits for the disk or an encoder; what the caller may reuse is copied.
+        """Record a frame. Never waits for the disk or an encoder; values are copied.
 
         Args:
             frame: a value for every feature, and ``task``; arrays, torch tensors, PIL images.
 
         Raises:
-            ValueError: the frame does not fit the features. Nothing of it was recorded. Pixels that cannot
+            ValueError: the frame does not fit the features; it was not recorded. Pixels that cannot
                 be stored (floats outside [0, 1]) are reported when the episode is saved, as in lerobot.
             StateError: the dataset is finalized.
-            StorageError: the disk took no more; what was recorded before stays in staging.
+            StorageError: the disk accepted no more data; earlier frames stay in staging.
             EncodeError: a capture encoder failed; likewise.
         """
         self._check_open()
@@ -191,13 +191,13 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
     def save_episode(
         self, episode_data: Mapping[str, Any] | None = None, parallel_encoding: bool = True
     ) -> None:
-        """Save the running episode, or one that is handed in, and return when it is committed.
+        """Save the running episode, or one that is passed in, and return when it is committed.
 
-        Saves that wait are committed first. An interrupt (Ctrl-C) ends the waiting, not the save.
+        Waiting saves are committed first. An interrupt (Ctrl-C) ends the waiting, not the save.
 
         Args:
             episode_data: an episode buffer; it is not changed.
-            parallel_encoding: nothing depends on it; cameras are encoded in parallel.
+            parallel_encoding: ignored; cameras are encoded in parallel.
 
         Raises:
             ValueError: the buffer is empty, or does not fit the features.
@@ -210,7 +210,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         self._meta.refresh()
 
     async def asave_episode(self, episode_data: Mapping[str, Any] | None = None) -> None:
-        """`save_episode` for asyncio: the caller's loop goes on meanwhile.
+        """`save_episode` for asyncio: the caller's loop keeps running.
 
         Cancelling it ends the waiting; the save goes on. Raises what `save_episode` raises.
         """
@@ -218,9 +218,9 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         self._meta.refresh()
 
     def save_behind(self, episode_data: Mapping[str, Any] | None = None, priority: int = 0) -> bool:
-        """Save the running episode, or one that is handed in, behind the caller.
+        """Save the running episode, or one that is passed in, in the background.
 
-        A buffer that is handed in belongs to the save until it is done.
+        A passed-in buffer must not be changed until the save is done.
 
         Args:
             episode_data: as in `save_episode`.
@@ -245,11 +245,11 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             return accepted
 
     def clear_episode_buffer(self, delete_images: bool = True) -> None:
-        """Drop the running episode. Its files are deleted behind the caller."""
+        """Drop the running episode. Its files are deleted in the background."""
         self.episode_buffer = self._create_episode_buffer()
 
     def start_image_writer(self, num_processes: int = 0, num_threads: int = 4) -> None:
-        """Set `image_writer` to one that has nothing to do."""
+        """Set `image_writer` to one that does nothing."""
         self.image_writer = IdleImageWriter(num_processes, num_threads)
 
     def flush_pending_videos(self) -> None:
@@ -258,10 +258,10 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             self.call(self.recorder.drain)
 
     def cancel_pending_videos(self) -> None:
-        """Nothing to cancel: an interrupted episode is kept in staging when the dataset is finalized."""
+        """Do nothing: an interrupted episode is kept in staging when the dataset is finalized."""
 
     def cleanup_interrupted_episode(self, episode_index: int) -> None:
-        """Nothing to clean up, likewise."""
+        """Do nothing, as `cancel_pending_videos`."""
 
     def finalize(self) -> None:
         """Commit what is pending, pack the files, release the dataset, make it readable. Idempotent.
@@ -271,7 +271,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         interrupt (Ctrl-C) leaves what is not committed in staging.
 
         Raises:
-            AiorecordError: the packing failed; everything is committed and closed all the same.
+            AiorecordError: the packing failed; everything is committed and closed anyway.
         """
         if self._finalized:
             return
@@ -284,7 +284,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
                 self._buffer = None
                 self._recorded_frames = self._meta.total_frames
                 untrack(self._meta)
-                # Packed files have the names that others had before.
+                # Packed files may have names that other files had before.
                 video_utils._default_decoder_cache.clear()
                 self._buffer = self._create_episode_buffer()
         failures = self.ask(lambda: self.recorder.failures)
@@ -303,7 +303,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         return {**self.__dict__, "_portal": None, "_lock": None, "image_writer": None, "_buffer": None}
 
     def __del__(self) -> None:
-        """Have finished, behind, what was not finalized."""
+        """Finish a dataset that was not finalized, in the background."""
         portal: RecorderPortal | None = getattr(self, "_portal", None)
         if portal is not None:
             portal.release()
@@ -340,12 +340,12 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         recording.capture.add_frame(checked, task, self.recorder.clock.now_ns())
 
     def _note_depth_units(self, values: Mapping[str, Any]) -> None:
-        """lerobot tells the unit from the first frame on; the commit writes it."""
+        """Set the depth unit from the first frame on, as lerobot does; the commit writes it."""
         for key in self._meta.depth_keys:
             feature = self._meta.features[key]
             info = feature.get("info") or {}
             dtype = np.asarray(values[key]).dtype
-            # Before the first episode, a unit is that of the dataset that the features were taken from.
+            # Before the first episode, a unit comes from the dataset whose features were copied.
             unknown = info.get("depth_unit") is None or not self._meta.total_episodes
             if unknown and dtype in (np.uint16, np.float32):
                 feature["info"] = {**info, "depth_unit": infer_depth_unit(dtype)}
@@ -362,7 +362,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         """Check an episode that is about to be saved.
 
         Returns:
-            Its recording, None when it is handed in; what the recorder needs to save it.
+            Its recording, None if it is passed in; the arguments with which the recorder saves it.
         """
         buffer: Mapping[str, Any] | None = episode_data if episode_data is not None else self._buffer
         if buffer is None:
@@ -387,8 +387,8 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         """Let the next episode begin.
 
         Args:
-            recording: the one that ended, None when it was handed in.
-            expected: episodes on their way that the recorder does not count yet.
+            recording: the one that ended, None if it was passed in.
+            expected: episodes being saved that the recorder does not count yet.
         """
         if recording is not None:
             recording.ended = True
@@ -398,7 +398,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         if recording is not None and self._buffer.recording is recording:
             self._buffer = self._create_episode_buffer(index)
         else:
-            self._buffer["episode_index"] = index  # another one is saved before it
+            self._buffer["episode_index"] = index  # another episode is saved before it
 
     def _drop(self, recording: Recording) -> None:
         if not recording.ended and not self._portal.closed:

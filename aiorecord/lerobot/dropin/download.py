@@ -12,7 +12,7 @@ def download_episode(repo_id: str, root: str | Path | None, episode: int) -> Pat
 
     Args:
         repo_id: the dataset's name.
-        root: the folder to download into; None: lerobot's cache.
+        root: the folder to download into; None means lerobot's cache.
         episode: its index.
 
     Returns:
@@ -25,7 +25,7 @@ def download_episode(repo_id: str, root: str | Path | None, episode: int) -> Pat
 
     try:
         dataset = LeRobotDataset(repo_id, root=root, episodes=[episode], download_videos=False)
-    except Exception as error:  # what the Hub's client and lerobot raise here has no common base
+    except Exception as error:  # errors of the Hub's client and of lerobot have no common base class
         raise ConfigError(
             f"{repo_id} is not on this machine and cannot be downloaded: {type(error).__name__}: {error}",
             option="dataset.repo_id",

@@ -23,7 +23,7 @@ logger = get_logger(__name__)
 
 
 class FedCapture(EpisodeCapture):
-    """A capture that may be given a whole episode at once, and takes it in when it is finished.
+    """A capture that accepts a whole episode at once, and stores it when it is finished.
 
     Attributes:
         feed: adds all frames; called once, in the thread that finishes the episode. None for a live episode.
@@ -32,10 +32,10 @@ class FedCapture(EpisodeCapture):
     feed: Callable[[EpisodeCapture], None] | None = None
 
     def finish(self, interrupted: bool = False) -> EpisodeFolder:
-        """As `EpisodeCapture.finish`, after taking in what `feed` adds. When that fails, nothing is kept.
+        """As `EpisodeCapture.finish`, after calling `feed`. If that fails, nothing is kept.
 
         Raises:
-            AiorecordError: what `feed` and `EpisodeCapture.finish` raise.
+            AiorecordError: as raised by `feed` and `EpisodeCapture.finish`.
         """
         feed, self.feed = self.feed, None
         if feed is not None:
@@ -54,7 +54,7 @@ class PortalRecorder(Recorder):
 
     Attributes:
         highest_index: the index that the next episode would have if none had failed.
-        last_results: outcomes that nobody fetched before the recorder was closed.
+        last_results: results that were not fetched before the recorder was closed.
     """
 
     capture_type = FedCapture
@@ -62,7 +62,7 @@ class PortalRecorder(Recorder):
     def __init__(
         self, root: Path, /, *, fps: int, features: Mapping[str, Any], **options: Unpack[RecorderKeywords]
     ) -> None:
-        # The name only chooses a default folder, and lerobot allows more names than aiorecord does.
+        # The name only selects a default folder, and lerobot allows more names than aiorecord.
         options |= {"root": root, "resume": True}
         super().__init__("dataset", fps=fps, features=features, **options)
         self.highest_index = 0
@@ -74,19 +74,19 @@ class PortalRecorder(Recorder):
 
     @property
     def failures(self) -> list[EpisodeSaveResult]:
-        """Outcomes of the saves that failed, oldest first."""
+        """Results of the failed saves, oldest first."""
         return [save.result() for save in self._failed if save.stage is Stage.FAILED]
 
     @property
     def expected_episodes(self) -> int:
-        """Episodes that the dataset has when every save under way succeeds. To be asked on the loop."""
+        """Number of episodes in the dataset if every save under way succeeds. Call it on the event loop."""
         return self._ended_episodes - len(self.failures)
 
     async def next_capture(self) -> FedCapture:
         """The next episode's capture, ready for its first frame, once there is room for one.
 
         Raises:
-            DiskFullError: there is none.
+            DiskFullError: there is no room.
             AiorecordError: it could not be made.
             StateError: the recorder is closed.
         """
@@ -100,7 +100,7 @@ class PortalRecorder(Recorder):
         return capture
 
     async def submit(self, capture: EpisodeCapture, task: str, length: int, priority: int = 0) -> bool:
-        """Save an ended episode behind; False when the queue is full and nothing was done."""
+        """Save an ended episode in the background; False if the queue is full and nothing was done."""
         if self._queue_is_full:
             return False
         capture.manifest.priority = priority
@@ -141,7 +141,7 @@ class PortalRecorder(Recorder):
         return await self.save(capture, task, length)
 
     def drop(self, capture: EpisodeCapture) -> None:
-        """Discard a capture, behind."""
+        """Discard a capture in the background."""
         self._live.discard(capture)
         self._tasks.finish(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
 
@@ -151,7 +151,7 @@ class PortalRecorder(Recorder):
         Cancelling waits for that.
 
         Raises:
-            ConfigError: limits that make no sense.
+            ConfigError: a limit is invalid.
             StateError: the recorder is closed.
         """
         if self._closing is not None:
@@ -184,13 +184,13 @@ class PortalRecorder(Recorder):
             self._disk.follow(renewed)
 
     async def let_go(self) -> None:
-        """Wait until every ended episode is durable, and stop the encodes."""
+        """Wait until every ended episode is durable, then stop the encodes."""
         for save in self.saver.pending:
             await save.wait_durable()
         self.saver.abandon()
 
     def leave(self) -> None:
-        """Let go of the files when the loop is gone, without it and without a new thread. Blocking."""
+        """Close the files after the loop has ended, without it and without a new thread. Blocking."""
         for capture in self._live:
             if capture.length:
                 capture.keep(True)
@@ -227,7 +227,7 @@ class PortalRecorder(Recorder):
         return max((c.path for c in list(self._live) if c.length), default=None)
 
     def _end_running(self, reason: str) -> None:
-        # The caller's loop decides when its episode ends; the next one is refused.
+        # The caller's code decides when its episode ends; the next one is refused.
         if not self._warned_of_disk:
             self._warned_of_disk = True
             logger.warning("%s No further episode can begin; save this one.", reason)

@@ -11,7 +11,7 @@ from ...errors import StateError
 
 
 class IdleImageWriter(AsyncImageWriter):  # type: ignore[misc]  # lerobot is not typed
-    """Stands where lerobot expects its image writer. There is nothing to write: no threads, no processes."""
+    """A stand-in for lerobot's image writer, which writes nothing and has neither threads nor processes."""
 
     def __init__(self, num_processes: int = 0, num_threads: int = 1) -> None:
         if num_threads <= 0 and num_processes <= 0:
@@ -24,16 +24,16 @@ class IdleImageWriter(AsyncImageWriter):  # type: ignore[misc]  # lerobot is not
         self._stopped = False
 
     def save_image(self, image: Any, fpath: Path, compress_level: int = 1) -> None:
-        """Refuse.
+        """Refuse the image.
 
         Raises:
             StateError: always; frames are added with `add_frame`.
         """
-        raise StateError("Images are captured by add_frame; there is no image writer behind this dataset.")
+        raise StateError("Images are captured by add_frame; this dataset has no image writer.")
 
     def wait_until_done(self) -> None:
-        """Nothing waits."""
+        """Return at once: nothing waits."""
 
     def stop(self) -> None:
-        """Nothing runs. Idempotent."""
+        """Do nothing: nothing runs. Idempotent."""
         self._stopped = True

@@ -23,11 +23,11 @@ from .sync_saver import IDLE_STATUS
 _lock = threading.Lock()
 _installed: list[Installation] = []
 _before: dict[str, Any] = {}
-"""What the class had under the names of the methods; nothing where it had none."""
+"""The attributes that the class had under the methods' names before; empty if none."""
 
 
 class Installation:
-    """What `install` did, and the way back; a context manager that takes it when its block is left."""
+    """The result of `install`, which can be undone; as a context manager it is undone at the block's end."""
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +38,7 @@ class Installation:
         self.remove()
 
     def remove(self) -> None:
-        """Take the methods off the class again, when no other installation is left. Idempotent.
+        """Remove the methods from the class, if no other installation is left. Idempotent.
 
         A dataset that saves asynchronously already keeps doing so: it is an `AsyncLeRobotDataset`.
         """
@@ -50,7 +50,7 @@ class Installation:
 
 
 def install() -> Installation:
-    """Give lerobot's `LeRobotDataset` the proposal's methods, in this process, until they are taken back.
+    """Add the proposal's methods to lerobot's `LeRobotDataset`, in this process, until they are removed.
 
     They are ``enable_async_saving``, ``save_episode_async``, ``get_async_save_status``,
     ``wait_for_async_saves``, ``get_async_save_results`` and ``disable_async_saving``, as
@@ -58,7 +58,7 @@ def install() -> Installation:
     ``enable_async_saving`` is called on it, which does what `aiorecord.lerobot.enable_async_saving` does.
 
     Returns:
-        The way back: ``with install():``, `Installation.remove`, or `uninstall`.
+        An object to undo it: ``with install():``, `Installation.remove`, or `uninstall`.
     """
     installation = Installation()
     with _lock:
@@ -72,7 +72,7 @@ def install() -> Installation:
 
 
 def uninstall() -> None:
-    """Take every `install` back. Nothing where there was none."""
+    """Undo every `install`. Does nothing if there was none."""
     with _lock:
         if _installed:
             _installed.clear()
@@ -88,13 +88,14 @@ def _restore() -> None:
     _before.clear()
 
 
-# On a dataset that lerobot writes. The first one makes it an `AsyncLeRobotDataset`, which has its own.
+# For datasets that lerobot writes. The first method turns one into an `AsyncLeRobotDataset`, which has its
+# own.
 
 
 def _enable_async_saving(
     self: LeRobotDataset, max_queue_size: int = 10, save_timeout: float | None = 300.0
 ) -> None:
-    """Let `save_episode_async` take episodes, and aiorecord write the dataset.
+    """Enable `save_episode_async`, and let aiorecord write the dataset.
 
     See `aiorecord.lerobot.AsyncLeRobotDataset.enable_async_saving`.
     """
@@ -109,24 +110,24 @@ def _save_episode_async(
 
 
 def _get_async_save_status(self: LeRobotDataset) -> dict[str, Any]:
-    """Counts and health: all zero, nothing runs."""
+    """Return the counts and health: all zero, nothing runs."""
     return {**IDLE_STATUS, "async_saving_enabled": False}
 
 
 def _wait_for_async_saves(self: LeRobotDataset, timeout: float | None = None) -> bool:
-    """True: no save is pending."""
+    """Return True: no save is pending."""
     return True
 
 
 def _get_async_save_results(self: LeRobotDataset) -> list[dict[str, Any]]:
-    """None: nothing was saved asynchronously."""
+    """Return no results: nothing was saved asynchronously."""
     return []
 
 
 def _disable_async_saving(
     self: LeRobotDataset, wait_for_completion: bool = True, timeout: float | None = None
 ) -> None:
-    """Nothing to do: asynchronous saving is not enabled."""
+    """Do nothing: asynchronous saving is not enabled."""
 
 
 _METHODS = {

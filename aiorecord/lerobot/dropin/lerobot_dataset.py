@@ -25,16 +25,16 @@ from .sync_saver import IDLE_STATUS, AsyncEpisodeSaver
 logger = get_logger(__name__)
 
 VISIBLE_FILES = "[!.]*"
-"""Matches every path that does not begin with a dot: all of a dataset but its staging area."""
+"""Matches every path that does not begin with a dot: a dataset without its staging area."""
 
 
 @becomes
 class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is not typed
-    """A `LeRobotDataset` that saves through aiorecord. See lerobot for what is not described here.
+    """A `LeRobotDataset` that saves through aiorecord. See lerobot for everything not described here.
 
     Frames are captured losslessly to disk as they come; `save_episode` returns when the episode is committed,
-    `save_episode_async` at once. After each commit the dataset on disk can be read; a killed program loses
-    nothing that was saved, and `resume` finishes it.
+    `save_episode_async` at once. After each commit the dataset on disk can be read; a killed program loses no
+    saved episode, and `resume` finishes the rest.
 
     ::
 
@@ -58,28 +58,28 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
     writer: AsyncDatasetWriter | None
 
     resume_waits = True
-    """Whether `resume` returns only when what an interrupted recording left is committed, so that
-    `num_episodes` counts it."""
+    """Whether `resume` returns only when the episodes of an interrupted recording are committed, so that
+    `num_episodes` counts them."""
 
     recorder_options: ClassVar[Mapping[str, Any]] = {}
-    """Options of `Recorder` for what `create` and `resume` make, such as ``encode_workers``."""
+    """Options of `Recorder` that `create` and `resume` use, such as ``encode_workers``."""
 
     _saver: AsyncEpisodeSaver | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.writer is not None:  # lerobot makes one for arguments that it calls deprecated
+        if self.writer is not None:  # lerobot makes one for deprecated arguments
             replace_writer(self, **self.recorder_options)
 
     @classmethod
     def create(cls, *args: Any, **kwargs: Any) -> Self:
-        """A new dataset, as in lerobot.
+        """Create a new dataset, as in lerobot.
 
         ``image_writer_*``, ``batch_encoding_size``, ``metadata_buffer_size``, ``streaming_encoding`` and
-        ``encoder_queue_maxsize`` are accepted and change nothing.
+        ``encoder_queue_maxsize`` are accepted and have no effect.
 
         Raises:
-            ValueError: features or settings that cannot work.
+            ValueError: invalid features or settings.
             FileExistsError: the folder exists.
             CodecUnavailableError: a codec cannot be opened as configured; nothing is left on disk.
             StorageError: the disk refused.
@@ -97,9 +97,9 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
 
     @classmethod
     def resume(cls, *args: Any, **kwargs: Any) -> Self:
-        """A dataset that exists, to be continued, as in lerobot; see `create` for what changes nothing.
+        """Continue an existing dataset, as in lerobot; see `create` for arguments without effect.
 
-        What an interrupted recording left in staging is finished first.
+        Episodes that an interrupted recording left in staging are saved first.
 
         Raises:
             ValueError: no root, or features that cannot be recorded.
@@ -122,7 +122,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         return dataset
 
     def enable_async_saving(self, max_queue_size: int = 10, save_timeout: float | None = 300.0) -> None:
-        """Let `save_episode_async` take episodes. Saves under way are finished first; counts begin anew.
+        """Enable `save_episode_async`. Saves under way are finished first; counts are reset.
 
         Args:
             max_queue_size: episodes that may wait for an encoder; further ones are refused.
@@ -130,7 +130,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
                 staging). None never fails it.
 
         Raises:
-            ConfigError: a size or time that makes no sense.
+            ConfigError: a size or time is invalid.
             StateError: the dataset is read-only, or finalized.
         """
         saver = self._saver
@@ -144,19 +144,19 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         self._saver = AsyncEpisodeSaver(self, max_queue_size, save_timeout)
 
     def save_episode_async(self, episode_buffer: Mapping[str, Any] | None = None, priority: int = 0) -> bool:
-        """Save the running episode behind the caller. Returns within milliseconds.
+        """Save the running episode in the background. Returns within milliseconds.
 
         The next frame belongs to the next episode. Episodes get their indices in the order of saving, those
-        of higher priority first. Where asynchronous saving is not enabled, the episode is saved in the
+        of higher priority first. If asynchronous saving is not enabled, the episode is saved in the
         foreground, as by `save_episode`.
 
         Args:
             episode_buffer: the running buffer, a copy of it, or a buffer with all its data, which then
-                belongs to the save until it is done; None is the running one.
+                must not be changed until the save is done; None is the running one.
             priority: of the episodes that wait, higher ones are encoded and committed first.
 
         Returns:
-            False when the queue is full: then call `save_episode`. Else the episode is seen to.
+            False if the queue is full: then call `save_episode`. Otherwise the episode will be saved.
 
         Raises:
             ValueError: the buffer is empty, or does not fit the features; the priority is no whole number.
@@ -187,12 +187,12 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             timeout: wait at most this many seconds.
 
         Returns:
-            True when all are done, False when the time was over first.
+            True if all are done, False if the time was over first.
         """
         return self._saver is None or self._saver.wait_for_completion(timeout)
 
     def get_async_save_results(self) -> list[dict[str, Any]]:
-        """Outcomes since the last call, good and bad, oldest first.
+        """Results of finished saves since the last call, successful or not, oldest first.
 
         Returns:
             The fields of `EpisodeSaveResult`, and the proposal's names for two of them: ``error_message`` for
@@ -205,10 +205,10 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         ]
 
     def disable_async_saving(self, wait_for_completion: bool = True, timeout: float | None = None) -> None:
-        """Take no more episodes behind. Pending saves are finished in any case; see the status.
+        """Accept no more asynchronous saves. Pending ones are finished in any case; see the status.
 
         Args:
-            wait_for_completion: return when they are done; else they go on behind.
+            wait_for_completion: return when they are done; otherwise they go on in the background.
             timeout: wait at most this many seconds.
         """
         if self._saver is not None:
@@ -218,7 +218,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         """`save_episode` for asyncio. Cancelling it ends the waiting; the save goes on.
 
         Raises:
-            Exception: what `save_episode` raises.
+            Exception: as raised by `save_episode`.
         """
         await self._check_writable("asave_episode").asave_episode(episode_data)
 
@@ -234,7 +234,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         """`finalize` for asyncio. Cancelling it does not stop it; the cancellation is raised afterwards.
 
         Raises:
-            Exception: what `finalize` raises.
+            Exception: as raised by `finalize`.
         """
         await run_in_thread(self.finalize)
 
@@ -244,7 +244,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         return None if self.writer is None else self.writer.episode_buffer
 
     def create_episode_buffer(self, episode_index: int | None = None) -> dict[str, Any]:
-        """An empty buffer, to be filled and handed in.
+        """An empty buffer, to be filled and passed in.
 
         Args:
             episode_index: default is the index of the next episode.
@@ -265,16 +265,16 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         recorded = self.writer is not None and not self.writer._finalized
         super().finalize()
         if recorded and self.episodes is None:
-            self.reader = None  # what it has loaded is not all any more
+            self.reader = None  # the loaded data is incomplete by now
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> None:
-        """As in lerobot, but of committed episodes only, and nothing through a link.
+        """Upload the dataset as lerobot does, but only committed episodes, and nothing through a link.
 
         The staging area and videos that packing has replaced are left out.
 
         Raises:
-            DatasetError: the dataset's folder holds a link, a pipe or a device: lerobot would send what is
-                behind it.
+            DatasetError: the dataset's folder holds a link, a pipe or a device: lerobot would send data from
+                elsewhere.
         """
         with OwnFiles(Path(self.root)) as own:
             own.check(STAGING_FOLDER, "images")
@@ -313,7 +313,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
 
 
 for _name in ("__init__", "create", "resume"):
-    # Whoever asks for help gets lerobot's parameters.
+    # `help()` shows lerobot's parameters.
     _ours, _theirs = (inspect.getattr_static(kind, _name) for kind in (AsyncLeRobotDataset, LeRobotDataset))
     getattr(_ours, "__func__", _ours).__signature__ = inspect.signature(getattr(_theirs, "__func__", _theirs))
 
@@ -323,7 +323,7 @@ def enable_async_saving(
 ) -> AsyncLeRobotDataset:
     """Let an existing `LeRobotDataset` save through aiorecord.
 
-    The object stays the same and gets the methods of `AsyncLeRobotDataset`; what it has recorded so far is
+    The object stays the same and gets the methods of `AsyncLeRobotDataset`; episodes recorded so far are
     finished first.
 
     Args:
@@ -335,9 +335,9 @@ def enable_async_saving(
         The dataset.
 
     Raises:
-        ConfigError: a size or time that makes no sense.
+        ConfigError: a size or time is invalid.
         StateError: the dataset is read-only or finalized, or has unsaved frames.
-        AiorecordError: what `AsyncLeRobotDataset.resume` raises.
+        AiorecordError: as raised by `AsyncLeRobotDataset.resume`.
     """
     replaced: AsyncLeRobotDataset = replace_writer(dataset)
     replaced.enable_async_saving(max_queue_size, save_timeout)
@@ -345,7 +345,7 @@ def enable_async_saving(
 
 
 def save_in_foreground(dataset: Any, episode_buffer: Mapping[str, Any] | None) -> bool:
-    """Save an episode that was to be saved behind, where that is not enabled; returns True."""
+    """Save an episode in the foreground because asynchronous saving is not enabled; returns True."""
     logger.warning(
         "Asynchronous saving is not enabled, the episode is saved in the foreground: call "
         "enable_async_saving() first."
@@ -355,7 +355,7 @@ def save_in_foreground(dataset: Any, episode_buffer: Mapping[str, Any] | None) -
 
 
 def _split_image_writer(make: Any, args: Any, kwargs: Any) -> tuple[dict[str, Any], tuple[int, int] | None]:
-    """Arguments of lerobot's constructor without an image writer, and the one that was asked for."""
+    """Arguments of lerobot's constructor without an image writer, and the requested one."""
     arguments = dict(inspect.signature(make).bind(*args, **kwargs).arguments)
     processes = arguments.pop("image_writer_processes", 0)
     threads = arguments.pop("image_writer_threads", 0)

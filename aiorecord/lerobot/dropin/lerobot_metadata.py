@@ -18,8 +18,8 @@ _LAZY = ("tasks", "episodes", "stats")
 class TrackedMetadata(LeRobotDatasetMetadata):  # type: ignore[misc]  # lerobot is not typed
     """A `LeRobotDatasetMetadata` whose values are always those of the last commit.
 
-    `info` is changed in place, so that whoever holds its feature dict sees the changes; `tasks`, `episodes`
-    and `stats` are read when they are asked for. Made from an existing object by `track`.
+    `info` is changed in place, so that references to its feature dict see the changes; `tasks`, `episodes`
+    and `stats` are read when they are accessed. Made from an existing object by `track`.
     """
 
     _writer: DatasetWriter
@@ -110,7 +110,7 @@ class TrackedMetadata(LeRobotDatasetMetadata):  # type: ignore[misc]  # lerobot 
             setattr(self.info, name, value)
 
     def refresh(self) -> None:
-        """Bring `info` up to the last commit. Every property does it."""
+        """Update `info` to the last commit. Every property does this."""
         committed = self._writer.total_episodes
         if committed == self._seen:
             return
@@ -129,7 +129,7 @@ class TrackedMetadata(LeRobotDatasetMetadata):  # type: ignore[misc]  # lerobot 
         raise StateError("A dataset that is being recorded cannot be pickled; finalize it first.")
 
     def _change(self, change: Callable[[DatasetInfo], None]) -> None:
-        # lerobot's own way writes the counts that it knows of; a commit may have added to them meanwhile.
+        # lerobot's method writes the counts it knows; a commit may have increased them meanwhile.
         with self._writer.exclusive():
             info = self._writer.info
             change(info)
@@ -150,7 +150,7 @@ class TrackedMetadata(LeRobotDatasetMetadata):  # type: ignore[misc]  # lerobot 
     def _load_committed(self, root: Any) -> Any:
         episodes = load_episodes(root)
         total = self.total_episodes
-        # One that is being committed may be in the file already, and does not count yet.
+        # An episode being committed may be in the file already, and is not counted yet.
         return episodes if len(episodes) <= total else episodes.select(range(total))
 
 
@@ -161,7 +161,7 @@ def track(meta: Any, writer: DatasetWriter) -> None:
 
 
 def untrack(meta: Any) -> None:
-    """Turn it back, with everything read from disk."""
+    """Turn it back into lerobot's class, with everything read from disk."""
     for name in ("_writer", "_seen", "_stale"):
         del meta.__dict__[name]
     meta.__class__ = LeRobotDatasetMetadata

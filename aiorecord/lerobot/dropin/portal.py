@@ -30,15 +30,15 @@ LOOP_THREAD = "aiorecord-portal"
 class RecorderPortal:
     """A `PortalRecorder` on a loop of its own, for callers without one.
 
-    Closing commits what is pending. When the program ends and nobody has closed it, what is not committed is
-    left in staging.
+    Closing commits pending episodes. If the program ends without closing it, uncommitted episodes stay in
+    staging.
 
     Args:
         root: the dataset's folder.
         make: makes the recorder; called on the loop.
 
     Raises:
-        AiorecordError: what `Recorder` and `Recorder.open` raise.
+        AiorecordError: as raised by `Recorder` and `Recorder.open`.
 
     Attributes:
         root: the dataset's folder.
@@ -69,7 +69,7 @@ class RecorderPortal:
         return self._closed or os.getpid() != self._pid
 
     def start(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Begin to call a function or coroutine function on the loop.
+        """Start a function or coroutine function on the loop.
 
         Raises:
             StateError: the portal is closed.
@@ -79,7 +79,7 @@ class RecorderPortal:
         return self._portal.start_task_soon(function, *args)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function or coroutine function on the loop and wait for what it returns.
+        """Call a function or coroutine function on the loop and wait for its result.
 
         An interrupt (Ctrl-C) ends the waiting; the call goes on.
 
@@ -89,12 +89,12 @@ class RecorderPortal:
         return self.start(function, *args).result()
 
     def close(self) -> None:
-        """Commit what is pending, pack, release the dataset, end the loop. Idempotent.
+        """Commit pending episodes, pack, release the dataset, end the loop. Idempotent.
 
-        An interrupt (Ctrl-C) leaves what is not committed in staging and is raised when everything is closed.
+        An interrupt (Ctrl-C) leaves uncommitted episodes in staging and is raised when everything is closed.
 
         Raises:
-            AiorecordError: the packing failed; everything is committed and closed all the same.
+            AiorecordError: the packing failed; everything is committed and closed anyway.
         """
         with self._closing:
             if self.closed:
@@ -110,9 +110,9 @@ class RecorderPortal:
                 self._stack.close()
 
     def leave(self) -> None:
-        """Close without a new thread, which the interpreter does not start any more when the program ends.
+        """Close without a new thread, since the interpreter starts none when the program ends.
 
-        Every ended episode is made durable, the running one too; what is not committed stays in staging.
+        Every ended episode and the running one are made durable; uncommitted ones stay in staging.
         """
         with self._closing:
             if self.closed:
@@ -128,10 +128,9 @@ class RecorderPortal:
                 recorder.leave()
 
     def release(self) -> None:
-        """Close behind the caller; `close` waits for it. For finalizers: it takes no lock and never waits.
+        """Close in the background; `close` waits for it. For finalizers: it takes no lock and never waits.
 
-        The garbage collector runs in whatever thread, wherever that is, perhaps while it holds a lock that
-        the closing needs.
+        The garbage collector may run in any thread, even while that thread holds a lock that closing needs.
         """
         if not self._released and not self.closed:
             self._released = True
@@ -139,14 +138,14 @@ class RecorderPortal:
 
     @property
     def gone(self) -> bool:
-        """Whether a released portal has come to its end."""
+        """Whether a released portal is closed."""
         return self._released and not self._thread.is_alive()
 
     def _open(self, make: Callable[[], PortalRecorder]) -> PortalRecorder:
         opening = self._portal.start_task_soon(_open_recorder, make)
         try:
             return opening.result()
-        except BaseException:  # an interrupt, perhaps: then nothing must be left open
+        except BaseException:  # possibly an interrupt: then nothing must be left open
             if not opening.cancel() and opening.exception() is None:
                 self._portal.call(opening.result().aclose)
             raise
@@ -158,7 +157,7 @@ class RecorderPortal:
         logger.warning("A dataset was not finalized: %s is finished now.", self.root)
         try:
             await self.recorder.aclose()
-        except AiorecordError as error:  # nobody is left to whom it could be raised
+        except AiorecordError as error:  # there is no caller left to raise it to
             logger.error("%s could not be finished: %s", self.root, error)
         finally:
             await self._portal.stop()
@@ -195,24 +194,24 @@ async def _abandon(recorder: PortalRecorder) -> None:
     await recorder.aclose(drain=False)
 
 
-# Not weak: a portal must not be collected before it is closed, and nothing in it refers to its owner.
+# A strong reference: a portal must not be collected before it is closed, and it does not refer to its owner.
 _open_portals: set[RecorderPortal] = set()
 _registering = threading.Lock()
 _registered = False
 
 
 def _close_released(root: Path) -> None:
-    """Wait for a released portal of the same dataset, and clear away those that have come to their end."""
+    """Wait for a released portal of the same dataset, and remove closed ones."""
     for portal in list(_open_portals):
         if portal.gone or (portal._released and portal.root == root):
             portal.close()
 
 
 def _close_at_exit(portal: RecorderPortal) -> None:
-    """Have it closed when the program ends.
+    """Close the portal when the program ends.
 
-    Not by `atexit`: that runs when the thread pools are shut down already. The hook of `threading`, which is
-    what `concurrent.futures` uses for that, runs before, the last one first.
+    `atexit` runs too late, after the thread pools are shut down. The hook of `threading`, which
+    `concurrent.futures` uses too, runs before that, the last registered one first.
     """
     global _registered
     with _registering:

@@ -21,23 +21,23 @@ STATUS_KEYS = (
 )
 
 IDLE_STATUS = {**dict.fromkeys(STATUS_KEYS, 0), "is_running": False, "last_error": "", "worker_alive": False}
-"""The status where asynchronous saving was never enabled."""
+"""The status if asynchronous saving was never enabled."""
 
 
 class AsyncEpisodeSaver:
-    """Saves episodes of a dataset behind the caller.
+    """Saves episodes of a dataset in the background.
 
-    It runs from the start; saves that were under way before are finished first. Saves in the foreground are
-    counted too.
+    It is enabled from the start; saves that were under way before are finished first. Saves in the foreground
+    are counted too.
 
     Args:
-        dataset: an `AsyncLeRobotDataset`, or a `LeRobotDataset` that can be written: it becomes one.
+        dataset: an `AsyncLeRobotDataset`, or a writable `LeRobotDataset`, which becomes one.
         max_queue_size: saves that may wait for an encoder; further ones are refused.
         save_timeout: seconds that a save may go without progress before it fails (its episode stays in
             staging). None never fails it.
 
     Raises:
-        ConfigError: a size or time that makes no sense.
+        ConfigError: a size or time is invalid.
         StateError: the dataset is read-only, or finalized.
     """
 
@@ -53,7 +53,7 @@ class AsyncEpisodeSaver:
 
     @property
     def running(self) -> bool:
-        """Whether it takes episodes."""
+        """Whether it accepts episodes."""
         return self._running and not self._writer._finalized
 
     def submit_episode(
@@ -62,18 +62,18 @@ class AsyncEpisodeSaver:
         episode_index: int | None = None,
         priority: int = 0,
     ) -> bool:
-        """Take over an ended episode. Returns within milliseconds.
+        """Submit an ended episode. Returns within milliseconds.
 
         Args:
             episode_buffer: the dataset's running buffer, a copy of it, or a buffer with all its data, which
-                then belongs to the save until it is done; None is the running one.
-            episode_index: the index that the episode is expected to get, None to have no expectation. Which
-                one it gets is decided when it is committed.
+                then must not be changed until the save is done; None is the running one.
+            episode_index: the index that the caller expects the episode to get, or None. The actual index is
+                assigned when it is committed.
             priority: of the episodes that wait, higher ones are encoded and committed first, and so get lower
                 indices.
 
         Returns:
-            False when the queue is full or the saver is stopped: then the caller saves in the foreground.
+            False if the queue is full or the saver is stopped: then the caller saves in the foreground.
 
         Raises:
             ValueError: the buffer is empty, or does not fit the features; the priority is no whole number.
@@ -86,13 +86,13 @@ class AsyncEpisodeSaver:
         if episode_index is not None:
             buffer = self._writer.episode_buffer if episode_buffer is None else episode_buffer
             if buffer is not None:
-                buffer = buffer.copy()  # type: ignore[attr-defined]  # a dict, whatever kind
+                buffer = buffer.copy()  # type: ignore[attr-defined]  # any kind of dict
                 buffer["episode_index"] = episode_index
                 episode_buffer = buffer
         return self._writer.save_behind(episode_buffer, priority)
 
     def get_results(self, timeout: float | None = 0.0) -> list[EpisodeSaveResult]:
-        """Outcomes since the last call, good and bad, oldest first.
+        """Results of finished saves since the last call, successful or not, oldest first.
 
         Args:
             timeout: when there is none yet, wait up to this many seconds for one; 0 and None do not wait.
@@ -119,8 +119,8 @@ class AsyncEpisodeSaver:
     def get_status(self) -> dict[str, Any]:
         """Counts and health, JSON-ready: `STATUS_KEYS`.
 
-        ``last_error`` is empty while nothing went wrong; ``worker_alive`` is False when the saver was stopped
-        and no save goes on behind.
+        ``last_error`` is empty if there was no error; ``worker_alive`` is False if the saver was stopped and
+        no save goes on in the background.
         """
         status = self._writer.ask(self._writer.recorder.saver.get_status)
         status["is_running"] = status["is_running"] and self.running
@@ -129,11 +129,11 @@ class AsyncEpisodeSaver:
         return {key: status[key] for key in STATUS_KEYS}
 
     def stop(self, wait: bool = True, timeout: float | None = None) -> None:
-        """Take no more episodes. Idempotent.
+        """Accept no more episodes. Idempotent.
 
         Args:
-            wait: return when the pending saves are done; else they go on behind.
-            timeout: wait at most this many seconds; those that are not done then go on behind, and
+            wait: return when the pending saves are done; otherwise they go on in the background.
+            timeout: wait at most this many seconds; unfinished saves go on in the background, and
                 `get_status` counts them.
         """
         self._running = False
