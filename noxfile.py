@@ -9,7 +9,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "layers", "tests", "lerobot"]
+nox.options.sessions = ["lint", "types", "layers", "docs", "tests", "lerobot"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
@@ -80,6 +80,14 @@ def lerobot(session: nox.Session) -> None:
     """What was recorded, read back by the real lerobot."""
     sync(session, "test", "drivers", "training", extras=("lerobot",))
     session.run("pytest", *(session.posargs or ["tests/lerobot"]), env={"HF_HUB_OFFLINE": "1"})
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def docs(session: nox.Session) -> None:
+    """The site of the documentation; a link that leads nowhere is an error."""
+    sync(session, "docs")
+    site = Path(session.create_tmp()) / "site"
+    session.run("mkdocs", "build", "--strict", "--site-dir", str(site), env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session(python=DEFAULT_PYTHON)

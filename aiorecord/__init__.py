@@ -56,7 +56,16 @@ if TYPE_CHECKING:
     from .recording.episode import Episode
     from .recording.recorder import Recorder
     from .recording.recorder import open_recorder as open
-    from .recording.recorder_events import EpisodeBegan, EpisodeEnded, EventStream, RecorderEvent, SaveChanged
+    from .recording.recorder_events import (
+        EpisodeBegan,
+        EpisodeEnded,
+        EventStream,
+        PackingBegan,
+        PackingEnded,
+        PackingFailed,
+        RecorderEvent,
+        SaveChanged,
+    )
     from .recording.status import RecorderStatus
     from .robots import Robot, Teleoperator, build_frame, dataset_features
     from .robots.guarding.guard_pair import guarded
@@ -87,7 +96,8 @@ _HOMES = {
     "errors": "AiorecordError CodecUnavailableError ConfigError DamageError DatasetError DatasetLockedError "
     "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
     "SourceLostError StateError StorageError",
-    "recording.recorder_events": "EpisodeBegan EpisodeEnded EventStream RecorderEvent SaveChanged",
+    "recording.recorder_events": "EpisodeBegan EpisodeEnded EventStream "
+    "PackingBegan PackingEnded PackingFailed RecorderEvent SaveChanged",
     "monitor.sinks.notebook": "StatusView",
     "quality": "OFFLINE QualityLimits",
     "recording.recorder": "Recorder",
@@ -130,6 +140,9 @@ __all__ = [
     "FeatureError",
     "FrameError",
     "PackResult",
+    "PackingBegan",
+    "PackingEnded",
+    "PackingFailed",
     "Phase",
     "PhaseChanged",
     "QualityLimits",

@@ -21,6 +21,7 @@ import numpy as np
 
 import aiorecord
 from aiorecord.bench.resource_usage import tree_rss_bytes
+from aiorecord.bench.svg import shrink
 
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 
@@ -131,6 +132,7 @@ def draw(points, path):
         panel.set_ylim(bottom=0)
     panels[-1].set_xlabel("episode")
     figure.savefig(path)
+    shrink(path)
 
 
 def main():

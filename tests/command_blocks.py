@@ -16,6 +16,7 @@ PAGES = (
     "README.md",
     *(f"docs/{name}.md" for name in ("quickstart", "from-lerobot-record", "settings", "how-it-works")),
     *(f"docs/{name}.md" for name in ("python-api", "commands", "lerobot", "reliability", "performance")),
+    *("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
 )
 SHORT = {
     "record": [

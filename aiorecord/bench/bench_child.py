@@ -16,7 +16,7 @@ from ..encoding.camera_encoding import direct_encode
 from ..errors import AiorecordError
 from ..media.video_file import count_packets
 from ..recording.recorder import Recorder
-from ..system.memory import settle_allocator, spare_collections
+from ..system.memory import configure_allocator, spare_collections
 from ..system.scheduling import realtime
 from .benchmark_images import FrameRing, make_ring
 from .cell import Measurement, Order
@@ -25,7 +25,7 @@ from .resource_usage import PeakRss, cpu_s
 
 def main(argv: list[str]) -> int:
     """Carry out the order in the first file, write the measurement to the second."""
-    settle_allocator()  # as the command does
+    configure_allocator()  # as the command does
     order = Order.read(Path(argv[0]))
     measured = Measurement(order.system, order.cell)
     measured.versions = {

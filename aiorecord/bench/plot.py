@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..system.installation import install_hint
 from .cell import Measurement
+from .svg import shrink
 
 FORMATS = (".svg", ".png", ".pdf")
 FLOOR_MS = 0.01
@@ -65,4 +66,5 @@ def draw(measurements: Sequence[Measurement], path: Path) -> None:
         panel.legend(loc="upper right", fontsize=8)
     panels[-1, 0].set_xlabel("seconds since the first frame; gaps are the waits between episodes")
     figure.savefig(path)
+    shrink(path)
     pyplot.close(figure)

@@ -68,7 +68,7 @@ def measure(system: System, cell: Cell, folder: Path | None = None) -> Measureme
         The figures; `Measurement.error` says why there are none.
 
     Raises:
-        StateError: the child process died.
+        StateError: the child process died; says what it said last.
     """
     with tempfile.TemporaryDirectory(prefix="aiorecord-bench-", dir=folder) as name:
         place = Path(name)
@@ -85,7 +85,7 @@ def measure(system: System, cell: Cell, folder: Path | None = None) -> Measureme
         )
         if child.returncode:
             last_words = child.stderr[-STDERR_KEPT:].decode(errors="replace").strip()
-            raise StateError(f"Measuring {cell.label()} with {system} failed: {last_words}")
+            raise StateError(f"Its process ended with code {child.returncode}: {last_words}")
         return Measurement.read(result)
 
 
@@ -108,12 +108,28 @@ def measure_all(
         on_start: called before each measurement.
         on_result: called after it.
 
-    Raises:
-        StateError: a child process died.
+    Returns:
+        What was measured; one whose process died says so in its `Measurement.error`, like one that failed.
     """
     results = []
     for _, cell, system in itertools.product(range(repeat), cells, systems):
         on_start(system, cell)
-        results.append(measure(system, cell, folder))
-        on_result(results[-1])
+        try:
+            measured = measure(system, cell, folder)
+        except StateError as error:  # the other cells are measured all the same
+            measured = Measurement(system, cell, error=str(error))
+        results.append(measured)
+        on_result(measured)
     return results
+
+
+def failures(results: Iterable[Measurement]) -> list[str]:
+    """A line for each cell that could not be measured: which one, with which systems, and why."""
+    failed: dict[tuple[str, str], list[str]] = {}
+    for measured in results:
+        if measured.error is not None:
+            reason = measured.error.strip().splitlines()[-1]  # of a traceback, what was raised
+            systems = failed.setdefault((measured.cell.label(), reason), [])
+            if measured.system not in systems:
+                systems.append(measured.system)
+    return [f"{label} ({', '.join(systems)}): {reason}" for (label, reason), systems in failed.items()]

@@ -147,7 +147,7 @@ class CameraCapture:
         return max(0, end - max(first, self.encoded))
 
     @property
-    def held(self) -> int:
+    def readable(self) -> int:
         """Frames that can be read back once the threads have ended: up to the first that is missing."""
         first, end = self._spill_range
         encoded = self.encoded
@@ -195,6 +195,8 @@ class CameraCapture:
         if self._closed:
             raise StateError(f"The capture of {self.key!r} has ended.")
         self.raise_error()
+        # `Schema.check` has looked at the shape. It is looked at again on purpose: from here on pixels are
+        # raw memory that libav reads by the size it was told, and the dtype of depth is known here only.
         dtypes = tuple(DEPTH_UNITS) if self._dtype is None else (self._dtype,)
         if image.shape != self._shape or image.dtype not in dtypes:
             expected = f"{self._shape} {' or '.join(map(str, dtypes))}"

@@ -412,8 +412,8 @@ class EpisodeCapture:
         manifest = self.folder.manifest
         length = self._rows.rows
         for key, camera in self._cameras.items():
-            if camera.held != length:
-                problem = f"{key!r} holds {camera.held} frames, the episode {length} rows."
+            if camera.readable != length:
+                problem = f"{key!r} holds {camera.readable} frames, the episode {length} rows."
                 raise EncodeError(problem, camera=key)
             manifest.cameras[key].frames = camera.encoded
             manifest.cameras[key].spilled = camera.spilled

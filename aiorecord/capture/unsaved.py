@@ -18,6 +18,15 @@ async def drop(capture: EpisodeCapture, threads: Threads) -> None:
         logger.warning("A discarded episode could not be deleted from %s: %s", capture.path, error)
 
 
+async def keep(capture: EpisodeCapture, threads: Threads) -> None:
+    """Keep an episode that has ended in staging, where nobody saves it any more."""
+    try:
+        await threads.run(capture.keep)
+    except AiorecordError as error:
+        logger.error("Episode %s is in staging as far as it got to disk: %s", capture.id, error)
+        await threads.run(capture.let_go)
+
+
 async def keep_partial(capture: EpisodeCapture, error: BaseException, threads: Threads) -> None:
     """Keep the frames of an episode that an error has ended; an episode without frames is deleted.
 
@@ -40,5 +49,6 @@ async def keep_partial(capture: EpisodeCapture, error: BaseException, threads: T
         await threads.run(capture.keep, True)
     except AiorecordError as problem:
         note = f"The interrupted episode is kept in {capture.path} as far as it got to disk ({problem})."
+        await threads.run(capture.let_go)
     error.add_note(note)
     logger.warning(note)

@@ -11,7 +11,7 @@ from ..dataset.format.info_json import DatasetInfo
 from ..dataset.format.layout import parse_index
 from .checked import Checked
 from .findings import CODES, UNDETERMINED, Finding
-from .readers.folder_tree import parquet_files
+from .readers.folder_tree import name_in, parquet_files
 from .readers.metadata import EpisodeRow
 from .readers.model import Run
 
@@ -33,7 +33,7 @@ class Agreement:
         self._found.append(Finding(code, place, message, **details))
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+        return name_in(self._root, path)
 
     def order(self) -> list[Finding]:
         """Check that episodes are numbered from 0 in the order of the files, and contiguous in the rows."""

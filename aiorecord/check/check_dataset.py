@@ -29,7 +29,7 @@ from .generations import Generations, Metadata
 from .jobs import Job, Outcome, is_regular, run_jobs
 from .pairing import Pairing
 from .readers.data_file import RowsFile, rows_job
-from .readers.folder_tree import leftovers, parquet_files
+from .readers.folder_tree import leftovers, name_in, parquet_files
 from .readers.metadata import (
     EpisodeRow,
     EpisodesPart,
@@ -211,7 +211,10 @@ class Check:
             yield outcome
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        try:
+            return name_in(self.root, path)
+        except ValueError:
+            return str(path)
 
     def _is_file(self, path: Path) -> bool:
         """Whether an existing path is a file; otherwise a finding is reported."""

@@ -54,46 +54,59 @@ def numeric_difference(stored: Mapping[str, Any], actual: FeatureStats, key: str
     versions of lerobot estimate and merge otherwise. The values of `BOOKKEEPING` columns are
     checked elsewhere; lerobot's dataset tools renumber them and keep the statistics of the old numbers.
     """
-    if _is_same(stored, actual):
+    values = _side_by_side(stored, actual)
+    if values is not None and (values[0] == values[1]).all():
         return None
     low, high = (actual[name].astype(np.float64) for name in ("min", "max"))
     scale = np.maximum(np.abs(low), np.abs(high))
     span = high - low
     # The first bound allows another order of summation, the second only equal values.
-    bounds = {"min": (scale * 1e-6,) * 2, "max": (scale * 1e-6,) * 2, "count": (np.zeros(1),) * 2}
+    bounds = dict.fromkeys(STAT_NAMES, (span * 0.01 + scale * 1e-5, np.full(1, np.inf)))
+    bounds |= {"min": (scale * 1e-6,) * 2, "max": (scale * 1e-6,) * 2, "count": (np.zeros(1),) * 2}
     bounds |= {"mean": (scale * 1e-4, scale * 0.01), "std": (scale * 2e-3, scale * 0.02)}
+    rooms = {name: 1e-9 * (name != "count") for name in STAT_NAMES}
+    if values is not None:
+        room = np.concatenate([bounds[name][0] + rooms[name] for name in STAT_NAMES])
+        if (np.abs(values[1] - values[0]) <= room).all():
+            return None
     slight: Difference | None = None
     if len({np.size(stored[name]) for name in STAT_NAMES if name in stored and name != "count"}) > 1:
         slight = Difference("they are not of one shape", False)
     for name in STAT_NAMES:
-        fine, same = bounds.get(name, (span * 0.01 + scale * 1e-5, np.full(1, np.inf)))
+        fine, same = bounds[name]
         if name not in stored:
             if not name.startswith("q"):  # datasets converted from older formats have no quantiles
                 slight = slight or Difference(f"{name} is missing", False)
             continue
-        room = 1e-9 * (name != "count")
-        what = _difference(name, stored[name], actual[name], fine + room)
+        what = _difference(name, stored[name], actual[name], fine + rooms[name])
         if what is None:
             continue
         if key in BOOKKEEPING or name.startswith("q"):
             is_gross = False
         else:
-            is_gross = _difference(name, stored[name], actual[name], same + room) is not None
+            is_gross = _difference(name, stored[name], actual[name], same + rooms[name]) is not None
         if is_gross:
             return Difference(what, True)
         slight = slight or Difference(what, False)
     return slight
 
 
-def _is_same(stored: Mapping[str, Any], actual: FeatureStats) -> bool:
-    """Whether all statistics exist and are equal: a fast test for the usual case."""
+def _side_by_side(
+    stored: Mapping[str, Any], actual: FeatureStats
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """All statistics of either in a row, for one comparison of all: a fast test for the usual case.
+
+    None if some are missing, are no numbers or have another shape.
+    """
     try:
-        pairs = [(np.ravel(stored[name]), np.ravel(actual[name])) for name in STAT_NAMES]
+        theirs = [np.asarray(stored[name], np.float64) for name in STAT_NAMES]
+        ours = [np.asarray(actual[name], np.float64) for name in STAT_NAMES]
     except (KeyError, ValueError, TypeError):
-        return False
-    if any(theirs.size != ours.size for theirs, ours in pairs):
-        return False
-    return bool((np.concatenate([p[0] for p in pairs]) == np.concatenate([p[1] for p in pairs])).all())
+        return None
+    shapes = [array.shape for array in ours]
+    if any(len(shape) != 1 for shape in shapes) or shapes != [array.shape for array in theirs]:
+        return None
+    return np.concatenate(theirs), np.concatenate(ours)
 
 
 def image_difference(

@@ -20,6 +20,7 @@ from ..errors import DatasetError, StorageError
 from ..staging.folder import STAGING_FOLDER
 from .checked import Checked
 from .findings import NOTE, Finding
+from .readers.folder_tree import name_in
 from .readers.metadata import EpisodeRow, EpisodesPart
 
 _EXPLAINED = {
@@ -159,7 +160,7 @@ class Generations:
         return [layout.data_path(row.data), *videos]
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+        return name_in(self._root, path)
 
 
 def _is_explained(finding: Finding) -> bool:

@@ -125,13 +125,9 @@ def run_jobs(
                     finished += state.job.total
                     yield _agreed(outcome, state.before)
                 for future, state in running.items():
-                    if not future.running():
-                        state.watch.reset()
-                    elif state.given_up is None:
+                    if future.running():
                         state.done = min(read_progress_file(state.path)[0], state.job.total)
-                        state.given_up = state.watch.look(state.done, pool.pid_of(future))
-                        if state.given_up is not None:
-                            pool.abort(future)
+                    state.watch.judge(pool, future, state.done)
                 if progress is not None:
                     progress(min(total, finished + sum(state.done for state in running.values())), total)
         finally:
@@ -191,7 +187,6 @@ class _Running:
 
     Attributes:
         before: how its first attempt ended.
-        given_up: why it was killed, None if it was not.
     """
 
     job: Job
@@ -200,7 +195,6 @@ class _Running:
     path: Path = Path()
     done: int = 0
     before: Outcome | None = None
-    given_up: Verdict | None = None
 
 
 def _agreed(outcome: Outcome, before: Outcome | None) -> Outcome:
@@ -228,9 +222,9 @@ def _outcome(future: Future[Any], state: _Running) -> Outcome:
     except Exception as error:  # noqa: BLE001 - what a foreign library makes of broken bytes is a finding
         code = "file-unread" if is_refusal(error) else "reader-crashed"
         message = f"Reading it failed: {type(error).__name__}: {error}"
-    if state.given_up is Verdict.STARVED:
+    if state.watch.given_up is Verdict.STARVED:
         code, message = "reader-starved", "Its reader waited too long for the processor or the disk."
-    elif state.given_up is Verdict.STALLED:
+    elif state.watch.given_up is Verdict.STALLED:
         code, message = "reader-stalled", "Reading it made no progress and was ended."
     return Outcome(state.job, None, code, message)
 

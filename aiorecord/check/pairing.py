@@ -17,6 +17,7 @@ from ..dataset.format.layout import FileIndex
 from ..media.evidence import Evidence, Named
 from .checked import Checked
 from .findings import Finding
+from .readers.folder_tree import name_in
 from .readers.metadata import EpisodeRow, Place
 from .readers.model import RowsPart, Run
 from .readers.video_frames import VideoPart
@@ -100,7 +101,7 @@ class Pairing:
         """Findings on files whose stored ids contradict `meta/episodes`, or do not fit the files."""
         for path, part in self._data.items():
             if part.readable and part.evidence is not None and not _is_its(part):
-                yield self._stale(path.relative_to(self._root).as_posix(), "rows")
+                yield self._stale(name_in(self._root, path), "rows")
         for (key, index), video in self._parts.items():
             if video.evidence is not None and (key, index) not in self._videos:
                 yield self._stale(layout.video_path(key, index), "frames")
@@ -112,7 +113,7 @@ class Pairing:
                 if named is not None and row.id not in (None, named.id):
                     yield Finding(
                         "rows-other-episode",
-                        path.relative_to(self._root).as_posix(),
+                        name_in(self._root, path),
                         f"Its rows say that they are {named.id}, meta/episodes that they are {row.id}.",
                         episode=row.episode,
                     )

@@ -11,7 +11,7 @@ from importlib import import_module
 from ..errors import ConfigError
 from ..flags.flag_names import HELP_ALL, nearest, spelled
 from ..printable import plain
-from ..system.memory import keep_pandas_out_of_arrow, settle_allocator
+from ..system.memory import configure_allocator, keep_pandas_out_of_arrow
 from ..system.startup import STOPPED, begun, ending
 from ..system.threads import no_threads
 from ..workers.pool import worker_ahead
@@ -93,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _stoppable(arguments: list[str]) -> int:
     """Run a command line; Ctrl-C stops it unless the command handles it itself."""
     try:
-        if not any(argument.startswith("--log") for argument in arguments):
+        # A file of flags may say it too.
+        if not any(argument.startswith(("--log", "--config")) for argument in arguments):
             return _run(arguments)
         return _logged(arguments)
     except KeyboardInterrupt:
@@ -147,7 +148,7 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         complain(f"there is no command {name!r}.{nearest(name, COMMANDS)} Commands: {', '.join(COMMANDS)}.")
         return 2
-    settle_allocator()  # before libraries start threads
+    configure_allocator()  # before libraries start threads
     theirs = name.startswith("lerobot-")
     home = f".lerobot.{name.removeprefix('lerobot-')}" if theirs else f".cli.commands.{name}"
     with contextlib.ExitStack() as stack:
@@ -160,5 +161,6 @@ def _run(arguments: list[str]) -> int:
         if "pyarrow" in sys.modules and not theirs:
             keep_pandas_out_of_arrow()
         begun()
-        code: int = run(arguments[1:])
+        given = arguments[1:]
+        code: int = run(given, import_module(".flag_errors", __name__).explain) if theirs else run(given)
     return code

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..dataset.commit.generation import read_settled
+from ..dataset.commit.generation import read_unchanged
 from ..dataset.commit.lock import live_holder
 from ..dataset.format import layout, quality_log
 from ..dataset.format.episodes import episode_files, read_episodes
@@ -86,7 +86,7 @@ def read_facts(root: Path) -> DatasetFacts:
         DatasetError: there is no dataset, or a damaged one.
         StorageError: the disk refused.
     """
-    info, rows = read_settled(root, lambda: _counted(root))
+    info, rows = read_unchanged(root, lambda: _counted(root))
     records, problems = quality_log.read(root, info.total_episodes)
     episodes = []
     for index, length, tasks in rows:

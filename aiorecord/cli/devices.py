@@ -15,6 +15,7 @@ from ..robots import (
     ROBOTS,
     TELEOPERATORS,
     Robot,
+    SimRobot,
     SlowCall,
     Teleoperator,
     ThreadedRobot,
@@ -221,6 +222,8 @@ def _own(choice: Any, registry: Any, classes: Mapping[str, tuple[type[Any], type
     if not isinstance(choice, registry):
         return None
     device = classes[registry.get_choice_name(type(choice))][1](choice)
+    if isinstance(device, SimRobot):
+        device.prepare()  # moves nothing, so it need not wait until everything else is known to work
     if faults := getattr(choice, "faults", None):
         return FaultyRobot(device, faults) if registry is RobotChoice else FaultyTeleoperator(device, faults)
     return device

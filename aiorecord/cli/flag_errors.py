@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from typing import Any
 
@@ -29,11 +30,13 @@ def explain(error: BaseException, kind: Any) -> BaseException | str:
     """The message for the user about a parsing error.
 
     Args:
-        error: as draccus or the flags' classes raised it.
+        error: as argparse, draccus or the flags' classes raised it.
         kind: the dataclass of flags.
     """
     cause = error.__cause__
     place = getattr(error, "place", None)
+    if isinstance(error, argparse.ArgumentError):
+        return explain_usage(str(error))
     if isinstance(cause, AiorecordError):  # an error raised by a class of flags is the most specific
         return cause if place is None else f"{place}: {cause}"
     if isinstance(error, OSError) and error.strerror:
@@ -50,6 +53,9 @@ def explain_usage(text: str) -> str:
     """The message for the user about a usage error of argparse."""
     if match := re.fullmatch(r"argument (--\S+): expected one argument", text):
         return f"{match[1]} needs a value: {match[1]}=..."
+    if match := re.fullmatch(r"argument (--\S+): invalid choice: '(.*)' \(choose from (.*)\)", text, re.S):
+        choices = [choice.strip("'") for choice in match[3].split(", ")]
+        return f"{match[1]} is one of {', '.join(choices)}, not {match[2]!r}.{nearest(match[2], choices)}"
     if match := re.fullmatch(r"unrecognized arguments: (.*)", text, re.S):
         return f"Nothing takes {match[1]!r}. A value follows its flag: --flag=value."
     return text.removeprefix("argument ")

@@ -34,6 +34,7 @@ from ..errors import AiorecordError, ConfigError, DatasetError, StorageError
 from ..options import check_repo_id
 from ..system.installation import install_hint
 from ..system.storage import MAX_JSON_BYTES, TEMPORARY_SUFFIX, storage_errors
+from ..system.threads import run_left_behind
 
 LICENSE = "apache-2.0"
 """Default licence in the dataset card, as in lerobot's."""
@@ -113,6 +114,7 @@ async def push(
     license: str | None = LICENSE,
     info: DatasetInfo | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    at_end: Callable[[], None] = lambda: None,
 ) -> str:
     """Upload a dataset: create its repository, send files and card in one commit, tag the format's version.
 
@@ -130,6 +132,8 @@ async def push(
         license: of the card, one of the Hub's identifiers; None leaves it out.
         info: of the dataset, None reads it.
         on_progress: called from a thread with bytes done and bytes in all.
+        at_end: called, perhaps from a thread, when the dataset's files are not read any more: also when
+            cancelling has left the upload behind. It lets go of the dataset's lock.
 
     Returns:
         The dataset's address.
@@ -141,12 +145,16 @@ async def push(
     stop = threading.Event()
 
     def work() -> str:
-        return _Upload(root, repo_id, stop, on_progress or (lambda done, total: None)).run(
-            info or read_info(root), private, tags or (), license
-        )
+        try:
+            return _Upload(root, repo_id, stop, on_progress or (lambda done, total: None)).run(
+                info or read_info(root), private, tags or (), license
+            )
+        finally:
+            at_end()
 
     try:
-        return await _in_thread(work)
+        # A slow network must not keep the operator from leaving, and an upload changes nothing here.
+        return await run_left_behind(work, "aiorecord-hub")
     except AiorecordError:
         raise
     except Exception as error:
@@ -356,36 +364,6 @@ class _Upload:
     def _check(self) -> None:
         if self._stop.is_set():
             raise asyncio.CancelledError
-
-
-async def _in_thread[T](work: Callable[[], T]) -> T:
-    """Run a call in a thread that may be abandoned.
-
-    Unlike `aiorecord.system.threads.Threads`, which waits for a call even when cancelled: a slow network must
-    not keep the operator from leaving, and an upload changes nothing on this machine.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def deliver(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as caught:  # noqa: BLE001 - raised where it is awaited
-            error = caught
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it was cancelled long ago
-            loop.call_soon_threadsafe(deliver, result, error)
-
-    threading.Thread(target=run, name="aiorecord-hub", daemon=True).start()
-    return await done
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import platform
 import queue
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..flags.flag_names import LOG_FLAGS, spelled
+from ..flags.flag_names import CONFIG_FLAG, LOG_FLAGS, spelled
 from ..printable import get_logger, json_text
 from ..system.startup import STOPPED
 from .output import complaints, say
@@ -57,35 +57,79 @@ class LogFlags:
 def take_log_flags(argv: Sequence[str]) -> tuple[LogFlags, list[str]]:
     """Remove the logging flags from a command line, for every command.
 
+    A file of flags (``--config_path``) may have them too, but no pipe; the command line counts more. A file
+    that cannot be read is left to the command to report.
+
     Raises:
         ConfigError: a value is invalid.
     """
     given: dict[str, str] = {}
     rest: list[str] = []
     waiting: str | None = None
-    arguments = spelled(argv, LOG_FLAGS)
+    config: str | None = None
+    arguments = spelled(argv, [*LOG_FLAGS, CONFIG_FLAG])
     ended = False
     for argument in arguments:
         name, equals, value = argument.partition("=")
         ended = ended or argument == "--"
-        if waiting is not None:
+        if waiting in LOG_FLAGS:
             given[waiting], waiting = argument, None
-        elif name in LOG_FLAGS and not ended:
+            continue
+        if waiting is not None:
+            config, waiting = argument, None
+        if name in LOG_FLAGS and not ended:
             if equals:
                 given[name] = value
             else:
                 waiting = name
-        else:
-            rest.append(argument)
-    if waiting is not None:
+            continue
+        if name == CONFIG_FLAG and not ended:
+            config, waiting = (value, None) if equals else (config, name)
+        rest.append(argument)
+    if waiting in LOG_FLAGS:
         raise ConfigError(f"{waiting} needs a value: {waiting}=...", option=waiting.removeprefix("--"))
+    places = {} if config is None else _of_file(config, given)
     level = given.get("--log_level")
     if level is not None and level.lower() not in LEVELS:
-        raise ConfigError(f"--log_level is {', '.join(LEVELS)}, not {level!r}.", option="log_level")
+        where = places.get("--log_level", "--log_level")
+        raise ConfigError(f"{where} is {', '.join(LEVELS)}, not {level!r}.", option="log_level")
     file = given.get("--log_file")
     if file is not None:
         check_output(Path(file), "log_file")
     return LogFlags(level and level.lower(), None if file is None else Path(file)), rest
+
+
+def _of_file(path: str, given: dict[str, str]) -> dict[str, str]:
+    """Add what a file of flags says of logging, where the command line says nothing.
+
+    Returns:
+        For each flag that the file gave, where it has it.
+
+    Raises:
+        ConfigError: a value that is no text.
+    """
+    from draccus.utils import DraccusException
+
+    from ..flags.config_lines import places
+    from ..flags.flag_values import read_file
+
+    if not Path(path).is_file():  # what a pipe gives can be read once, and that is for the command
+        return {}
+    try:
+        file = read_file(path)
+    except (OSError, ValueError, RecursionError, DraccusException):
+        return {}
+    found: dict[str, str] = {}
+    for flag in LOG_FLAGS:
+        name = flag.removeprefix("--")
+        value = file.get(name) if isinstance(file, Mapping) else None
+        if value is None or flag in given:
+            continue
+        found[flag] = f"{places(path).get((name,), path)}: {name}"
+        if not isinstance(value, str):
+            raise ConfigError(f"{found[flag]} is text, not {value!r}.", option=name)
+        given[flag] = value
+    return found
 
 
 @contextlib.contextmanager

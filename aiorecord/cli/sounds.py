@@ -4,23 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import sys
 
-
-def speech_command(text: str) -> list[str] | None:
-    """The command that speaks `text` here (lerobot's choice of programs), None if there is none."""
-    if sys.platform == "darwin":
-        command = ["say", text]
-    elif sys.platform == "win32":
-        quoted = text.replace("'", "''")
-        script = (
-            f"Add-Type -A System.Speech; (New-Object Speech.Synthesis.SpeechSynthesizer).Speak('{quoted}')"
-        )
-        command = ["PowerShell", "-Command", script]
-    else:
-        command = ["spd-say", text]
-    return command if shutil.which(command[0]) else None
+from ..system.speech import speech_command
 
 
 class Speaker:

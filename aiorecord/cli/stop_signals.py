@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
+
 from ..clock import Ticker
 from ..session import Command
 from ..system.tasks import beside
@@ -53,7 +55,7 @@ class StoppableRun:
     """Runs one coroutine that SIGINT, SIGTERM, SIGHUP and the operator's keys can stop.
 
     The first request ends its ticker, so that it ends by itself; if there is no ticker yet, and at the second
-    request, the coroutine is cancelled.
+    request, the coroutine is cancelled by a cancel scope of anyio.
 
     Attributes:
         ticker: set by the coroutine, when its loop begins.
@@ -63,24 +65,17 @@ class StoppableRun:
     def __init__(self) -> None:
         self.ticker: Ticker | None = None
         self.stopped = False
-        self._work: asyncio.Task[None] | None = None
+        self._scope: anyio.CancelScope | None = None
 
-    async def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    async def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run it to its end; if a signal cancelled it, return without an error.
 
         Raises:
             Exception: the coroutine's error.
         """
         async with beside(self._watch(), "aiorecord-signals"):
-            self._work = asyncio.create_task(coroutine, name=name)
-            try:
-                await asyncio.wait((self._work,))
-            except asyncio.CancelledError:
-                self._work.cancel()
-                await asyncio.wait((self._work,))
-                raise
-        if not self._work.cancelled():
-            self._work.result()
+            with anyio.CancelScope() as self._scope:
+                await coroutine
 
     def command(self, command: Command) -> None:
         """Handle an operator's key: *stop* acts like a signal."""
@@ -94,5 +89,5 @@ class StoppableRun:
         again, self.stopped = self.stopped, True
         if not again and self.ticker is not None:
             self.ticker.end()
-        elif self._work is not None:
-            self._work.cancel()
+        elif self._scope is not None:
+            self._scope.cancel()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 from ..monitor.viewer import Viewer
+from ..system.threads import run_in_thread
 from .output import say
 
 
@@ -36,22 +36,29 @@ async def viewing(flags: DisplayFlags, session_name: str) -> AsyncIterator[Viewe
     if not flags.display_data:
         yield None
         return
-    viewer = await asyncio.to_thread(
-        Viewer.open,
-        session_name,
-        flags.display_mode,
-        flags.display_ip,
-        flags.display_port,
-        flags.display_compressed_images,
-    )
-    for text in (viewer.note, viewer.hint):
-        if text is not None:
-            say(f"note: {text}", file=sys.stderr, flush=True)
+    viewer: Viewer | None = None
+
+    def open_viewer() -> Viewer:
+        nonlocal viewer  # set in the thread: whoever is cancelled meanwhile must close it all the same
+        viewer = Viewer.open(
+            session_name,
+            flags.display_mode,
+            flags.display_ip,
+            flags.display_port,
+            flags.display_compressed_images,
+        )
+        return viewer
+
     try:
-        yield viewer
+        opened = await run_in_thread(open_viewer)
+        for text in (opened.note, opened.hint):
+            if text is not None:
+                say(f"note: {text}", file=sys.stderr, flush=True)
+        yield opened
     finally:
-        await asyncio.to_thread(viewer.close)
-        if viewer.dropped:
+        if viewer is not None:
+            await run_in_thread(viewer.close)
+        if viewer is not None and viewer.dropped:
             total = viewer.shown + viewer.dropped
             say(
                 f"note: the viewer was too slow for {viewer.dropped} of {total} views; they were not shown. "

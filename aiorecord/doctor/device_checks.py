@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from .diagnosis import Finding, Level
 
@@ -13,12 +16,15 @@ _QUERYCAP = 0x80685600  # VIDIOC_QUERYCAP of linux/videodev2.h: struct v4l2_capa
 _CAPTURE = 0x00000001 | 0x00001000  # V4L2_CAP_VIDEO_CAPTURE, also multi-planar
 _DEVICE_CAPS = 0x80000000
 _LISTED = 16
+REALSENSE = "pyrealsense2"
+"""The library that finds RealSense cameras; lerobot's uses it too."""
 
 
 def cameras() -> Iterator[Finding]:
     """Video devices: names, drivers, and whether they can be opened."""
     if sys.platform != "linux":
         yield Finding("cameras", "cameras", "not looked for on this system", Level.NOTE)
+        yield from realsense()
         return
     found = sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
     shown = [finding for path in found[: 4 * _LISTED] if (finding := _camera(path)) is not None]
@@ -29,9 +35,39 @@ def cameras() -> Iterator[Finding]:
             "cameras",
             "no video device",
             Level.NOTE,
-            "Plug one in (network cameras and those with a driver of their own, such as RealSense, are not "
-            "listed here), or try --robot.type=sim.",
+            "Plug one in, or try --robot.type=sim. Network cameras and those with a driver of their own are "
+            "not listed here.",
         )
+    yield from realsense()
+
+
+def realsense() -> Iterator[Finding]:
+    """RealSense cameras, as their own library finds them; they are lerobot's ``intelrealsense`` cameras."""
+    if find_spec(REALSENSE) is None:
+        yield Finding(
+            "cameras",
+            "RealSense",
+            f"{REALSENSE} is not installed, so none is looked for",
+            Level.NOTE,
+            "Only if you use one: uv pip install 'lerobot[intelrealsense]'",
+        )
+        return
+    library: Any = import_module(REALSENSE)
+    found = list(library.context().query_devices())
+    if not found:
+        yield Finding("cameras", "RealSense", "none is plugged in")
+    for device in found[:_LISTED]:
+        facts = {
+            name: device.get_info(info)
+            for name in ("name", "serial_number", "usb_type_descriptor", "firmware_version")
+            if device.supports(info := getattr(library.camera_info, name))
+        }
+        serial = facts.get("serial_number", "no serial number")
+        usb, firmware = facts.get("usb_type_descriptor", "?"), facts.get("firmware_version", "?")
+        text = f"{facts.get('name', 'camera')}, USB {usb}, firmware {firmware}"
+        slow = usb.startswith(("1", "2"))
+        advice = "Use a USB 3 port and cable: at USB 2 it has fewer sizes and rates." if slow else ""
+        yield Finding("cameras", f"RealSense {serial}", text, Level.WARN if slow else Level.OK, advice)
 
 
 def ports() -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from ..system.scheduling import realtime
+from ..system.speech import speech_command
 from .diagnosis import Finding, Level
 
 RTPRIO = (
@@ -24,6 +25,7 @@ def permissions() -> Iterator[Finding]:
     if sys.platform != "win32":
         yield _files()
     yield _display()
+    yield _speech()
 
 
 def _priority() -> Finding:
@@ -77,4 +79,19 @@ def _display() -> Finding:
         "none, so no viewer can open here",
         Level.NOTE,
         "Send views elsewhere: --display_data --display_ip=ADDRESS, or serve them: --display_mode=foxglove.",
+    )
+
+
+def _speech() -> Finding:
+    command = speech_command("")
+    if command is not None:
+        return Finding(
+            "permissions", "speech", f"phases are spoken by {command[0]}, unless --play_sounds=false"
+        )
+    return Finding(
+        "permissions",
+        "speech",
+        "no speech program (spd-say), so phases are not spoken",
+        Level.NOTE,
+        "If you want them spoken: sudo apt install speech-dispatcher",
     )

@@ -29,7 +29,7 @@ from ..media.image_files import PngEncoder, tiff_bytes
 from ..media.libav_errors import libav_errors
 from ..media.video_file import open_output, probe_video, verify_video
 from ..staging.folder import Camera, EpisodeFolder
-from ..staging.histograms import histogram
+from ..staging.histograms import histogram, sampling_stride
 from ..staging.reader import count_frames, iterate_histograms, read_frames, read_spill
 from ..staging.staged_file import Extent
 from ..system.machine_time import monotonic_s
@@ -37,7 +37,7 @@ from ..system.storage import TEMPORARY_SUFFIX, is_there, replacing, storage_erro
 from ..workers.progress import Progress, progress_path, read_progress
 from .encoded import EncodedCamera, EncodedEpisode, file_crc
 from .live_copy import copy_live, join_tail
-from .stats import FeatureStats, depth_stats, downsample_stride, histogram_stats, sample_indices
+from .stats import FeatureStats, depth_stats, histogram_stats, sample_indices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -279,7 +279,7 @@ class _Frames:
         if not self._is_depth:
             return histogram(rgb_pixels(frame))
         assert isinstance(frame, np.ndarray)
-        stride = downsample_stride(*frame.shape)
+        stride = sampling_stride(*frame.shape)
         return frame[::stride, ::stride].copy()
 
 

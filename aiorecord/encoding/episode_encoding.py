@@ -49,7 +49,6 @@ class _Attempt:
         watch: detects a stall; None if encodes are never aborted.
         frames: frames done at the last check, for an executor whose processes cannot be watched.
         moved_s: when that number changed last.
-        given_up: why it was killed, None if it was not.
     """
 
     key: str
@@ -58,7 +57,11 @@ class _Attempt:
     watch: Watch | None
     frames: int
     moved_s: float
-    given_up: Verdict | None = None
+
+    @property
+    def given_up(self) -> Verdict | None:
+        """Why it was killed, None if it was not."""
+        return None if self.watch is None else self.watch.given_up
 
 
 class EpisodeEncoding:
@@ -250,12 +253,8 @@ class EpisodeEncoding:
                 attempt.frames, attempt.moved_s = frames, now_s
             elif now_s - attempt.moved_s > attempt.watch.limit_s:
                 raise self._stall_error(attempt)
-        elif not future.running():
-            attempt.watch.reset()
-        elif attempt.given_up is None:
-            attempt.given_up = attempt.watch.look(frames, self._executor.pid_of(future))
-            if attempt.given_up is not None:
-                self._executor.abort(future)
+        else:
+            attempt.watch.judge(self._executor, future, frames)
 
     def _executor_error(self, problem: str) -> StateError:
         return StateError(

@@ -27,6 +27,8 @@ STAT_NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
 
 _BINS = 5000
 _PADDING = 1e-10
+_SORTED = 1 << 16
+"""Up to so many values are sorted for their quantiles; more of them are counted sooner."""
 _SQUARES_FIT = 1e150
 """Squares of magnitudes up to this, and their sums, are far below the limit of 64-bit floats."""
 
@@ -37,13 +39,6 @@ def sample_indices(n: int) -> list[int]:
         return []
     samples = max(min(n, 100), min(int(n**0.75), 10_000))
     return [int(index) for index in np.round(np.linspace(0, n - 1, samples))]
-
-
-def downsample_stride(height: int, width: int) -> int:
-    """Every how many pixels, in both directions, statistics are sampled; 1 below 300 pixels."""
-    if max(height, width) < 300:
-        return 1
-    return int(width / 150) if width > height else int(height / 150)
 
 
 def column_stats(array: NDArray[Any]) -> FeatureStats:
@@ -190,11 +185,15 @@ def _finite_stats(batch: NDArray[Any]) -> FeatureStats:
     if batch.shape[0] < 2:
         return stats | {"std": np.zeros_like(mean)} | {name: mean.copy() for name in QUANTILES}
     stats["std"] = np.sqrt(np.maximum(0, square - mean**2))
-    estimates = []
-    for i in range(batch.shape[1]):
-        edges = _edges(low[i], high[i])
-        estimates.append(_quantiles(np.histogram(batch[:, i], bins=edges)[0], edges, batch.shape[0]))
-    return stats | {name: np.array([estimate[name] for estimate in estimates]) for name in QUANTILES}
+    if batch.shape[0] > _SORTED:
+        estimates = []
+        for i in range(batch.shape[1]):
+            edges = _edges(low[i], high[i])
+            estimates.append(_quantiles(np.histogram(batch[:, i], bins=edges)[0], edges, batch.shape[0]))
+        return stats | {name: np.array([estimate[name] for estimate in estimates]) for name in QUANTILES}
+    columns = np.sort(batch.T, axis=1)
+    found = np.stack([_quantiles_of(column, _edges(column[0], column[-1])) for column in columns], axis=1)
+    return stats | dict(zip(QUANTILES, found, strict=True))
 
 
 def _edges(low: np.floating[Any], high: np.floating[Any]) -> NDArray[Any]:
@@ -218,6 +217,29 @@ def _quantiles(counts: NDArray[Any], edges: NDArray[Any], total: int) -> dict[st
     return out
 
 
+def _quantiles_of(ordered: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.float64]:
+    """What `_quantiles` estimates from the histogram of some values, without counting all of its bins.
+
+    Args:
+        ordered: the values (N,) in rising order; finite, N at least 1.
+        edges: of the bins; the first is at most the least value, the last at least the largest.
+
+    Returns:
+        One for each of `QUANTILES`.
+    """
+    total = len(ordered)
+    targets = np.array(list(QUANTILES.values())) * total
+    # The first bin up to whose end enough values lie is the one in which the last of these lies.
+    last_needed = ordered[np.ceil(targets).astype(np.intp) - 1]
+    bins = np.minimum(edges.searchsorted(last_needed, side="right") - 1, _BINS - 1)
+    before = ordered.searchsorted(edges[bins], side="left")
+    until = ordered.searchsorted(edges[bins + 1], side="left")
+    until[bins == _BINS - 1] = total  # the last bin is closed on both sides
+    start, end = edges[bins], edges[bins + 1]
+    share = (targets - before) / (until - before)
+    return np.where(bins == 0, edges[0], start + share * (end - start)).astype(np.float64)
+
+
 def _as_image(stats: FeatureStats) -> FeatureStats:
     return {
         name: stats[name] if name == "count" else stats[name].reshape(-1, 1, 1)
@@ -228,14 +250,8 @@ def _as_image(stats: FeatureStats) -> FeatureStats:
 
 def _aggregate_feature(parts: list[FeatureStats]) -> FeatureStats:
     parts = _same_shapes(parts)
-    largest = max(
-        (
-            float(np.abs(value[np.isfinite(value)]).max(initial=0))
-            for part in parts
-            for value in part.values()
-        ),
-        default=0.0,
-    )
+    every = np.concatenate([value.ravel() for part in parts for value in part.values()])
+    largest = float(np.abs(every[np.isfinite(every)]).max(initial=0))
     if largest > _SQUARES_FIT:
         # Squares and sums of such magnitudes overflow: every statistic but the count scales with the values.
         scale = np.ldexp(1.0, int(np.frexp(largest)[1]) - 1)

@@ -12,6 +12,9 @@ from collections.abc import Collection, Iterator, Sequence
 HELP_ALL = "--help-all"
 """The flag that prints a command's complete help; ``--help`` is short."""
 
+CONFIG_FLAG = "--config_path"
+"""Names a file of flags, in commands that read one."""
+
 LOG_FLAGS = {
     "--log_level": "the lowest level to log: debug, info, warning or error",
     "--log_file": "log to this file: lines of JSON with times, for a bug report",

@@ -7,16 +7,17 @@ lists and files, which are YAML, a bare word in a text field is that word as wri
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import json
 import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import draccus
 import yaml
@@ -177,10 +178,29 @@ class FlagParser(argparsing.ArgumentParser):
 
     Attributes:
         needed: required flags, given on the command line or in a file.
+        explain: returns the message for an error, given the error and the dataclass of flags; see
+            `parse_args`.
     """
 
     needed: ClassVar[Sequence[str]] = ()
+    explain: ClassVar[Callable[[BaseException, Any], object] | None] = None
     _repeated: Mapping[str, str] = MappingProxyType({})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As draccus's.
+
+        Raises:
+            FlagError: with `explain`: whatever is wrong with the flags, in its words.
+            Exception: without: as `parse_known_args`.
+        """
+        explain = type(self).explain
+        if explain is None:
+            return super().parse_args(args, namespace)
+        self.parser.error = _raise_usage  # not argparse's list of every flag
+        try:
+            return super().parse_args(args, namespace)
+        except (draccus.utils.DraccusException, argparse.ArgumentError, yaml.YAMLError, ValueError) as error:
+            raise FlagError(str(explain(error, self.config_class))) from error
 
     def parse_known_args(
         self, args: Any = None, namespace: Any = None, *, is_parse_args: bool = False
@@ -228,6 +248,9 @@ class FlagParser(argparsing.ArgumentParser):
             file = {}
         if not isinstance(file, dict):
             raise ValueError(f"{path} holds no flags by name.")
+        if path is not None and Path(path).is_file():
+            for flag in LOG_FLAGS:  # of every command: taken from the file before this one was begun
+                file.pop(flag.removeprefix("--"), None)
         values: dict[str, Any] = {}
         files: dict[tuple[str, ...], str] = {} if path is None else {(): path}
         # Groups before their fields, so that the type of a group is known.
@@ -296,14 +319,19 @@ def _replaces(arm: Any) -> bool:
 
 
 @contextlib.contextmanager
-def letter_by_letter(needed: Sequence[str] = ()) -> Iterator[None]:
+def letter_by_letter(
+    needed: Sequence[str] = (), explain: Callable[[BaseException, Any], object] | None = None
+) -> Iterator[None]:
     """Within the block, `draccus.parse` reads flags as this module does, also in scripts that call it.
 
     Args:
         needed: required flags, such as ``--robot.type``.
+        explain: returns the message for an error, which is then raised as `FlagError`; None raises errors
+            unchanged.
     """
     original = argparsing.ArgumentParser
-    argparsing.ArgumentParser = type("FlagParser", (FlagParser,), {"needed": tuple(needed)})
+    own = {"needed": tuple(needed), "explain": None if explain is None else staticmethod(explain)}
+    argparsing.ArgumentParser = type("FlagParser", (FlagParser,), own)
     try:
         yield
     finally:
@@ -320,6 +348,10 @@ def _put(values: dict[str, Any], name: str, value: Any) -> None:
     if last in at:
         raise RepeatedKeyError("it is given a second time, in the flag of its group.")
     at[last] = value
+
+
+def _raise_usage(message: str) -> NoReturn:
+    raise argparse.ArgumentError(None, message)
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
-from ..flags.flag_names import HELP_ALL, spelled
+from ..flags.flag_names import CONFIG_FLAG, HELP_ALL, spelled
 from ..flags.flag_values import FlagError, letter_by_letter
-from ..printable import get_logger
+from ..printable import get_logger, plain
 from ..system.installation import install_hint
 from .drivers.device_flags import is_installed
 
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
     from .dropin.lerobot_dataset import AsyncLeRobotDataset
 
 logger = get_logger(__name__)
+
+type Explain = Callable[[BaseException, Any], object]
+"""What to tell the user of an error in the flags of a dataclass: the error, or better words for it."""
+
+
+def as_it_is(error: BaseException, kind: Any) -> object:
+    """An error in its own words."""
+    return error
 
 
 @dataclass(frozen=True)
@@ -79,25 +88,28 @@ HELP = """saving in the background (aiorecord):
 """
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], explain: Explain = as_it_is) -> int:
     """Record as a command line requests.
 
     Args:
         argv: arguments without the program's name.
+        explain: finds words for what is wrong with the flags.
 
     Returns:
         The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot,
-        when there is no such flag, or when a dict or a list is given twice.
+        or when the flags are wrong, which is said in a line.
 
     Raises:
-        SystemExit: the flags are wrong, or help was asked for.
+        SystemExit: aiorecord's own flags are wrong, or help was asked for.
         Exception: as raised by lerobot's script.
     """
     script = "lerobot.scripts.lerobot_record"
-    return run_script("lerobot-record", script, script, argv)
+    return run_script("lerobot-record", script, script, argv, explain)
 
 
-def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> int:
+def run_script(
+    program: str, script: str, opener: str, argv: Sequence[str], explain: Explain = as_it_is
+) -> int:
     """Run a script of lerobot's with aiorecord's dataset writer.
 
     Args:
@@ -105,6 +117,7 @@ def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> i
         script: the module with its ``main``.
         opener: the module that makes the datasets, see `recording_with`.
         argv: arguments without the program's name; see `SavingFlags` for those that are not lerobot's.
+        explain: as of `run`.
 
     Returns:
         As `run`.
@@ -128,17 +141,33 @@ def run_script(program: str, script: str, opener: str, argv: Sequence[str]) -> i
     with (
         recording_with(import_module(opener), flags) as opened,
         _arguments(program, rest),
-        letter_by_letter(),
+        letter_by_letter(explain=explain),
     ):
         try:
             import_module(script).main()
         except FlagError as error:
-            sys.stderr.write(f"aiorecord {program}: {error}\n")
-            return 2
+            return _refuse(program, error)
+        except OSError as error:
+            # lerobot looks into the file of flags before it parses them.
+            if error.filename is None or str(error.filename) not in _config_files(rest):
+                raise
+            return _refuse(program, explain(error, None))
     failed = [failure for dataset in opened for failure in _failures(dataset)]
     for failure in failed:
         sys.stderr.write(f"Episode {failure.episode_id} was not saved: {failure.error}\n")
     return 1 if failed else 0
+
+
+def _refuse(program: str, what: object) -> int:
+    """Say what is wrong with the flags; returns the exit code."""
+    sys.stderr.write(f"aiorecord {program}: {plain(str(what))}\nTry `aiorecord {program} --help`.\n")
+    return 2
+
+
+def _config_files(argv: Sequence[str]) -> set[str]:
+    """The files of flags that a command line names."""
+    found = {argument.partition("=")[2] for argument in argv if argument.startswith(f"{CONFIG_FLAG}=")}
+    return found | {after for flag, after in itertools.pairwise(argv) if flag == CONFIG_FLAG}
 
 
 def main() -> int:
@@ -152,11 +181,11 @@ def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[S
     Raises:
         SystemExit: a value cannot be read.
     """
-    parser = argparse.ArgumentParser(f"aiorecord {program}", add_help=False, allow_abbrev=False)
+    parser = _SavingParser(program, add_help=False, allow_abbrev=False)
     _add(parser, "async_saving", type=_boolean, nargs="?", const=True, default=True)
-    _add(parser, "async_save_queue_size", type=int, default=10)
-    _add(parser, "async_save_timeout", type=float, default=300.0)
-    names = [*parser._option_string_actions, "--config_path", HELP_ALL]
+    _add(parser, "async_save_queue_size", type=_whole_number, default=10)
+    _add(parser, "async_save_timeout", type=_number, default=300.0)
+    names = [*parser._option_string_actions, CONFIG_FLAG, HELP_ALL]
     known, rest = parser.parse_known_args(spelled(argv, names))
     return SavingFlags(**vars(known)), rest
 
@@ -210,7 +239,7 @@ def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> typ
         def num_episodes(self) -> int:
             if self.writer is None or self.writer._finalized:
                 return int(super().num_episodes)
-            return self.writer.recorder.expected_episodes
+            return self.writer.expected_episodes
 
         def save_episode(self, episode_data: Any = None, parallel_encoding: bool = True) -> None:
             writer = self._check_writable("save_episode")
@@ -221,7 +250,8 @@ def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> typ
 
 
 def _failures(dataset: AsyncLeRobotDataset) -> list[Any]:
-    return [] if dataset.writer is None else dataset.writer.recorder.failures
+    writer = dataset.writer
+    return [] if writer is None else writer.ask(lambda: writer.recorder.failures)
 
 
 @contextlib.contextmanager
@@ -235,6 +265,13 @@ def _arguments(program: str, arguments: Sequence[str]) -> Iterator[None]:
         sys.argv = before
 
 
+class _SavingParser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(_refuse(self.prog, message.removeprefix("argument ")))
+
+
 def _add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
     """Add a flag under its name, and also without ``dataset.``, as the proposal's pages write it."""
     parser.add_argument(f"--dataset.{name}", f"--{name}", dest=name, **options)
@@ -242,8 +279,22 @@ def _add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
 
 def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
+        raise argparse.ArgumentTypeError(f"takes true or false, not {text!r}")
     return text.lower() == "true"
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a whole number, not {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes a number, not {text!r}") from None
 
 
 if __name__ == "__main__":

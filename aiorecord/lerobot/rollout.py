@@ -13,14 +13,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from .record import run_script
+from .record import Explain, as_it_is, run_script
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], explain: Explain = as_it_is) -> int:
     """Roll out a policy as a command line requests.
 
     Args:
         argv: arguments without the program's name.
+        explain: finds words for what is wrong with the flags.
 
     Returns:
         The exit code: 0 done, 1 when an episode could not be saved (it stays in staging), 2 without lerobot.
@@ -29,7 +30,8 @@ def run(argv: Sequence[str]) -> int:
         SystemExit: the flags are wrong, or help was asked for.
         Exception: as raised by lerobot's script.
     """
-    return run_script("lerobot-rollout", "lerobot.scripts.lerobot_rollout", "lerobot.rollout.context", argv)
+    script = "lerobot.scripts.lerobot_rollout"
+    return run_script("lerobot-rollout", script, "lerobot.rollout.context", argv, explain)
 
 
 def main() -> int:

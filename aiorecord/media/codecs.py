@@ -12,7 +12,7 @@ import av
 from ..encoder_limits import check_video_limits
 from ..encoders import HARDWARE_CODECS, SOFTWARE_CODECS, VideoEncoderConfig
 from ..errors import CodecUnavailableError, ConfigError, EncodeError
-from ..system.thread_capabilities import ordinary_threads
+from ..system.thread_capabilities import unprivileged_threads
 from .depth import DEPTH_PIX_FMT
 from .encoder import quiet_options
 from .libav_errors import libav_errors
@@ -97,7 +97,7 @@ def _encode_grey(encoder: VideoEncoderConfig, width: int, height: int, fps: int,
         context.width, context.height, context.pix_fmt = width, height, encoder.pix_fmt
         context.framerate, context.time_base = Fraction(fps), Fraction(1, fps)
         context.options = quiet_options(encoder, threads)
-        with ordinary_threads():
+        with unprivileged_threads():
             context.open()
         frame = av.VideoFrame(width, height, encoder.pix_fmt)
         for plane in frame.planes:

@@ -7,6 +7,7 @@ float32 and in the unit of the sensor, logarithms of the limits in float64.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -90,3 +91,25 @@ class DepthQuantizer:
             levels = np.rint(share * DEPTH_QUANTA).clip(0, DEPTH_QUANTA)
         codes: NDArray[np.uint16] = np.nan_to_num(levels, copy=False, nan=0.0).astype(np.uint16)
         return codes
+
+
+def depths_of_codes(info: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The depth of each 12-bit code, in the dataset's unit: the quantiser backwards.
+
+    Args:
+        info: of a camera feature in info.json; what it does not say has its default.
+    """
+    encoder = DepthEncoderConfig()
+    settings = {
+        name: info.get(f"video.{name}", getattr(encoder, name))
+        for name in ("depth_min", "depth_max", "shift", "use_log")
+    }
+    low, high, shift = (float(settings[name]) for name in ("depth_min", "depth_max", "shift"))
+    share = np.arange(DEPTH_QUANTA + 1) / DEPTH_QUANTA
+    with np.errstate(all="ignore"):
+        if settings["use_log"]:
+            depth = np.exp(share * (np.log(high + shift) - np.log(low + shift)) + np.log(low + shift)) - shift
+        else:
+            depth = share * (high - low) + low
+    factor = _MILLIMETRES if info.get("depth_unit") == "mm" else 1.0
+    return np.asarray(depth * factor, np.float32)

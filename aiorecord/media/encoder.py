@@ -15,7 +15,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from ..encoders import VideoEncoderConfig
-from ..system.thread_capabilities import ordinary_threads
+from ..system.thread_capabilities import unprivileged_threads
 from .pixels import PixelConverter
 
 
@@ -63,7 +63,7 @@ class FinalEncoder:
         stream.width, stream.height, stream.pix_fmt = width, height, encoder.pix_fmt
         stream.time_base = stream.codec_context.time_base = self._tick
         # Opened here rather than with the first frame, so that settings fail before any work.
-        with ordinary_threads():
+        with unprivileged_threads():
             stream.codec_context.open()
         self._stream: VideoStream | None = stream
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..features import Schema
 from ..robots.guarding.device_reports import frame_times, lap, must_copy
 from ..robots.guarding.guard_pair import TOLD_PER_S, HeldFrames
 from ..robots.protocols import Robot, Teleoperator
-from .episode import Episode
+
+if TYPE_CHECKING:
+    from .episode import Episode
 
 
 class DeviceFrames:

@@ -102,7 +102,7 @@ class DatasetHome:
 
     def close(self) -> None:
         """Release the dataset; a new one that got no episode is deleted. Idempotent."""
-        if not self._lock.held:
+        if not self._lock.is_locked:
             return
         self.staging.tidy()
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -28,6 +29,7 @@ from ..quality import QualityLimits
 from ..system.loop_owner import LoopOwner
 from ..system.tasks import TaskOwner
 from ..system.threads import Threads
+from ..system.uncancellable import UncancellableTask, ended, finished, load_shield
 from ..values import is_whole
 from .recorder_events import (
     EpisodeBegan,
@@ -35,6 +37,9 @@ from .recorder_events import (
     EpisodeOutcome,
     Events,
     EventStream,
+    PackingBegan,
+    PackingEnded,
+    PackingFailed,
     RecorderEvent,
     SaveChanged,
 )
@@ -131,7 +136,7 @@ class Recorder:
         self._owner = LoopOwner("recorder")
         self._budget = ByteBudget(int(self.options.buffer_mb * 2**20))
         self._threads = Threads(3, "aiorecord")
-        self._tasks = TaskOwner("aiorecord-recorder")
+        self._tasks = TaskOwner("aiorecord-recorder", on_cancel=lambda: self._begin_closing(drain=False))
         self._standby = Standby(self._prepare_capture, self._tasks, self._threads)
         self._saver: AsyncEpisodeSaver | None = None
         self._disk: DiskGuard | None = None
@@ -139,8 +144,9 @@ class Recorder:
         self._episode: Episode | None = None
         self._last: EpisodeSave | None = None
         self._opened = False
+        self._opening = asyncio.Event()
         self._robot_type = self.options.robot_type
-        self._closing: asyncio.Task[None] | None = None
+        self._closing: UncancellableTask[None] | None = None
         self._closers = 0
         self._events = Events()
         self._last_pace: dict[str, Any] = {}
@@ -152,6 +158,11 @@ class Recorder:
         from .open_dataset import DatasetHome
 
         return DatasetHome(self.root)
+
+    @property
+    def _has_dataset(self) -> bool:
+        """Whether the dataset is open. Asked before it ever was, this imports nothing."""
+        return "_home" in self.__dict__ and self._home.is_open
 
     @cached_property
     def _failed(self) -> FailedSaves:
@@ -219,7 +230,10 @@ class Recorder:
         self._opened = True
         self._unclosed = watch_unclosed(self, self.root)
         try:
-            await self._open()
+            try:
+                await self._open()
+            finally:
+                self._opening.set()
         except BaseException:
             await self.aclose(drain=False)
             raise
@@ -315,7 +329,7 @@ class Recorder:
         if self._robot_type is not None or not isinstance(name, str):
             return
         self._robot_type = name
-        known = self._home.writer.info.robot_type if self._home.is_open else None
+        known = self._home.writer.info.robot_type if self._has_dataset else None
         if known is not None and known != name:
             logger.warning("%s was recorded with the robot %r; this one is %r.", self.root, known, name)
 
@@ -373,15 +387,38 @@ class Recorder:
     async def pack(self, progress: Callable[[int, int], None] | None = None) -> PackResult:
         """Merge the files of single episodes into lerobot's file sizes, by stream copy.
 
-        Cancelling waits for the packing to end.
+        Cancelling waits for the packing to end. `events` tells when it begins, ends and fails.
 
         Args:
             progress: called from a thread with bytes done and bytes in all.
+
+        Raises:
+            DatasetError: the dataset is damaged, or its folders cannot be replaced.
+            StorageError: the disk refused, or does not have the room for it.
         """
-        from ..dataset.packing.pack import pack
+        from ..dataset.packing.pack import PackResult, pack
 
         self._owner.check_awaited("Recorder.pack()")
-        self.packed = await self._threads.run(pack, self.writer, progress)
+        outcome: PackResult | BaseException | None = None
+
+        def work() -> PackResult:  # whoever is cancelled meanwhile does not learn of it
+            nonlocal outcome
+            try:
+                outcome = pack(self.writer, progress)
+            except BaseException as error:
+                outcome = error
+                raise
+            return outcome
+
+        self._events.publish(PackingBegan())
+        try:
+            self.packed = await self._threads.run(work)
+        finally:
+            if isinstance(outcome, PackResult):
+                self.packed, files = outcome, outcome.data_files + outcome.video_files
+                self._events.publish(PackingEnded(outcome.merged_files, files, outcome.bytes))
+            else:
+                self._events.publish(PackingFailed(str(outcome or sys.exception())))
         return self.packed
 
     def get_status(self) -> RecorderStatus:
@@ -390,7 +427,7 @@ class Recorder:
         from .status import RecorderStatus
 
         capture = self._episode._capture if self._episode is not None else None
-        writer = self._home.writer if self._home.is_open else None
+        writer = self._home.writer if self._has_dataset else None
         return RecorderStatus(
             root=self.root,
             episodes=writer.total_episodes if writer else 0,
@@ -410,8 +447,8 @@ class Recorder:
     def events(self, *, limit: int = 1000) -> EventStream:
         """What happens from now on, for what shows it: ``async for event in recorder.events()``.
 
-        Episodes that begin and end, the stages of saves, and what a `Session` publishes: its phases, and what
-        becomes of its sources. The stream ends when the recorder is closed. What is the case now,
+        Episodes that begin and end, the stages of saves, packing, and what a `Session` publishes: its phases,
+        and what becomes of its sources. The stream ends when the recorder is closed. What is the case now,
         `get_status` says. Any number of streams may be read at a time, before the recorder is open too.
 
         Args:
@@ -445,30 +482,36 @@ class Recorder:
             drain: False leaves what is not committed in staging at once.
         """
         self._owner.check_awaited("Recorder.aclose()")
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(drain), name="aiorecord-recorder-close")
-        elif not drain:
-            self._abandon()
-        cancelled: asyncio.CancelledError | None = None
+        closing = self._begin_closing(drain)
         self._closers += 1
         try:
-            while not self._closing.done():
-                try:
-                    await asyncio.shield(self._closing)
-                except asyncio.CancelledError as error:
-                    if self._closers > 1:
-                        raise
-                    cancelled = error
-                    self._abandon()
+            await asyncio.wait((closing,))
+        except asyncio.CancelledError:
+            if self._closers == 1:  # nobody else waits for the saves
+                self._abandon()
+                await ended(closing)
+                if (error := closing.exception()) is not None:
+                    logger.error("%s was closed with an error: %s", self.root, error)
+            raise
         finally:
             self._closers -= 1
-        if cancelled is not None:
-            raise cancelled
-        self._closing.result()
+            if closing.done() and self._unclosed is not None:
+                self._unclosed.detach()
+        closing.result()
+
+    def _begin_closing(self, drain: bool) -> UncancellableTask[None]:
+        """Start to close, unless that has begun; without `drain`, leave in staging what is not committed."""
+        if self._closing is None:
+            self._closing = UncancellableTask(
+                self._close(drain), name="aiorecord-recorder-close", on_cancel=self._abandon
+            )
+        elif not drain:
+            self._abandon()
+        return self._closing
 
     async def _open(self) -> None:
         # Off the loop, and everything that comes later too.
-        await self._threads.run(import_module, "aiorecord.preload")
+        await self._threads.run(_load_parts)
         from ..encoding.plans.apply import settle_encoders, settle_plans
         from ..saving.disk_guard import DiskGuard
         from ..saving.saver import AsyncEpisodeSaver, default_encode_workers
@@ -583,14 +626,19 @@ class Recorder:
             self._episode.request_end(reason)
 
     async def _end(self, episode: Episode, error: BaseException | None) -> None:
-        """Leave an episode's block."""
-        from ..capture.unsaved import drop, keep_partial
+        """Leave an episode's block; what has to be done for it is done whoever is cancelled meanwhile."""
+        from ..capture.unsaved import drop, keep, keep_partial
 
+        if episode._state == "ended":  # the closing came first
+            if error is None:
+                raise StateError("The recorder was closed while it recorded; see `aiorecord recover`.")
+            return
         capture, self._episode = episode._capture, None
         self._last_pace = _pace_of(episode)
         episode._state = "ended"
         if capture is None:
             return
+        name = f"aiorecord-end-{capture.id}"
         if capture.length and not episode._discarded:
             capture.annotate(episode._measured())
         kept: EpisodeOutcome = "saved" if error is None else "interrupted"
@@ -599,16 +647,19 @@ class Recorder:
         self._events.publish(EpisodeEnded(capture.id, episode.task, capture.length, outcome, reason, flags))
         if episode._discarded:
             # Behind the robot: deleting a long episode takes a while, and the next one may start now.
-            self._tasks.create(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
+            self._tasks.finish(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
         elif error is not None:
-            await keep_partial(capture, error, self._threads)
+            await finished(self._tasks.finish(keep_partial(capture, error, self._threads), name))
         elif capture.length == 0:
-            await self._threads.run(capture.discard)
+            await finished(self._tasks.finish(self._threads.run(capture.discard), name))
             raise StateError("The episode has no frames: nothing was saved. Call add_frame, or discard().")
         else:
             save = self._save_of(
                 capture, episode.task, capture.length, hold=episode._hold, flags=episode.flags
             )
+            if self._closing is not None:  # by others, in this very moment: it ended well all the same
+                await finished(self._tasks.finish(keep(capture, self._threads), name))
+                raise StateError("The recorder was closed when the episode ended; see `aiorecord recover`.")
             episode._save = self._last = save
             if not self.options.async_saving:
                 await self.saver.save_now(save)
@@ -654,7 +705,10 @@ class Recorder:
             self._saver.abandon()
 
     async def _close(self, drain: bool) -> None:
+        self._standby.close()
         try:
+            if self._opened:  # what is being opened is let go of when it is there
+                await self._opening.wait()
             if self._episode is not None:
                 await self._end(self._episode, StateError("The recorder was closed while it recorded."))
             if self._saver is not None:
@@ -672,31 +726,31 @@ class Recorder:
             logger.warning("The dataset is complete, but its small files were not merged: %s", error)
 
     async def _release(self) -> None:
+        # Last of all, when no call in a thread is left that needs it, the dataset. Whatever fails before: a
+        # disk that lets nothing be deleted must not keep it locked.
+        last = [self._home.close] if self._pool is None else [self._home.close, self._pool.shutdown]
         try:
             await self._tasks.aclose()
-            try:
-                for capture in self._failed.not_on_disk():
-                    await self._threads.run(capture.let_go)
-                await self._threads.run(self._standby.discard)
-            finally:  # a disk that lets nothing be deleted must not keep the dataset locked
-                await self._threads.run(self._home.close)
+            for capture in self._failed.not_on_disk():
+                await self._threads.run(capture.let_go)
+            await self._threads.run(self._standby.discard)
         finally:
-            if self._pool is not None:
-                await self._threads.run(self._pool.shutdown)
-            await self._threads.aclose()
-            if self._owns_clock:
-                self.clock.close()
-            self._note_closed()
-
-    def _note_closed(self) -> None:
-        self._events.close()
-        if self._unclosed is not None:
-            self._unclosed.detach()
+            try:
+                await self._threads.aclose(*last)
+            finally:
+                if self._owns_clock:
+                    self.clock.close()
+                self._events.close()
 
 
 def _pace_of(episode: Episode) -> dict[str, Any]:
     """How fast and how late an episode was, for `RecorderStatus`."""
     return {"fps": episode.pace.fps if episode.pace else None, "lateness": episode.lateness_so_far}
+
+
+def _load_parts() -> None:
+    load_shield()
+    import_module("aiorecord.preload")
 
 
 async def open_recorder(

@@ -88,7 +88,9 @@ class EpisodeEnded(RecorderEvent):
 
 @dataclass(frozen=True)
 class SaveChanged(RecorderEvent):
-    """A save reached a stage: ``durable``, ``encoding``, then ``committed``, ``failed`` or ``discarded``.
+    """A save reached a stage: ``durable``, ``encoding``, ``encoded``, then one of the three ends.
+
+    It is ``committed``, ``failed`` or ``discarded`` in the end.
 
     A retried save goes through the stages again. `EpisodeSave.progress` has the progress of an encode.
 
@@ -107,6 +109,50 @@ class SaveChanged(RecorderEvent):
         if save.outcome is not None and save.stage is self.stage:
             known |= {"episode_index": save.outcome.episode_index, "error": save.outcome.error}
         return super().as_dict() | known | {"frames": save.length}
+
+
+@dataclass(frozen=True)
+class PackingBegan(RecorderEvent):
+    """The files of single episodes are being merged; commits wait meanwhile. `PackingEnded` or
+    `PackingFailed` follows, also where the one who waits for it is cancelled."""
+
+
+@dataclass(frozen=True)
+class PackingEnded(RecorderEvent):
+    """They are merged, or there were none.
+
+    Attributes:
+        merged_files: files that went into others.
+        written_files: files of data and videos that were written.
+        written_bytes: their size.
+    """
+
+    merged_files: int
+    written_files: int
+    written_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return super().as_dict() | {
+            "merged_files": self.merged_files,
+            "written_files": self.written_files,
+            "written_bytes": self.written_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class PackingFailed(RecorderEvent):
+    """They could not be merged. Every episode is in the dataset all the same, which is valid.
+
+    Attributes:
+        error: why, in words.
+    """
+
+    error: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return super().as_dict() | {"error": self.error}
 
 
 class EventStream:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import anyio
 
 from ..errors import AiorecordError, StateError
 from ..system.tasks import TaskOwner
@@ -39,6 +40,7 @@ class Standby:
         self._ready: EpisodeCapture | None = None
         self._error: AiorecordError | None = None
         self._wanted = asyncio.Event()
+        self._closed = False
 
     def start(self, after_s: float = 0.0) -> None:
         """Prepare a capture in the background: after some time, or as soon as a caller waits for it."""
@@ -52,6 +54,8 @@ class Standby:
             AiorecordError: it could not be made. The next call tries again.
             StateError: the recorder is closed.
         """
+        if self._closed:
+            raise StateError("The recorder is closed.")
         if self._ready is None and self._error is not None:
             self.start()  # a second try may work: the disk may have room again
         assert self._preparing is not None
@@ -59,7 +63,7 @@ class Standby:
         await asyncio.wait((self._preparing,))
         if self._error is not None:
             raise self._error
-        if self._ready is None:
+        if self._ready is None or self._closed:
             raise StateError("The recorder is closed.")
         return self._ready
 
@@ -75,6 +79,10 @@ class Standby:
         self.start(PREPARE_AFTER_S)
         return capture
 
+    def close(self) -> None:
+        """Hand out no more: from now on `wait` and `take` raise StateError."""
+        self._closed = True
+
     def discard(self) -> None:
         """Drop the prepared capture. Blocking, idempotent; call it when nothing is being prepared.
 
@@ -87,9 +95,8 @@ class Standby:
     async def _prepare(self, after_s: float) -> None:
         self._error = None
         if after_s:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(after_s):
-                    await self._wanted.wait()
+            with anyio.move_on_after(after_s):
+                await self._wanted.wait()
         try:
             await self._threads.run(self._keep)
         except AiorecordError as error:  # raised when the next episode begins

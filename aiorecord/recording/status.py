@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..capture.episode import CaptureStatus
-from ..encoding.plans import EncodePlan
-from ..saving.backlog import Backlog
-from ..saving.handle import EpisodeSave
-from ..system.disk import DiskStatus
+if TYPE_CHECKING:
+    from ..capture.episode import CaptureStatus
+    from ..encoding.plans import EncodePlan
+    from ..saving.backlog import Backlog
+    from ..saving.handle import EpisodeSave
+    from ..system.disk import DiskStatus
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..errors import ConfigError, SourceError
 from .guarding.device_wrapper import RobotWrapper, TeleoperatorWrapper, Wrapper
 from .guarding.source_policy import short
@@ -180,6 +178,8 @@ class FaultyTeleoperator(_Faulty[Teleoperator], TeleoperatorWrapper):
 
 
 def _spoil_one(kind: str, key: str, values: Values, before: Values) -> None:
+    import numpy as np
+
     value = np.asarray(values[key])
     if kind == "none":
         values[key] = None

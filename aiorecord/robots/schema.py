@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ..errors import FeatureError, FrameError
 from ..features import DEFAULT_FEATURES, NUMERIC_DTYPES, VISUAL_DTYPES, converted
 
@@ -145,7 +143,7 @@ def _one_side(features: Mapping[str, Any], vector: str, images: str, use_videos:
         if isinstance(spec, Mapping):
             as_image = spec.get("dtype") == "video" and not use_videos
             out[key] = {**spec, "dtype": "image"} if as_image else dict(spec)
-        elif isinstance(spec, type) and issubclass(spec, bool | int | float | np.number | np.bool_):
+        elif isinstance(spec, type) and _is_number(spec):
             numbers.append(key)
         elif isinstance(spec, tuple) and len(spec) == 3 and spec[2] in (1, 3):
             cameras[images + key] = {
@@ -173,7 +171,17 @@ def _one_side(features: Mapping[str, Any], vector: str, images: str, use_videos:
     return {**out, **cameras}
 
 
+def _is_number(kind: type) -> bool:
+    if issubclass(kind, bool | int | float):
+        return True
+    import numpy as np  # not on the event loop, where a robot's features are looked at before anything else
+
+    return issubclass(kind, np.number | np.bool_)
+
+
 def _gather(key: str, feature: Mapping[str, Any], values: Mapping[str, Any], side: str) -> Any:
+    import numpy as np
+
     names = feature.get("names")
     if not isinstance(names, list | tuple) or feature["dtype"] not in NUMERIC_DTYPES:
         raise FrameError(f"The {side} has no {key!r}.", key=key)

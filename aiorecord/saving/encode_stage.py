@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import Executor
 
 from ..capture.episode import EpisodeCapture
-from ..clock import Clock
 from ..encoding.episode_encoding import EpisodeEncoding
 from ..errors import AiorecordError
 from ..printable import get_logger
@@ -24,7 +23,6 @@ class SaveEncoder:
         executor: runs the encodes.
         pending: the saves.
         threads: one of them is used by each call under way.
-        clock: reads the times of stages.
         stall_timeout_s: seconds without progress after which an encode fails; None never fails it.
         fallback_vcodec: codec for cameras that the configured one fails on, None for no such.
     """
@@ -34,12 +32,11 @@ class SaveEncoder:
         executor: Executor,
         pending: PendingSaves,
         threads: Threads,
-        clock: Clock,
         *,
         stall_timeout_s: float | None,
         fallback_vcodec: str | None,
     ) -> None:
-        self._executor, self._pending, self._threads, self._clock = executor, pending, threads, clock
+        self._executor, self._pending, self._threads = executor, pending, threads
         self._timeout_s = stall_timeout_s
         self._fallback_vcodec = fallback_vcodec
 
@@ -110,7 +107,7 @@ class SaveEncoder:
             if not save.done():
                 save.encoded = encoded
                 self._pending.encoded(save, sum(camera.bytes for camera in encoded.cameras.values()))
-                save.times.encoded_ns = self._clock.now_ns()
+                save.mark(Stage.ENCODED)
                 self._pending.changed.set()
         finally:
             done = 0.0 if encoding.was_encoded else save.frames_to_encode * encoding.progress()

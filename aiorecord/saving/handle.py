@@ -33,13 +33,15 @@ class Stage(enum.StrEnum):
     """How far a save is.
 
     ``recording`` until the end of the episode is on disk, ``durable`` while it waits for an encoder,
-    ``encoding`` until every video is encoded, verified and its turn has come, then ``committed``. Otherwise
-    ``failed`` (the episode stays in staging) or ``discarded`` (taken back on request).
+    ``encoding`` until every video is encoded and verified, ``encoded`` while it waits for its commit (its
+    turn, or `EpisodeSave.release`), then ``committed``. Otherwise ``failed`` (the episode stays in staging)
+    or ``discarded`` (taken back on request).
     """
 
     RECORDING = "recording"
     DURABLE = "durable"
     ENCODING = "encoding"
+    ENCODED = "encoded"
     COMMITTED = "committed"
     FAILED = "failed"
     DISCARDED = "discarded"
@@ -47,7 +49,8 @@ class Stage(enum.StrEnum):
     @property
     def words(self) -> str:
         """As people read it: a save exists for an episode that has ended, which nobody calls recording."""
-        return "not on disk yet" if self is Stage.RECORDING else self.value
+        said = {Stage.RECORDING: "not on disk yet", Stage.ENCODED: "encoded, waiting for the commit"}
+        return said.get(self, self.value)
 
 
 FINAL_STAGES = frozenset({Stage.COMMITTED, Stage.FAILED, Stage.DISCARDED})
@@ -335,7 +338,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
     def mark(self, stage: Stage) -> None:
         """Enter a stage (for the saver)."""
         self.stage = stage
-        if stage in (Stage.DURABLE, Stage.ENCODING, Stage.COMMITTED):
+        if stage in (Stage.DURABLE, Stage.ENCODING, Stage.ENCODED, Stage.COMMITTED):
             setattr(self.times, f"{stage}_ns", self._now_ns())
         if stage is not Stage.RECORDING:
             self._durable.set()

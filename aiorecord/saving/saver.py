@@ -16,7 +16,10 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from types import TracebackType
 from typing import Any
+
+import anyio
 
 from ..capture.episode import EpisodeCapture
 from ..clock import Clock, SystemClock
@@ -26,6 +29,7 @@ from ..options import SaveOrder
 from ..system.loop_owner import LoopOwner
 from ..system.tasks import TaskOwner
 from ..system.threads import Threads
+from ..system.uncancellable import UncancellableTask, ended, finished
 from ..workers.pool import WorkerPool
 from .backlog import Backlog
 from .commit_stage import Committer
@@ -92,14 +96,15 @@ class AsyncEpisodeSaver:
             priority_of=lambda save: save.priority,
         )
         self._pending = PendingSaves()
-        self._tasks = TaskOwner("aiorecord-saver", self._tasks_ended)
+        self._tasks = TaskOwner(
+            "aiorecord-saver", self._tasks_ended, on_cancel=lambda: self._begin_stopping(wait=False)
+        )
         # One thread for each save that is encoded, one for the commit, two that make episodes durable.
         self._threads = Threads(workers + 3, "aiorecord-save")
         self._encoder = SaveEncoder(
             self.executor,
             self._pending,
             self._threads,
-            clock,
             stall_timeout_s=save_timeout,
             fallback_vcodec=fallback_vcodec,
         )
@@ -108,14 +113,18 @@ class AsyncEpisodeSaver:
         self._first_index = 0
         self._accepting = False
         self._owner = LoopOwner("saver")
-        self._stopping: asyncio.Task[bool] | None = None
+        self._stoppers = 0
+        self._stopping: UncancellableTask[bool] | None = None
 
     async def __aenter__(self) -> AsyncEpisodeSaver:
         await self.start()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.stop()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Whoever was cancelled does not wait for encodes, which stay in staging.
+        await self.stop(wait=not isinstance(error, asyncio.CancelledError))
 
     async def start(self) -> None:
         """Start the workers.
@@ -127,7 +136,11 @@ class AsyncEpisodeSaver:
             raise StateError("This saver was started before; make a new one.")
         self._owner.bind()
         self._first_index = self._writer.total_episodes
-        await self._tasks.start()
+        try:
+            await self._tasks.start()
+        except asyncio.CancelledError:
+            await ended(self._begin_stopping(wait=False))
+            raise
         for n in range(self._workers):
             self._tasks.create(self._work(), f"aiorecord-save-worker-{n}")
         self._tasks.create(self._committer.run(), "aiorecord-committer")
@@ -189,10 +202,9 @@ class AsyncEpisodeSaver:
         """
         self._owner.check_awaited("AsyncEpisodeSaver.get_results()")
         if not self._pending.results and timeout is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    while not self._pending.results:
-                        await self._pending.wait_settled()
+            with anyio.move_on_after(timeout):
+                while not self._pending.results:
+                    await self._pending.wait_settled()
         results = list(self._pending.results)
         self._pending.results.clear()
         return results
@@ -204,12 +216,8 @@ class AsyncEpisodeSaver:
             True when all are done, False when `timeout` seconds passed first.
         """
         self._owner.check_awaited("AsyncEpisodeSaver.wait_for_completion()")
-        try:
-            async with asyncio.timeout(timeout):
-                while self._pending.order and self._tasks.alive:
-                    await self._pending.wait_settled()
-        except TimeoutError:
-            return False
+        with anyio.move_on_after(timeout):
+            await self._until_done()
         return not self._pending.order
 
     def get_status(self) -> dict[str, Any]:
@@ -292,18 +300,24 @@ class AsyncEpisodeSaver:
             False when it is too late: the commit has begun or is done. A failed save can be discarded.
         """
         self._owner.check_awaited("AsyncEpisodeSaver.discard()")
-        if save.committing or save.stage in (Stage.COMMITTED, Stage.DISCARDED):
+        if self._is_final(save):
             return False
         save.hold()
         await save.wait_durable()
+        if self._is_final(save):  # others were quicker
+            return False
         self._pending.discard(save)
+        # From here on it is gone, whoever is cancelled: what is in staging would come back.
+        await finished(self._tasks.finish(self._discard(save), f"aiorecord-discard-{save.episode_id}"))
+        return True
+
+    async def _discard(self, save: EpisodeSave) -> None:
         while save.encoding is not None or (save in self._pending.noting and self._tasks.alive):
             await self._pending.wait_settled()
         await self._threads.run(self._delete, save)
-        return True
 
     async def stop(self, wait: bool = True, timeout: float | None = None) -> bool:
-        """Stop. Idempotent; cancelling it does not stop the stopping.
+        """Stop. Idempotent. Cancelling it leaves in staging what is not committed, and waits for the rest.
 
         Args:
             wait: finish the pending saves first (held ones are released); else they stay in staging.
@@ -313,11 +327,27 @@ class AsyncEpisodeSaver:
             True when every submitted save came to its end, False when some stay in staging.
         """
         self._owner.check_awaited("AsyncEpisodeSaver.stop()")
+        stopping = self._begin_stopping(wait, timeout)
+        self._stoppers += 1
+        try:
+            await asyncio.wait((stopping,))
+        except asyncio.CancelledError:
+            if self._stoppers == 1:  # nobody else waits for the saves
+                self.abandon()
+                await ended(stopping)
+            raise
+        finally:
+            self._stoppers -= 1
+        return stopping.result()
+
+    def _begin_stopping(self, wait: bool, timeout: float | None = None) -> UncancellableTask[bool]:
         if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop(wait, timeout), name="aiorecord-saver-stop")
+            self._stopping = UncancellableTask(
+                self._stop(wait, timeout), name="aiorecord-saver-stop", on_cancel=self.abandon
+            )
         elif not wait:
             self.abandon()
-        return await asyncio.shield(self._stopping)
+        return self._stopping
 
     def abandon(self) -> None:
         """Stop the encodes under way and leave what is pending in staging. `stop` then returns soon."""
@@ -355,7 +385,7 @@ class AsyncEpisodeSaver:
     def _attach(self, save: EpisodeSave) -> None:
         save.attach(self._pending.changed.set, self._resubmit, self._note_priority)
         if save.folder is None:
-            self._tasks.create(self._make_durable(save), f"aiorecord-durable-{save.episode_id}")
+            self._tasks.finish(self._make_durable(save), f"aiorecord-durable-{save.episode_id}")
         elif not save.done():
             save.mark(Stage.DURABLE)
             self._note_priority(save)
@@ -370,7 +400,7 @@ class AsyncEpisodeSaver:
             return  # whoever makes the episode durable, or notes now, sees to it
         if save.folder.manifest.priority != save.priority:
             with contextlib.suppress(StateError):  # it ends: what is left keeps the priority that is on disk
-                self._tasks.create(self._encoder.note_priority(save), f"aiorecord-priority-{save.episode_id}")
+                self._tasks.finish(self._encoder.note_priority(save), f"aiorecord-priority-{save.episode_id}")
                 self._pending.noting.add(save)
 
     def _resubmit(self, save: EpisodeSave) -> None:
@@ -391,18 +421,29 @@ class AsyncEpisodeSaver:
         self.executor.shutdown(wait=True, cancel_futures=True)
 
     @staticmethod
+    def _is_final(save: EpisodeSave) -> bool:
+        return save.committing or save.stage in (Stage.COMMITTED, Stage.DISCARDED)
+
+    @staticmethod
     def _delete(save: EpisodeSave) -> None:
         if save.folder is not None:
             save.folder.remove()
         elif isinstance(save.source, EpisodeCapture):
             save.source.discard()
 
+    async def _until_done(self) -> None:
+        while self._pending.order and self._tasks.alive:
+            await self._pending.wait_settled()
+
     async def _stop(self, wait: bool, timeout: float | None) -> bool:
         try:
             if wait:
                 for save in self.pending:
                     save.release()
-                await self.wait_for_completion(timeout)
+                done = asyncio.create_task(self._until_done(), name="aiorecord-saver-drain")
+                await asyncio.wait((done,), timeout=timeout)
+                done.cancel()
+                await asyncio.wait((done,))
             self._accepting = False
             complete = not self._pending.order
             self.abandon()
@@ -413,9 +454,5 @@ class AsyncEpisodeSaver:
             try:
                 await self._tasks.aclose()
             finally:
-                try:
-                    if self._own_executor:
-                        await self._threads.run(self._end_executor)
-                finally:
-                    await self._threads.aclose()
+                await self._threads.aclose(*([self._end_executor] if self._own_executor else []))
         return complete

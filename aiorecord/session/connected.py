@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ..robots.protocols import Robot, Teleoperator
+from ..system.uncancellable import UncancellableTask, finished
 
 
 @asynccontextmanager
@@ -25,11 +26,16 @@ async def connected(robot: Robot, teleop: Teleoperator) -> AsyncIterator[None]:
             await device.connect()
         yield
     except BaseException as error:
-        for problem in await _disconnect(started):
+        for problem in await _let_go(started):
             error.add_note(f"And while disconnecting: {problem}")
         raise
-    for problem in await _disconnect(started):
+    for problem in await _let_go(started):
         raise problem
+
+
+async def _let_go(devices: list[Teleoperator | Robot]) -> list[Exception]:
+    """Disconnect each, whoever is cancelled meanwhile. The guards in them limit how long that takes."""
+    return await finished(UncancellableTask(_disconnect(devices), name="aiorecord-disconnect"))
 
 
 async def _disconnect(devices: list[Teleoperator | Robot]) -> list[Exception]:

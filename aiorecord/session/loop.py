@@ -1,13 +1,17 @@
-"""The record loop: runs robot and teleoperator through the phases that `SessionMachine` decides on."""
+"""The record loop: runs robot and teleoperator through the phases that `SessionMachine` decides on.
+
+A session may be made on a loop before its recorder is open. What needs libav, numpy and Arrow is therefore
+imported where it is used; opening the recorder has imported it by then, off the loop.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..capture.episode import EpisodeCapture
+import anyio
+
 from ..clock import NS_PER_S, Ticker
 from ..errors import EncodeError, SourceError, SourceLostError, StorageError
 from ..recording.device_frames import DeviceFrames
@@ -16,12 +20,14 @@ from ..robots.guarding.guard_pair import HeldFrames, guarded, regain
 from ..robots.guarding.source_policy import SourcePolicy, SourceStatus
 from ..robots.protocols import Robot, Teleoperator
 from ..robots.step import control_step
-from ..saving.handle import EpisodeSave, Stage
 from ..system.loop_owner import LoopOwner
 from .connected import connected
 from .plan import SessionPlan
 from .session_events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
 from .state_machine import Command, Phase, SessionMachine
+
+if TYPE_CHECKING:
+    from ..saving.handle import EpisodeSave
 
 
 @dataclass
@@ -68,7 +74,8 @@ class Session:
             guard.on_change = self._tell
         self.robot, self.teleop = self._guards.robot, self._guards.teleop
         self._lost: SourceLostError | None = None
-        self._stopped = asyncio.Event()
+        self._stopped = False
+        self._until_stop: anyio.CancelScope | None = None
         self._owner = LoopOwner("session")
         self.records: list[EpisodeRecord] = []
         self.dropped = 0
@@ -110,6 +117,8 @@ class Session:
         Returns:
             The number it has, or will have unless a save before it fails; None if it failed or was dropped.
         """
+        from ..saving.handle import Stage
+
         if save.done():
             return save.result().episode_index if save.stage is Stage.COMMITTED else None
         return self.recorder.saver.expected_index(save)
@@ -130,6 +139,8 @@ class Session:
 
     def can_take_back(self, save: EpisodeSave) -> bool:
         """Whether *re-record* would drop this episode now: in the reset after it, if it is not saved."""
+        from ..saving.handle import Stage
+
         return (
             self.phase is Phase.RESETTING
             and not self.machine.dropping
@@ -147,7 +158,9 @@ class Session:
         """
         self._owner.check("Session.command()")
         if command is Command.STOP:
-            self._stopped.set()
+            self._stopped = True
+            if self._until_stop is not None:
+                self._until_stop.cancel()
         if command is Command.RERECORD and self.phase is Phase.RESETTING and not self.machine.dropping:
             save = self.records[-1].save if self.records else None
             if save is not None and not self.can_take_back(save):
@@ -196,23 +209,16 @@ class Session:
         """Wait until the saves leave room for the next episode, or for the operator to stop."""
         self.machine.wait()
         self._tell_phase()
-        await self._unless_stopped(self.recorder.wait_for_room(), "aiorecord-wait-for-room")
+        await self._unless_stopped(self.recorder.wait_for_room())
         self.machine.waited()
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None], name: str) -> bool:
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do something, or cancel it when the operator stops the session; True when it was done."""
-        working = asyncio.create_task(work, name=name)
-        stop = asyncio.create_task(self._stopped.wait(), name=f"{name}-stop")
-        try:
-            await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (working, stop):
-                task.cancel()
-            await asyncio.wait((working, stop))
-        if working.cancelled():
-            return False
-        working.result()
-        return True
+        with anyio.CancelScope() as self._until_stop:
+            if self._stopped:
+                self._until_stop.cancel()
+            await work
+        return not self._until_stop.cancelled_caught
 
     async def _record(self) -> None:
         number = self.machine.number
@@ -269,6 +275,9 @@ class Session:
 
     def _judge(self) -> None:
         """Look again at an episode whose last frames were still waiting for a camera's thread."""
+        from ..capture.episode import EpisodeCapture
+        from ..saving.handle import Stage
+
         record = self._judged
         if record is None or not isinstance(record.save.source, EpisodeCapture):
             return
@@ -320,7 +329,7 @@ class Session:
         """
         self._tell(f"{lost} Trying to bring it back, for {self.policy.reconnect_s:g} s at most.")
         work = regain(self._guards, self.recorder.features, self.policy, self.recorder.clock, self._tell)
-        if await self._unless_stopped(work, "aiorecord-regain"):
+        if await self._unless_stopped(work):
             self._lost = None
 
     async def _step(self, ticker: Ticker, frames: DeviceFrames | None) -> dict[str, Any] | None:

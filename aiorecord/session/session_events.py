@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..clock import Ticker
 from ..recording.recorder_events import RecorderEvent
-from ..saving.handle import EpisodeSave
 from .state_machine import Phase
+
+if TYPE_CHECKING:
+    from ..saving.handle import EpisodeSave
 
 
 @dataclass

@@ -38,7 +38,7 @@ MAX_REORDERED = 1024
 class LiveWriter:
     """One Matroska file being written by one thread, with the final video's packets.
 
-    Frames that the encoder holds back are not in the file yet, see `held`.
+    Frames that the encoder holds back are not in the file yet, see `held_back`.
 
     Args:
         path: the file; must not exist.
@@ -110,7 +110,7 @@ class LiveWriter:
         self._whole.add(number)
 
     @property
-    def held(self) -> int:
+    def held_back(self) -> int:
         """Frames that the encoder has not returned as packets yet; a killed process loses them."""
         return self._encoder.frames - self._encoder.packets
 

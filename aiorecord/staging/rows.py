@@ -399,17 +399,32 @@ def _text_bytes(key: str, text: str) -> int:
         raise FrameError(f"{key!r} cannot be stored as UTF-8: {error}", key=key) from error
 
 
+def arrow_numbers(values: NDArray[Any]) -> pa.Array[Any]:
+    """An Arrow array of some numbers, which it shares: they must stay as they are.
+
+    ``pa.array`` loads ``numpy.ma`` the first time, which takes longer than all else before the first frame
+    but the libraries themselves.
+
+    Args:
+        values: (N,) of any numeric dtype or bool.
+    """
+    if values.dtype == bool:  # a bit each in Arrow
+        return pa.array(values.tolist(), pa.bool_())
+    data: Any = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, data])
+
+
 def _column(values: list[Any], feature: Feature) -> pa.Array[Any]:
     if feature.dtype == "string":
         return pa.array(values, pa.string())
     flat: NDArray[Any] = np.concatenate([np.ravel(value) for value in values])
-    array: Any = pa.array(flat)
+    array: Any = arrow_numbers(flat)
     dimensions = () if feature.shape == (1,) else feature.shape
     if len(dimensions) == 1:
         array = pa.FixedSizeListArray.from_arrays(array, dimensions[0])
         dimensions = ()
     for size in reversed(dimensions):
-        offsets: Any = pa.array(np.arange(0, len(array) + 1, size, dtype=np.int32))
+        offsets: Any = arrow_numbers(np.arange(0, len(array) + 1, size, dtype=np.int32))
         array = pa.ListArray.from_arrays(offsets, array)
     column: pa.Array[Any] = array
     return column

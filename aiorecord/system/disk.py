@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,7 @@ class DiskMeter:
     def __init__(self, root: Path, reserve: int) -> None:
         self.root = root
         self._reserve = reserve
+        self._looking = threading.Lock()
         self._steps: deque[tuple[float, int]] = deque(maxlen=MEMORY_SAMPLES)  # seconds, bytes
         self._seen: tuple[Path, float, int] | None = None  # the running episode at the last check
         self.status = DiskStatus(0, reserve)
@@ -105,6 +107,10 @@ class DiskMeter:
             final_bytes_per_s: bytes of the final files per second of recording, as far as known.
             owed: see `DiskStatus`.
         """
+        with self._looking:  # threads of several callers
+            return self._look(episode, final_bytes_per_s, owed)
+
+    def _look(self, episode: Path | None, final_bytes_per_s: float, owed: int) -> DiskStatus:
         problem = None
         try:
             free = free_bytes(self.root)

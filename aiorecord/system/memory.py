@@ -32,7 +32,7 @@ KEPT_BYTES = 4 << 20
 `MAP_FROM_BYTES` would be requested from the system and returned each time."""
 
 
-def settle_allocator() -> bool:
+def configure_allocator() -> bool:
     """Make this process return freed memory to the system. Call it first, only in aiorecord's own processes.
 
     The user's choice for Arrow is kept. Processes that are started later inherit the settings.

@@ -21,7 +21,7 @@ _CAP_SYS_NICE = 23
 
 
 @contextlib.contextmanager
-def ordinary_threads() -> Iterator[None]:
+def unprivileged_threads() -> Iterator[None]:
     """Keep a library from setting scheduling policies inside the block, and undo those that it sets anyway.
 
     The calling thread's policy is restored afterwards, and threads that it starts get the same policy,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ..errors import StateError
 from .loop_owner import ProcessOwner
+from .uncancellable import UncancellableTask, finished
 
 
 class Threads:
@@ -34,6 +35,7 @@ class Threads:
         self._started = self._lacking = False
         self._running: set[asyncio.Future[Any]] = set()
         self._closed = False
+        self._ending: UncancellableTask[None] | None = None
         self._owner = ProcessOwner("thread pool")
 
     async def run[T](self, function: Callable[..., T], *args: Any) -> T:
@@ -46,17 +48,42 @@ class Threads:
             StateError: the pool is closed, or no threads can be started; this is a forked child, which has
                 none of its threads; or the call was cancelled by others than the caller (a future in it was).
         """
+        self._check()
+        if self._lacking:
+            return function(*args)
+        return await finished(self._submit(function, args), self._owner)
+
+    async def run_each[T](self, functions: Sequence[Callable[[], T]]) -> list[T]:
+        """Call functions at the same time, as far as there are threads; cancelling waits for all of them.
+
+        Returns:
+            What they return, in order.
+
+        Raises:
+            StateError: as `run`.
+            Exception: what the first of them failed with.
+        """
+        self._check()
+        if self._lacking:
+            return [function() for function in functions]
+        calls = [self._submit(function, ()) for function in functions]
+        results: list[T | BaseException] = await finished(
+            asyncio.gather(*calls, return_exceptions=True), self._owner
+        )
+        return [call.result() for call, _ in zip(calls, results, strict=True)]
+
+    def _check(self) -> None:
         if self._closed:
             raise StateError("This recorder is closed.")
         self._owner.check_process("Work in a thread")
-        if self._lacking:
-            return function(*args)
-        if not self._started:
+        if not self._lacking and not self._started:
             self._start()
+
+    def _submit[T](self, function: Callable[..., T], args: tuple[Any, ...]) -> asyncio.Future[T]:
         future = asyncio.get_running_loop().run_in_executor(self._pool, _uncancelled, function, args)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
-        return await uninterrupted(future, self._owner)
+        return future
 
     def _start(self) -> None:
         together = threading.Barrier(self._size)
@@ -69,16 +96,116 @@ class Threads:
             raise no_threads(error) from error
         self._started = True
 
-    async def aclose(self) -> None:
-        """Wait for the calls under way, then let the threads end. Idempotent; cancelling waits too."""
-        self._closed = True
-        await uninterrupted(asyncio.create_task(self._end(), name="aiorecord-threads-end"))
+    async def aclose(self, *last: Callable[[], object]) -> None:
+        """Take no more calls, wait for those under way, make the last ones, let the threads end. Idempotent.
 
-    async def _end(self) -> None:
+        Cancelling waits too.
+
+        Args:
+            last: called one after the other when nothing else runs in the threads: what lets go of a lock or
+                a file that the calls before needed. Each is called, also when one before it failed.
+
+        Raises:
+            Exception: what the first of them failed with.
+        """
+        self._closed = True
+        if self._ending is None:
+            self._ending = UncancellableTask(self._end(last), name="aiorecord-threads-end")
+        await finished(self._ending)
+
+    async def _end(self, last: tuple[Callable[[], object], ...]) -> None:
         while self._running:
             await asyncio.wait(self._running)
-        # No call is left, so the threads only have to return: this does not hold up the loop.
-        self._pool.shutdown(wait=True)
+        try:
+            await self._call_each(last)
+        finally:
+            # No call is left, so the threads only have to return: this does not hold up the loop.
+            self._pool.shutdown(wait=True)
+
+    async def _call_each(self, functions: tuple[Callable[[], object], ...]) -> None:
+        for number, function in enumerate(functions):
+            try:
+                if not self._started and not self._lacking:
+                    with contextlib.suppress(StateError):
+                        self._start()
+                if self._lacking:
+                    function()
+                else:
+                    await self._submit(function, ())
+            except BaseException:
+                await self._call_each(functions[number + 1 :])
+                raise
+
+
+async def run_in_thread[T](function: Callable[..., T], *args: Any) -> T:
+    """Call `function(*args)` in one of the event loop's own threads, for those who have no `Threads`.
+
+    Cancelling waits for the call to end, as `Threads.run` does.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, _uncancelled, function, args)
+    return await finished(future)
+
+
+async def run_left_behind[T](function: Callable[[], T], name: str) -> T:
+    """Call a function in a thread of its own that cancelling leaves behind, and that ends with the program.
+
+    Only for what waits for others (a network) and would keep people from leaving. What guards the call, a
+    lock, is let go by the function itself, at its end.
+
+    Args:
+        function: what to call.
+        name: of the thread.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = _uncancelled(function, ())
+        except BaseException as caught:  # noqa: BLE001 - raised where it is awaited
+            error = caught
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it was cancelled long ago
+            loop.call_soon_threadsafe(deliver, result, error)
+
+    start_thread(threading.Thread(target=run, name=name, daemon=True))
+    return await done
+
+
+def wrapped(call: Future[Any], *, quietly: bool = False) -> asyncio.Future[Any]:
+    """Like `asyncio.wrap_future`, but cancelling it leaves the call alone, and the loop may close before.
+
+    Args:
+        call: what to wait for.
+        quietly: give None whatever became of it.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def finish() -> None:
+        if future.done():
+            return
+        if quietly or call.cancelled():
+            future.set_result(None)
+        elif (error := call.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(call.result())
+
+    def finished(_: Future[Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(finish)
+
+    call.add_done_callback(finished)
+    return future
 
 
 def start_thread(thread: threading.Thread) -> None:
@@ -107,25 +234,3 @@ def _uncancelled[T](function: Callable[..., T], args: tuple[Any, ...]) -> T:
         return function(*args)
     except asyncio.CancelledError as error:
         raise StateError("What was waited for in a thread was cancelled by somebody else.") from error
-
-
-async def uninterrupted[T](future: asyncio.Future[T], owner: ProcessOwner | None = None) -> T:
-    """Wait for a future to its end even when cancelled meanwhile; the cancellation is raised afterwards.
-
-    Args:
-        future: what to wait for.
-        owner: of what completes it; a child forked from its process does not wait: nobody does it there.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait((future,))
-        except asyncio.CancelledError as error:
-            if owner is not None and owner.is_forked:
-                raise
-            cancelled = error
-    if cancelled is not None:
-        with contextlib.suppress(asyncio.CancelledError):
-            future.exception()  # retrieved: the caller is gone
-        raise cancelled
-    return future.result()

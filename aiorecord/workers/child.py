@@ -21,7 +21,7 @@ import threading
 import traceback
 from importlib import import_module
 
-from ..system.memory import give_memory_back, load_when_used, refuse, settle_allocator
+from ..system.memory import configure_allocator, give_memory_back, load_when_used, refuse
 from .process_priority import lower_priority
 
 LENGTH = struct.Struct("<Q")
@@ -43,7 +43,7 @@ Needed although the pipe closes with the parent: a process that the parent forke
 def main() -> None:
     """Serve jobs until their pipe closes. Never returns."""
     parent = os.getppid()
-    settle_allocator()
+    configure_allocator()
     lower_priority()  # first of all: threads that libraries start inherit it
     signal.signal(
         signal.SIGINT, signal.SIG_IGN

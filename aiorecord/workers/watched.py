@@ -7,10 +7,13 @@ minutes, and a stopped one gets none at all. So a job is judged only by what it 
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import Executor, Future
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from ..system.machine_time import monotonic_s
+from .pool import WorkerPool, give_up
 from .process import process_cpu_s
 
 STARVED_FACTOR = 5
@@ -35,18 +38,39 @@ class Verdict(Enum):
 
 
 class Watch:
-    """Watches one job; call `look` at least once a second.
+    """Watches one job in a worker process; call `judge` at least once a second.
 
     Args:
         limit_s: seconds of its own processor time, or of sleep, that a job may go without progress.
+
+    Attributes:
+        given_up: why it was killed, None if it was not.
     """
 
     def __init__(self, limit_s: float) -> None:
         self.limit_s = limit_s
+        self.given_up: Verdict | None = None
         self._done: int | None = None
         self._pid: int | None = None
         self._cpu_s = self._slept_s = self._waited_s = 0.0
         self._looked_s = monotonic_s()
+
+    def judge(self, executor: Executor, future: Future[Any], done: int) -> None:
+        """Look at a job, and kill it where it does not get on. Nothing counts while it waits for its turn.
+
+        Args:
+            executor: where it was submitted; only a `WorkerPool` shows its processes and kills them.
+            future: the job.
+            done: its progress.
+        """
+        if not future.running():
+            self._done = None
+            self._looked_s = monotonic_s()
+        elif self.given_up is None:
+            pid = executor.pid_of(future) if isinstance(executor, WorkerPool) else None
+            self.given_up = self.look(done, pid)
+            if self.given_up is not None:
+                give_up(executor, future)
 
     def look(self, done: int, pid: int | None) -> Verdict | None:
         """Look at a job that runs.
@@ -74,11 +98,6 @@ class Watch:
         if self._slept_s > self.limit_s:
             return Verdict.STALLED
         return Verdict.STARVED if self._waited_s > STARVED_FACTOR * self.limit_s else None
-
-    def reset(self) -> None:
-        """Restart the count: the job waits for its turn."""
-        self._done = None
-        self._looked_s = monotonic_s()
 
 
 def _wants(pid: int | None) -> bool:

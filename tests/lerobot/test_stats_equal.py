@@ -11,10 +11,10 @@ from aiorecord.encoding.stats import (
     aggregate,
     column_stats,
     depth_stats,
-    downsample_stride,
     histogram_stats,
     sample_indices,
 )
+from aiorecord.staging.histograms import sampling_stride
 
 pytestmark = pytest.mark.lerobot
 
@@ -81,7 +81,7 @@ def test_images(size):
     rng = np.random.default_rng(3)
     frames = rng.integers(10, 240, (5, 3, *size)).astype(np.uint8)
     frames[:, 1] = np.minimum(frames[:, 1], 30)
-    stride = downsample_stride(*size)
+    stride = sampling_stride(*size)
     theirs = np.stack([lerobot.auto_downsample_height_width(frame) for frame in frames])
     ours = frames[:, :, ::stride, ::stride]
     np.testing.assert_array_equal(ours, theirs)
@@ -108,7 +108,7 @@ def test_downsampling():
     sizes = [(299, 300), (300, 299), *map(tuple, rng.integers(2, 2000, (60, 2)))]
     for height, width in sizes:
         image = np.zeros((1, height, width), np.uint8)
-        stride = downsample_stride(int(height), int(width))
+        stride = sampling_stride(int(height), int(width))
         assert image[:, ::stride, ::stride].shape == lerobot.auto_downsample_height_width(image).shape
 
 

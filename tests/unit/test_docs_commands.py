@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -35,14 +36,19 @@ def run_other(words):
     match words:
         case ["pip", "install", "uv"]:
             return
-        case ["uv", "sync", "--extra", extra, *_]:
-            assert extra in PROJECT["project"]["optional-dependencies"]
+        case ["uv", "sync", *flags]:
+            extras = [after for flag, after in pairwise(flags) if flag == "--extra"]
+            assert extras
+            assert set(extras) <= set(PROJECT["project"]["optional-dependencies"])
+        case ["uvx", "pre-commit", "install"]:
+            assert (ROOT / ".pre-commit-config.yaml").is_file()
         case ["uv", "pip", "install", what]:
             assert what.startswith("lerobot[")
         case ["nox", *rest]:
             sessions = re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.M)
             assert rest[:1] in ([], ["-s"])
-            assert set(rest[1:2]) <= set(sessions)
+            assert {name.removesuffix("-3.12") for name in rest[1:2]} <= set(sessions)
+            assert rest[2:] == [] or (rest[2] == "--" and (ROOT / rest[3]).exists())
         case ["pytest", path, *_] | ["python", path, *_]:
             assert (ROOT / path).exists()
         case _:

@@ -38,8 +38,8 @@ def test_web_app(tmp_path):
             assert client.post("/episode/end").json() == {"kept": True}
             ended = socket.receive_json()
             assert (ended["event"], ended["outcome"], ended["task"]) == ("EpisodeEnded", "saved", "one")
-            stages = [socket.receive_json()["stage"] for _ in range(3)]
-            assert stages == ["durable", "encoding", "committed"]
+            stages = [socket.receive_json()["stage"] for _ in range(4)]
+            assert stages == ["durable", "encoding", "encoded", "committed"]
             client.post("/episode", params={"task": "two"})
             assert client.post("/episode/end", params={"keep": False}).json() == {"kept": False}
             assert [socket.receive_json()["event"] for _ in range(2)] == ["EpisodeBegan", "EpisodeEnded"]

@@ -1,7 +1,8 @@
-"""The code of README, the pages, the examples and the package's own docstring passes `mypy --strict`.
+"""The code of README, pages, examples and the package's own docstring passes `mypy --strict` and pyright.
 
-One run of mypy for all of them. Each block is a module of its own, in which the names that a page takes for
-granted are declared as a reader would have them.
+One run of each for all of them. Each block is a module of its own, in which the names that a page takes for
+granted are declared as a reader would have them. Pyright is run in its default mode, as the distribution that
+PyPI has whole (`basedpyright` brings its own node).
 """
 
 import ast
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +36,7 @@ UNTYPED_EXAMPLES = {"demo_async_saving.py"}
 
 def code_of_pages():
     """Name and code of each block; `await` stands at the top level, as in a notebook."""
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         for block in re.finditer(r"^```python\n(.*?)^```", text, re.M | re.S):
             line = text.count("\n", 0, block.start()) + 2
@@ -57,17 +60,63 @@ def mypy(*files):
     ).stdout
 
 
-def test_the_code_of_the_pages_is_typed(tmp_path):
+def pyright(folder, *files):
+    """Types of lerobot are taken for anything, whether it is installed here or not."""
+    for name, code in [(file, file.read_text(encoding="utf-8")) for file in files]:
+        for node in ast.walk(ast.parse(code, str(name))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("lerobot."):
+                stub = folder / "stubs" / Path(*node.module.split(".")) / "__init__.pyi"
+                stub.parent.mkdir(parents=True, exist_ok=True)
+                known = stub.read_text() if stub.exists() else "from typing import Any\n"
+                stub.write_text(known + "".join(f"class {each.name}(Any): ...\n" for each in node.names))
+    config = {
+        "include": [str(file) for file in files],
+        "extraPaths": [str(ROOT)],
+        "stubPath": str(folder / "stubs"),
+        "typeCheckingMode": "standard",
+        "reportUnusedExpression": False,  # the last one of a cell is shown
+        "pythonVersion": "3.12",
+    }
+    (folder / "pyrightconfig.json").write_text(json.dumps(config))
+    # Outside of the project's folder, so that its own settings do not count.
+    command = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable]
+    done = subprocess.run(
+        [*command, "-p", str(folder)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    report = json.loads(done.stdout)
+    assert report["summary"]["filesAnalyzed"] == len(files)
+    for each in report["generalDiagnostics"]:
+        yield f"{Path(each['file']).name}:{each['range']['start']['line'] + 1}: {each['message']}"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The blocks and examples as files, one of them wrong."""
+    folder = tmp_path_factory.mktemp("pages")
     files = []
     for name, code in code_of_pages():
-        file = tmp_path / f"{name}.py"
+        file = folder / f"{name}.py"
         body = textwrap.indent(textwrap.dedent(code), "    ")
         file.write_text(GRANTED + body, encoding="utf-8")
         files.append(file)
     assert len(files) > 8
-    wrong = tmp_path / "wrong.py"
+    wrong = folder / "wrong.py"
     wrong.write_text(GRANTED + "    save: int = await recorder.record(robot, teleop, seconds=1)\n")
-    files += [e for e in (ROOT / "examples").glob("*.py") if e.name not in UNTYPED_EXAMPLES]
-    errors = mypy(f"--cache-dir={tmp_path / 'cache'}", wrong, *files).splitlines()
+    return [wrong, *files, *(e for e in (ROOT / "examples").glob("*.py") if e.name not in UNTYPED_EXAMPLES)]
+
+
+def check(errors):
     assert [error for error in errors if "wrong.py" not in error] == []
-    assert any('"EpisodeSave"' in error for error in errors), "mypy did look at these files"
+    assert any('"EpisodeSave"' in error for error in errors), "it did look at these files"
+
+
+def test_the_code_of_the_pages_is_typed(tmp_path, pages):
+    check(mypy(f"--cache-dir={tmp_path / 'cache'}", *pages).splitlines())
+
+
+def test_the_code_of_the_pages_passes_pyright(tmp_path, pages):
+    check(list(pyright(tmp_path, *pages)))

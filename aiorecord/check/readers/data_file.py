@@ -24,6 +24,7 @@ from ...workers.progress import Progress
 from ..compare import NONE_STORED, Difference, numeric_difference
 from ..findings import Finding
 from ..jobs import is_refusal
+from .folder_tree import name_in
 from .footer import is_footerless
 from .metadata import EpisodeRow, stored_stats
 from .model import RowsPart, Run
@@ -70,7 +71,10 @@ class _Reader:
         self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
         self._episodes, self._progress = file.episodes, progress
         self._known = {row.episode for row in file.episodes}
-        self._place = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        try:
+            self._place = name_in(root, path)
+        except ValueError:
+            self._place = path.name
         self._schema = data_schema(features)
         self._numeric = {
             key: Feature(key, spec["dtype"], tuple(spec["shape"]))

@@ -8,15 +8,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ...encoders import DEPTH_QUANTA, DepthEncoderConfig
-from ...encoding.stats import FeatureStats, depth_stats, downsample_stride, histogram_stats, sample_indices
+from ...encoders import DEPTH_QUANTA
+from ...encoding.stats import FeatureStats, depth_stats, histogram_stats, sample_indices
 from ...features import Feature
-from ...media.depth import DEPTH_PIX_FMT
+from ...media.depth import DEPTH_PIX_FMT, depths_of_codes
 from ...media.pixels import PixelConverter
-from ...staging.histograms import histogram
+from ...staging.histograms import histogram, sampling_stride
 from ..frozen import FreezeFinder
-
-_MM_PER_METRE = 1000.0
 
 
 class DecodedEpisode:
@@ -39,7 +37,7 @@ class DecodedEpisode:
         self._wanted = set(sample_indices(length))
         self._samples: list[NDArray[Any]] = []
         self._converter = PixelConverter(DEPTH_PIX_FMT if feature.is_depth else "rgb24")
-        self._depth = _depth_table(feature) if feature.is_depth else None
+        self._depth = depths_of_codes(feature.info) if feature.is_depth else None
 
     @property
     def depth_limit(self) -> float:
@@ -57,7 +55,7 @@ class DecodedEpisode:
             pixels = np.asarray(self._converter.convert(frame).to_ndarray(), np.uint8)
             self._samples.append(histogram(pixels))
         else:
-            stride = downsample_stride(frame.height, frame.width)
+            stride = sampling_stride(frame.height, frame.width)
             plane = self._converter.convert(frame).planes[0]
             lines = np.frombuffer(plane, np.uint16).reshape(frame.height, plane.line_size // 2)
             codes = np.minimum(lines[::stride, : frame.width : stride], DEPTH_QUANTA)
@@ -81,21 +79,3 @@ def _visible(frame: av.VideoFrame) -> NDArray[Any]:
     lines = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     pixels: NDArray[Any] = lines[: plane.height].view(dtype)[:, : plane.width].copy()
     return pixels
-
-
-def _depth_table(feature: Feature) -> NDArray[np.float32]:
-    """The depth of each 12-bit code, in the dataset's unit: the inverse of lerobot's quantiser."""
-    encoder = DepthEncoderConfig()
-    settings = {
-        name: feature.info.get(f"video.{name}", getattr(encoder, name))
-        for name in ("depth_min", "depth_max", "shift", "use_log")
-    }
-    low, high, shift = (float(settings[name]) for name in ("depth_min", "depth_max", "shift"))
-    share = np.arange(DEPTH_QUANTA + 1) / DEPTH_QUANTA
-    with np.errstate(all="ignore"):
-        if settings["use_log"]:
-            depth = np.exp(share * (np.log(high + shift) - np.log(low + shift)) + np.log(low + shift)) - shift
-        else:
-            depth = share * (high - low) + low
-    factor = _MM_PER_METRE if feature.info.get("depth_unit") == "mm" else 1.0
-    return np.asarray(depth * factor, np.float32)

@@ -48,12 +48,12 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
     if holder is None:
         for path in temporary_files(root):
             yield Finding(
-                "temporary-file", _name(root, path), "It is half written, left by an interrupted program."
+                "temporary-file", name_in(root, path), "It is half written, left by an interrupted program."
             )
     for path in lerobot_temporaries(root):
         yield Finding(
             "lerobot-killed-temporary-video",
-            _name(root, path),
+            name_in(root, path),
             "LeRobot was killed while it encoded a video.",
         )
     files = sum(len(names) for _, _, names in os.walk(root / IMAGES_FOLDER))
@@ -116,5 +116,13 @@ def _entries(folder: Path) -> list[Path]:
             return []
 
 
-def _name(root: Path, path: Path) -> str:
+def name_in(root: Path, path: Path) -> str:
+    """What findings call a file of a dataset: its path from the root, with slashes.
+
+    Raises:
+        ValueError: it is not below the root.
+    """
+    folder, name = f"{root}{os.sep}", str(path)
+    if name.startswith(folder):  # pathlib takes many times as long to say the same
+        return name.removeprefix(folder).replace(os.sep, "/")
     return path.relative_to(root).as_posix()

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...dataset.format import layout
-from ...dataset.format.episodes import episode_stats, ids_of
+from ...dataset.format.episodes import StatsColumns, episode_stats, ids_of
 from ...dataset.format.info_json import DatasetInfo, read_info
 from ...dataset.format.layout import FileIndex
 from ...dataset.format.table_size import check_size
@@ -22,6 +22,7 @@ from ...errors import DatasetError, StorageError
 from ...system.storage import storage_errors
 from ...workers.progress import Progress
 from ..jobs import is_refusal, is_regular, looks
+from .folder_tree import name_in
 from .footer import is_footerless
 
 MAX_JSON_BYTES = 64 << 20
@@ -158,7 +159,7 @@ def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Prog
             "lerobot-killed-footerless-parquet",
             "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in finalize()).",
         )
-    name = path.relative_to(root).as_posix()
+    name = name_in(root, path)
     try:
         with open_table(path) as file:
             if file.metadata.num_rows > MAX_EPISODES:
@@ -218,9 +219,9 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
         first = 0
         for number, count in enumerate(_kept.open(path)):
             inside = [at for at in wanted if first <= at < first + count]
-            if inside and (table := _kept.read(number)).num_columns:
-                chosen = table.take(pa.array([at - first for at in inside]))
-                for at, stats in zip(inside, episode_stats(chosen), strict=True):
+            if inside and (columns := _kept.read(number)) is not None:
+                for at in inside:
+                    stats = columns.row(at - first)
                     found[wanted[at]] = {key: _arrays(value) for key, value in stats.items()}
             first += count
     return found
@@ -236,7 +237,7 @@ class _KeptStats:
         self._file: tuple[object, ...] = ()
         self._counts: list[int] = []
         self._group = -1
-        self._table: pa.Table = pa.table({})
+        self._columns: StatsColumns | None = None
 
     def open(self, path: Path) -> list[int]:
         """Open a file; returns the number of rows in each row group."""
@@ -250,8 +251,8 @@ class _KeptStats:
             self._file, self._path, self._group = file, path, -1
         return self._counts
 
-    def read(self, number: int) -> pa.Table:
-        """The statistics in one row group of the file."""
+    def read(self, number: int) -> StatsColumns | None:
+        """The statistics in one row group of the file; None if it has no column of any."""
         if number != self._group:
             self._group = -1
             with open_table(self._path) as file:
@@ -259,8 +260,9 @@ class _KeptStats:
                 check_size(file, self._path, columns, group=number)
                 # The reader treats a name as the prefix of a path, hence the selection.
                 table = file.read_row_group(number, columns=columns, use_threads=False)
-                self._table, self._group = table.select(columns), number
-        return self._table
+                self._columns = StatsColumns(table.select(columns)) if columns else None
+            self._group = number
+        return self._columns
 
 
 _kept = _KeptStats()
@@ -271,7 +273,8 @@ def _arrays(stats: Mapping[str, Any]) -> FeatureStats:
     out = {}
     for name, value in stats.items():
         try:
-            out[name] = np.array(value.tolist(), np.float64)
+            is_number = value.dtype.kind in "if"
+            out[name] = value.astype(np.float64) if is_number else np.array(value.tolist(), np.float64)
         except (ValueError, TypeError):
             out[name] = np.full(1, np.nan)
     return out

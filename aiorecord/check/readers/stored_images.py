@@ -9,15 +9,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ...encoding.stats import (
-    FeatureStats,
-    depth_stats,
-    downsample_stride,
-    histogram_stats,
-    sample_indices,
-)
+from ...encoding.stats import FeatureStats, depth_stats, histogram_stats, sample_indices
 from ...features import Feature
-from ...staging.histograms import histogram
+from ...staging.histograms import histogram, sampling_stride
 from ..compare import NONE_STORED, Difference, depth_difference, image_difference
 from ..findings import Finding
 from ..frozen import FreezeFinder
@@ -106,7 +100,7 @@ class ImageCheck:
         self._finder.add(pixels)
         if self._frame in self._wanted:
             if channels == 1:
-                stride = downsample_stride(height, width)
+                stride = sampling_stride(height, width)
                 self._samples.append(pixels[::stride, ::stride].copy())
             else:
                 self._samples.append(histogram(pixels))

@@ -26,6 +26,7 @@ from ..findings import Finding
 from ..jobs import is_refusal
 from .data_file import timestamp_tolerance
 from .decoded import DecodedEpisode
+from .folder_tree import name_in
 from .metadata import EpisodeRow, Place, stored_stats
 from .spans import Span, locate
 from .stored_images import frozen
@@ -94,7 +95,7 @@ class _Reader:
     def __init__(self, file: VideoFile, progress: Progress) -> None:
         self._file, self._progress = file, progress
         self._key, self._fps = file.key, file.fps
-        self._place = file.path.relative_to(file.root).as_posix()
+        self._place = name_in(file.root, file.path)
         spec = file.spec
         self._feature = Feature(
             file.key, "video", tuple(spec["shape"]), spec.get("names"), spec.get("info") or {}

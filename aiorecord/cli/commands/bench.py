@@ -21,7 +21,7 @@ from ...bench.advice import drain_floor_s, judge, middle, recommendations
 from ...bench.benchmark_images import check_source
 from ...bench.cell import Cell, Measurement, System
 from ...bench.plot import check_plot, draw
-from ...bench.runner import check_systems, grid, measure_all
+from ...bench.runner import check_systems, failures, grid, measure_all
 from ...encoders import RGBEncoderConfig
 from ...encoding.plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
 from ...errors import AiorecordError, ConfigError, EncodeError
@@ -44,7 +44,7 @@ EXAMPLES = """examples:
   aiorecord bench --calibrate                        # measure again for --encode=auto
 
 Every figure is measured now, on this machine, in a fresh process; pictures are made beforehand. Close other
-programs first. exit codes: 0 measured, 1 something failed, 2 wrong usage, 130 stopped."""
+programs first. exit codes: 0 measured, 1 a cell could not be measured, 2 wrong usage, 130 stopped."""
 
 SYSTEMS_AGAINST: dict[str, list[System]] = {
     "": ["aiorecord"],
@@ -57,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
     flags = _parse(argv)
     console = output_console()
     try:
-        _bench(flags, console)
+        failed = _bench(flags, console)
     except ConfigError as error:
         complain(error)
         return 2
@@ -67,7 +67,9 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         say("Stopped.", file=sys.stderr)
         return 130
-    return 0
+    for line in failed:
+        complain(f"not measured: {line}")
+    return 1 if failed else 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -121,7 +123,8 @@ def _sizes(text: str) -> list[tuple[int, int]]:
     return [(int(size[1]), int(size[2])) for size in sizes if size]
 
 
-def _bench(flags: argparse.Namespace, console: Console) -> None:
+def _bench(flags: argparse.Namespace, console: Console) -> list[str]:
+    """Measure and print; returns what could not be measured, a line each."""
     check_number("seconds", flags.seconds, above=0)
     if round(flags.seconds * flags.fps) < 1:
         raise ConfigError(f"--seconds={flags.seconds:g} has no frame at {flags.fps} fps.", option="seconds")
@@ -137,7 +140,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
     if flags.calibrate:
         for line in calibrate_cells(cells):
             console.print(line)
-        return
+        return []
     against = SYSTEMS_AGAINST[flags.against]
     check_systems(against)
     for path in (flags.json, flags.plot):
@@ -172,9 +175,6 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
         console.print(grid_table(cells, results))
         console.print("p99, max: how late ticks were. dead: between two episodes.")
         console.print("min/min: minutes of encoding left after each minute recorded.")
-    for measured in results:
-        if measured.error is not None:
-            console.print(f"{measured.cell.label()}, {measured.system}: {measured.error}")
     console.print("\nrecommended:")
     for line in recommendations(results):
         console.print(f"  {line}")
@@ -186,6 +186,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> None:
         with storage_errors(flags.plot, "draw"):
             draw(results, flags.plot)
         console.print(f"plot: {flags.plot}")
+    return failures(results)
 
 
 def calibrate_cells(cells: Sequence[Cell]) -> Iterator[str]:

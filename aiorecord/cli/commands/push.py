@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import contextlib
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from ...errors import AiorecordError, ConfigError
 from ...flags.flag_values import read_yaml
 from ...monitor.safe_console import PlainConsole
 from ...staging.folder import Staging
+from ...system.threads import run_in_thread
 from ..flag_parser import FlagParser
 from ..hub import LICENSE, check_hub, push
 from ..output import complain, dataset_folder, say
@@ -83,11 +85,12 @@ async def push_dataset(
         DatasetLockedError: it is being recorded into.
         StorageError: the disk refused, or the upload failed.
     """
-    await asyncio.to_thread(read_info, root)  # before the lock makes a folder where there is no dataset
+    await run_in_thread(read_info, root)  # before the lock makes a folder where there is no dataset
     lock = DatasetLock(root)
-    await asyncio.to_thread(lock.acquire)
+    is_uploading = False
     try:
-        info = await asyncio.to_thread(read_info, root)
+        await run_in_thread(lock.acquire)
+        info = await run_in_thread(read_info, root)
         if waiting := len(Staging(root).episode_paths()):
             say(
                 f"note: {waiting} episode(s) wait in staging and are not uploaded; "
@@ -102,6 +105,8 @@ async def push_dataset(
         )
         with Progress(*columns, transient=True, console=PlainConsole()) as progress:
             bar = progress.add_task(f"uploading {info.total_episodes} episodes", total=None)
+            is_uploading = True
+            atexit.register(lock.release)  # an upload that is left behind ends with the program
             return await push(
                 root,
                 repo_id,
@@ -110,9 +115,11 @@ async def push_dataset(
                 license=license,
                 info=info,
                 on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                at_end=lock.release,
             )
     finally:
-        await asyncio.to_thread(lock.release)
+        if not is_uploading:
+            await run_in_thread(lock.release)
 
 
 def _flag(text: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiofiles
+import anyio
 
 from ...errors import AiorecordError, StorageError
 from ...monitor.entities import split_frame
@@ -29,6 +30,7 @@ from ...system.memory import spare_collections
 from ...system.scheduling import realtime
 from ...system.storage import storage_errors
 from ...system.tasks import beside
+from ...system.threads import run_in_thread
 from ..devices import CommandDevices, parse_device_flags, print_error
 from ..hub import check_hub, push, retry_command
 from ..keys import has_keyboard, keys_notes, reading_keys
@@ -137,7 +139,7 @@ class RecordCommand:
         self._started_s = time.monotonic()
         self._session: Session | None = None
         self._recorder: Recorder | None = None
-        self._work: asyncio.Task[None] | None = None
+        self._scope: anyio.CancelScope | None = None
         self._disk_alert = DiskAlert()
         self._realtime = False
         self._upload_error: AiorecordError | None = None
@@ -186,7 +188,7 @@ class RecordCommand:
             session.events = logged(self._events(view, observer, viewer))
             try:
                 # Before keys are read: drivers that calibrate ask questions on the terminal.
-                error = await self._work_on(devices.connect(), "aiorecord-connect")
+                error = await self._work_on(devices.connect())
                 if error is None and not self.left_early:
                     spare_collections()
                     with view, reading_keys(self.command, view.terminal):
@@ -194,8 +196,7 @@ class RecordCommand:
                             beside(self._speaker.run(), "aiorecord-speaker"),
                             beside(self._look(view, observer, devices), "aiorecord-monitor"),
                         ):
-                            work = self._record_and_save(session, view)
-                            error = await self._work_on(work, "aiorecord-record")
+                            error = await self._work_on(self._record_and_save(session, view))
             finally:
                 try:
                     await devices.disconnect()  # the session has disconnected them, unless it never began
@@ -218,7 +219,7 @@ class RecordCommand:
                 error = problem
             else:
                 error.add_note(str(problem))
-        say("\n".join(summary_lines(session, self.left_early, await asyncio.to_thread(left_over, recorder))))
+        say("\n".join(summary_lines(session, self.left_early, await run_in_thread(left_over, recorder))))
         if (
             flags.dataset.push_to_hub
             and not self._uploaded
@@ -256,8 +257,8 @@ class RecordCommand:
         if not self.left_early and self._view is not None and self._session is not None:
             self._view.line(leaving_line(self._session))
         self.left_early = True
-        if self._work is not None:
-            self._work.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
     def _finish_packing(self) -> None:
         """Let a packing that has begun end; the upload after it is skipped."""
@@ -285,21 +286,14 @@ class RecordCommand:
         if self._session is None or self._session.phase not in (Phase.DRAINING, Phase.PACKING):
             self._on_signal()
 
-    async def _work_on(self, work: Coroutine[Any, Any, None], name: str) -> AiorecordError | None:
+    async def _work_on(self, work: Coroutine[Any, Any, None]) -> AiorecordError | None:
         """Run work that `_leave` may cancel; returns the error that ended it early."""
-        self._work = asyncio.create_task(work, name=name)
-        try:
-            await asyncio.wait((self._work,))
-        except asyncio.CancelledError:
-            self._work.cancel()
-            await asyncio.wait((self._work,))
-            raise
-        if self._work.cancelled():
-            return None
-        error = self._work.exception()
-        if error is not None and not isinstance(error, AiorecordError):
-            raise error
-        return error
+        with anyio.CancelScope() as self._scope:
+            try:
+                await work
+            except AiorecordError as error:
+                return error
+        return None
 
     async def _record_and_save(self, session: Session, view: Any) -> None:
         """Run the session, then save, pack and upload."""

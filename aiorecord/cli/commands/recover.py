@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ...clock import SystemClock
 from ...dataset.commit.already_committed import committed_index
-from ...dataset.commit.lock import DatasetLock, is_locked
+from ...dataset.commit.lock import DatasetLock, holding, is_locked
 from ...dataset.commit.writer import DatasetWriter
 from ...dataset.format.info_json import read_info
 from ...dataset.packing.pack import pack
@@ -31,6 +31,7 @@ from ...saving.handle import EpisodeSave
 from ...saving.saver import AsyncEpisodeSaver
 from ...staging.folder import STAGING_FOLDER, Staging
 from ...system.storage import storage_errors
+from ...system.threads import run_in_thread
 from ..flag_parser import FlagParser, at_least_one
 from ..output import complain, dataset_folder, say
 from ..recovery_table import table_of
@@ -199,7 +200,8 @@ async def recover(
 ) -> Recovered:
     """Recover one dataset, showing progress on standard error.
 
-    Cancelling it leaves what is not committed in staging.
+    Cancelling it leaves what is not committed in staging. A step that has begun, such as the merging of
+    files, is finished first, and the dataset stays locked until then.
 
     Args:
         root: the dataset's folder.
@@ -215,26 +217,22 @@ async def recover(
     """
     done = Recovered(root, dry_run=False)
     lost_info(root)  # a missing dataset is found before the lock makes a file
-    await asyncio.to_thread(_make_writable, root)
-    lock = DatasetLock(root)
-    await asyncio.to_thread(lock.acquire)
-    try:
-        writer = await asyncio.to_thread(_open, root, done)
-        await asyncio.to_thread(writer.watch_readers)
+    await run_in_thread(_make_writable, root)
+    async with holding(DatasetLock(root)):
+        writer = await run_in_thread(_open, root, done)
+        await run_in_thread(writer.watch_readers)
         staging = Staging(root)
-        done.episodes = await asyncio.to_thread(salvage, writer, staging, partial)
+        done.episodes = await run_in_thread(salvage, writer, staging, partial)
         await _save_all(writer, done.episodes, workers)
         if accept_loss:  # only now: damage in a complete episode is found when it is saved
-            await _save_all(writer, await asyncio.to_thread(cut_damaged, root, done.episodes), workers)
+            await _save_all(writer, await run_in_thread(cut_damaged, root, done.episodes), workers)
         if pack_files and writer.total_episodes:
             try:
-                await asyncio.to_thread(pack, writer, None)
+                await run_in_thread(pack, writer, None)
             except (DatasetError, StorageError) as error:
                 done.problems.append(f"The files of single episodes were not merged: {error}")
-        await asyncio.to_thread(staging.tidy)
+        await run_in_thread(staging.tidy)
         writer.unwatch_readers()
-    finally:
-        await asyncio.to_thread(lock.release)
     done.total_episodes, done.total_frames = writer.total_episodes, writer.total_frames
     return done
 

@@ -18,6 +18,7 @@ from ...options import check_repo_id, resolve_root
 from ...robots.replay.recorded_dataset import ReplayDataset
 from ...robots.schema import ACTION
 from ...system.tasks import beside
+from ...system.threads import run_in_thread
 from ..devices import CommandDevices, parse_device_flags, print_error
 from ..keys import reading_keys
 from ..loop_view import LoopView
@@ -44,6 +45,7 @@ NEEDED = {
     "--dataset.repo_id=demo/pick-cube": "the dataset's name",
     "--dataset.episode=0": "the episode, counted from 0",
 }
+AGAIN = "The same command plays the episode from its first action."
 COMMON = ("--dataset.root", "--play_sounds", "--config_path")
 
 
@@ -85,6 +87,7 @@ def run(argv: Sequence[str]) -> int:
         print_error(error)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
+        say(f"Stopped before anything was played. {AGAIN}")
         return 0
 
 
@@ -109,7 +112,7 @@ class ReplayCommand:
             SourceError: the robot failed, and is disconnected; or a file of the dataset is damaged.
         """
         flags = self.flags.dataset
-        dataset = await asyncio.to_thread(open_episode, flags.repo_id, flags.root, flags.episode)
+        dataset = await run_in_thread(open_episode, flags.repo_id, flags.root, flags.episode)
         fps = int(dataset.fps or 0)
         if fps < 1:
             raise ConfigError(f"The dataset {dataset.root} does not say its rate.", option="dataset.repo_id")
@@ -117,14 +120,22 @@ class ReplayCommand:
             self.flags.robot.fps = fps
         devices = CommandDevices(self.flags.robot, None)
         names = check_actions(dataset, devices)
-        rows = await asyncio.to_thread(_read_actions, dataset)
-        await self._run.run(self._play(devices, rows, names, fps), "aiorecord-replay")
-        late = self._run.ticker.lateness.summary() if self._run.ticker is not None else None
-        say(
-            f"played {self._played} of {len(rows)} actions of episode {flags.episode}"
-            + (f", late p99 {late['p99_ms']:.1f} ms, {late['missed']} ticks missed" if late else "")
-        )
+        rows = await run_in_thread(_read_actions, dataset)
+        await self._run.run(self._play(devices, rows, names, fps))
+        for line in self._ending(len(rows), fps):
+            say(line)
         return 0
+
+    def _ending(self, total: int, fps: int) -> list[str]:
+        """What was played, and how to go on where that is not all."""
+        late = self._run.ticker.lateness.summary() if self._played and self._run.ticker is not None else None
+        played = f"played {self._played} of {total} actions of episode {self.flags.dataset.episode}"
+        times = f"{self._played / fps:.1f} of {total / fps:.1f} s"
+        if late:
+            times += f", late p99 {late['p99_ms']:.1f} ms, {late['missed']} ticks missed"
+        if self._played == total:
+            return [f"{played}: {times}"]
+        return [f"Stopped: {played}: {times}", f"The robot is disconnected. {AGAIN}"]
 
     async def _play(
         self, devices: CommandDevices, rows: list[dict[str, Any]], names: list[str] | None, fps: int
@@ -139,6 +150,7 @@ class ReplayCommand:
                         try:
                             await anext(ticker)
                         except StopAsyncIteration:  # stopped by a signal or a key
+                            self._view.line("Stopping: the robot is being disconnected.")
                             return
                         await robot.get_observation()  # processors may need the observation, as in lerobot
                         action = (

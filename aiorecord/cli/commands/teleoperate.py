@@ -35,6 +35,7 @@ EXAMPLES = """examples:
 Esc, q or Ctrl-C stops. exit codes: 0 stopped or done, 1 a device failed, 2 wrong usage."""
 
 PROG = "aiorecord teleoperate"
+STOPPED_EARLY = "Stopped before anything moved."
 NEEDED = {
     "--robot.type=sim": "the robot: sim, replay, or one of lerobot's",
     "--teleop.type=sim": "the teleoperator that moves it, likewise",
@@ -84,6 +85,7 @@ def run(argv: Sequence[str]) -> int:
         print_error(error)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
+        say(STOPPED_EARLY)
         return 0
 
 
@@ -129,8 +131,10 @@ class TeleoperateCommand:
             self.flags.robot, self.flags.teleop, feedback_first=True, slow_call_s=self.flags.slow_call_s
         )
         started_s = time.monotonic()
-        await self._run.run(self._teleoperate(devices), "aiorecord-teleoperate")
-        if self._run.ticker is not None and self.flags.display != "none":
+        await self._run.run(self._teleoperate(devices))
+        if self._run.ticker is None:
+            say(STOPPED_EARLY)
+        elif self.flags.display != "none":
             late = self._run.ticker.lateness.summary()
             say(
                 f"teleoperated {time.monotonic() - started_s:.1f} s: {late['ticks']} turns, late p99 "
@@ -156,6 +160,8 @@ class TeleoperateCommand:
                             self._show(ticker, now_ns, named_numbers(action, devices.features))
                         for line in devices.slow_calls():
                             self._view.line(line)
+                    if self._run.stopped:
+                        self._view.line("Stopping: robot and teleoperator are being disconnected.")
         finally:
             clock.close()
 

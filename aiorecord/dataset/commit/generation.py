@@ -70,7 +70,7 @@ def look(root: Path) -> Look:
     return Look(info, files, staging, is_decided(root), holder, is_dead_one)
 
 
-def read_settled[T](root: Path, read: Callable[[], T]) -> T:
+def read_unchanged[T](root: Path, read: Callable[[], T]) -> T:
     """Call a function that reads a dataset; repeat it if it fails and files were exchanged. Blocking.
 
     Raises:

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from typing import Any, Self
 from ...errors import DatasetLockedError, StateError, StorageError
 from ...staging.folder import STAGING_FOLDER
 from ...system import storage
+from ...system.threads import run_in_thread
 from .lock_holder import is_dead, read_holder, same_process, this_process, write_holder
 
 LOCK_FILE = "lock"
@@ -57,7 +59,7 @@ class DatasetLock:
         _LOCKS.add(self)
 
     @property
-    def held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether this object holds the lock."""
         return self._fd is not None
 
@@ -174,8 +176,8 @@ class DatasetLock:
                     own.unlink(missing_ok=True)  # never written through another name
                     own.write_bytes(json.dumps(this_process()).encode())
                     os.replace(own, self.path)
-                    os.dup2(held := _open(self.path, os.O_RDWR | _NO_LINK), fd, inheritable=False)
-                    _close(held)
+                    os.dup2(opened := _open(self.path, os.O_RDWR | _NO_LINK), fd, inheritable=False)
+                    _close(opened)
                     self._claim = claim
                     return fd
             except BaseException:
@@ -233,6 +235,24 @@ class DatasetLock:
     def _forked(self) -> None:
         """Forget the lock in a forked child: only its parent holds it."""
         self._fd, self._claim = None, None
+
+
+@contextlib.asynccontextmanager
+async def holding(lock: DatasetLock) -> AsyncIterator[None]:
+    """Hold a dataset's lock for a block of a coroutine.
+
+    Whatever cancels it, the lock is let go of: after the block's calls in threads (`threads.run_in_thread`
+    waits for them), and also when it is cancelled while it takes the lock.
+
+    Raises:
+        DatasetLockedError: another process records into the dataset.
+        StorageError: the disk refused.
+    """
+    try:
+        await run_in_thread(lock.acquire)
+        yield
+    finally:
+        await run_in_thread(lock.release)
 
 
 def is_locked(root: Path) -> bool:
@@ -349,7 +369,7 @@ def _is_given_up(holder: dict[str, Any], path: Path) -> bool:
     """Whether the named process is this one, and none of its lock objects holds that lock."""
     mine = this_process()
     is_own = all(holder.get(name) == mine[name] for name in ("pid", "host", "boot", "start_ticks", "pid_ns"))
-    return is_own and not any(lock.held and lock.path == path for lock in list(_LOCKS))
+    return is_own and not any(lock.is_locked and lock.path == path for lock in list(_LOCKS))
 
 
 _GUARD = threading.Lock()

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,9 @@ from . import layout
 from .layout import FileIndex
 from .numbered_files import numbered_files
 from .tables import open_table, read_table, write_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ROWS_PER_FILE = 50
 """Most rows of a file, and so the most rows that one commit rewrites."""
@@ -190,14 +193,70 @@ def with_ids(table_schema: pa.Schema, ids: Mapping[int, str]) -> pa.Schema:
 
 def episode_stats(table: pa.Table) -> Iterator[dict[str, FeatureStats]]:
     """The statistics in each row of a table of `meta/episodes`."""
-    names = [name for name in table.column_names if name.startswith("stats/")]
-    for row in table.select(names).to_pylist():
+    columns = StatsColumns(table)
+    for row in range(table.num_rows):
+        yield columns.row(row)
+
+
+class StatsColumns:
+    """The statistics in a table of `meta/episodes`, to be looked at row by row.
+
+    Columns of numbers become arrays as a whole: an array from each of its rows takes thirty times as long.
+
+    Args:
+        table: with columns ``stats/<key>/<name>``; others are ignored.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        names = [name for name in table.column_names if name.startswith("stats/")]
+        self._columns: list[tuple[str, str, _Column]] = []
+        for name, column in zip(names, table.select(names).columns, strict=True):
+            key, _, stat = name.removeprefix("stats/").rpartition("/")
+            array: Any = column.combine_chunks()
+            whole = _as_whole(array)
+            self._columns.append((key, stat, _OneByOne(array) if whole is None else whole))
+
+    def row(self, number: int) -> dict[str, FeatureStats]:
+        """The statistics in a row, by feature; null ones are left out. The arrays are not to be changed."""
         stats: dict[str, FeatureStats] = {}
-        for name, value in row.items():
+        for key, stat, column in self._columns:
+            value = column[number]
             if value is not None:
-                key, _, stat = name.removeprefix("stats/").rpartition("/")
-                stats.setdefault(key, {})[stat] = np.array(value)
-        yield stats
+                stats.setdefault(key, {})[stat] = value
+        return stats
+
+
+class _OneByOne:
+    """A column of anything: each value becomes an array when it is asked for."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __getitem__(self, number: int) -> NDArray[Any] | None:
+        value = self._array[number].as_py()
+        return None if value is None else np.array(value)
+
+
+type _Column = NDArray[Any] | _OneByOne
+
+
+def _as_whole(array: Any) -> NDArray[Any] | None:
+    """A column of equally long lists of numbers as float64 or int64; None for anything else."""
+    sizes: list[int] = []
+    values = array
+    while isinstance(values.type, pa.ListType | pa.FixedSizeListType) and len(values):
+        if values.null_count:
+            return None
+        lengths = values.value_lengths().to_numpy(zero_copy_only=False)
+        if not lengths[0] or (lengths != lengths[0]).any():
+            return None
+        sizes.append(int(lengths[0]))
+        values = values.flatten()
+    is_float = values.type in (pa.float32(), pa.float64())
+    if not sizes or values.null_count or not (is_float or pa.types.is_signed_integer(values.type)):
+        return None
+    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return numbers.astype(np.float64 if is_float else np.int64, copy=False).reshape(len(array), *sizes)
 
 
 class EpisodeLog:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...errors import AiorecordError, DatasetError, StorageError
 from ...features import Feature, Schema
 from ...media.evidence import PARQUET_KEY, Evidence, parse
+from ...staging.rows import arrow_numbers
 from ...system import storage
 from . import layout
 from .table_size import check_size
@@ -253,7 +254,7 @@ def data_table(
         ArrowInvalid: a column does not have the schema's type or the others' length.
         KeyError: a column is missing.
     """
-    arrays = {key: pa.array(values) for key, values in defaults.items()}
+    arrays = {key: arrow_numbers(values) for key, values in defaults.items()}
     table = pa.Table.from_pydict({**columns, **arrays})
     return as_schema(table, schema)
 

@@ -83,7 +83,7 @@ async def settle_plans(
         options: with the codecs set by `settle_encoders`.
         fps: frames per second.
         executor: runs the measurement.
-        threads: one of them waits for it.
+        threads: where the file of known speeds is read and written.
     """
     cameras = schema.cameras
     candidates = live_candidates(cameras, options.rgb_encoder, fps, options.encode)
@@ -91,5 +91,5 @@ async def settle_plans(
     if candidates:
         sizes = [cameras[key].size_hwc[:2] for key in candidates]
         question = SpeedQuestion(options.rgb_encoder, sizes, fps, options.encoder_threads)
-        speed = await threads.run(speed_or_reason, question, executor)
+        speed = await speed_or_reason(question, executor, threads)
     return choose_plans(cameras, options.rgb_encoder, options.depth_encoder, fps, options.encode, speed)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError, Executor
+import asyncio
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 from ...errors import AiorecordError, EncodeError, StorageError
 from ...printable import get_logger
+from ...system.threads import Threads
 from ...workers.pool import give_up
 from .choice import LiveSpeed
 from .measure import MEASURE_S, measure_live
@@ -43,28 +45,64 @@ def calibrate(
     known = None if refresh else load_speed(question, path)
     if known is not None:
         return known
-    future = executor.submit(
-        measure_live, question.encoder, tuple(question.sizes), question.fps, question.threads, seconds
-    )
+    future = _begin(question, executor, seconds)
     try:
         speed = future.result(PATIENCE_S)
     except TimeoutError as error:
         give_up(executor, future)  # closing the executor must not wait for it
-        raise EncodeError(
-            f"{question.encoder.vcodec} could not be measured in {PATIENCE_S:g} s.",
-            codec=question.encoder.vcodec,
-        ) from error
+        raise _no_answer(question) from error
+    _keep(question, speed, path)
+    return speed
+
+
+async def speed_or_reason(question: SpeedQuestion, executor: Executor, threads: Threads) -> LiveSpeed | str:
+    """`calibrate`, or why it was not possible: recording must not fail for want of a measurement.
+
+    Cancelling it kills the worker that measures.
+
+    Args:
+        question: what is to be encoded.
+        executor: runs the measuring.
+        threads: where the file of known speeds is read and written.
+    """
+    path = speeds_path()
+    try:
+        known = await threads.run(load_speed, question, path)
+        if known is not None:
+            return known
+        future = _begin(question, executor, MEASURE_S)
+        answer = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait((answer,), timeout=PATIENCE_S)
+            if not answer.done():
+                raise _no_answer(question)
+            if answer.cancelled():
+                raise EncodeError("the job was cancelled")
+            speed = answer.result()
+        finally:
+            if not future.done():
+                answer.cancel()
+                give_up(executor, future)
+        await threads.run(_keep, question, speed, path)
+        return speed
+    # What an executor raises that was shut down or broke, or whose job was cancelled.
+    except (AiorecordError, RuntimeError) as error:
+        return f"its speed could not be measured: {error or 'the job was cancelled'}"
+
+
+def _begin(question: SpeedQuestion, executor: Executor, seconds: float) -> Future[LiveSpeed]:
+    return executor.submit(
+        measure_live, question.encoder, tuple(question.sizes), question.fps, question.threads, seconds
+    )
+
+
+def _no_answer(question: SpeedQuestion) -> EncodeError:
+    vcodec = question.encoder.vcodec
+    return EncodeError(f"{vcodec} could not be measured in {PATIENCE_S:g} s.", codec=vcodec)
+
+
+def _keep(question: SpeedQuestion, speed: LiveSpeed, path: Path) -> None:
     try:
         store_speed(question, speed, path)
     except StorageError as error:  # it is measured again next time
         logger.warning("The measured speed could not be stored for the next session: %s", error)
-    return speed
-
-
-def speed_or_reason(question: SpeedQuestion, executor: Executor) -> LiveSpeed | str:
-    """The result of `calibrate`, or why it failed: recording must not fail because of a measurement."""
-    try:
-        return calibrate(question, executor)
-    # Errors of an executor that was shut down or broke, or whose job was cancelled.
-    except (AiorecordError, RuntimeError, CancelledError) as error:
-        return f"its speed could not be measured: {error or 'the job was cancelled'}"

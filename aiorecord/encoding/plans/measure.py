@@ -96,12 +96,12 @@ def _encode_until(
     for picture in itertools.cycle(pictures):
         writer.write(picture)
         histogram(np.asarray(picture.to_ndarray(), np.uint8))  # as in the camera's thread
-        held = max(held, writer.held)
+        held = max(held, writer.held_back)
         count += 1
         if monotonic_s() > stop_s and count >= MIN_FRAMES:
             break
     # Frames that are held back have not been encoded completely.
-    return max(1, count - writer.held) / (monotonic_s() - started_s), held
+    return max(1, count - writer.held_back) / (monotonic_s() - started_s), held
 
 
 def moving_pictures(height: int, width: int) -> list[av.VideoFrame]:

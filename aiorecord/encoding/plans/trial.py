@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future
-from typing import Any
+from concurrent.futures import BrokenExecutor, Executor
 
 from ...encoders import VideoEncoderConfig
 from ...errors import CodecUnavailableError, StateError
 from ...media.codecs import check_encoder
-from ...workers.pool import WorkerDiedError, WorkerPool, give_up
+from ...workers.pool import WorkerDiedError, give_up
 from ...workers.watched import Verdict, Watch
 
 TRIAL_S = 60.0
@@ -64,10 +63,9 @@ async def try_encoder(
     watch = Watch(limit_s)
     try:
         while not (await asyncio.wait((answer,), timeout=_LOOK_S))[0]:
-            if not future.running():
-                watch.reset()
-            elif (verdict := watch.look(0, _pid(executor, future))) is not None:
-                why = "it did not get the processor" if verdict is Verdict.STARVED else "it hangs"
+            watch.judge(executor, future, 0)
+            if watch.given_up is not None:
+                why = "it did not get the processor" if watch.given_up is Verdict.STARVED else "it hangs"
                 raise CodecUnavailableError(
                     f"Trying {what} gave no answer: {why}. Choose another vcodec, or leave it to 'auto'.",
                     codec=encoder.vcodec,
@@ -101,7 +99,3 @@ def check_executor(executor: Executor) -> None:
 
 def _no_executor(problem: str) -> StateError:
     return StateError(f"The encode executor takes no jobs: {problem.rstrip('.')}. Nothing was recorded.")
-
-
-def _pid(executor: Executor, future: Future[Any]) -> int | None:
-    return executor.pid_of(future) if isinstance(executor, WorkerPool) else None

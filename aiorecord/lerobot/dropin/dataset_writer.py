@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,6 +19,7 @@ from ...encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ...errors import FrameError, StateError
 from ...options import RecorderKeywords, check_priority
 from ...printable import get_logger
+from ...system.threads import wrapped
 from .buffers import EpisodeBuffer, HandedInEpisode, Recording, buffer_index, plain
 from .dropin_recorder import PortalRecorder
 from .image_writer import IdleImageWriter
@@ -119,8 +120,21 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         return self._portal.call(function, *args)
 
     async def acall(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`call` for asyncio; cancelling it cancels the coroutine that was called."""
-        return await asyncio.wrap_future(self._portal.start(function, *args))
+        """`call` for asyncio; cancelling it ends only the waiting."""
+        return await wrapped(self._portal.start(function, *args))
+
+    def ask[T](self, question: Callable[[], T]) -> T:
+        """Ask the recorder something on its loop, which may be changing just that; here once it is closed."""
+        try:
+            answer: T = self._portal.call(question)
+        except (RuntimeError, CancelledError):  # it is closed, or ends in this moment
+            return question()
+        return answer
+
+    @property
+    def expected_episodes(self) -> int:
+        """Episodes that the dataset has when every save under way succeeds."""
+        return self.ask(lambda: self.recorder.expected_episodes)
 
     @property
     def episode_buffer(self) -> EpisodeBuffer | None:
@@ -273,7 +287,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
                 # Packed files may have names that other files had before.
                 video_utils._default_decoder_cache.clear()
                 self._buffer = self._create_episode_buffer()
-        failures = self.recorder.failures
+        failures = self.ask(lambda: self.recorder.failures)
         if failures:
             logger.error(
                 "%d episode(s) could not be saved and stay in staging: %s. Run `aiorecord recover` on %s.",
@@ -304,8 +318,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
 
     def _create_episode_buffer(self, episode_index: int | None = None) -> EpisodeBuffer:
         if episode_index is None:
-            meta, portal = self._meta, self._portal
-            episode_index = meta.total_episodes if self._finalized else portal.recorder.expected_episodes
+            episode_index = self._meta.total_episodes if self._finalized else self.expected_episodes
         buffer = EpisodeBuffer(size=0, task=[])
         for key in self._meta.features:
             buffer[key] = episode_index if key == "episode_index" else []
@@ -381,7 +394,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             recording.ended = True
         if self._buffer is None:
             return
-        index = self.recorder.expected_episodes + expected
+        index = self.expected_episodes + expected
         if recording is not None and self._buffer.recording is recording:
             self._buffer = self._create_episode_buffer(index)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from ...recording.recorder import Recorder
 from ...saving.handle import EpisodeSave, EpisodeSaveResult, Stage
 from ...saving.saver import AsyncEpisodeSaver
 from ...staging.folder import EpisodeFolder
+from ...system.uncancellable import UncancellableTask, ended, finished
 
 logger = get_logger(__name__)
 
@@ -68,6 +70,7 @@ class PortalRecorder(Recorder):
         self._warned_of_disk = False
         self.last_results: list[EpisodeSaveResult] = []
         self._live: set[EpisodeCapture] = set()
+        self._renewing: UncancellableTask[None] | None = None
 
     @property
     def failures(self) -> list[EpisodeSaveResult]:
@@ -76,7 +79,7 @@ class PortalRecorder(Recorder):
 
     @property
     def expected_episodes(self) -> int:
-        """Number of episodes in the dataset if every save under way succeeds."""
+        """Number of episodes in the dataset if every save under way succeeds. Call it on the event loop."""
         return self._ended_episodes - len(self.failures)
 
     async def next_capture(self) -> FedCapture:
@@ -140,14 +143,30 @@ class PortalRecorder(Recorder):
     def drop(self, capture: EpisodeCapture) -> None:
         """Discard a capture in the background."""
         self._live.discard(capture)
-        self._tasks.create(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
+        self._tasks.finish(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
 
     async def renew_saver(self, max_queue_size: int, save_timeout: float | None) -> None:
         """Replace the saver by one with other limits and fresh counts, once the pending saves are done.
 
+        Cancelling waits for that.
+
         Raises:
             ConfigError: a limit is invalid.
+            StateError: the recorder is closed.
         """
+        if self._closing is not None:
+            raise StateError("The dataset is finalized.")
+        while self._renewing is not None:
+            await ended(self._renewing)
+        work = self._renew_saver(max_queue_size, save_timeout)
+        renewing = self._renewing = UncancellableTask(work, name="aiorecord-renew-saver")
+        renewing.add_done_callback(self._renewed)
+        await finished(renewing)
+
+    def _renewed(self, task: asyncio.Task[None]) -> None:
+        self._renewing = None
+
+    async def _renew_saver(self, max_queue_size: int, save_timeout: float | None) -> None:
         renewed = AsyncEpisodeSaver(
             self.writer,
             max_queue_size=max_queue_size,
@@ -181,7 +200,9 @@ class PortalRecorder(Recorder):
         if self._pool is not None:
             self._pool.shutdown()
         self._home.close()
-        self._note_closed()
+        self._events.close()
+        if self._unclosed is not None:
+            self._unclosed.detach()
 
     @property
     def _queue_is_full(self) -> bool:
@@ -212,8 +233,11 @@ class PortalRecorder(Recorder):
             logger.warning("%s No further episode can begin; save this one.", reason)
 
     async def _close(self, drain: bool) -> None:
+        if self._renewing is not None:
+            await asyncio.wait((self._renewing,))
         try:
-            for capture in self._live:
+            while self._live:
+                capture = self._live.pop()
                 error = StateError("The dataset was closed while it recorded.")
                 await keep_partial(capture, error, self._threads)
         finally:

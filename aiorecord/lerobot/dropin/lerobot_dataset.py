@@ -9,7 +9,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
-import anyio.to_thread
 from lerobot.datasets import LeRobotDataset
 
 from ...dataset.exchange.replaced_videos import RECORD, replaced_names
@@ -18,6 +17,7 @@ from ...errors import StateError
 from ...printable import get_logger
 from ...staging.folder import STAGING_FOLDER
 from ...system.storage import remove_tree
+from ...system.threads import run_in_thread
 from .attach import becomes, replace_writer
 from .dataset_writer import AsyncDatasetWriter
 from .sync_saver import IDLE_STATUS, AsyncEpisodeSaver
@@ -114,7 +114,8 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         assert dataset.writer is not None
         if image_writer is not None:
             dataset.writer.start_image_writer(*image_writer)
-        left = len(dataset.writer.recorder.saver.pending)
+        recorder = dataset.writer.recorder
+        left = dataset.writer.ask(lambda: len(recorder.saver.pending))
         if left and cls.resume_waits:
             logger.info("Saving %d episodes of an interrupted recording.", left)
             dataset.writer.flush_pending_videos()
@@ -235,7 +236,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         Raises:
             Exception: as raised by `finalize`.
         """
-        await anyio.to_thread.run_sync(self.finalize)
+        await run_in_thread(self.finalize)
 
     @property
     def episode_buffer(self) -> dict[str, Any] | None:

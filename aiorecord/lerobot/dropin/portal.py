@@ -163,7 +163,7 @@ class RecorderPortal:
             await self._portal.stop()
 
     def _close_recorder(self) -> None:
-        pending = len(self.recorder.saver.pending)
+        pending = self.call(lambda: len(self.recorder.saver.pending))
         if pending:
             logger.info(
                 "Finishing %d saves. Ctrl-C leaves them in staging, for `aiorecord recover`.", pending

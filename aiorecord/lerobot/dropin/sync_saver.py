@@ -122,7 +122,7 @@ class AsyncEpisodeSaver:
         ``last_error`` is empty if there was no error; ``worker_alive`` is False if the saver was stopped and
         no save goes on in the background.
         """
-        status = self._writer.recorder.saver.get_status()
+        status = self._writer.ask(self._writer.recorder.saver.get_status)
         status["is_running"] = status["is_running"] and self.running
         status["worker_alive"] = status["worker_alive"] and (self.running or status["pending_tasks"] > 0)
         status["last_error"] = status["last_error"] or ""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
 from ...errors import ConfigError, SourceError, StateError
 from ...printable import get_logger
 from ...system.machine_time import monotonic_s
+from ...system.threads import wrapped
 from ..guarding.call_times import CallTimes, CallTiming, SlowCall
 from ..guarding.device_reports import gives_new_images
 from ..protocols import BlockingRobot, BlockingTeleoperator, Features, Values
@@ -133,7 +131,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
         # A call that was waited for in vain before is not waited for again.
         if before is not None and not before.done() and self._stuck_in is None:
             wait_s = self._connect_timeout_s if self._running_call == "connect" else STUCK_S
-            await asyncio.wait((closing, _uncancellable(before, quietly=True)), timeout=wait_s)
+            await asyncio.wait((closing, wrapped(before, quietly=True)), timeout=wait_s)
             # `closing` follows when the call has returned.
         if (before is None or before.done()) and self._stuck_in != "disconnect":
             await asyncio.wait((closing,), timeout=self._connect_timeout_s)
@@ -162,7 +160,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
         running = self._running
         if running is None or running.done():
             return None
-        await asyncio.wait((_uncancellable(running, quietly=True),), timeout=within_s)
+        await asyncio.wait((wrapped(running, quietly=True),), timeout=within_s)
         return running.done()
 
     async def __aenter__(self) -> Self:
@@ -193,7 +191,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
     async def _close(self, thread: DeviceThread, call: Future[Any]) -> None:
         try:
             # A loop that ends cancels its tasks; the device is still released.
-            await self._watched("disconnect", _uncancellable(call), self._connect_timeout_s)
+            await self._watched("disconnect", wrapped(call), self._connect_timeout_s)
         finally:
             if call.done():
                 thread.join()  # it has nothing left to do but to return
@@ -209,7 +207,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             raise StateError(f"The {self._source} {self.name!r} is not connected; call connect() first.")
         async with self._turn:
             if self._running is not None and not self._running.done():
-                await asyncio.wait((_uncancellable(self._running),))
+                await asyncio.wait((wrapped(self._running),))
             if self._thread is None:
                 raise StateError(f"The {self._source} {self.name!r} was disconnected.")
             self._running_call = call
@@ -265,34 +263,6 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             logger.warning("%s %r, never connected: disconnect() said %s", self._source, self.name, error)
 
 
-def _uncancellable(call: Future[Any], *, quietly: bool = False) -> asyncio.Future[Any]:
-    """Like `asyncio.wrap_future`, but cancelling it does not cancel the call, and the loop may close before.
-
-    Args:
-        call: what to wait for.
-        quietly: return None whatever the outcome.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def finish() -> None:
-        if future.done():
-            return
-        if quietly or call.cancelled():
-            future.set_result(None)
-        elif (error := call.exception()) is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(call.result())
-
-    def finished(_: Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
-            loop.call_soon_threadsafe(finish)
-
-    call.add_done_callback(finished)
-    return future
-
-
 class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
     """A blocking robot, awaited.
 
@@ -339,6 +309,8 @@ class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
         observation: Values = self.blocking.get_observation()
         if gives_new_images(self.blocking) or not isinstance(observation, Mapping):
             return observation
+        import numpy as np
+
         return {
             name: value.copy() if isinstance(value, np.ndarray) and value.nbytes >= PICTURE_BYTES else value
             for name, value in observation.items()

@@ -6,8 +6,6 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-import numpy as np
-
 SAMPLES = 1024
 """How many of the latest durations are kept per method."""
 
@@ -98,9 +96,15 @@ class _Durations:
         count, max_s, self._lap_count, self._lap_max_s = self._lap_count, self._lap_max_s, 0, 0.0
         if not count:
             return None
-        p50, p99 = np.percentile(list(self.latest_s)[-count:], [50, 99]) * 1e3
-        return CallTiming(count, float(p50), float(p99), max_s * 1e3)
+        return CallTiming(count, *_percentiles(list(self.latest_s)[-count:]), max_s * 1e3)
 
     def timing(self) -> CallTiming:
-        p50, p99 = np.percentile(list(self.latest_s), [50, 99]) * 1e3
-        return CallTiming(self.count, float(p50), float(p99), self.max_s * 1e3)
+        return CallTiming(self.count, *_percentiles(list(self.latest_s)), self.max_s * 1e3)
+
+
+def _percentiles(seconds: list[float]) -> tuple[float, float]:
+    """The median and the 99th percentile, in milliseconds."""
+    import numpy as np
+
+    p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
+    return float(p50), float(p99)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ...errors import FrameError
 from ...features import Feature, Schema
 from ..protocols import Features, Values
@@ -85,11 +83,16 @@ class Parts:
             value = self._schema.check_one(key, build_frame(self._specs[key], observation, action)[key])
         except FrameError as error:
             return str(error)
-        if self._finite and feature.dtype.startswith("float") and not np.isfinite(value).all():
-            return "holds NaN or infinity"
+        if self._finite and feature.dtype.startswith("float"):
+            import numpy as np
+
+            if not np.isfinite(value).all():
+                return "holds NaN or infinity"
         return None
 
     def _keep(self, key: str, raw: Values) -> None:
+        import numpy as np
+
         good = self._good.setdefault(key, {})
         for name in good.keys() - raw.keys():
             del good[name]
@@ -110,6 +113,8 @@ class Parts:
 
 def _copy(value: Any) -> Any:
     """A copy that the driver cannot change: drivers may reuse their buffers."""
+    import numpy as np
+
     return value if isinstance(value, str | bytes | int | float | np.generic) else np.array(value)
 
 

@@ -14,6 +14,7 @@ from ...clock import NS_PER_S, Clock, SystemClock, sleep_until
 from ...errors import SourceError
 from ...features import Schema
 from ...system.machine_time import monotonic_ns
+from ...system.uncancellable import UncancellableTask, finished
 from ..protocols import Features, Robot, Teleoperator, Values
 from .device_calls import BUSY, Line, bounded
 from .device_reports import gives_new_images, layers
@@ -381,7 +382,7 @@ class GuardedRobot(_Reading[Robot], RobotWrapper):
 
 
 async def release(device: Robot | Teleoperator, name: str) -> bool:
-    """Disconnect a device, waiting for it no longer than `RELEASE_S` of real time.
+    """Disconnect a device, waiting for it no longer than `RELEASE_S` of real time. Cancelling waits too.
 
     Returns:
         False when it did not return.
@@ -389,4 +390,5 @@ async def release(device: Robot | Teleoperator, name: str) -> bool:
     Raises:
         Exception: what it raised.
     """
-    return await bounded(device.disconnect(), f"aiorecord-{name}-disconnect", RELEASE_S)
+    work = bounded(device.disconnect(), f"aiorecord-{name}-disconnect", RELEASE_S)
+    return await finished(UncancellableTask(work, name=f"aiorecord-{name}-release"))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Generator
 
 from ...errors import SourceError, StateError
-from ...system.threads import start_thread
+from ...system.threads import run_in_thread, start_thread
 
 _CHECK_S = 0.5
 
@@ -75,14 +75,14 @@ class Prefetch[T]:
     async def aclose(self) -> None:
         """Stop the thread and wait for it; at most one item is still produced. Idempotent.
 
-        Cancelling ends only the waiting; the thread ends anyway.
+        Cancelling waits too.
         """
         with self._changed:
             self._stopped = True
             self._changed.notify()
             self._wake()
         if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
+            await run_in_thread(self._thread.join)
 
     def _run(self) -> None:
         try:

@@ -6,7 +6,6 @@ sampled through the lens), the moving shapes, painted into the rectangle that th
 
 from __future__ import annotations
 
-import itertools
 import math
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,9 @@ MAX_NOISE = 4.0
 _TILE_MARGIN = 64
 _SUPERSAMPLING = 3
 _DRAWING_THREADS = 2
+_BAND = 64
+"""Rows that are drawn at a time: what is worked out of so many stays in the processor's cache, and no array
+is so large that each one is taken from the system anew."""
 
 _FIXED_VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
     "front": ((0.63, -0.25, 0.40), (0.145, 0.0, 0.075), 44.0),
@@ -152,8 +154,8 @@ def _background(view: Viewpoint, seed: int) -> tuple[NDArray[np.uint8], NDArray[
     lens = view.lens()
     table_texture(seed)  # by one thread, for all
     with ThreadPoolExecutor(_DRAWING_THREADS, "aiorecord-sim") as threads:
-        edges = np.linspace(0, view.height, _DRAWING_THREADS + 1).astype(int).tolist()
-        bands = [slice(*edge) for edge in itertools.pairwise(edges)]
+        starts = range(0, view.height, _BAND)
+        bands = [slice(start, min(start + _BAND, view.height)) for start in starts]
         parts = list(threads.map(lambda band: _look_at(lens, view.width, band, seed), bands))
     return np.concatenate([rgb for rgb, _ in parts]), np.concatenate([depth for _, depth in parts])
 

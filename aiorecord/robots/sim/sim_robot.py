@@ -7,18 +7,19 @@ video encoders have a realistic amount of work.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, FrameError, StateError
-from ...system.tasks import single
-from ...system.threads import Threads
+from ...system.threads import Threads, wrapped
+from ...system.uncancellable import ended, finished
 from ...values import is_whole
 from ..protocols import Features, Values
 from ..schema import ACTION, IMAGES, STATE, dataset_features
@@ -68,6 +69,9 @@ class SimTeleopConfig:
     fps: int = 30
 
 
+type _Cameras = dict[str, tuple[CameraSpec, ColourCamera | DepthCamera]]
+
+
 class SimRobot:
     """A six-joint arm on a table with a cube, seen by any number of cameras.
 
@@ -104,7 +108,8 @@ class SimRobot:
             {name: (spec.height, spec.width, 3) for name, spec in config.cameras.items()}
             | {name: (spec.height, spec.width, 1) for name, spec in config.depth_cameras.items()}
         )
-        self._cameras: dict[str, tuple[CameraSpec, ColourCamera | DepthCamera]] | None = None
+        self._cameras: _Cameras | None = None
+        self._drawing: Future[_Cameras] | None = None
         self._threads: Threads | None = None
         self._reset()
 
@@ -134,14 +139,31 @@ class SimRobot:
         """``action`` (6,) float32."""
         return {ACTION: self._sides[ACTION]}
 
+    def prepare(self) -> None:
+        """Begin to draw the scene, in a thread, for the `connect` to come. Idempotent.
+
+        For who has something else to do before it. The thread ends with the drawing, for which `disconnect`
+        waits.
+        """
+        if self._cameras is None and self._drawing is None:
+            thread = ThreadPoolExecutor(1, "aiorecord-scene")
+            self._drawing = thread.submit(self._make_cameras)
+            thread.shutdown(wait=False)
+
     async def connect(self) -> None:
         """Start from step 0, with the arm in its home pose and the cube in its first place. Idempotent.
 
-        The scene is drawn in a thread, which takes about a second the first time. When cancelled, the robot
-        is not connected.
+        The scene is drawn in a thread, which takes a good part of a second. When cancelled, the robot is not
+        connected.
         """
         if self._cameras is None:
-            cameras = await asyncio.to_thread(self._make_cameras)
+            self.prepare()
+            drawing = self._drawing
+            assert drawing is not None
+            try:
+                cameras: _Cameras = await finished(wrapped(drawing))
+            finally:
+                self._drawing = None
             self._reset()
             self._threads = Threads(max(1, min(len(cameras), os.cpu_count() or 1)), "aiorecord-draw")
             self._cameras = cameras
@@ -150,6 +172,9 @@ class SimRobot:
         """Release the cameras and end the threads that draw. Idempotent; cancelling waits for their end."""
         self._cameras = None
         threads, self._threads = self._threads, None
+        drawing, self._drawing = self._drawing, None
+        if drawing is not None:
+            await ended(wrapped(drawing, quietly=True))
         if threads is not None:
             await threads.aclose()
 
@@ -163,24 +188,19 @@ class SimRobot:
         Raises:
             StateError: not connected.
         """
-        if self._cameras is None or self._threads is None:
+        cameras = self._cameras
+        if cameras is None or self._threads is None:
             raise StateError("The simulated robot is not connected; call connect() first.")
         self._advance()
         noise = self._rng.normal(0.0, self.config.joint_noise_deg, 6)
         # A servo's position is read as one of 4096 steps per turn.
         measured = np.rint((self._joints + noise) / ENCODER_STEP_DEG) * ENCODER_STEP_DEG
         observation: Values = {STATE: measured.astype(np.float32)}
-        try:
-            async with asyncio.TaskGroup() as group:
-                draw = self._threads.run
-                pictures = {
-                    name: group.create_task(draw(self._picture, name, *camera), name=f"draw-{name}")
-                    for name, camera in self._cameras.items()
-                }
-        except BaseExceptionGroup as errors:
-            raise single(errors) from None
-        for name, picture in pictures.items():
-            observation[IMAGES + name] = picture.result()
+        pictures = await self._threads.run_each(
+            [partial(self._picture, name, *camera) for name, camera in cameras.items()]
+        )
+        for name, picture in zip(cameras, pictures, strict=True):
+            observation[IMAGES + name] = picture
         self._step += 1
         return observation
 
@@ -211,9 +231,9 @@ class SimRobot:
             last = self._pictures[name] = number, camera.render(self._pose, self._cube)
         return last[1].copy()
 
-    def _make_cameras(self) -> dict[str, tuple[CameraSpec, ColourCamera | DepthCamera]]:
+    def _make_cameras(self) -> _Cameras:
         config = self.config
-        cameras: dict[str, tuple[CameraSpec, ColourCamera | DepthCamera]] = {}
+        cameras: _Cameras = {}
         for name, spec in config.cameras.items():
             cameras[name] = spec, ColourCamera(name, spec, config.seed, config.noise)
         for name, spec in config.depth_cameras.items():

@@ -254,8 +254,10 @@ def look(position: Floats, direction: Floats, seed: int) -> tuple[Floats, Floats
     np.copyto(nearest, t, where=on_table)
     plane[on_table] = -1
     colour = np.empty((len(dz), 3), np.float32)
-    for number in np.unique(plane):
+    for number in range(-1, len(_WALLS) + 1):
         rays = np.flatnonzero(plane == number)
+        if not len(rays):
+            continue
         reach = nearest[rays]
         x, y, z = px + reach * dx[rays], py + reach * dy[rays], pz + reach * dz[rays]
         if number == -1:
@@ -272,7 +274,7 @@ def look(position: Floats, direction: Floats, seed: int) -> tuple[Floats, Floats
         else:
             along = y if _WALLS[number - 1][0] == "x" else x
             rough = noise[((z * 190).astype(np.intp)) & 511, ((along * 190).astype(np.intp)) & 511]
-            colour[rays] = _wall(int(number), along, z, rough)
+            colour[rays] = _wall(number, along, z, rough)
     return np.clip(colour, DARKEST, BRIGHTEST), nearest
 
 

@@ -151,10 +151,10 @@ def test_the_spill_begins_with_the_frames_that_the_encoder_has_in_hand(tmp_path)
     wait_for(lambda: capture.encoded + capture.spilled == 7)
     # The muxer writes a frame when the next one comes: 1 is not in the file, 2 is being encoded.
     assert list(raw_indices(tmp_path / "cam.spill")) == list(range(1, 7))
-    assert (capture.status().spilled, capture.held) == (5, 7)
+    assert (capture.status().spilled, capture.readable) == (5, 7)
     encoder.gate.release()
     capture.close()
-    assert (capture.encoded, capture.spilled, capture.held) == (3, 4, 7)
+    assert (capture.encoded, capture.spilled, capture.readable) == (3, 4, 7)
     assert budget.used == 0
 
 
@@ -186,7 +186,7 @@ def test_memory_that_the_spill_still_needs_is_not_given_to_the_next_frames(tmp_p
     capture.close()
     for index, pixels in read_indexed(tmp_path / "cam.spill"):
         np.testing.assert_array_equal(pixels, noise(index, SHAPE))
-    assert capture.held == 14
+    assert capture.readable == 14
 
 
 def test_a_recorder_says_that_an_encoder_failed_and_keeps_the_episode_whole(tmp_path, monkeypatch):
@@ -241,7 +241,7 @@ def test_a_live_encoder_that_holds_frames_back_does_not_leave_a_hole(tmp_path):
     spilled = list(raw_indices(tmp_path / "cam.spill"))
     assert spilled == list(range(spilled[0], 41))
     assert spilled[0] <= 40 - 2
-    assert capture.held == 41
+    assert capture.readable == 41
     assert budget.used == 0
 
 

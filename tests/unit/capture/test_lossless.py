@@ -11,7 +11,6 @@ from captured import direct, noise, values_of
 
 from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
-from aiorecord.encoding.stats import downsample_stride
 from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
 from aiorecord.features import Schema
 from aiorecord.media.pixels import PixelConverter, new_rgb_frame
@@ -155,8 +154,7 @@ def test_a_full_disk_is_a_storage_error(tmp_path):
 @pytest.mark.parametrize("size", [(48, 64), (299, 299), (300, 200), (480, 640), (640, 480), (720, 1280)])
 def test_histograms_count_what_lerobot_samples(size):
     pixels = noise(1, (*size, 3))
-    assert sampling_stride(*size) == downsample_stride(*size)
-    stride = downsample_stride(*size)
+    stride = sampling_stride(*size)
     found = histogram(pixels)
     assert found.shape == (3, 256)
     assert found.dtype == np.uint32

@@ -12,7 +12,7 @@ import pytest
 from damaged import LENGTHS, copy, data_file, episodes_file, info_path
 
 from aiorecord.cli import dataset_facts
-from aiorecord.dataset.commit.generation import read_settled
+from aiorecord.dataset.commit.generation import read_unchanged
 from aiorecord.errors import ConfigError, DatasetError, SourceError
 from aiorecord.robots.replay import recorded_dataset
 from aiorecord.robots.replay.recorded_dataset import ReplayDataset
@@ -76,7 +76,7 @@ def test_a_reader_gives_up_on_a_dataset_that_keeps_changing(tmp_path):
         raise DatasetError("does not fit")
 
     with pytest.raises(DatasetError):
-        read_settled(tmp_path, read)
+        read_unchanged(tmp_path, read)
     assert len(tries) == 5
 
 

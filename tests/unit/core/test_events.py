@@ -65,7 +65,7 @@ def test_every_stage_of_every_episode(tmp_path):
 
     events, save = asyncio.run(main())
     stages = [e.stage for e in events if isinstance(e, SaveChanged) and e.save is save]
-    assert stages == [Stage.DURABLE, Stage.ENCODING, Stage.COMMITTED]
+    assert stages == [Stage.DURABLE, Stage.ENCODING, Stage.ENCODED, Stage.COMMITTED]
     assert [e.task for e in events if isinstance(e, EpisodeBegan)] == ["one", "two", "three", "four"]
     ended = [e for e in events if isinstance(e, EpisodeEnded)]
     assert [e.outcome for e in ended] == ["saved", "saved", "discarded", "interrupted"]

@@ -44,16 +44,23 @@ async def main():
         rgb_encoder=aiorecord.RGBEncoderConfig(vcodec="h264", preset="ultrafast"),
         clock=aiorecord.FakeClock(auto=True),
     )
+    phase[0] = "early"
+    from aiorecord.robots import Fault, FaultyRobot, ThreadedRobot
+
+    robot = Device()
+    aiorecord.dataset_features(robot.observation_features, robot.action_features)
+    aiorecord.guarded(robot, robot, FEATURES, aiorecord.SourcePolicy(), fps=30)
+    plan = aiorecord.SessionPlan("x", num_episodes=2, episode_time_s=0.2, reset_time_s=0.1)
+    session = aiorecord.Session(recorder, robot, robot, plan, aiorecord.SessionEvents())
+    recorder.get_status()
     phase[0] = "open"
     async with recorder:
         phase[0] = "record"
-        robot = Device()
         async with recorder.episode("x") as episode:
             async for tick in recorder.ticks(seconds=0.2):
                 episode.add_frame(await robot.get_observation(), await robot.get_action())
         await episode.save
-        plan = aiorecord.SessionPlan("x", num_episodes=2, episode_time_s=0.2, reset_time_s=0.1)
-        await aiorecord.Session(recorder, robot, robot, plan).run()
+        await session.run()
         aiorecord.StatusView(recorder)._repr_html_()
         await recorder.drain()
         await recorder.pack()
@@ -70,7 +77,7 @@ def test_nothing_heavy_is_imported_on_the_loop_and_nothing_at_all_once_it_is_ope
     )
     assert done.returncode == 0, done.stderr
     imported = json.loads(done.stdout)
-    for phase in ("import", "make", "open"):
+    for phase in ("import", "make", "early", "open"):
         heavy = {name.split(".")[0] for name in imported.get(phase, [])} & {"av", "numpy", "pyarrow", "PIL"}
         assert not heavy, phase
     own = [name for name in imported.get("open", []) if name.startswith("aiorecord")]

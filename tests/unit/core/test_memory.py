@@ -7,8 +7,8 @@ import pytest
 
 CHILD = """
 import ctypes, sys, threading
-from aiorecord.system.memory import give_memory_back, settle_allocator
-settled = settle_allocator() if sys.argv[1] == "settled" else True
+from aiorecord.system.memory import give_memory_back, configure_allocator
+settled = configure_allocator() if sys.argv[1] == "settled" else True
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
@@ -57,8 +57,8 @@ def test_freed_pictures_go_back():
 
 FAULTS = """
 import resource, threading
-from aiorecord.system.memory import settle_allocator
-if not settle_allocator():
+from aiorecord.system.memory import configure_allocator
+if not configure_allocator():
     raise SystemExit
 
 def compute():
@@ -96,9 +96,8 @@ def test_arrow_keeps_no_memory_of_its_own_unless_the_user_says_so(
     monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
     if chosen is not None:
         monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", chosen)
-    program = (
-        "from aiorecord.system.memory import settle_allocator\nif not settle_allocator(): raise SystemExit\n"
-    )
+    program = "from aiorecord.system.memory import configure_allocator\n"
+    program += "if not configure_allocator(): raise SystemExit\n"
     program += "import pyarrow\nprint(pyarrow.default_memory_pool().backend_name)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     if not run.stdout:

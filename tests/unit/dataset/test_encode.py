@@ -30,13 +30,7 @@ from aiorecord.encoding.camera_encoding import (
     read_progress,
 )
 from aiorecord.encoding.episode_encoding import EpisodeEncoding
-from aiorecord.encoding.stats import (
-    FeatureStats,
-    depth_stats,
-    downsample_stride,
-    histogram_stats,
-    sample_indices,
-)
+from aiorecord.encoding.stats import FeatureStats, depth_stats, histogram_stats, sample_indices
 from aiorecord.errors import (
     CodecUnavailableError,
     DamageError,
@@ -47,7 +41,7 @@ from aiorecord.errors import (
 from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.media.video_file import verify_video
 from aiorecord.staging.folder import EpisodeFolder, Manifest, Staging
-from aiorecord.staging.histograms import HistogramWriter
+from aiorecord.staging.histograms import HistogramWriter, sampling_stride
 from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.raw import RawWriter
 from aiorecord.workers.pool import WorkerPool
@@ -136,7 +130,7 @@ def stage(
 
 
 def exact_stats(frames: Sequence[NDArray[np.uint8]]) -> FeatureStats:
-    stride = downsample_stride(*frames[0].shape[:2])
+    stride = sampling_stride(*frames[0].shape[:2])
     small = [frames[i][::stride, ::stride] for i in sample_indices(len(frames))]
     counts = [[np.bincount(image[..., c].ravel(), minlength=256) for c in range(3)] for image in small]
     return histogram_stats(np.array(counts))

@@ -43,12 +43,12 @@ def holder(root):
 def test_the_file_names_its_holder_and_goes_with_it(tmp_path):
     lock = DatasetLock(tmp_path / "new" / "dataset")
     lock.acquire()
-    assert lock.held
+    assert lock.is_locked
     held = json.loads(lock.path.read_text())
     assert (held["pid"], held["host"]) == (os.getpid(), socket.gethostname())
     assert held["started"] > 0
     lock.release()
-    assert not lock.held
+    assert not lock.is_locked
     assert not lock.path.parent.exists()
     lock.release()
 
@@ -212,7 +212,7 @@ class TestWithoutLocks:
 COMPETE = """
 import errno, os, sys
 from pathlib import Path
-from aiorecord.dataset import lock as module
+from aiorecord.dataset.commit import lock as module
 from aiorecord.errors import DatasetLockedError
 
 def refuse(fd):
@@ -256,7 +256,7 @@ lock = DatasetLock(Path(sys.argv[1]))
 lock.acquire()
 if not os.fork():
     lock.release()
-    print("child", lock.held, lock.path.exists(), flush=True)
+    print("child", lock.is_locked, lock.path.exists(), flush=True)
     sys.stdin.read()
     os._exit(0)
 sys.stdin.read()

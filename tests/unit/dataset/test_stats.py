@@ -13,12 +13,12 @@ from aiorecord.encoding.stats import (
     aggregate,
     column_stats,
     depth_stats,
-    downsample_stride,
     from_json,
     histogram_stats,
     sample_indices,
     to_json,
 )
+from aiorecord.staging.histograms import sampling_stride
 
 
 def shapes(stats):
@@ -173,7 +173,7 @@ def test_sampling():
     [(299, 299, 1), (240, 320, 2), (480, 640, 4), (720, 1280, 8), (640, 480, 4), (300, 300, 2), (10, 300, 2)],
 )
 def test_downsampling(height, width, stride):
-    assert downsample_stride(height, width) == stride
+    assert sampling_stride(height, width) == stride
 
 
 def test_aggregate_is_the_whole():

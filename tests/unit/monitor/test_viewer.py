@@ -381,7 +381,8 @@ def test_rerun_without_its_program(rerun, monkeypatch, tmp_path):
 # a remote viewer that is not there, or takes connections and then nothing: the process must end all the same
 STUCK = """
 import socket, sys, numpy as np
-from aiorecord.monitor import rerun_sink, viewer as v
+from aiorecord.monitor import viewer as v
+from aiorecord.monitor.sinks import rerun_sink
 v.CLOSE_S, rerun_sink.FLUSH_S = map(float, sys.argv[2:])
 server = socket.create_server(("127.0.0.1", 0))
 port = server.getsockname()[1]

@@ -24,7 +24,7 @@ def main() -> None:
         pass
     writer = camera._writer
     assert isinstance(writer, LiveWriter)
-    print(frames, writer.held, flush=True)
+    print(frames, writer.held_back, flush=True)
     sys.stdin.read()
 
 

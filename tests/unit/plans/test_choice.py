@@ -127,7 +127,7 @@ def test_speeds_are_kept_by_everything_they_depend_on(tmp_path):
 def test_another_machine_is_another_question(tmp_path, monkeypatch):
     path = tmp_path / "speeds.json"
     store_speed(QUESTION, FAST, path)
-    monkeypatch.setattr("aiorecord.encoding.plans.speeds.machine", lambda: "another")
+    monkeypatch.setattr("aiorecord.encoding.plans.speeds.described_machine", lambda: "another")
     assert load_speed(QUESTION, path) is None
 
 

@@ -28,7 +28,7 @@ from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import histogram
 from aiorecord.staging.live import LiveWriter, whole_frames
 from aiorecord.staging.reader import count_frames, read_frames
-from aiorecord.system.thread_capabilities import ordinary_threads
+from aiorecord.system.thread_capabilities import unprivileged_threads
 
 H264 = RGBEncoderConfig(vcodec="h264")
 REORDERING = RGBEncoderConfig(vcodec="h264", g=12)
@@ -320,11 +320,11 @@ def test_a_library_cannot_make_real_time_threads_in_the_block():
 
     may = choose()
     with ThreadPoolExecutor(1) as threads:
-        with ordinary_threads():
+        with unprivileged_threads():
             assert not choose()
             assert not threads.submit(choose).result(), "nor in a thread that was started in it"
         assert choose() == may, "the caller has its capability again"
-    with pytest.raises(ZeroDivisionError), ordinary_threads():
+    with pytest.raises(ZeroDivisionError), unprivileged_threads():
         raise ZeroDivisionError
     assert choose() == may
     assert os.sched_getscheduler(0) == before

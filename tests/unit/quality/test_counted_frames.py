@@ -181,7 +181,8 @@ sys.path[:0] = [{tests!r}, {here!r}]
 from test_counted_frames import Arm, FRONT, Hand, recorder_for
 from pathlib import Path
 from aiorecord import Session, SessionPlan
-from aiorecord.capture import EpisodeFolder, Staging, journal
+from aiorecord.capture import journal
+from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.robots.blocking.threaded import ThreadedRobot
 
 journal.FLUSH_PERIOD_S = 0.1

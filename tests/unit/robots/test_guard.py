@@ -444,7 +444,7 @@ def test_a_disconnect_that_finds_a_stuck_driver_gives_up_and_is_done_later(
 def test_a_stuck_thread_does_not_keep_a_process_from_ending() -> None:
     program = """
 import asyncio, threading
-from aiorecord.robots import device_thread
+from aiorecord.robots.blocking import device_thread
 device_thread.EXIT_WAIT_S = 0.05
 thread = device_thread.DeviceThread("stuck")
 thread.submit(threading.Event().wait)
