@@ -19,7 +19,7 @@ async def drop(capture: EpisodeCapture, threads: Threads) -> None:
 
 
 async def keep(capture: EpisodeCapture, threads: Threads) -> None:
-    """Keep an episode that has ended in staging, where nobody saves it any more."""
+    """Keep an ended episode in staging when no saver is left to save it."""
     try:
         await threads.run(capture.keep)
     except AiorecordError as error:
