@@ -77,22 +77,24 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "aiorecord bench",
         description="Measure what this machine can record: for every number of cameras, size and codec the "
         "rate that it sustains, how late ticks are, the time lost between episodes, and how long the "
-        "encoding takes afterwards; then say what to choose.",
+        "encoding takes afterwards; then recommend settings.",
         examples=EXAMPLES,
     )
     add, rare = parser.add_argument, parser.rare
-    add("--cameras", type=_numbers, default=[1, 2, 3], metavar="N,N", help="how many, default 1,2,3")
+    add(
+        "--cameras", type=_numbers, default=[1, 2, 3], metavar="N,N", help="numbers of cameras, default 1,2,3"
+    )
     add("--sizes", type=_sizes, default=[(640, 480), (1280, 720)], help="default 640x480,1280x720")
     add("--codecs", type=_codecs, default=["libsvtav1", "h264"], help="default libsvtav1,h264")
     rare("--encode", choices=("auto", "live", "deferred"), default="auto", help="aiorecord's plan")
     rare("--fps", type=at_least_one, default=30, help="default 30")
-    add("--episodes", type=at_least_one, default=3, help="of each cell, default 3")
-    add("--seconds", type=float, default=5.0, help="of each episode, default 5")
+    add("--episodes", type=at_least_one, default=3, help="episodes per cell, default 3")
+    add("--seconds", type=float, default=5.0, help="seconds per episode, default 5")
     rare("--source", default="sim", help="sim (the default) or video:FILE")
     add("--calibrate", action="store_true", help="only measure again which codecs are fast enough live")
     add("--against", choices=("lerobot",), default="", help="also measure lerobot's own recording")
     rare("--repeat", type=at_least_one, default=1, help="rounds, interleaved; tables show the median")
-    rare("--folder", type=Path, default=None, help="where datasets are made: the disk you record to")
+    rare("--folder", type=Path, default=None, help="folder for the datasets, on the disk that you record to")
     add("--json", type=Path, default=None, help="write every figure here")
     add("--plot", type=Path, default=None, help="draw lateness over time (.svg or .png; extra 'bench')")
     return parser.parse_args(argv)

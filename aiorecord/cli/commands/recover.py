@@ -47,8 +47,8 @@ EXAMPLES = """examples:
 that reached the disk, drop deletes it, stage leaves it as it is (a later recover can still keep it).
 
 An episode whose files cannot be read from the disk is "undetermined"; one whose files do not match their
-checksums is "damaged". Both stay in staging unchanged. With
---accept-loss the frames before the damage are saved, and the damaged folder is moved aside unchanged.
+checksums is "damaged". Both stay in staging unchanged.
+With --accept-loss the frames before the damage are saved, and the damaged folder is moved aside unchanged.
 
 exit codes: 0 clean, 1 something failed, or is damaged or unreadable, 2 wrong usage, 3 nothing failed, but
 something was salvaged with a loss (the last line says how many frames), or could not be determined (a disk
