@@ -23,7 +23,7 @@ async def keep(capture: EpisodeCapture, threads: Threads) -> None:
     try:
         await threads.run(capture.keep)
     except AiorecordError as error:
-        logger.error("Episode %s is in staging as far as it got to disk: %s", capture.id, error)
+        logger.error("Only the part of episode %s that reached the disk is in staging: %s", capture.id, error)
         await threads.run(capture.let_go)
 
 
@@ -48,7 +48,7 @@ async def keep_partial(capture: EpisodeCapture, error: BaseException, threads: T
     try:
         await threads.run(capture.keep, True)
     except AiorecordError as problem:
-        note = f"The interrupted episode is kept in {capture.path} as far as it got to disk ({problem})."
+        note = f"The part of the interrupted episode that reached the disk is kept in {capture.path} ({problem})."
         await threads.run(capture.let_go)
     error.add_note(note)
     logger.warning(note)

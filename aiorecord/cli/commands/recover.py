@@ -173,7 +173,7 @@ def survey(root: Path, partial: Partial = "keep", *, accept_loss: bool = False) 
     done = Recovered(root, dry_run=True)
     info = lost_info(root)
     if info is not None:
-        done.notes.append("meta/info.json is gone; it is made anew from staging")
+        done.notes.append("meta/info.json is missing; it is rebuilt from staging")
     else:
         info = read_info(root)
     done.notes += unfinished(root, info)
@@ -239,7 +239,7 @@ async def recover(
 
 def _open(root: Path, done: Recovered) -> DatasetWriter:
     if rebuild_info(root):
-        done.notes.append("meta/info.json was gone; it was made anew from staging")
+        done.notes.append("meta/info.json was missing; it was rebuilt from staging")
     done.notes += unfinished(root, read_info(root))
     return DatasetWriter.open(root)
 

@@ -227,7 +227,7 @@ class TestALostInfo:
         assert tree_hash(killed) == before
         code, report = recover(killed, capsys=capsys)
         assert code in (0, 3)
-        assert "made anew" in report["notes"][0]
+        assert "rebuilt" in report["notes"][0]
         check_content(killed, [FRAMES, FRAMES, whole_frames(report)])
         old, new = json.loads(info), json.loads((killed / "meta/info.json").read_text())
         for name in ("fps", "robot_type", "chunks_size", "data_files_size_in_mb", "codebase_version"):
