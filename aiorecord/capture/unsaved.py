@@ -48,7 +48,7 @@ async def keep_partial(capture: EpisodeCapture, error: BaseException, threads: T
     try:
         await threads.run(capture.keep, True)
     except AiorecordError as problem:
-        note = f"The part of the interrupted episode that reached the disk is kept in {capture.path} ({problem})."
+        note = f"What reached the disk of the interrupted episode is kept in {capture.path} ({problem})."
         await threads.run(capture.let_go)
     error.add_note(note)
     logger.warning(note)

@@ -128,7 +128,9 @@ def _unexpected(error: Exception) -> str:
     while trace is not None:
         where, trace = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}", trace.tb_next
     said = plain(f"{type(error).__name__}: {error}")
-    return f"This is a bug in aiorecord ({said}, in {where}). {TRACEBACK}=1 shows the traceback; please report it."
+    return (
+        f"This is a bug in aiorecord ({said}, in {where}). {TRACEBACK}=1 shows a traceback; please report it."
+    )
 
 
 def _run(arguments: list[str]) -> int:

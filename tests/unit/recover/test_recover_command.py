@@ -83,7 +83,7 @@ def test_the_table_names_every_episode(killed, capsys):
     for path in Staging(killed).episode_paths():
         assert path.name in out
     assert "leave in staging" not in out
-    assert "as far as it reached the disk" in out
+    assert "the frames that reached the disk" in out
 
 
 def test_dropping_says_how_many_frames(killed, capsys):
