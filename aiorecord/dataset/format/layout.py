@@ -46,7 +46,7 @@ MAX_NUMBERS = 1000
 """File numbers have three digits; a fourth would break the order of names, in which lerobot reads."""
 
 _FIRST_LOOSE_CHUNKS = (MAX_NUMBERS - FIRST_LOOSE_CHUNK) // 2
-"""Number of the first loose folder: below it are packed files, above it loose ones."""
+"""After a packing, loose files begin in one of these first loose folders, so that half are left for more."""
 
 _FILE = re.compile(r"chunk-(\d{3,})/file-(\d{3,})\.(?:parquet|mp4)")
 
