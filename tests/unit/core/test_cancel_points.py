@@ -27,7 +27,7 @@ from aiorecord.capture.staging import EpisodeFolder, Staging
 from aiorecord.cli import recover as recover_command
 from aiorecord.clock import FakeClock
 from aiorecord.dataset.episode_encoding import EpisodeEncoding
-from aiorecord.errors import EncodeError
+from aiorecord.errors import EncodeError, StateError
 from aiorecord.lerobot.recorder import PortalRecorder
 from aiorecord.storage import TEMPORARY_SUFFIX
 from aiorecord.threads import run_in_thread
@@ -397,6 +397,23 @@ def test_an_encode_that_is_given_up_leaves_no_temporary_file(tmp_path):
     with KilledWorkers(1) as executor, pytest.raises(EncodeError):
         EpisodeEncoding(EpisodeFolder.load(path), executor).run()
     assert not list(path.glob(f".*{TEMPORARY_SUFFIX}"))
+
+
+def test_an_episode_is_kept_when_others_have_cancelled_the_tasks_of_the_saver(tmp_path):
+    async def main():
+        async with open_recorder(tmp_path) as recorder:
+            with pytest.raises(StateError, match="aiorecord recover"):
+                async with recorder.episode("Walk") as episode:
+                    for task in asyncio.all_tasks():
+                        if task.get_name().startswith("aiorecord-save-worker"):
+                            task.cancel()
+                    episode.add_frame(make_frame(0, 0, STATES))
+                    while recorder.saver.takes_episodes:
+                        await asyncio.sleep(0)
+
+    with nothing_left(tmp_path):
+        asyncio.run(main())
+    assert list(staged(tmp_path).values()) == [1]
 
 
 @pytest.mark.parametrize("how", ["once", "scope"])
