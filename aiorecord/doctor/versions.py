@@ -13,7 +13,7 @@ from pathlib import Path
 from ..installed import install_hint, installation
 from .findings import Finding, Level
 
-NEEDED = ("av", "numpy", "pyarrow", "draccus", "rich", "aiofiles", "pyyaml")
+NEEDED = ("av", "numpy", "pyarrow", "draccus", "rich", "anyio", "aiofiles", "pyyaml")
 EXTRAS = {
     "lerobot": ("lerobot", "real robots, and lerobot's own scripts"),
     "viz": ("rerun-sdk", "--display_data"),
