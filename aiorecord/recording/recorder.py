@@ -631,7 +631,10 @@ class Recorder:
 
         if episode._state == "ended":  # the closing came first
             if error is None:
-                raise StateError("The recorder was closed while it recorded; see `aiorecord recover`.")
+                raise StateError(
+                    "The recorder was closed while it recorded. The episode is in staging: "
+                    f"`aiorecord recover {self.root}` brings it into the dataset."
+                )
             return
         capture, self._episode = episode._capture, None
         self._last_pace = _pace_of(episode)
@@ -657,9 +660,13 @@ class Recorder:
             save = self._save_of(
                 capture, episode.task, capture.length, hold=episode._hold, flags=episode.flags
             )
-            if self._closing is not None:  # by others, in this very moment: it ended well all the same
+            if self._closing is not None or not self.saver.takes_episodes:
+                # Others closed it meanwhile, or cancelled its tasks: the episode ended well all the same.
                 await finished(self._tasks.finish(keep(capture, self._threads), name))
-                raise StateError("The recorder was closed when the episode ended; see `aiorecord recover`.")
+                raise StateError(
+                    "The recorder was closed when the episode ended. The episode is in staging: "
+                    f"`aiorecord recover {self.root}` brings it into the dataset."
+                )
             episode._save = self._last = save
             if not self.options.async_saving:
                 await self.saver.save_now(save)
