@@ -16,12 +16,12 @@ RUN_BY = {
     "control_step(": "test_docs",
     "aiorecord.open(": "test_docs",
     "SessionPlan(": "test_docs",
-    "recorder.events()": "test_docs_blocks",
-    "aiorecord.guarded(": "test_docs_blocks",
+    "recorder.events()": "test_docs_python",
+    "aiorecord.guarded(": "test_docs_python",
     "make_devices(": "test_devices_hardware",
-    'LeRobotDataset("demo/': "test_docs_python",
-    "AsyncLeRobotDataset.create(": "test_docs_python",
-    "aiorecord.lerobot.install(": "test_docs_python",
+    'LeRobotDataset("demo/': "test_docs_dropin",
+    "AsyncLeRobotDataset.create(": "test_docs_dropin",
+    "aiorecord.lerobot.install(": "test_docs_dropin",
 }
 """What is in a block, and the file of the test that runs it."""
 
