@@ -74,6 +74,7 @@ def pyright(folder, *files):
         "extraPaths": [str(ROOT)],
         "stubPath": str(folder / "stubs"),
         "typeCheckingMode": "standard",
+        "reportMissingModuleSource": False,  # lerobot's, where it is not installed
         "reportUnusedExpression": False,  # the last one of a cell is shown
         "pythonVersion": "3.12",
     }
