@@ -24,7 +24,7 @@ from ...bench.plot import check_plot, draw
 from ...bench.runner import check_systems, failures, grid, measure_all
 from ...encoders import RGBEncoderConfig
 from ...encoding.plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
-from ...errors import AiorecordError, ConfigError, EncodeError
+from ...errors import AiorecordError, ConfigError, EncodeError, StorageError
 from ...features import Feature
 from ...monitor.safe_console import PlainConsole
 from ...options import check_number
@@ -140,9 +140,10 @@ def _bench(flags: argparse.Namespace, console: Console) -> list[str]:
     cells = grid(flags.cameras, flags.sizes, flags.codecs, base)
     check_source(flags.source)
     if flags.calibrate:
-        for line in calibrate_cells(cells):
+        failed: list[str] = []
+        for line in calibrate_cells(cells, failed):
             console.print(line)
-        return []
+        return failed
     against = SYSTEMS_AGAINST[flags.against]
     check_systems(against)
     for path in (flags.json, flags.plot):
@@ -191,11 +192,12 @@ def _bench(flags: argparse.Namespace, console: Console) -> list[str]:
     return failures(results)
 
 
-def calibrate_cells(cells: Sequence[Cell]) -> Iterator[str]:
+def calibrate_cells(cells: Sequence[Cell], failed: list[str]) -> Iterator[str]:
     """Measure again how fast codecs are live, and store it for later recordings; a line for each cell.
 
-    Raises:
-        StorageError: there is no room to measure in.
+    Args:
+        cells: what.
+        failed: gets a line for each cell that could not be measured: which one, and why.
     """
     pool = WorkerPool(1)
     try:
@@ -208,8 +210,9 @@ def calibrate_cells(cells: Sequence[Cell]) -> Iterator[str]:
                 sizes = [(cell.height, cell.width)] * cell.cameras
                 try:
                     speed = calibrate(SpeedQuestion(encoder, sizes, cell.fps, None), pool, refresh=True)
-                except EncodeError as error:
-                    speed = str(error)
+                except (EncodeError, StorageError) as error:
+                    failed.append(f"{cell.label()}: {error}")
+                    continue
             plan = choose_plans(cameras, encoder, encoder, cell.fps, "auto", speed)["camera0"]
             yield f"{cell.label()}: {plan.mode}: {plan.why}"
     finally:
