@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aiorecord.cli import main
-from aiorecord.doctor import Finding, Level, as_text, blocks, examine
+from aiorecord.doctor import Finding, Level, as_text, blocks, look
 from aiorecord.doctor import disk_checks as disk_part
 from aiorecord.doctor.codec_speed import _finding
 
@@ -74,7 +74,7 @@ def test_a_part_that_fails_is_a_line_and_the_others_follow(tmp_path, monkeypatch
         yield
 
     monkeypatch.setattr("aiorecord.doctor.device_checks.cameras", broken)
-    findings = list(examine(tmp_path, fast=True))
+    findings = list(look(tmp_path, fast=True))
     (line,) = [each for each in findings if each.section == "cameras"]
     assert line.level is Level.WARN
     assert "the bus is gone" in line.text
