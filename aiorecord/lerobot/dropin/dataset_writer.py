@@ -330,7 +330,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         if index == 0:
             self._note_depth_units(values)
         try:
-            checked = self.recorder._checked.check(values)
+            checked = self.recorder.core.checked_frames.check(values)
         except FrameError as error:
             if error.key not in self._cameras:
                 raise
