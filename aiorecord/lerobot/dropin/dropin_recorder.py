@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from ...capture.episode import EpisodeCapture
 from ...capture.unsaved import drop, keep_partial
+from ...clock import Clock
 from ...dataset.commit.writer import DatasetWriter
 from ...errors import StateError
 from ...features import Schema
@@ -58,6 +59,7 @@ class PortalRecorder:
         root: the dataset's folder.
         fps: frames per second.
         features: LeRobot's feature dict.
+        clock: of reports; None makes one.
         options: see `aiorecord.options.RecorderOptions`; the dataset is always continued.
 
     Attributes:
@@ -71,7 +73,14 @@ class PortalRecorder:
     """
 
     def __init__(
-        self, root: Path, /, *, fps: int, features: Mapping[str, Any], **options: Unpack[RecorderKeywords]
+        self,
+        root: Path,
+        /,
+        *,
+        fps: int,
+        features: Mapping[str, Any],
+        clock: Clock | None = None,
+        **options: Unpack[RecorderKeywords],
     ) -> None:
         options |= {"root": root, "resume": True}
         parsed = parse_options(options)
@@ -81,6 +90,7 @@ class PortalRecorder:
             fps,
             Schema(features),
             parsed,
+            clock,
             capture_type=FedCapture,
             on_closed=self._keep_results,
         )
