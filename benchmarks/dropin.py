@@ -1,13 +1,13 @@
-"""The drop-in against lerobot's own writer, side by side: what a save costs, and how late the loop is.
+"""Compares the drop-in with lerobot's own writer: the time of a save, and how late the loop is.
 
     python benchmarks/dropin.py [--turns 2] [--seconds 4] [--cameras 2] [--size 640x480] [--codec libsvtav1]
         [--modes drop-in,streaming,png] [--json FILE]
 
 Needs the lerobot extra. One synchronous loop per mode records the same frames at 30 fps; after each episode
 it calls `save_episode_async` (drop-in) or `save_episode` (lerobot: streaming encoding, and PNG files that
-the save encodes). The modes take turns, so that all meet the same machine. In its turn a mode records two
-episodes in a row, the second while the first is saved, if the mode saves behind, and finishes its saves. At
-the end the frames of every video are decoded and counted against the rows.
+the save encodes). The modes take turns, so that all have the same conditions. In its turn a mode records two
+episodes in a row, the second while the first is saved, if the mode saves in the background, and finishes its
+saves. At the end the frames of every video are decoded and counted against the rows.
 """
 
 import argparse

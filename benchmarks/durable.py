@@ -1,13 +1,13 @@
-"""How long after its end an episode is durable: quiet, beside busy programs, on a slow disk.
+"""Measures how long after its end an episode is durable: when idle, beside busy programs, on a slow disk.
 
     uv run python benchmarks/durable.py [--episodes 20] [--seconds 3] [--cameras 2] [--size 640x480]
         [--codec libsvtav1] [--encode deferred] [--load 2] [--fsync_ms 100] [--realtime] [--json FILE]
 
-Episodes are recorded one right after another, each save being made behind the next episode, as sessions
-do. "ended" is the moment in which the episode's block is left (its last frame was added just before),
-"durable" the one in which its save says so: from then on neither `kill -9` nor power loss takes any of it.
-Load is so many programs per core that compute all the time; a slow disk is one on which each fsync takes so
-much longer.
+Episodes are recorded one right after another, each save running during the next episode, as in
+sessions. "ended" is the moment in which the episode's block is left (its last frame was added just before),
+"durable" the one in which its save reports that stage: from then on neither `kill -9` nor power loss destroys
+any of it. Load is the number of programs per core that compute all the time; on a slow disk each fsync takes
+that much longer.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from aiorecord.bench.cell import Cell
 
 
 def slow_down_fsync(delay_s):
-    """Let every fsync of this process take so much longer."""
+    """Let every fsync of this process take this much longer."""
     fsync = os.fsync
 
     def slow(descriptor):
@@ -39,7 +39,7 @@ def slow_down_fsync(delay_s):
 
 @contextlib.contextmanager
 def busy(count):
-    """So many programs that compute, inside the block."""
+    """Run this many computing programs inside the block."""
     command = [sys.executable, "-c", "while True: pass"]
     programs = [subprocess.Popen(command) for _ in range(count)]
     try:

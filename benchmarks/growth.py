@@ -1,4 +1,4 @@
-"""What a save costs as a dataset grows: a thousand short episodes, watched from the first to the last.
+"""Measures the cost of a save as a dataset grows: a thousand short episodes.
 
     uv run --extra bench python benchmarks/growth.py [--episodes 1000] [--frames 8] [--size 96x64]
         [--codec h264] [--plot growth.svg] [--json growth.json]

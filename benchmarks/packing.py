@@ -1,4 +1,4 @@
-"""Readers beside packing: how often a dataset does not open, or reads wrong, while another process packs it.
+"""Measures how often a dataset does not open, or is read wrongly, while another process packs it.
 
 uv run --extra lerobot python benchmarks/packing.py [--packs 60] [--readers lerobot,lerobot,strict,info]
 

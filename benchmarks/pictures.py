@@ -1,11 +1,11 @@
-"""The pictures of README, from a real recording of the simulated arm: the live view, and what was recorded.
+"""Makes the pictures of README from a real recording: the live view, and a moment of an episode.
 
     uv run python benchmarks/pictures.py
 
 Records three short episodes with two cameras, as `aiorecord record` does, while this program looks at them.
-It writes docs/live-view.svg (the view in the second episode, while the first is saved behind it) and
-docs/episode.jpg (one moment of that episode, both cameras, decoded from the dataset). Run it on a machine
-that does nothing else: what was late is in the picture too.
+It writes docs/live-view.svg (the view in the second episode, while the first is saved in the background) and
+docs/episode.jpg (one moment of that episode, both cameras, decoded from the dataset). Run it on an idle
+machine: late ticks are shown in the picture too.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Record a robot that speaks in callbacks, as a ROS node does: messages come when they come, in a thread.
+"""Record a robot that delivers its data in callbacks in a thread, as a ROS node does.
 
     uv run python examples/callback_robot.py [FOLDER]
 
-`CallbackRobot` is the part to copy: it keeps the newest message of each topic, answers the recorder with
-those, says when each image was really taken, and fails when a topic falls silent, so that `Session` holds the
-last value, ends the episode and waits for the topic to come back. With rclpy, `Node` is your node,
+`CallbackRobot` is the part to copy: it keeps the newest message of each topic, returns those to the recorder,
+reports when each image was taken, and raises an error when a topic has no new messages, so that `Session`
+repeats the last value, ends the episode and waits for the topic to return. With rclpy, `Node` is your node,
 `subscribe` its `create_subscription`, and a thread runs `rclpy.spin(node)`.
 """
 
@@ -39,7 +39,7 @@ class Message:
 
 @dataclass
 class Node:
-    """Stands for the middleware: calls back in its own thread, each topic at its own rate."""
+    """A stand-in for the middleware: calls back in its own thread, each topic at its own rate."""
 
     rates: Mapping[str, float]
     callbacks: dict[str, Callable[[Message], None]] = field(default_factory=dict)
@@ -66,11 +66,11 @@ class CallbackRobot:
 
     Args:
         node: the middleware.
-        silence_s: a topic without a message for so long has failed.
+        silence_s: seconds after which a topic without a message counts as failed.
     """
 
     name = "callback_arm"
-    new_images = True  # each message brings an array of its own
+    new_images = True  # each message has an array of its own
 
     def __init__(self, node: Node, silence_s: float = 0.5) -> None:
         self.observation_features: dict[str, Any] = dict.fromkeys(JOINTS, float) | {"front": (96, 128, 3)}
@@ -86,7 +86,7 @@ class CallbackRobot:
         return self._thread.is_alive()
 
     async def connect(self) -> None:
-        """Subscribe, and wait until every topic has spoken."""
+        """Subscribe, and wait for a message of every topic."""
         loop, all_there = asyncio.get_running_loop(), asyncio.Event()
 
         def keep(topic: str, message: Message) -> None:  # in the node's thread
@@ -106,7 +106,7 @@ class CallbackRobot:
             await asyncio.to_thread(self._thread.join)
 
     async def get_observation(self) -> dict[str, Any]:
-        """The newest message of each topic. Never waits: the recorder's clock decides on the rate."""
+        """The newest message of each topic. Never waits: the recorder's clock sets the rate."""
         self._seen = dict(self._newest)
         for topic, message in self._seen.items():
             silent_ns = time.monotonic_ns() - message.stamp_ns
@@ -117,7 +117,7 @@ class CallbackRobot:
         return {**dict(zip(JOINTS, self._seen[STATE].data, strict=True)), "front": self._seen[IMAGE].data}
 
     def frame_times_ns(self) -> dict[str, int]:
-        """When the images of the last observation were taken: a camera that stands still is counted."""
+        """When the images of the last observation were taken, so that frozen cameras are counted."""
         return {"front": self._seen[IMAGE].stamp_ns}
 
     async def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class CallbackRobot:
 
 
 class Wave:
-    """The operator: waves."""
+    """The operator: moves the arm in waves."""
 
     name = "wave"
     is_connected = True
@@ -145,7 +145,7 @@ class Wave:
 
 
 async def show(recorder: aiorecord.Recorder) -> None:
-    """What happens, as it happens."""
+    """Print the events of the recorder."""
     async for event in recorder.events():
         match event:
             case aiorecord.PhaseChanged(phase=phase, number=number, total=total):

@@ -1,4 +1,4 @@
-"""The same episodes, saved in the foreground and in the background: how long does the operator wait?
+"""Compares saving in the foreground and in the background: how long the operator waits.
 
     uv run python examples/demo_async_saving.py [FOLDER]
     uv run --extra bench python examples/demo_async_saving.py [FOLDER] --plot saving.svg
@@ -64,7 +64,7 @@ def timeline(spans, total, scale, idle):
 
 
 def draw(runs, path):
-    """One picture: when each way records, waits for a save, and saves in the background."""
+    """One picture: when each mode records, waits for a save, and saves in the background."""
     import matplotlib
 
     matplotlib.use("Agg")

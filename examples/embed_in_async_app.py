@@ -20,7 +20,7 @@ FPS = 30
 
 
 class PaintingRobot:
-    """A two-joint plotter with a camera; stands for the robot of your program."""
+    """A two-joint plotter with a camera, in place of your program's robot."""
 
     name = "plotter"
 
@@ -70,7 +70,7 @@ async def main(root: Path) -> None:
         "me/painting", root=root, fps=FPS, features=features, robot_type=robot.name
     ) as recorder:
         first = await record_one(recorder, robot, "Draw an eight", 3.0)
-        second = await record_one(recorder, robot, "Draw a fast eight", 6.0)  # the first saves meanwhile
+        second = await record_one(recorder, robot, "Draw a fast eight", 6.0)  # the first is saved meanwhile
         for save in (first, second):
             result = await save
             print(

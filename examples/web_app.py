@@ -1,9 +1,9 @@
-"""Record from a web application: buttons in a page start and end episodes, and the page sees what happens.
+"""Record from a web application: buttons in a page start and end episodes, and the page shows the events.
 
     uv run --with 'fastapi[standard]' fastapi run examples/web_app.py
 
-One recorder lives as long as the application. A task of the server's own loop drives the robot; requests tell
-it what to do, and a WebSocket hands on every event of the recorder. The arm is simulated: put your robot in
+One recorder lives as long as the application. A task on the server's own loop runs the robot; requests
+control it, and a WebSocket passes on every event of the recorder. The arm is simulated: put your robot in
 `make_app`.
 """
 
@@ -43,7 +43,7 @@ socket.onmessage = (message) => {
 
 
 class Station:
-    """A robot that stands ready, and the episode that it records when it is asked to."""
+    """A connected robot, and the episode that it records on request."""
 
     def __init__(self, recorder: aiorecord.Recorder, robot: SimRobot, teleop: SimTeleoperator) -> None:
         self.recorder = recorder

@@ -1,4 +1,4 @@
-"""Drawings small enough for a page: thousands of points as one path each, instead of an element per point."""
+"""Shrinks SVG drawings for web pages: a series of points becomes one path instead of an element per point."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 _POINT = r'<use xlink:href="#{id}" x="([-\d.]+)" y="([-\d.]+)" style="fill: (#\w+); stroke: \3"/>\s*'
 _DOT = re.compile(r'<path id="(m\w+)" d="M 0 ([\d.]+) \nC[^"]*z\n" style="stroke: (#\w+)"/>')
 FEW = 100
-"""Points that stay as they are."""
+"""Largest number of points that is left unchanged."""
 
 
 def shrink(path: Path) -> None:
-    """Rewrite a drawing of matplotlib's, so that it looks the same and takes a fifth of the bytes.
+    """Rewrite an SVG file of matplotlib's, so that it looks the same and takes a fifth of the bytes.
 
     A run of round markers becomes a path of points with round ends, as wide as the markers and their edge of
-    one unit, to a hundredth of a unit. What is drawn otherwise, and files that are no SVG, stay as they are.
+    one unit, to a hundredth of a unit. Other elements, and files that are not SVG, stay unchanged.
     """
     if path.suffix.lower() == ".svg":
         path.write_text(_shrunk(path.read_text(encoding="utf-8")), encoding="utf-8")
@@ -36,7 +36,7 @@ def _shrunk(svg: str) -> str:
 
 
 def _dots(points: list[tuple[str, ...]]) -> str:
-    """A path that touches each point, by steps from the one before."""
+    """A path through all points, each relative to the one before."""
     parts, last_x, last_y = [], 0, 0
     for x_text, y_text, *_ in points:
         x, y = round(100 * float(x_text)), round(100 * float(y_text))

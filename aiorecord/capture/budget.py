@@ -9,7 +9,7 @@ from typing import Any
 DEFAULT_LIMIT_BYTES = 256 << 20
 
 SPARE_FRAMES = 8
-"""How many frames are kept of each shape."""
+"""How many free frames of each shape are kept for reuse."""
 
 
 class ByteAccount:

@@ -19,11 +19,11 @@ async def drop(capture: EpisodeCapture, threads: Threads) -> None:
 
 
 async def keep(capture: EpisodeCapture, threads: Threads) -> None:
-    """Keep an episode that has ended in staging, where nobody saves it any more."""
+    """Keep an ended episode in staging when no saver is left to save it."""
     try:
         await threads.run(capture.keep)
     except AiorecordError as error:
-        logger.error("Episode %s is in staging as far as it got to disk: %s", capture.id, error)
+        logger.error("Only the part of episode %s that reached the disk is in staging: %s", capture.id, error)
         await threads.run(capture.let_go)
 
 
@@ -48,7 +48,7 @@ async def keep_partial(capture: EpisodeCapture, error: BaseException, threads: T
     try:
         await threads.run(capture.keep, True)
     except AiorecordError as problem:
-        note = f"The interrupted episode is kept in {capture.path} as far as it got to disk ({problem})."
+        note = f"What reached the disk of the interrupted episode is kept in {capture.path} ({problem})."
         await threads.run(capture.let_go)
     error.add_note(note)
     logger.warning(note)

@@ -226,7 +226,7 @@ class Check:
     def _load_info(self, before: Look) -> bool:
         path = self.root / layout.INFO_PATH
         if is_regular(path) is None:
-            self._add("info-missing", layout.INFO_PATH, "It is missing, so this is no dataset.")
+            self._add("info-missing", layout.INFO_PATH, "It is missing, so this is not a dataset.")
             return False
         if not self._is_file(path):
             return False

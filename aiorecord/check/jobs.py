@@ -1,5 +1,4 @@
-"""Runs the jobs that read a dataset's files, each in a worker process that may crash, hang or run out of
-memory.
+"""Runs the jobs that read a dataset's files, each in a worker process that may crash, hang or starve.
 
 Files on disk may contain anything, and the libraries that read them are written in C. So this process opens
 only the small JSON files of a dataset; a crash in a worker becomes a finding.

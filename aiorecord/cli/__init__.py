@@ -129,7 +129,7 @@ def _unexpected(error: Exception) -> str:
         where, trace = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}", trace.tb_next
     said = plain(f"{type(error).__name__}: {error}")
     return (
-        f"This is a fault of aiorecord ({said}, in {where}). {TRACEBACK}=1 shows all of it; please report it."
+        f"This is a bug in aiorecord ({said}, in {where}). {TRACEBACK}=1 shows a traceback; please report it."
     )
 
 

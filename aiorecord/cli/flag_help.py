@@ -110,10 +110,10 @@ def _described(flag: str, action: argparse.Action) -> list[str]:
     what = " ".join(str(action.help or "").split())
     what = _SAID.get(flag, what)
     if flag.endswith(f".{draccus.CHOICE_TYPE_KEY}"):
-        what = "Its type."
+        what = "Type of the device."
     default = action.default
     if default is True:
-        name = "false"  # the help text
+        name = "false"  # the value that a user would give
     if default not in (None, argparse.SUPPRESS, "", [], {}) and not _made(default):
         shown = str(default).lower() if isinstance(default, bool) else str(default)
         what = f"{what} (default: {shown})".strip()

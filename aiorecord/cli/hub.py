@@ -101,7 +101,7 @@ def check_hub(repo_id: str) -> list[str]:
             option="dataset.push_to_hub",
         )
     if get_token() is None:
-        return ["There is no Hugging Face token, the Hub may refuse the upload. `hf auth login` makes one."]
+        return ["There is no Hugging Face token, the Hub may refuse the upload. `hf auth login` creates one."]
     return []
 
 

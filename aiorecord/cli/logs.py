@@ -100,10 +100,10 @@ def take_log_flags(argv: Sequence[str]) -> tuple[LogFlags, list[str]]:
 
 
 def _of_file(path: str, given: dict[str, str]) -> dict[str, str]:
-    """Add what a file of flags says of logging, where the command line says nothing.
+    """Add the logging flags of a config file that the command line does not give.
 
     Returns:
-        For each flag that the file gave, where it has it.
+        The place in the file of each flag that it gave.
 
     Raises:
         ConfigError: a value that is no text.

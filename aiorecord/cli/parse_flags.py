@@ -73,8 +73,8 @@ def parse_flags[T](
 
 @contextlib.contextmanager
 def _comments_unread() -> Iterator[None]:
-    """Within the block, draccus looks for no comment of a field. Only help shows them, and parsing the source
-    of every class of flags takes twice as long as the command line.
+    """Within the block, draccus does not read the comments of fields. Only help shows them, and parsing the
+    source of every class of flags takes twice as long as parsing the command line.
     """
     theirs: Any = docstring
     original = theirs.get_attribute_docstring

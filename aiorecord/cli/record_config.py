@@ -22,7 +22,7 @@ NEEDED = {
     "--robot.type=sim": "the robot: sim, replay, or one of lerobot's",
     "--teleop.type=sim": "the teleoperator that moves it, likewise",
     "--dataset.repo_id=me/pick-cube": "the dataset's name",
-    '--dataset.single_task="Pick up the cube"': "what is being done, in words",
+    '--dataset.single_task="Pick up the cube"': "the task, in words",
 }
 """The flags that are required to record: an example of each, and its meaning."""
 
@@ -59,7 +59,7 @@ class TeleopChoice(draccus.ChoiceRegistry):
 class SimRobotChoice(SimRobotConfig, RobotChoice):
     """A simulated six-joint arm on a table with a cube."""
 
-    # What fails, and when, to see what a recording makes of it.
+    # Simulated failures, for tests: which source fails, how, and at which calls.
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -68,7 +68,7 @@ class SimRobotChoice(SimRobotConfig, RobotChoice):
 class ReplayRobotChoice(ReplayRobotConfig, RobotChoice):
     """Recorded videos and trajectories, played in real time."""
 
-    # What fails, and when, to see what a recording makes of it.
+    # Simulated failures, for tests: which source fails, how, and at which calls.
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -77,7 +77,7 @@ class ReplayRobotChoice(ReplayRobotConfig, RobotChoice):
 class SimTeleopChoice(SimTeleopConfig, TeleopChoice):
     """Scripted pick-and-place motions."""
 
-    # What fails, and when, to see what a recording makes of it.
+    # Simulated failures, for tests: which source fails, how, and at which calls.
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -86,7 +86,7 @@ class SimTeleopChoice(SimTeleopConfig, TeleopChoice):
 class ReplayTeleopChoice(ReplayTeleopConfig, TeleopChoice):
     """The recorded actions."""
 
-    # What fails, and when, to see what a recording makes of it.
+    # Simulated failures, for tests: which source fails, how, and at which calls.
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -96,7 +96,7 @@ class DatasetFlags:
 
     # Name of the dataset, 'name' or 'user/name'.
     repo_id: str = ""
-    # What is being done, in words: "Pick up the cube".
+    # The task, in words: "Pick up the cube".
     single_task: str = ""
     # Folder of the dataset. Default: $HF_LEROBOT_HOME/repo_id.
     root: str | None = None
@@ -132,7 +132,7 @@ class DatasetFlags:
     async_save_timeout: float = 300.0
     # No effect here: images never go through PNG files on disk.
     num_image_writer_processes: int | None = None
-    # No effect here, as above.
+    # No effect here: images never go through PNG files on disk.
     num_image_writer_threads_per_camera: int | None = None
     # No effect here: every episode is encoded by itself, in the background.
     video_encoding_batch_size: int | None = None
@@ -188,7 +188,7 @@ class RecordFlags:
     # rerun: address of a viewer that runs elsewhere; one is started here if unset. foxglove: interface to
     # serve on.
     display_ip: str | None = None
-    # Its port.
+    # Port of the viewer, or the port to serve on (Foxglove).
     display_port: int | None = None
     # Show JPEG instead of raw images; done anyway when both address and port are given.
     display_compressed_images: bool = False

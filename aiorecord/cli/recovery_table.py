@@ -51,9 +51,9 @@ def outcome(episode: StagedEpisode, *, done: bool) -> str:
     if episode.state is State.COMMITTED:
         parts.append("is in the dataset already")
     elif episode.step is Step.SAVE and episode.interrupted:
-        parts.append("as far as it reached the disk")
+        parts.append("the frames that reached the disk")
     elif episode.step is Step.DROP:
-        parts.append(f"{episode.frames} frames, as asked for")
+        parts.append(f"{episode.frames} frames, as requested")
     elif episode.step is Step.REMOVE and episode.interrupted:
         parts.append("no frame of it is whole")
     if episode.missing:

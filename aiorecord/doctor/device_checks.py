@@ -42,12 +42,12 @@ def cameras() -> Iterator[Finding]:
 
 
 def realsense() -> Iterator[Finding]:
-    """RealSense cameras, as their own library finds them; they are lerobot's ``intelrealsense`` cameras."""
+    """RealSense cameras, found by their own library; lerobot's type for them is ``intelrealsense``."""
     if find_spec(REALSENSE) is None:
         yield Finding(
             "cameras",
             "RealSense",
-            f"{REALSENSE} is not installed, so none is looked for",
+            f"{REALSENSE} is not installed, so none can be found",
             Level.NOTE,
             "Only if you use one: uv pip install 'lerobot[intelrealsense]'",
         )

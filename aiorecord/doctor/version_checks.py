@@ -13,7 +13,7 @@ from ..system.installation import install_hint, installation
 from ..system.processor import processor_name
 from .diagnosis import Finding, Level
 
-NEEDED = ("av", "numpy", "pyarrow", "draccus", "rich", "aiofiles", "pyyaml")
+NEEDED = ("av", "numpy", "pyarrow", "draccus", "rich", "anyio", "aiofiles", "pyyaml")
 EXTRAS = {
     "lerobot": ("lerobot", "real robots, and lerobot's own scripts"),
     "viz": ("rerun-sdk", "--display_data"),

@@ -6,6 +6,8 @@ This is the blocking part of a save. It runs in a thread, which waits while work
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -16,7 +18,7 @@ from ..media.video_file import verify_video
 from ..printable import get_logger
 from ..staging.folder import EpisodeFolder
 from ..system.machine_time import monotonic_s
-from ..system.storage import is_there
+from ..system.storage import TEMPORARY_SUFFIX, is_there
 from ..workers.pool import WorkerPool, give_up
 from ..workers.watched import STARVED_FACTOR, Verdict, Watch
 from .camera_encoding import (
@@ -286,6 +288,17 @@ class EpisodeEncoding:
         limit_s = None if isinstance(self._executor, WorkerPool) else self._stall_timeout_s
         # Jobs that never began are done already; `wait` would not see that.
         concurrent.futures.wait([future for future in left if not future.done()], limit_s)
+        if all(future.done() for future in left):
+            self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        """Delete what processes that were killed have left; what this process writes it deletes itself."""
+        own = f".{os.getpid()}{TEMPORARY_SUFFIX}"
+        with contextlib.suppress(OSError):  # the next encode deletes it, and says what is wrong
+            for entry in self._folder.path.iterdir():
+                is_video = any(entry.name.startswith(f".{key}.") for key in self._keys)
+                if is_video and entry.name.endswith(TEMPORARY_SUFFIX) and not entry.name.endswith(own):
+                    entry.unlink(missing_ok=True)
 
     def _stop(self, future: Future[EncodedCamera]) -> None:
         give_up(self._executor, future)

@@ -28,7 +28,7 @@ STAT_NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
 _BINS = 5000
 _PADDING = 1e-10
 _SORTED = 1 << 16
-"""Up to so many values are sorted for their quantiles; more of them are counted sooner."""
+"""Up to this many values, quantiles are computed by sorting; for more values counting is faster."""
 _SQUARES_FIT = 1e150
 """Squares of magnitudes up to this, and their sums, are far below the limit of 64-bit floats."""
 
@@ -218,7 +218,7 @@ def _quantiles(counts: NDArray[Any], edges: NDArray[Any], total: int) -> dict[st
 
 
 def _quantiles_of(ordered: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.float64]:
-    """What `_quantiles` estimates from the histogram of some values, without counting all of its bins.
+    """The estimate of `_quantiles` for some values, without counting all bins of their histogram.
 
     Args:
         ordered: the values (N,) in rising order; finite, N at least 1.
@@ -229,7 +229,7 @@ def _quantiles_of(ordered: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.floa
     """
     total = len(ordered)
     targets = np.array(list(QUANTILES.values())) * total
-    # The first bin up to whose end enough values lie is the one in which the last of these lies.
+    # The bin of a quantile is the one that contains the value of that rank.
     last_needed = ordered[np.ceil(targets).astype(np.intp) - 1]
     bins = np.minimum(edges.searchsorted(last_needed, side="right") - 1, _BINS - 1)
     before = ordered.searchsorted(edges[bins], side="left")

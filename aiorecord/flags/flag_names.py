@@ -13,7 +13,7 @@ HELP_ALL = "--help-all"
 """The flag that prints a command's complete help; ``--help`` is short."""
 
 CONFIG_FLAG = "--config_path"
-"""Names a file of flags, in commands that read one."""
+"""The flag that names a config file, in commands that read one."""
 
 LOG_FLAGS = {
     "--log_level": "the lowest level to log: debug, info, warning or error",

@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("lerobot", "anyio"):  # the extra installs both
+        if error.name != "lerobot":
             raise
         raise ModuleNotFoundError(
             f"aiorecord.lerobot.{name} needs the extra lerobot. Install it: {install_hint('lerobot')}",

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 type Explain = Callable[[BaseException, Any], object]
-"""What to tell the user of an error in the flags of a dataclass: the error, or better words for it."""
+"""Turns an error in the flags of a dataclass into a message for the user."""
 
 
 def as_it_is(error: BaseException, kind: Any) -> object:
-    """An error in its own words."""
+    """The error's own message."""
     return error
 
 

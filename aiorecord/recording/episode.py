@@ -321,7 +321,7 @@ class Episode:
         core, capture = self._core, self._capture
         if self._state == "ended":  # the recorder was closed before
             if error is None:
-                raise StateError("The recorder was closed while it recorded; see `aiorecord recover`.")
+                raise StateError(self._closed_words("while it recorded"))
             return
         core.recording = None
         core.last_pace = self._pace()
@@ -346,11 +346,18 @@ class Episode:
             raise StateError("The episode has no frames: nothing was saved. Call add_frame, or discard().")
         else:
             save = core.save_of(capture, self.task, capture.length, hold=self._hold, flags=self.flags)
-            if core.is_closing:  # by others, in this very moment: it ended well all the same
+            if core.is_closing or not core.saver.takes_episodes:
+                # Others closed it meanwhile, or cancelled its tasks: the episode ended well all the same.
                 await core.finish(keep(capture, core.threads), name)
-                raise StateError("The recorder was closed when the episode ended; see `aiorecord recover`.")
+                raise StateError(self._closed_words("when the episode ended"))
             self._save = core.last_save = save
             await core.submit(save)
+
+    def _closed_words(self, when: str) -> str:
+        return (
+            f"The recorder was closed {when}. The episode is in staging: "
+            f"`aiorecord recover {self._core.root}` brings it into the dataset."
+        )
 
     def _request_end_once_open(self, reason: str) -> None:
         if self._capture is not None:

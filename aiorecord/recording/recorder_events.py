@@ -114,16 +114,16 @@ class SaveChanged(RecorderEvent):
 @dataclass(frozen=True)
 class PackingBegan(RecorderEvent):
     """The files of single episodes are being merged; commits wait meanwhile. `PackingEnded` or
-    `PackingFailed` follows, also where the one who waits for it is cancelled."""
+    `PackingFailed` follows, even if the task that waits for it is cancelled."""
 
 
 @dataclass(frozen=True)
 class PackingEnded(RecorderEvent):
-    """They are merged, or there were none.
+    """The files were merged, or there were none to merge.
 
     Attributes:
-        merged_files: files that went into others.
-        written_files: files of data and videos that were written.
+        merged_files: number of merged files.
+        written_files: number of data and video files written.
         written_bytes: their size.
     """
 
@@ -142,7 +142,7 @@ class PackingEnded(RecorderEvent):
 
 @dataclass(frozen=True)
 class PackingFailed(RecorderEvent):
-    """They could not be merged. Every episode is in the dataset all the same, which is valid.
+    """The files could not be merged. Every episode is still in the dataset, which is valid.
 
     Attributes:
         error: why, in words.

@@ -58,7 +58,7 @@ class Fault:
 
 
 class _Faulty[D: Robot | Teleoperator](Wrapper[D]):
-    """What `FaultyRobot` and `FaultyTeleoperator` share."""
+    """Base class of `FaultyRobot` and `FaultyTeleoperator`."""
 
     def __init__(self, inner: D, faults: Sequence[Fault], sources: Sequence[str]) -> None:
         super().__init__(inner)

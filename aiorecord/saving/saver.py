@@ -374,8 +374,13 @@ class AsyncEpisodeSaver:
         self.abandon()
         self._pending.settle()
 
+    @property
+    def takes_episodes(self) -> bool:
+        """Whether it runs: started, not stopped, and its tasks were not cancelled by others."""
+        return self._accepting and self._tasks.alive
+
     def _check_accepting(self) -> None:
-        if not self._accepting or not self._tasks.alive:
+        if not self.takes_episodes:
             raise StateError("The saver does not run: start it first, and submit before it is stopped.")
 
     def _accept(self, save: EpisodeSave) -> None:

@@ -44,6 +44,6 @@ async def _disconnect(devices: list[Teleoperator | Robot]) -> list[Exception]:
     for device in reversed(devices):
         try:
             await device.disconnect()
-        except Exception as error:  # noqa: BLE001 - the other devices must be let go of too
+        except Exception as error:  # noqa: BLE001 - the other devices must be released too
             problems.append(error)
     return problems

@@ -1,6 +1,6 @@
 """The manifest of a captured episode: what its folder holds, and checks for a manifest that is read back.
 
-A manifest may have been edited, damaged or made by somebody else. What passes `parse_manifest` names files
+A manifest may have been edited, damaged or forged. What passes `parse_manifest` names files
 inside the episode folder only, each for one purpose, and holds values of the right types.
 """
 

@@ -400,10 +400,10 @@ def _text_bytes(key: str, text: str) -> int:
 
 
 def arrow_numbers(values: NDArray[Any]) -> pa.Array[Any]:
-    """An Arrow array of some numbers, which it shares: they must stay as they are.
+    """An Arrow array that shares the memory of some numbers, which must not be changed.
 
-    ``pa.array`` loads ``numpy.ma`` the first time, which takes longer than all else before the first frame
-    but the libraries themselves.
+    ``pa.array`` imports ``numpy.ma`` the first time, which takes longer than everything else before the first
+    frame except importing the libraries.
 
     Args:
         values: (N,) of any numeric dtype or bool.

@@ -1,4 +1,4 @@
-"""The platform's own speech program, the one that lerobot uses."""
+"""Finds the platform's speech program, the same one that lerobot uses."""
 
 from __future__ import annotations
 

@@ -346,7 +346,7 @@ def test_several_teleoperators_are_lekiwis(monkeypatch):
     ):
         with pytest.raises(ConfigError, match="lekiwi_client"):
             make_devices(robot, teleops)
-    with pytest.raises(ConfigError, match="no lerobot teleoperator"):
+    with pytest.raises(ConfigError, match="not a lerobot teleoperator"):
         make_devices(parts.robot, [parts.leader, SimTeleoperator()])
 
 

@@ -117,7 +117,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def name_in(root: Path, path: Path) -> str:
-    """What findings call a file of a dataset: its path from the root, with slashes.
+    """The name of a dataset's file in findings: its path from the root, with slashes.
 
     Raises:
         ValueError: it is not below the root.

@@ -121,7 +121,7 @@ def _by_evidence(root: Path, files: Mapping[Path, _DataFile]) -> FoundInfo:
             [f"meta/info.json is not rebuilt: {newest} and {others[0]} belong to different "
              "datasets. Move the files that do not belong here aside."],
         )  # fmt: skip
-    return FoundInfo(infos[newest], [f"Write meta/info.json anew, by what {newest} says of it."])
+    return FoundInfo(infos[newest], [f"Rebuild meta/info.json from the copy in {newest}."])
 
 
 def _core(info: DatasetInfo) -> str:
@@ -152,7 +152,7 @@ def _by_staging(root: Path, files: Sequence[_DataFile]) -> FoundInfo | None:
     name, info = list(found.items())[-1]
     if any(feature.is_depth for feature in info.schema().videos.values()) and _videos(root):
         return None  # episodes in the dataset may have been made with other settings
-    return FoundInfo(info, [f"Write meta/info.json anew, by the episode {name} in staging."])
+    return FoundInfo(info, [f"Rebuild meta/info.json from the episode {name} in staging."])
 
 
 def _by_columns(
@@ -164,7 +164,7 @@ def _by_columns(
         return FoundInfo(None, [f"meta/info.json cannot be put together: {why}."])
 
     if not files:
-        return no("no data file can be read that says what it held")
+        return no("no data file with a copy of it can be read")
     if whys := [f"{path.name}: {part.why}" for path, part in files.items() if part.features is None]:
         return no(whys[0])
     columns = [part.features for part in files.values() if part.features is not None]
@@ -179,13 +179,13 @@ def _by_columns(
         if seen is None:
             return no(f"no video of {key} can be read")
         if seen["video.channels"] != 3:
-            return no(f"the videos of {key} may be depth, and nothing says with which settings")
+            return no(f"the videos of {key} may be depth, and their settings are unknown")
         rates.add(seen["video.fps"])
         shape = [seen["video.height"], seen["video.width"], 3]
         names = ["height", "width", "channels"]
         features[key] = {"dtype": "video", "shape": shape, "names": names, "info": seen}
     if len(rates) != 1 or (fps := rates.pop()) is None:
-        return no("timestamps and videos do not tell the frames per second")
+        return no("timestamps and videos do not show the frames per second")
     try:
         info = new_info(Schema(features), fps=fps)
     except AiorecordError as error:
@@ -195,8 +195,8 @@ def _by_columns(
     return FoundInfo(
         info,
         [
-            "Write meta/info.json anew, by the columns of the data files, their timestamps and the videos.",
-            "No file tells the robot's type and the names of the features' elements: they are left empty.",
+            "Rebuild meta/info.json from the columns of the data files, their timestamps and the videos.",
+            "No file has the robot's type and the names of the features' elements: they are left empty.",
         ],
     )
 
@@ -280,9 +280,9 @@ def _features(schema: pa.Schema) -> tuple[dict[str, dict[str, Any]] | None, str]
                 str(type_), str(type_)
             )
         else:
-            return None, f"nothing says what the column {column.name} is"
+            return None, f"the meaning of the column {column.name} is unknown"
         if -1 in shape:
-            return None, f"nothing says the shape of {column.name}"
+            return None, f"the shape of {column.name} is unknown"
         found[column.name] = {"dtype": dtype, "shape": shape or [1], "names": None}
     if missing := [name for name in DEFAULT_FEATURES if name not in schema.names]:
         return None, f"it lacks the column {missing[0]}"

@@ -71,7 +71,7 @@ def _note_files(
     for (key, index), part in sorted(unreferenced.items()):
         if part is not None and part.readable and not pairing.says(key, index):
             place = layout.video_path(key, index)
-            found.append(f"{place}: {part.frames} frames, and nothing says of which episode")
+            found.append(f"{place}: {part.frames} frames of an unknown episode")
     plan.not_paired += found
     if checked.is_complete:
         return  # a file that a complete `meta/episodes` does not name was not part of the dataset

@@ -347,7 +347,7 @@ class _Repair:
             )
         checked, kept = new.checked, new.kept
         if checked.info_found:
-            self._actions.append("Wrote meta/info.json anew, from what other files say of it.")
+            self._actions.append("Rebuilt meta/info.json from other files.")
         publish(
             checked, new.info, new.folder, kept, new.tasks, new.videos, self._aside, self._pool, self._width
         )

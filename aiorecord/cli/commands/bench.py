@@ -24,7 +24,7 @@ from ...bench.plot import check_plot, draw
 from ...bench.runner import check_systems, failures, grid, measure_all
 from ...encoders import RGBEncoderConfig
 from ...encoding.plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
-from ...errors import AiorecordError, ConfigError, EncodeError
+from ...errors import AiorecordError, ConfigError, EncodeError, StorageError
 from ...features import Feature
 from ...monitor.safe_console import PlainConsole
 from ...options import check_number
@@ -77,22 +77,24 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "aiorecord bench",
         description="Measure what this machine can record: for every number of cameras, size and codec the "
         "rate that it sustains, how late ticks are, the time lost between episodes, and how long the "
-        "encoding takes afterwards; then say what to choose.",
+        "encoding takes afterwards; then recommend settings.",
         examples=EXAMPLES,
     )
     add, rare = parser.add_argument, parser.rare
-    add("--cameras", type=_numbers, default=[1, 2, 3], metavar="N,N", help="how many, default 1,2,3")
+    add(
+        "--cameras", type=_numbers, default=[1, 2, 3], metavar="N,N", help="numbers of cameras, default 1,2,3"
+    )
     add("--sizes", type=_sizes, default=[(640, 480), (1280, 720)], help="default 640x480,1280x720")
     add("--codecs", type=_codecs, default=["libsvtav1", "h264"], help="default libsvtav1,h264")
     rare("--encode", choices=("auto", "live", "deferred"), default="auto", help="aiorecord's plan")
     rare("--fps", type=at_least_one, default=30, help="default 30")
-    add("--episodes", type=at_least_one, default=3, help="of each cell, default 3")
-    add("--seconds", type=float, default=5.0, help="of each episode, default 5")
+    add("--episodes", type=at_least_one, default=3, help="episodes per cell, default 3")
+    add("--seconds", type=float, default=5.0, help="seconds per episode, default 5")
     rare("--source", default="sim", help="sim (the default) or video:FILE")
     add("--calibrate", action="store_true", help="only measure again which codecs are fast enough live")
     add("--against", choices=("lerobot",), default="", help="also measure lerobot's own recording")
     rare("--repeat", type=at_least_one, default=1, help="rounds, interleaved; tables show the median")
-    rare("--folder", type=Path, default=None, help="where datasets are made: the disk you record to")
+    rare("--folder", type=Path, default=None, help="folder for the datasets, on the disk that you record to")
     add("--json", type=Path, default=None, help="write every figure here")
     add("--plot", type=Path, default=None, help="draw lateness over time (.svg or .png; extra 'bench')")
     return parser.parse_args(argv)
@@ -138,9 +140,10 @@ def _bench(flags: argparse.Namespace, console: Console) -> list[str]:
     cells = grid(flags.cameras, flags.sizes, flags.codecs, base)
     check_source(flags.source)
     if flags.calibrate:
-        for line in calibrate_cells(cells):
+        failed: list[str] = []
+        for line in calibrate_cells(cells, failed):
             console.print(line)
-        return []
+        return failed
     against = SYSTEMS_AGAINST[flags.against]
     check_systems(against)
     for path in (flags.json, flags.plot):
@@ -189,11 +192,12 @@ def _bench(flags: argparse.Namespace, console: Console) -> list[str]:
     return failures(results)
 
 
-def calibrate_cells(cells: Sequence[Cell]) -> Iterator[str]:
+def calibrate_cells(cells: Sequence[Cell], failed: list[str]) -> Iterator[str]:
     """Measure again how fast codecs are live, and store it for later recordings; a line for each cell.
 
-    Raises:
-        StorageError: there is no room to measure in.
+    Args:
+        cells: what.
+        failed: gets a line for each cell that could not be measured: which one, and why.
     """
     pool = WorkerPool(1)
     try:
@@ -206,8 +210,9 @@ def calibrate_cells(cells: Sequence[Cell]) -> Iterator[str]:
                 sizes = [(cell.height, cell.width)] * cell.cameras
                 try:
                     speed = calibrate(SpeedQuestion(encoder, sizes, cell.fps, None), pool, refresh=True)
-                except EncodeError as error:
-                    speed = str(error)
+                except (EncodeError, StorageError) as error:
+                    failed.append(f"{cell.label()}: {error}")
+                    continue
             plan = choose_plans(cameras, encoder, encoder, cell.fps, "auto", speed)["camera0"]
             yield f"{cell.label()}: {plan.mode}: {plan.why}"
     finally:

@@ -28,7 +28,7 @@ EXAMPLES = """examples:
   aiorecord check data/pick-cube --json | jq '.findings[].code'
 
 exit codes: 0 no errors (there may be warnings), 1 errors, 2 wrong usage, 3 no errors seen, but something
-could not be determined (a disk that does not read, a reader that got no processor or memory, a dataset that
+could not be determined (a disk that cannot be read, a reader that got no processor or memory, a dataset that
 changed meanwhile). What is undetermined is never repaired: --repair then changes nothing, and ends with 3."""
 
 _SHOWN = 10

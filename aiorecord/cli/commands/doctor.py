@@ -26,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
     parser = FlagParser(
         "aiorecord doctor",
         description="Report what this machine has for recording: versions, cameras and ports, permissions, "
-        "disk and memory, codecs and how fast they are. Each line that matters says what to do. "
+        "disk and memory, codecs and how fast they are. Each problem comes with advice. "
         "Changes nothing.",
         examples=EXAMPLES,
     )

@@ -215,7 +215,7 @@ def _no_record(facts: DatasetFacts) -> str:
     """Why there is no quality record to show, as far as known."""
     if facts.problems:
         return "no quality record that fits the episodes"
-    return f"no quality record: other software wrote the episodes, or {quality_log.PATH} is gone"
+    return f"no quality record: other software wrote the episodes, or {quality_log.PATH} is missing"
 
 
 def _quality(episodes: Sequence[EpisodeFacts], width: int) -> Table:

@@ -43,10 +43,17 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("root", type=dataset_folder, help="the dataset's folder")
     parser.add_argument("--repo_id", required=True, help="its name on the Hub, user/name")
     parser.add_argument(
-        "--private", type=_flag, nargs="?", const=True, default=None, help="true or false; for a new one"
+        "--private",
+        type=_flag,
+        nargs="?",
+        const=True,
+        default=None,
+        help="true or false: make a new repository private",
     )
-    parser.add_argument("--tags", type=_names, default=None, help="tags of its card: '[a, b]'")
-    parser.rare("--license", default=LICENSE, help=f"of its card (default {LICENSE}), or none")
+    parser.add_argument("--tags", type=_names, default=None, help="tags of the dataset card: '[a, b]'")
+    parser.rare(
+        "--license", default=LICENSE, help=f"license of the dataset card (default {LICENSE}), or none"
+    )
     arguments = parser.parse_args(argv)
     try:
         for note in check_hub(arguments.repo_id):

@@ -47,8 +47,8 @@ EXAMPLES = """examples:
 that reached the disk, drop deletes it, stage leaves it as it is (a later recover can still keep it).
 
 An episode whose files cannot be read from the disk is "undetermined"; one whose files do not match their
-checksums is "damaged". Both stay in staging unchanged. With
---accept-loss the frames before the damage are saved, and the damaged folder is moved aside unchanged.
+checksums is "damaged". Both stay in staging unchanged.
+With --accept-loss the frames before the damage are saved, and the damaged folder is moved aside unchanged.
 
 exit codes: 0 clean, 1 something failed, or is damaged or unreadable, 2 wrong usage, 3 nothing failed, but
 something was salvaged with a loss (the last line says how many frames), or could not be determined (a disk
@@ -173,7 +173,7 @@ def survey(root: Path, partial: Partial = "keep", *, accept_loss: bool = False) 
     done = Recovered(root, dry_run=True)
     info = lost_info(root)
     if info is not None:
-        done.notes.append("meta/info.json is gone; it is made anew from staging")
+        done.notes.append("meta/info.json is missing; it is rebuilt from staging")
     else:
         info = read_info(root)
     done.notes += unfinished(root, info)
@@ -239,7 +239,7 @@ async def recover(
 
 def _open(root: Path, done: Recovered) -> DatasetWriter:
     if rebuild_info(root):
-        done.notes.append("meta/info.json was gone; it was made anew from staging")
+        done.notes.append("meta/info.json was missing; it was rebuilt from staging")
     done.notes += unfinished(root, read_info(root))
     return DatasetWriter.open(root)
 

@@ -127,7 +127,7 @@ class ReplayCommand:
         return 0
 
     def _ending(self, total: int, fps: int) -> list[str]:
-        """What was played, and how to go on where that is not all."""
+        """What was played, and how to continue if that is not all."""
         late = self._run.ticker.lateness.summary() if self._played and self._run.ticker is not None else None
         played = f"played {self._played} of {total} actions of episode {self.flags.dataset.episode}"
         times = f"{self._played / fps:.1f} of {total / fps:.1f} s"

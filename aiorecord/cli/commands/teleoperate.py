@@ -61,7 +61,7 @@ class TeleoperateFlags:
     display_mode: str = "rerun"
     # Address of the viewer; this machine if unset.
     display_ip: str | None = None
-    # Its port.
+    # Port of the viewer, or the port to serve on (Foxglove).
     display_port: int | None = None
     # Send JPEG instead of raw images to the viewer.
     display_compressed_images: bool = False

@@ -241,8 +241,8 @@ class DatasetLock:
 async def holding(lock: DatasetLock) -> AsyncIterator[None]:
     """Hold a dataset's lock for a block of a coroutine.
 
-    Whatever cancels it, the lock is let go of: after the block's calls in threads (`threads.run_in_thread`
-    waits for them), and also when it is cancelled while it takes the lock.
+    The lock is always released: after the block's calls in threads (`threads.run_in_thread` waits for them),
+    and also if it is cancelled while it takes the lock.
 
     Raises:
         DatasetLockedError: another process records into the dataset.

@@ -39,7 +39,7 @@ def check_free(root: Path) -> None:
         )
     if Staging(root).episode_paths():
         raise DatasetError(
-            f"{root} holds unsaved episodes, but their dataset's meta/info.json is gone. Restore it if "
+            f"{root} holds unsaved episodes, but their dataset's meta/info.json is missing. Restore it if "
             f"there is a copy, then run `aiorecord recover`; or delete {root / STAGING_FOLDER}.",
             path=root,
         )

@@ -2,8 +2,9 @@
 
 A reader opens `meta/info.json` first. It then lists `meta/episodes` and `data`, and a moment later opens the
 tables that it found, one by one. No order of steps can exchange several files under such a reader (ADR 18),
-so a packing waits for a moment in which nobody lists or opens any of them. A video that a packing replaced is
-deleted at once only if nobody has opened the dataset recently, see `ReaderWatch.are_expected`.
+so a packing waits for a moment in which no program lists or opens any of them. A video that a packing
+replaced is deleted at once only if no program has opened the dataset recently, see
+`ReaderWatch.are_expected`.
 
 Readers on other machines cannot be seen, so on network filesystems, and where there is no inotify, readers
 are assumed to be present at any time.

@@ -200,7 +200,7 @@ def _check(journal: Journal) -> None:
     packed = {source: target for source, target in journal.moves.items() if not _is_repaired(source, target)}
     for source in packed:
         if not _is_plain(source, "videos", 2):
-            raise ValueError(f"{source!r:.80} is no packed file")
+            raise ValueError(f"{source!r:.80} is not a packed file")
     if layout.INFO_PATH in journal.removed:
         raise ValueError("it deletes meta/info.json")
     for target in [*packed.values(), *(set(journal.removed) - REPAIRED_FILES)]:

@@ -217,7 +217,7 @@ class StatsColumns:
             self._columns.append((key, stat, _OneByOne(array) if whole is None else whole))
 
     def row(self, number: int) -> dict[str, FeatureStats]:
-        """The statistics in a row, by feature; null ones are left out. The arrays are not to be changed."""
+        """The statistics in a row, by feature, without null ones. The arrays must not be changed."""
         stats: dict[str, FeatureStats] = {}
         for key, stat, column in self._columns:
             value = column[number]
@@ -227,7 +227,7 @@ class StatsColumns:
 
 
 class _OneByOne:
-    """A column of anything: each value becomes an array when it is asked for."""
+    """A column of any type, whose values become arrays when they are accessed."""
 
     def __init__(self, array: Any) -> None:
         self._array = array

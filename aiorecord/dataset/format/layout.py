@@ -7,7 +7,7 @@
     meta/tasks.parquet                                task strings and their numbers
     meta/episodes/chunk-000/file-000.parquet          a row per episode: where its parts are, its statistics
     data/chunk-000/file-000.parquet                   a row per frame
-    videos/<camera>/chunk-000/file-000.mp4            episodes one behind the other
+    videos/<camera>/chunk-000/file-000.mp4            episodes one after the other
 
 Names and numbering follow lerobot 0.6.1 (`lerobot/datasets/utils.py`). lerobot reads every Parquet file under
 ``data`` and ``meta/episodes`` in the order of their names, so names must sort as the episodes do.
@@ -46,7 +46,7 @@ MAX_NUMBERS = 1000
 """File numbers have three digits; a fourth would break the order of names, in which lerobot reads."""
 
 _FIRST_LOOSE_CHUNKS = (MAX_NUMBERS - FIRST_LOOSE_CHUNK) // 2
-"""Number of the first loose folder: below it are packed files, above it loose ones."""
+"""After a packing, loose files begin in one of these first loose folders, so that half are left for more."""
 
 _FILE = re.compile(r"chunk-(\d{3,})/file-(\d{3,})\.(?:parquet|mp4)")
 

@@ -201,7 +201,7 @@ class TeleoperatorDriver:
         for teleop in self.teleops:
             try:
                 release.disconnect(teleop)
-            except Exception as error:  # noqa: BLE001 - the others must be let go of too
+            except Exception as error:  # noqa: BLE001 - the others must be released too
                 errors.append(error)
         if errors:
             raise errors[0]

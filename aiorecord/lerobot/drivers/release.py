@@ -32,7 +32,7 @@ def disconnect(device: Any) -> None:
         device.disconnect()
     except DeviceNotConnectedError as error:
         refusal = error
-    except Exception as error:  # noqa: BLE001 - raised below, when the parts were let go of
+    except Exception as error:  # noqa: BLE001 - raised below, after the parts were released
         problem = error
     released, errors = _release_parts(device)
     if released:
@@ -58,7 +58,7 @@ def _release_parts(device: Any) -> tuple[list[str], list[Exception]]:
     def attempt(what: str, release: Callable[[], Any]) -> bool:
         try:
             release()
-        except Exception as error:  # noqa: BLE001 - the other parts must be let go of too
+        except Exception as error:  # noqa: BLE001 - the other parts must be released too
             error.add_note(f"({what})")
             errors.append(error)
             return False

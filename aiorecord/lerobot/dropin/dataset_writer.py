@@ -124,7 +124,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         return await wrapped(self._portal.start(function, *args))
 
     def ask[T](self, question: Callable[[], T]) -> T:
-        """Ask the recorder something on its loop, which may be changing just that; here once it is closed."""
+        """Call a query on the recorder's loop, which may be changing the answer; here once it is closed."""
         try:
             answer: T = self._portal.call(question)
         except (RuntimeError, CancelledError):  # it is closed, or ends in this moment

@@ -109,7 +109,7 @@ class StatusView:
         try:
             handle.update(await self._page(threads))
         except Exception as error:  # noqa: BLE001 - whatever a front end raises costs the view, not the episode
-            logger.warning("The notebook's view is given up: %s", error)
+            logger.warning("The notebook's view was stopped: %s", error)
             return False
         return True
 

@@ -28,7 +28,7 @@ STUCK_S = 10.0
 
 
 class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
-    """What `ThreadedRobot` and `ThreadedTeleoperator` share."""
+    """Base class of `ThreadedRobot` and `ThreadedTeleoperator`."""
 
     def __init__(
         self,

@@ -226,4 +226,4 @@ async def bounded(coroutine: Coroutine[Any, Any, Any], name: str, limit_s: float
 
 def _log_late_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.warning("%s, given up before, failed: %s", task.get_name(), error)
+        logger.warning("%s, abandoned before, failed: %s", task.get_name(), error)

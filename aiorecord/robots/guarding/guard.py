@@ -29,7 +29,7 @@ RELEASE_S = 10.0
 
 
 class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
-    """What `GuardedRobot` and `GuardedTeleoperator` share."""
+    """Base class of `GuardedRobot` and `GuardedTeleoperator`."""
 
     def __init__(
         self, inner: D, name: str, policy: SourcePolicy | None, clock: Clock | None, fps: float
@@ -238,7 +238,7 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
             key, problem = next(iter(problems.items()))
             raise SourceError(f"{short(key)}: {problem}", source=key, call=call)
         for key, problem in problems.items():
-            self._sources[key].note_failure(call, f"{call}(): {problem}", "Its last value stands in.")
+            self._sources[key].note_failure(call, f"{call}(): {problem}", "Its last value is used instead.")
         result: Values = values
         if not problems:
             self._latest = result
@@ -252,7 +252,7 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
 
     def _hold_all(self, call: str, error: Exception | None) -> Values:
         self.held = frozenset((self._name, *self._parts.features))
-        self._whole.note_failure(call, error, "Its last values stand in.")
+        self._whole.note_failure(call, error, "Its last values are used instead.")
         result = dict(self._latest)
         for key in self._parts.features:
             self._check_ready(key, call)

@@ -177,7 +177,7 @@ async def _regain(
 
 
 class HeldFrames:
-    """Which frames of an episode hold values that stood in for a failed source.
+    """Finds the frames of an episode that hold repeated values of a failed source.
 
     Args:
         guards: of the devices that are recorded, as they are when the episode begins.

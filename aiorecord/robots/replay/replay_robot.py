@@ -41,7 +41,7 @@ class ReplayRobotConfig:
     videos: dict[str, str] = field(default_factory=dict)
     # Cameras of the dataset to replay, by name; all if unset.
     cameras: list[str] | None = None
-    # Episodes of the dataset to replay, in this order; unset: all.
+    # Episodes of the dataset to replay, in this order; all if unset.
     episodes: list[int] | None = None
     # Scale colour videos to this width; their own if unset.
     width: int | None = None
@@ -53,7 +53,7 @@ class ReplayRobotConfig:
     pace: str = "time"
     # Seed of the artificial joint motion that is used without a dataset.
     seed: int = 0
-    # Observations per second; unset: as many as the dataset has, 30 without one.
+    # Observations per second; if unset, the dataset's rate, or 30 without a dataset.
     fps: int | None = None
 
 
@@ -63,13 +63,13 @@ class ReplayTeleopConfig:
 
     # Folder of a LeRobotDataset v3.0: its actions are replayed. If unset, a smooth artificial motion.
     root: str | None = None
-    # Episodes of the dataset to replay, in this order; unset: all.
+    # Episodes of the dataset to replay, in this order; all if unset.
     episodes: list[int] | None = None
     # time: each step advances by 1/fps s, whatever the dataset's rate. frames: every action is used once.
     pace: str = "time"
     # Seed of the artificial motion that is used without a dataset.
     seed: int = 0
-    # Actions per second; unset: as many as the dataset has, 30 without one.
+    # Actions per second; if unset, the dataset's rate, or 30 without a dataset.
     fps: int | None = None
 
 

@@ -31,8 +31,8 @@ _TILE_MARGIN = 64
 _SUPERSAMPLING = 3
 _DRAWING_THREADS = 2
 _BAND = 64
-"""Rows that are drawn at a time: what is worked out of so many stays in the processor's cache, and no array
-is so large that each one is taken from the system anew."""
+"""Rows that are drawn at a time: their intermediate arrays fit into the processor's cache, and are small
+enough that the allocator reuses their memory."""
 
 _FIXED_VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float], float]] = {
     "front": ((0.63, -0.25, 0.40), (0.145, 0.0, 0.075), 44.0),

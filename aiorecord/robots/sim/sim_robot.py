@@ -140,10 +140,10 @@ class SimRobot:
         return {ACTION: self._sides[ACTION]}
 
     def prepare(self) -> None:
-        """Begin to draw the scene, in a thread, for the `connect` to come. Idempotent.
+        """Begin to draw the scene in a thread, before `connect` needs it. Idempotent.
 
-        For who has something else to do before it. The thread ends with the drawing, for which `disconnect`
-        waits.
+        For callers that have other work to do before `connect`. The thread ends after drawing; `disconnect`
+        waits for it.
         """
         if self._cameras is None and self._drawing is None:
             thread = ThreadPoolExecutor(1, "aiorecord-scene")

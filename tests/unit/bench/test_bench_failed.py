@@ -4,7 +4,9 @@ import json
 
 from aiorecord.bench.cell import SYSTEMS, Cell, Measurement
 from aiorecord.bench.runner import failures
+from aiorecord.cli.commands import bench
 from aiorecord.cli.commands.bench import run
+from aiorecord.errors import EncodeError
 
 
 def test_the_command_says_which_and_measures_the_others(tmp_path, monkeypatch, capsys):
@@ -30,3 +32,20 @@ def test_a_cell_that_fails_for_two_reasons_has_two_lines():
         f"{cell.label()} (aiorecord): no such codec",
         f"{cell.label()} (lerobot-png): OSError: disk",
     ]
+
+
+def test_a_codec_that_cannot_be_calibrated_is_named_too(monkeypatch, capsys):
+    asked = []
+
+    def refuse(question, pool, **options):
+        asked.append(question.encoder.vcodec)
+        raise EncodeError("it does not open")
+
+    monkeypatch.setattr(bench, "calibrate", refuse)
+    arguments = ["--calibrate", "--cameras=1", "--sizes=96x64", "--codecs=h264,h264_nvenc,libsvtav1"]
+    assert run(arguments) == 1
+    out, err = capsys.readouterr()
+    assert asked == ["h264", "h264_nvenc"]
+    for codec in asked:
+        assert f"not measured: 1x96x64@30 {codec}: it does not open" in err
+    assert "1x96x64@30 libsvtav1: deferred" in out, "the others are measured"

@@ -220,7 +220,7 @@ def test_resuming_says_what_was_left(tmp_path):
     flags = ["--dataset.num_episodes=1", "--dataset.episode_time_s=0.2", "--resume=true"]
     again = subprocess.run(command(root, *flags), capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr
-    assert "left in staging" in again.stdout
+    assert "Left in staging" in again.stdout
     assert any(name in again.stdout for name in left)
 
 

@@ -98,7 +98,7 @@ CONFIGS = {
     "fps: fast": "line 6, column 3: --dataset.fps takes a whole number, not 'fast'.",
     "num_episode: 3": "line 6, column 3: There is no setting 'dataset.num_episode'. Did you mean",
     "repo_id: c/d": "line 6, column 3: 'repo_id' is named twice.",
-    "root: a: b": "line 6, column 10: this is no YAML",
+    "root: a: b": "line 6, column 10: this is not YAML",
     "rgb_encoder: {vcodec: foo}": "line 6, column 17: Unknown video codec 'foo'",
 }
 

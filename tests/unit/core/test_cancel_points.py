@@ -13,6 +13,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ from helpers import FEATURES, FPS, H264, STATES, make_frame, rows_of
 from aiorecord import Recorder, Session, SessionPlan, Stage
 from aiorecord.cli.commands import recover as recover_command
 from aiorecord.clock import FakeClock
+from aiorecord.encoding.episode_encoding import EpisodeEncoding
+from aiorecord.errors import EncodeError, StateError
 from aiorecord.lerobot.dropin.dropin_recorder import PortalRecorder
 from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.system.storage import TEMPORARY_SUFFIX
 from aiorecord.system.threads import run_in_thread
 
 MOST_TURNS = 400
@@ -266,7 +270,7 @@ class Device:
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_a_session_is_cancelled_in_each_turn_and_lets_go_of_its_devices(how, tmp_path):
+def test_a_session_and_other_calls_are_cancelled_in_each_turn_and_let_go_of_devices(how, tmp_path):
     def make(at):
         program, robot, teleop = Program(tmp_path / f"at-{at}"), Device(), Device()
 
@@ -274,6 +278,14 @@ def test_a_session_is_cancelled_in_each_turn_and_lets_go_of_its_devices(how, tmp
             async with open_recorder(program.root) as recorder:
                 plan = SessionPlan("Walk", num_episodes=2, episode_time_s=2 / FPS, reset_time_s=1 / FPS)
                 await Session(recorder, robot, teleop, plan).run()
+                first = await recorder.record(robot, teleop, seconds=2 / FPS, task="Walk")
+                first.hold()
+                last = await recorder.record(robot, teleop, seconds=2 / FPS, task="Walk")
+                assert await recorder.take_back(first)
+                await recorder.wait_for_room()
+                await last
+                await recorder.pack()
+                await recorder.saver.get_results(timeout=1.0)
 
         def check():
             if how not in ("every task", "loop end"):  # they cancel the disconnecting of a device as well
@@ -356,6 +368,52 @@ def test_the_trial_of_a_codec_is_cancelled_at_once_and_its_worker_ends(how, tmp_
         _, after = cancelled_at(lambda: record(program, **options), how, 12)
     assert 0 < after < MOST_TURNS
     assert not (program.root / "meta").exists(), "it was cancelled before the dataset was made"
+
+
+class KilledWorkers(ThreadPoolExecutor):
+    """Every encode leaves a temporary file behind, as that of a killed process does."""
+
+    def submit(self, function, /, *args, **kwargs):
+        future = Future()
+        folder, camera = args[0].folder, args[0].camera
+        (folder / f".{camera}.mp4.1{TEMPORARY_SUFFIX}").write_bytes(b"half")
+        future.set_exception(EncodeError("it was killed"))
+        return future
+
+
+def test_an_encode_that_is_given_up_leaves_no_temporary_file(tmp_path):
+    async def main():
+        options = {"features": FEATURES, "rgb_encoder": H264, "encode": "deferred"}
+        recorder = open_recorder(tmp_path, **options)
+        await recorder.open()
+        async with recorder.episode("Walk", hold=True) as episode:
+            episode.add_frame(make_frame(0, 0, FEATURES))
+        await episode.save.durable()
+        episode.save.hold()
+        await recorder.aclose(drain=False)
+
+    asyncio.run(main())
+    (path,) = Staging(tmp_path).episode_paths()
+    with KilledWorkers(1) as executor, pytest.raises(EncodeError):
+        EpisodeEncoding(EpisodeFolder.load(path), executor).run()
+    assert not list(path.glob(f".*{TEMPORARY_SUFFIX}"))
+
+
+def test_an_episode_is_kept_when_others_have_cancelled_the_tasks_of_the_saver(tmp_path):
+    async def main():
+        async with open_recorder(tmp_path) as recorder:
+            with pytest.raises(StateError, match="aiorecord recover"):
+                async with recorder.episode("Walk") as episode:
+                    for task in asyncio.all_tasks():
+                        if task.get_name().startswith("aiorecord-save-worker"):
+                            task.cancel()
+                    episode.add_frame(make_frame(0, 0, STATES))
+                    while recorder.saver.takes_episodes:
+                        await asyncio.sleep(0)
+
+    with nothing_left(tmp_path):
+        asyncio.run(main())
+    assert list(staged(tmp_path).values()) == [1]
 
 
 @pytest.mark.parametrize("how", ["once", "scope"])

@@ -121,7 +121,7 @@ def test_a_front_end_that_breaks_costs_the_view_only(tmp_path, monkeypatch, capl
         async with recorder_for(tmp_path) as recorder:
             async with aiorecord.StatusView(recorder).live(refresh_s=0.01):
                 async with recorder.episode("x") as episode:
-                    while "given up" not in caplog.text:
+                    while "was stopped" not in caplog.text:
                         episode.add_frame(make_frame(0))
                         await asyncio.sleep(0)
             return await episode.save

@@ -83,7 +83,7 @@ def test_the_table_names_every_episode(killed, capsys):
     for path in Staging(killed).episode_paths():
         assert path.name in out
     assert "leave in staging" not in out
-    assert "as far as it reached the disk" in out
+    assert "the frames that reached the disk" in out
 
 
 def test_dropping_says_how_many_frames(killed, capsys):
@@ -227,7 +227,7 @@ class TestALostInfo:
         assert tree_hash(killed) == before
         code, report = recover(killed, capsys=capsys)
         assert code in (0, 3)
-        assert "made anew" in report["notes"][0]
+        assert "rebuilt" in report["notes"][0]
         check_content(killed, [FRAMES, FRAMES, whole_frames(report)])
         old, new = json.loads(info), json.loads((killed / "meta/info.json").read_text())
         for name in ("fps", "robot_type", "chunks_size", "data_files_size_in_mb", "codebase_version"):
