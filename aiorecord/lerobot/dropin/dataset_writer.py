@@ -107,6 +107,11 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         return writer
 
     @property
+    def is_finalized(self) -> bool:
+        """Whether it takes no more frames."""
+        return self._finalized
+
+    @property
     def recorder(self) -> PortalRecorder:
         """The recorder that it uses; its coroutines belong to the recorder's own loop, see `call`."""
         return self._portal.recorder
