@@ -1,7 +1,6 @@
-"""Pages of the site that stand in the top folder: README, CHANGELOG and so on. Used by mkdocs.yml.
+"""Adds the pages of the top folder (README, CHANGELOG and so on) to the site. Used by mkdocs.yml.
 
-They are read where they are, so that there is one of each; links between them and into docs/ are made to
-lead there.
+They are read in place, so that there is only one copy; links between them and into docs/ are adapted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _LINK = re.compile(r"(?<=\]\()(?!https?:)(?P<path>[^)#]*)(?=[)#])")
 
 
 def on_config(config: Any) -> Any:
-    """Add the decisions to the navigation, all that there are, in the order of their numbers."""
+    """Add all decision records to the navigation, in the order of their numbers."""
     pages = [f"adr/{path.name}" for path in sorted((ROOT / "docs" / "adr").glob("*.md"))]
     config.nav.append({"Decisions": pages})
     return config
@@ -39,7 +38,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_content(html: str, page: Any, **given: Any) -> str:
-    """Code in docstrings follows a double colon, which is no Markdown: one of the two is left, or none."""
+    """Reduce the double colon before code in docstrings, which is not Markdown, to one colon or none."""
     if not page.url.startswith("api/"):
         return html
     return html.replace("<p>::</p>\n", "").replace("::</p>", ":</p>")
