@@ -74,6 +74,7 @@ def pyright(folder, *files):
         "extraPaths": [str(ROOT)],
         "stubPath": str(folder / "stubs"),
         "typeCheckingMode": "standard",
+        "reportMissingModuleSource": False,  # lerobot has a stub above, and may not be installed
         "reportUnusedExpression": False,  # the last one of a cell is shown
         "pythonVersion": "3.12",
     }
