@@ -24,7 +24,7 @@ _GONE = {errno.EIO, errno.EPIPE, errno.ENXIO, errno.EBADF}
 """Errors of write(2) for a terminal that was hung up, and for a pipe without a reader."""
 
 
-_PLAINER = {"→": "->", "←": "<-", "…": "...", "µ": "u", "°": " degrees", "≤": "<=", "≥": ">="}
+_PLAINER = {"→": "->", "←": "<-", "…": "...", "µ": "u", "°": " degrees", "≤": "<=", "≥": ">="}  # noqa: RUF001 - a micro sign is meant
 _PLAINER |= dict(zip("─━│┃╸╺●•█░✓✗", "--||--**#.+x", strict=True))
 """Replacements for characters that the terminal's encoding lacks."""
 

@@ -49,8 +49,8 @@ class Lateness:
         """The lateness of the ticks of several loops together."""
         merged = cls()
         for part in parts:
-            merged._late_ns.extend(part._late_ns)
-            merged._worst_ns = max(merged._worst_ns, part._worst_ns)
+            merged._late_ns.extend(part._late_ns)  # noqa: SLF001 - of its own class
+            merged._worst_ns = max(merged._worst_ns, part._worst_ns)  # noqa: SLF001 - likewise
             merged.missed += part.missed
         return merged
 

@@ -237,7 +237,7 @@ def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> typ
 
         @property
         def num_episodes(self) -> int:
-            if self.writer is None or self.writer._finalized:
+            if self.writer is None or self.writer.is_finalized:
                 return int(super().num_episodes)
             return self.writer.expected_episodes
 

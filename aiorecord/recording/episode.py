@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from ..capture.episode import CameraStatus, EpisodeCapture
+from ..capture.unsaved import drop, keep, keep_partial
 from ..clock import Lateness, Ticker
 from ..errors import ConfigError, EncodeError, StateError, StorageError
 from ..options import check_priority, check_task
 from ..quality import MEASURED, Pace, QualityLimits
 from ..saving.handle import EpisodeSave
-
-if TYPE_CHECKING:
-    from .recorder import Recorder
+from .core import RecorderCore, Recording
+from .recorder_events import EpisodeBegan, EpisodeEnded, EpisodeOutcome
 
 
 class Episode:
@@ -32,18 +32,25 @@ class Episode:
 
     def __init__(
         self,
-        recorder: Recorder,
+        core: RecorderCore,
         task: str,
         hold: bool,
         limits: QualityLimits | None = None,
         priority: int = 0,
     ) -> None:
         self.task = check_task(task)
-        self.limits = limits or recorder.options.limits
+        self.limits = limits or core.options.limits
         self.priority = check_priority(priority)
         self._save: EpisodeSave | None = None
-        self._recorder = recorder
-        self._owner = recorder._owner
+        self._core = core
+        self._owner = core.owner
+        self._recording = Recording(
+            folder=lambda: None if self._capture is None else self._capture.path,
+            request_end=self._request_end_once_open,
+            interrupt=self._leave,
+            count_ticks_of=self._count_ticks_of,
+            status=self._status,
+        )
         self._hold = hold
         self._capture: EpisodeCapture | None = None
         self._state: Literal["new", "open", "ended"] = "new"
@@ -88,7 +95,7 @@ class Episode:
         self._owner.check_awaited("Entering an episode")
         if self._state != "new":
             raise StateError("An episode is recorded once; call recorder.episode() for each.")
-        self._capture = await self._recorder._begin(self)
+        self._capture = await self._begin()
         self._state = "open"
         # Stored at once, because they also apply to an episode that is recovered after a kill.
         self._capture.manifest.priority = self.priority
@@ -131,7 +138,7 @@ class Episode:
         """The limits exceeded so far, in words; the quality record stores the final ones. Cheap."""
         if self._capture is None:
             return []
-        pace, fps = self._capture.pace, self._recorder.fps
+        pace, fps = self._capture.pace, self._core.fps
         return self.limits.flags(self.lateness.counts(), self.cameras, pace=pace, fps=fps)
 
     @property
@@ -183,14 +190,14 @@ class Episode:
             raise StateError("The episode is not open: add frames inside `async with recorder.episode(...)`.")
         if self._discarded:
             raise StateError("The episode was discarded.")
-        checked = self._recorder._checked.check(frame, action)
+        checked = self._core.checked_frames.check(frame, action)
         task = checked.task if checked.task is not None else self.task
         late = self._tickers[-1].lateness.newest_is_late() if self._tickers else None
         try:
             index = self._capture.add_frame(
                 checked,
                 task,
-                self._recorder.clock.now_ns(),
+                self._core.clock.now_ns(),
                 frame_times_ns=frame_times_ns,
                 late=late,
                 copy=copy,
@@ -198,9 +205,9 @@ class Episode:
         except (StorageError, EncodeError) as error:
             self.request_end(str(error))
             raise
-        self._recorder._newest_images = checked.images
-        if self._end_reason is None and self._recorder._budget.is_overfull:
-            waiting = self._recorder._budget.used >> 20
+        self._core.newest_images = checked.images
+        if self._end_reason is None and self._core.budget.is_overfull:
+            waiting = self._core.budget.used >> 20
             self.request_end(
                 f"The capture encoders and the disk are too slow: {waiting} MiB of frames wait. "
                 "Record fewer or smaller images, or use a faster disk."
@@ -292,4 +299,73 @@ class Episode:
             error is None or not self._owner.is_forked
         ):  # in a forked child the error that ended the block says more
             self._owner.check_awaited("Leaving an episode")
-            await self._recorder._end(self, error)
+            await self._leave(error)
+
+    async def _begin(self) -> EpisodeCapture:
+        core = self._core
+        if core.recording is not None:
+            raise StateError("An episode is being recorded already; end it before the next begins.")
+        core.recording = self._recording
+        try:
+            capture = await core.take_capture()
+        except BaseException:
+            core.recording = None
+            raise
+        if core.last_save is not None:
+            core.last_save.release()
+        core.events.publish(EpisodeBegan(capture.id, self.task))
+        return capture
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Leave the block; what has to be done for it is done whoever is cancelled meanwhile."""
+        core, capture = self._core, self._capture
+        if self._state == "ended":  # the recorder was closed before
+            if error is None:
+                raise StateError(self._closed_words("while it recorded"))
+            return
+        core.recording = None
+        core.last_pace = self._pace()
+        self._state = "ended"
+        if capture is None:
+            return
+        name = f"aiorecord-end-{capture.id}"
+        if capture.length and not self._discarded:
+            capture.annotate(self._measured())
+        kept: EpisodeOutcome = "saved" if error is None else "interrupted"
+        outcome: EpisodeOutcome = "discarded" if self._discarded else kept if capture.length else "empty"
+        core.events.publish(
+            EpisodeEnded(capture.id, self.task, capture.length, outcome, self.end_reason, tuple(self.flags))
+        )
+        if self._discarded:
+            # In the background: deleting a long episode takes a while, and the next one may start now.
+            core.tasks.finish(drop(capture, core.threads), f"aiorecord-discard-{capture.id}")
+        elif error is not None:
+            await core.finish(keep_partial(capture, error, core.threads), name)
+        elif capture.length == 0:
+            await core.finish(core.threads.run(capture.discard), name)
+            raise StateError("The episode has no frames: nothing was saved. Call add_frame, or discard().")
+        else:
+            save = core.save_of(capture, self.task, capture.length, hold=self._hold, flags=self.flags)
+            if core.is_closing or not core.saver.takes_episodes:
+                # Others closed it meanwhile, or cancelled its tasks: the episode ended well all the same.
+                await core.finish(keep(capture, core.threads), name)
+                raise StateError(self._closed_words("when the episode ended"))
+            self._save = core.last_save = save
+            await core.submit(save)
+
+    def _closed_words(self, when: str) -> str:
+        return (
+            f"The recorder was closed {when}. The episode is in staging: "
+            f"`aiorecord recover {self._core.root}` brings it into the dataset."
+        )
+
+    def _request_end_once_open(self, reason: str) -> None:
+        if self._capture is not None:
+            self.request_end(reason)
+
+    def _pace(self) -> dict[str, Any]:
+        return {"fps": self.pace.fps if self.pace else None, "lateness": self.lateness_so_far}
+
+    def _status(self) -> dict[str, Any]:
+        status = None if self._capture is None else self._capture.status()
+        return {"episode": status, "flags": self.flags, **self._pace()}

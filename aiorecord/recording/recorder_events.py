@@ -190,7 +190,8 @@ class EventStream:
         self._closed = True
         self._news.set()
 
-    def _add(self, event: RecorderEvent) -> None:
+    def push(self, event: RecorderEvent) -> None:
+        """Add an event for the reader. Never blocks; after `close` it does nothing."""
         if self._closed:
             return
         if len(self._waiting) == self._limit:
@@ -216,7 +217,7 @@ class Events:
     def publish(self, event: RecorderEvent) -> None:
         """Pass an event to every stream. Never blocks."""
         for stream in list(self._streams):
-            stream._add(event)
+            stream.push(event)
 
     def close(self) -> None:
         """End the streams. Idempotent."""

@@ -40,6 +40,7 @@ from aiorecord.cli import main, record_config
 from aiorecord.cli.commands import record
 from aiorecord.recording import episode as episode_module
 from aiorecord.recording import recorder as recorder_module
+from aiorecord.recording.core import RecorderCore
 from aiorecord.robots import ROBOTS, TELEOPERATORS
 from aiorecord.robots.faults import Fault
 from aiorecord.saving import handle as saves_module
@@ -226,7 +227,7 @@ def watch() -> None:
 
 def encode_here() -> None:
     """Encode in threads of this process, where starting a worker process is not the point."""
-    recorder_module.Recorder._own_pool = staticmethod(ThreadPoolExecutor)  # type: ignore[assignment]
+    RecorderCore.make_pool = staticmethod(ThreadPoolExecutor)  # type: ignore[assignment]
     saver_module.WorkerPool = ThreadPoolExecutor  # type: ignore[misc, assignment]
 
 
@@ -236,7 +237,7 @@ def let_encodes_fail(strikes: list[dict[str, Any]]) -> None:
     def make(workers: int, **options: Any) -> StruckPool:
         return StruckPool(workers, [Strike(**strike) for strike in strikes], **options)
 
-    recorder_module.Recorder._own_pool = staticmethod(make)  # type: ignore[assignment]
+    RecorderCore.make_pool = staticmethod(make)  # type: ignore[assignment]
 
 
 def clock_stepping_back() -> None:

@@ -54,7 +54,7 @@ async def record_coded(
             await episode.save.durable()
             if not save:
                 episode.save.hold()
-                recorder._last = None  # the next episode would release it
+                recorder.core.last_save = None  # the next episode would release it
             expected.frames[episode.save.episode_id] = frames
             expected.ended.add(episode.save.episode_id)
     finally:

@@ -30,9 +30,6 @@ def serve(path: str) -> None:
     import fault_program
     import pyarrow.parquet  # noqa: F401
 
-    import aiorecord.cli.commands.recover
-    import aiorecord.encoding.camera_encoding
-
     with contextlib.suppress(ImportError):
         import aiorecord.cli.commands.check  # noqa: F401
 

@@ -494,7 +494,7 @@ def interrupt():
     say("finalizing")
     os.kill(os.getpid(), signal.SIGINT)
 dataset.wait_for_async_saves()
-for pid in dataset.writer.recorder._pool.pids():
+for pid in dataset.writer.recorder.core.pool.pids():
     os.kill(pid, signal.SIGSTOP)  # encoders that never come to an end
 for episode in range(4, 6):
     add(dataset, 20, episode)
@@ -527,4 +527,4 @@ def test_the_disk_is_watched_for_the_saver_in_use(dataset):
     """What fails for want of room is tried again, by a guard that knows the saver."""
     dataset.enable_async_saving(max_queue_size=3)
     recorder = dataset.writer.recorder
-    assert recorder._disk._saver is recorder.saver
+    assert recorder.core.disk._saver is recorder.saver

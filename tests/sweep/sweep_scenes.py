@@ -112,7 +112,7 @@ async def record(
                     failed.append(error)
                 if not save:
                     episode.save.hold()
-                    recorder._last = None  # the next episode would release it
+                    recorder.core.last_save = None  # the next episode would release it
         finally:
             await recorder.aclose(drain=save)
     finally:

@@ -29,8 +29,6 @@ import sweep_scenes as scenes
 from fault_disk import DiskLog, inodes_of
 from sweep_judge import Announced, Verdict, copy_of, judge, judge_output
 
-import aiorecord.cli.commands.check
-import aiorecord.cli.commands.recover
 import aiorecord.encoding.camera_encoding  # noqa: F401
 
 LIMIT_S = 90

@@ -95,7 +95,7 @@ def test_they_run_in_order_in_a_fresh_folder(tmp_path, monkeypatch, capsys, stea
     film("kitchen.mp4")
     monkeypatch.setattr("aiorecord.cli.commands.bench.measure_all", measured)
     monkeypatch.setattr("aiorecord.cli.commands.bench.check_systems", lambda systems: None)
-    monkeypatch.setattr("aiorecord.recording.recorder.Recorder._own_pool", lambda *given: workers)
+    monkeypatch.setattr("aiorecord.recording.core.RecorderCore.make_pool", lambda *given: workers)
     for module in (
         "check.check_dataset",
         "check.repair.repair_dataset",

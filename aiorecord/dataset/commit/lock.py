@@ -232,7 +232,7 @@ class DatasetLock:
             host=host if isinstance(host, str) else None,
         )
 
-    def _forked(self) -> None:
+    def forget_in_child(self) -> None:
         """Forget the lock in a forked child: only its parent holds it."""
         self._fd, self._claim = None, None
 
@@ -400,7 +400,7 @@ def _after_fork() -> None:
             os.close(fd)
     _TAKEN.clear()
     for lock in list(_LOCKS):
-        lock._forked()
+        lock.forget_in_child()
     _GUARD.release()
 
 

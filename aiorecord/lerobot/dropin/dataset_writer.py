@@ -107,6 +107,11 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         return writer
 
     @property
+    def is_finalized(self) -> bool:
+        """Whether it takes no more frames."""
+        return self._finalized
+
+    @property
     def recorder(self) -> PortalRecorder:
         """The recorder that it uses; its coroutines belong to the recorder's own loop, see `call`."""
         return self._portal.recorder
@@ -330,7 +335,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         if index == 0:
             self._note_depth_units(values)
         try:
-            checked = self.recorder._checked.check(values)
+            checked = self.recorder.core.checked_frames.check(values)
         except FrameError as error:
             if error.key not in self._cameras:
                 raise

@@ -10,10 +10,13 @@ from typing import Any, Unpack
 
 from ...capture.episode import EpisodeCapture
 from ...capture.unsaved import drop, keep_partial
+from ...clock import Clock
+from ...dataset.commit.writer import DatasetWriter
 from ...errors import StateError
-from ...options import RecorderKeywords
+from ...features import Schema
+from ...options import RecorderKeywords, parse_options, resolve_root
 from ...printable import get_logger
-from ...recording.recorder import Recorder
+from ...recording.core import RecorderCore, Recording
 from ...saving.handle import EpisodeSave, EpisodeSaveResult, Stage
 from ...saving.saver import AsyncEpisodeSaver
 from ...staging.folder import EpisodeFolder
@@ -47,24 +50,52 @@ class FedCapture(EpisodeCapture):
         return super().finish(interrupted)
 
 
-class PortalRecorder(Recorder):
-    """A `Recorder` whose captures are filled from another thread, several of them at a time.
+class PortalRecorder:
+    """Records like `aiorecord.Recorder`, into captures that another thread fills, several at a time.
 
     Its coroutines run on the portal's loop.
 
+    Args:
+        root: the dataset's folder.
+        fps: frames per second.
+        features: LeRobot's feature dict.
+        clock: of reports; None makes one.
+        options: see `aiorecord.options.RecorderOptions`; the dataset is always continued.
+
     Attributes:
+        core: what it shares with `Recorder`.
         highest_index: the index that the next episode would have if none had failed.
         last_results: results that were not fetched before the recorder was closed.
+
+    Raises:
+        ConfigError: a setting that cannot work.
+        FeatureError: features that no dataset could hold.
     """
 
-    capture_type = FedCapture
-
     def __init__(
-        self, root: Path, /, *, fps: int, features: Mapping[str, Any], **options: Unpack[RecorderKeywords]
+        self,
+        root: Path,
+        /,
+        *,
+        fps: int,
+        features: Mapping[str, Any],
+        clock: Clock | None = None,
+        **options: Unpack[RecorderKeywords],
     ) -> None:
-        # The name only selects a default folder, and lerobot allows more names than aiorecord.
         options |= {"root": root, "resume": True}
-        super().__init__("dataset", fps=fps, features=features, **options)
+        parsed = parse_options(options)
+        # lerobot allows more names of datasets than aiorecord, so only the folder counts.
+        self.core = RecorderCore(
+            resolve_root("dataset", root),
+            fps,
+            Schema(features),
+            parsed,
+            clock,
+            capture_type=FedCapture,
+            on_closed=self._keep_results,
+        )
+        self.core.recording = Recording(self._growing_folder, self._warn_of_disk, self._keep_live)
+        self.root, self.schema, self.clock = self.core.root, self.core.schema, self.core.clock
         self.highest_index = 0
         self._ended_episodes = 0
         self._warned_of_disk = False
@@ -73,9 +104,42 @@ class PortalRecorder(Recorder):
         self._renewing: UncancellableTask[None] | None = None
 
     @property
+    def saver(self) -> AsyncEpisodeSaver:
+        """The saver.
+
+        Raises:
+            StateError: the recorder is not open.
+        """
+        return self.core.saver
+
+    @property
+    def writer(self) -> DatasetWriter:
+        """The dataset's writer.
+
+        Raises:
+            StateError: the recorder is not open.
+        """
+        return self.core.writer
+
+    async def open(self) -> None:
+        """Open the dataset and prepare to record; see `Recorder.open`."""
+        self.core.owner.check_process("Opening a dataset")
+        self.core.owner.bind()
+        await self.core.open()
+        self._ended_episodes = self.highest_index = self.core.episodes_at_open
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait until every ended episode is committed or failed; False after `timeout` seconds."""
+        return await self.core.drain(timeout)
+
+    async def aclose(self, *, drain: bool = True) -> None:
+        """Close the dataset; see `Recorder.aclose`."""
+        await self.core.aclose(drain=drain)
+
+    @property
     def failures(self) -> list[EpisodeSaveResult]:
         """Results of the failed saves, oldest first."""
-        return [save.result() for save in self._failed if save.stage is Stage.FAILED]
+        return [save.result() for save in self.core.failed if save.stage is Stage.FAILED]
 
     @property
     def expected_episodes(self) -> int:
@@ -90,13 +154,12 @@ class PortalRecorder(Recorder):
             AiorecordError: it could not be made.
             StateError: the recorder is closed.
         """
-        if self._closing is not None:
+        if self.core.is_closing:
             raise StateError("The dataset is finalized.")
-        await self.wait_for_room()
-        capture = await self._standby.take()
+        capture = await self.core.take_capture()
         assert isinstance(capture, FedCapture)
         self._live.add(capture)
-        capture.annotate({"limits": asdict(self.options.limits)})
+        capture.annotate({"limits": asdict(self.core.options.limits)})
         return capture
 
     async def submit(self, capture: EpisodeCapture, task: str, length: int, priority: int = 0) -> bool:
@@ -143,7 +206,7 @@ class PortalRecorder(Recorder):
     def drop(self, capture: EpisodeCapture) -> None:
         """Discard a capture in the background."""
         self._live.discard(capture)
-        self._tasks.finish(drop(capture, self._threads), f"aiorecord-discard-{capture.id}")
+        self.core.tasks.finish(drop(capture, self.core.threads), f"aiorecord-discard-{capture.id}")
 
     async def renew_saver(self, max_queue_size: int, save_timeout: float | None) -> None:
         """Replace the saver by one with other limits and fresh counts, once the pending saves are done.
@@ -154,7 +217,7 @@ class PortalRecorder(Recorder):
             ConfigError: a limit is invalid.
             StateError: the recorder is closed.
         """
-        if self._closing is not None:
+        if self.core.is_closing:
             raise StateError("The dataset is finalized.")
         while self._renewing is not None:
             await ended(self._renewing)
@@ -172,16 +235,14 @@ class PortalRecorder(Recorder):
             max_queue_size=max_queue_size,
             save_timeout=save_timeout,
             encode_executor=self.saver.executor,
-            encode_workers=self.options.encode_workers,
+            encode_workers=self.core.options.encode_workers,
             clock=self.clock,
-            save_order=self.options.save_order,
-            fallback_vcodec=self.options.fallback_vcodec,
+            save_order=self.core.options.save_order,
+            fallback_vcodec=self.core.options.fallback_vcodec,
         )
         await self.saver.stop()
         await renewed.start()
-        self._saver = renewed
-        if self._disk is not None:
-            self._disk.follow(renewed)
+        self.core.replace_saver(renewed)
 
     async def let_go(self) -> None:
         """Wait until every ended episode is durable, then stop the encodes."""
@@ -196,13 +257,7 @@ class PortalRecorder(Recorder):
                 capture.keep(True)
             else:
                 capture.discard()
-        self._standby.discard()
-        if self._pool is not None:
-            self._pool.shutdown()
-        self._home.close()
-        self._events.close()
-        if self._unclosed is not None:
-            self._unclosed.detach()
+        self.core.leave()
 
     @property
     def _queue_is_full(self) -> bool:
@@ -210,37 +265,30 @@ class PortalRecorder(Recorder):
         return bool(status["queue_size"] >= status["max_queue_size"])
 
     def _ended_save(self, capture: EpisodeCapture, task: str, length: int) -> EpisodeSave:
-        cameras, limits = capture.status().cameras, self.options.limits
-        flags = limits.flags({}, cameras, pace=capture.pace, fps=self.fps) if capture.length else []
-        return self._save_of(capture, task, length, hold=False, flags=flags)
+        cameras, limits = capture.status().cameras, self.core.options.limits
+        flags = limits.flags({}, cameras, pace=capture.pace, fps=self.core.fps) if capture.length else []
+        return self.core.save_of(capture, task, length, flags=flags)
 
     def _accepted(self, capture: EpisodeCapture) -> None:
         self._live.discard(capture)
         self._ended_episodes += 1
         self.highest_index += 1
 
-    async def _finish_staged(self) -> None:
-        await super()._finish_staged()
-        self._ended_episodes = self.highest_index = self.writer.total_episodes + len(self.saver.pending)
-
-    def _running_folder(self) -> Path | None:
+    def _growing_folder(self) -> Path | None:
         return max((c.path for c in list(self._live) if c.length), default=None)
 
-    def _end_running(self, reason: str) -> None:
+    def _warn_of_disk(self, reason: str) -> None:
         # The caller's code decides when its episode ends; the next one is refused.
         if not self._warned_of_disk:
             self._warned_of_disk = True
             logger.warning("%s No further episode can begin; save this one.", reason)
 
-    async def _close(self, drain: bool) -> None:
+    async def _keep_live(self, error: StateError) -> None:
         if self._renewing is not None:
             await asyncio.wait((self._renewing,))
-        try:
-            while self._live:
-                capture = self._live.pop()
-                error = StateError("The dataset was closed while it recorded.")
-                await keep_partial(capture, error, self._threads)
-        finally:
-            await super()._close(drain)
-            if self._saver is not None:
-                self.last_results = await self._saver.get_results()
+        while self._live:
+            await keep_partial(self._live.pop(), error, self.core.threads)
+
+    async def _keep_results(self) -> None:
+        if self.core.is_open:
+            self.last_results = await self.saver.get_results()

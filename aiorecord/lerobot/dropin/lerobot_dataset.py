@@ -225,7 +225,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
     async def await_async_saves(self, timeout: float | None = None) -> bool:
         """`wait_for_async_saves` for asyncio. Cancelling it ends the waiting; the saves go on."""
         writer = self.writer
-        if self._saver is None or writer is None or writer._finalized:
+        if self._saver is None or writer is None or writer.is_finalized:
             return True
         done: bool = await writer.acall(writer.recorder.drain, timeout)
         return done
@@ -262,7 +262,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         Raises:
             AiorecordError: the packing failed; everything is committed and closed all the same.
         """
-        recorded = self.writer is not None and not self.writer._finalized
+        recorded = self.writer is not None and not self.writer.is_finalized
         super().finalize()
         if recorded and self.episodes is None:
             self.reader = None  # the loaded data is incomplete by now

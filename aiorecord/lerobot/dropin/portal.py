@@ -137,6 +137,11 @@ class RecorderPortal:
             self._loop.call_soon_threadsafe(self._begin_release)
 
     @property
+    def is_released(self) -> bool:
+        """Whether nobody needs it any more."""
+        return self._released
+
+    @property
     def gone(self) -> bool:
         """Whether a released portal is closed."""
         return self._released and not self._thread.is_alive()
@@ -203,7 +208,7 @@ _registered = False
 def _close_released(root: Path) -> None:
     """Wait for a released portal of the same dataset, and remove closed ones."""
     for portal in list(_open_portals):
-        if portal.gone or (portal._released and portal.root == root):
+        if portal.gone or (portal.is_released and portal.root == root):
             portal.close()
 
 

@@ -54,7 +54,7 @@ class AsyncEpisodeSaver:
     @property
     def running(self) -> bool:
         """Whether it accepts episodes."""
-        return self._running and not self._writer._finalized
+        return self._running and not self._writer.is_finalized
 
     def submit_episode(
         self,
@@ -97,7 +97,7 @@ class AsyncEpisodeSaver:
         Args:
             timeout: when there is none yet, wait up to this many seconds for one; 0 and None do not wait.
         """
-        if self._writer._finalized:
+        if self._writer.is_finalized:
             last, self._writer.recorder.last_results = self._writer.recorder.last_results, []
             return last
         results: list[EpisodeSaveResult] = self._writer.call(
@@ -111,7 +111,7 @@ class AsyncEpisodeSaver:
         Returns:
             True when all are done, False when `timeout` seconds passed first.
         """
-        if self._writer._finalized:
+        if self._writer.is_finalized:
             return True
         done: bool = self._writer.call(self._writer.recorder.drain, timeout)
         return done

@@ -123,9 +123,10 @@ def test_a_first_press_while_recording_ends_the_episode_and_saves_it(run, tmp_pa
 
 def cut_at(frames):
     def draw_in_slack(self, view, observer):
-        episode = observer.session.recorder._episode
-        if episode is not None and episode.frames == frames:
-            observer.session.recorder._end_running("0.9 GB are free on the disk")
+        running = observer.session.recorder.core.recording
+        capture = None if running is None else running.status()["episode"]
+        if capture is not None and capture.frames == frames:
+            running.request_end("0.9 GB are free on the disk")
 
     return draw_in_slack
 

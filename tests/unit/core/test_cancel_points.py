@@ -342,7 +342,7 @@ def test_the_drop_in_is_cancelled_in_each_turn(how, tmp_path):
                 for number in range(3):
                     capture = await recorder.next_capture()
                     for k in range(LENGTH):
-                        frame = recorder._checked.check(make_frame(k, number, STATES))
+                        frame = recorder.core.checked_frames.check(make_frame(k, number, STATES))
                         capture.add_frame(frame, "Walk", recorder.clock.now_ns())
                     if number == 2:
                         await recorder.save(capture, "Walk", LENGTH)
@@ -484,4 +484,4 @@ def test_a_recorder_that_nobody_closes_is_closed_by_the_end_of_the_loop(tmp_path
         recorder = asyncio.run(main())
     assert list(staged(root).values()) == [1]
     with pytest.warns(ResourceWarning, match="never closed"):
-        recorder._unclosed()
+        recorder.core._unclosed()

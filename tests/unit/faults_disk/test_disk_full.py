@@ -112,7 +112,7 @@ def test_no_episode_begins_on_a_full_disk_and_one_does_when_there_is_room_again(
         async with recorder_for(disk, min_free_gb=0.02) as recorder:
             await (await record(recorder, 3, 0))
             ballast = fill(disk, leave=10 << 20)
-            await recorder._disk.measure()
+            await recorder.core.disk.measure()
             assert recorder.disk_is_full
             assert recorder.get_status().disk.is_full
             with pytest.raises(aiorecord.DiskFullError, match=r"min_free_gb.*resume") as caught:
@@ -133,7 +133,7 @@ def test_beginning_waits_for_saves_that_make_room(disk):
                 save = await record(recorder, 100, 0, hold=True)
                 await save.durable()
                 fill(disk, leave=18 << 20)
-                await recorder._disk.measure()
+                await recorder.core.disk.measure()
                 assert recorder.disk_is_full
                 beginning = asyncio.create_task(record(recorder, 3, 1))
                 for _ in range(20):
@@ -247,13 +247,13 @@ def test_an_ext4_that_its_kernel_makes_read_only_keeps_what_was_committed(tmp_pa
                 save = await record(recorder, 6, 1, hold=True)
                 while save.encoded is None:
                     await asyncio.sleep(0.01)
-                await recorder._standby.wait()  # a folder that cannot be deleted when it closes
+                await recorder.core.standby.wait()  # a folder that cannot be deleted when it closes
                 break_ext4(disk)
                 save.release()
                 with pytest.raises(aiorecord.SaveError, match=r"Read-only|Input/output"):
                     await save
                 assert contents(disk / "set") == [(0, 4)]
-                found_out.append((await recorder._disk.measure()).is_full)
+                found_out.append((await recorder.core.disk.measure()).is_full)
                 with pytest.raises(aiorecord.StorageError, match="read-only"):
                     await record(recorder, 3, 2)
                 found_out.append("in time")

@@ -57,7 +57,7 @@ def test_a_session_ends_when_no_episode_fits_any_more(tmp_path):
                 def on_episode(record):
                     if record.number == 2:
                         fill(disk, leave=12 << 20)
-                        recorder._disk._meter.look(None, 0, 0)
+                        recorder.core.disk._meter.look(None, 0, 0)
 
                 session.events = SessionEvents(on_episode=on_episode)
                 with pytest.raises(aiorecord.DiskFullError, match="resume"):

@@ -162,7 +162,7 @@ def test_the_status_says_what_is_left(tmp_path):
                     await save.durable()
                 status = recorder.get_status()
                 assert (status.backlog.frames, status.backlog.seconds) == (30, None)
-                ready = await recorder._standby.wait()  # the next episode's folder is there by then
+                ready = await recorder.core.standby.wait()  # the next episode's folder is there by then
                 on_disk = sum(
                     p.stat().st_size for p in (tmp_path / "set/.aiorecord").rglob("*.frames")
                 ) - sum(p.stat().st_size for p in ready.path.glob("*.frames"))
