@@ -23,4 +23,4 @@ def own_cache(tmp_path_factory):
 @pytest.fixture
 def steady_clock(monkeypatch):
     """Recorders made in this process keep every deadline, however busy the machine is."""
-    monkeypatch.setattr("aiorecord.recording.recorder.SystemClock", lambda: FakeClock(auto=True))
+    monkeypatch.setattr("aiorecord.recording.core.SystemClock", lambda: FakeClock(auto=True))
