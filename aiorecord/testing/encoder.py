@@ -29,7 +29,7 @@ class ControlledEncoder(ThreadPoolExecutor):
     """
 
     def __init__(self, workers: int = 1, *, held: bool = False, delay_s: float = 0.0) -> None:
-        super().__init__(workers, thread_name_prefix="aiorecord-testing-encode")
+        super().__init__(workers, thread_name_prefix="testing-encode")
         self.lengths: list[int] = []
         self.delay_s = delay_s
         self._errors: list[BaseException] = []
@@ -57,7 +57,7 @@ class ControlledEncoder(ThreadPoolExecutor):
             self._changed.notify_all()
 
     def fail_next(self, encodes: int = 1, error: BaseException | None = None) -> None:
-        """The next encodes that begin raise.
+        """The next encodes that are asked for raise, when they begin.
 
         A recorder begins an encode that failed once more, so that a save fails after two.
 
@@ -72,7 +72,9 @@ class ControlledEncoder(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run a call in a thread; an encode when it is let. See `concurrent.futures.Executor`."""
         if fn is encode_camera:
-            return super().submit(self._encode, *args, **kwargs)
+            with self._changed:
+                error = self._errors.pop(0) if self._errors else None
+            return super().submit(self._encode, error, *args, **kwargs)
         return super().submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -82,12 +84,11 @@ class ControlledEncoder(ThreadPoolExecutor):
             self._changed.notify_all()
         super().shutdown(wait, cancel_futures=cancel_futures)
 
-    def _encode(self, *args: Any, **kwargs: Any) -> EncodedCamera:
+    def _encode(self, error: BaseException | None, *args: Any, **kwargs: Any) -> EncodedCamera:
         with self._changed:
             self._changed.wait_for(lambda: self._ended or not self._held or self._let > 0)
             if self._held and not self._ended:
                 self._let -= 1
-            error = self._errors.pop(0) if self._errors else None
             self._changed.wait_for(lambda: self._ended, self.delay_s)
         if error is not None:
             raise error

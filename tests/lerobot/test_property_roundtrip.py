@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +27,10 @@ READABLE = FEATURES.filter(lambda features: all(spec["dtype"] != "uint64" for sp
 @pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
 @settings(max_examples=8, deadline=None, suppress_health_check=HEALTH, phases=PHASES, derandomize=True)
 @given(features=READABLE, episodes=EPISODES, megabytes=st.sampled_from([1e-6, 0.002, 100]))
-def test_lerobot_reads_what_was_recorded(features, episodes, megabytes):
+async def test_lerobot_reads_what_was_recorded(features, episodes, megabytes):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "set"
-        asyncio.run(record(root, features, episodes, megabytes, POOL))
+        await record(root, features, episodes, megabytes, POOL)
         dataset = LeRobotDataset("me/set", root=root, video_backend="pyav")
         assert dataset.num_episodes == len(episodes)
         assert len(dataset) == sum(length for _, length in episodes)

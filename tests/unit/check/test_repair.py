@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from damaged import (
     record,
     video_file,
 )
+from faults import Killed, dying_after
 from helpers import FEATURES, FPS, episodes_of, rows_of
 from off_grid import move_frames
 from test_codes import DAMAGES, flip, leave_images
@@ -38,9 +38,6 @@ from aiorecord.dataset import quality_log
 from aiorecord.dataset.lock import DatasetLock
 from aiorecord.dataset.videos import verify_video
 from aiorecord.errors import AiorecordError, DatasetError, DatasetLockedError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
-from faults import Killed, dying_after
 
 UNREPAIRABLE = {"staged"}
 """Damages of which repair only says that it cannot help; `staged` is for `aiorecord recover`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from damaged import FRONT, LENGTHS, codes, content, copy, edit_json, edit_table, episodes_file, pool
+from faults import Killed, dying_after
 from helpers import rows_of
 
 from aiorecord.check.compare import MANY_PIXELS, depth_difference, image_difference, numeric_difference
@@ -23,9 +23,6 @@ from aiorecord.check.repair import repair_dataset
 from aiorecord.dataset.lock import DatasetLock
 from aiorecord.dataset.stats import QUANTILES, column_stats, depth_stats, histogram_stats
 from aiorecord.errors import AiorecordError, DatasetLockedError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
-from faults import Killed, dying_after
 
 STILL = "observation.images.still"
 STATS = "meta/stats.json"

@@ -54,8 +54,11 @@ class FakeHub:
         return self
 
     def __exit__(self, *error):
+        from huggingface_hub.utils import close_session
+
         if self.held is not None:
             self.held.set()
+        close_session()  # huggingface_hub keeps connections, and each keeps a thread of the server
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

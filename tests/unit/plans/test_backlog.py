@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -11,12 +10,12 @@ import pytest
 from helpers import FEATURES, FPS, H264, STATES, episodes_of, leaked, make_frame, record_episode, rows_of
 
 from aiorecord import Recorder, RGBEncoderConfig
-from aiorecord.dataset.encode import encode_camera
 from aiorecord.dataset.videos import count_packets
 from aiorecord.monitor.snapshot import Observer
 from aiorecord.saving.backlog import EncodeSpeed
 from aiorecord.saving.queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Command, Phase, Session, SessionEvents, SessionPlan
+from aiorecord.testing import ControlledEncoder
 
 
 def taken(queue):
@@ -73,27 +72,6 @@ def test_speed_counts_only_time_in_which_something_is_encoded():
     assert speed.per_second(2000, 0) > 0
 
 
-class Gated(ThreadPoolExecutor):
-    """Threads that begin an encode only when they are let."""
-
-    def __init__(self, workers: int = 1) -> None:
-        super().__init__(workers)
-        self.gate = threading.Semaphore(0)
-        self.lengths: list[int] = []
-
-    def submit(self, fn, /, *args, **kwargs):
-        if fn is not encode_camera:
-            return super().submit(fn, *args, **kwargs)
-
-        def run():
-            assert self.gate.acquire(timeout=15)
-            encoded = fn(*args, **kwargs)
-            self.lengths.append(encoded.frames)
-            return encoded
-
-        return super().submit(run)
-
-
 def recorder_for(root, executor=None, **options):
     options = {"rgb_encoder": H264, "encode_workers": 1, "encode": "deferred"} | options
     return Recorder("a/b", root=root / "set", fps=FPS, features=FEATURES, encode_executor=executor, **options)
@@ -103,7 +81,7 @@ def recorder_for(root, executor=None, **options):
 async def test_save_order_decides_what_is_encoded_next_and_not_what_is_committed(tmp_path, order, encoded):
     lengths = [9, 20, 5, 12, 3]
 
-    with Gated() as executor:
+    with ControlledEncoder(held=True) as executor:
         async with recorder_for(tmp_path, executor, save_order=order) as recorder:
             saves = []
             for e, length in enumerate(lengths):
@@ -112,7 +90,7 @@ async def test_save_order_decides_what_is_encoded_next_and_not_what_is_committed
                     await asyncio.sleep(0.001)
             for save in saves:
                 await save.durable()
-            executor.gate.release(len(lengths))
+            executor.let(len(lengths))
             results = [await save for save in saves]
         assert executor.lengths == encoded
         assert [r.episode_index for r in results] == [0, 1, 2, 3, 4]
@@ -144,7 +122,7 @@ async def test_encodes_run_on_any_executor(tmp_path, kind, vcodec):
 
 
 async def test_the_status_says_what_is_left(tmp_path):
-    with Gated() as executor:
+    with ControlledEncoder(held=True) as executor:
         async with recorder_for(tmp_path, executor) as recorder:
             assert recorder.get_status().backlog.frames == 0
             saves = [(await record_episode(recorder, 10, e)).save for e in range(3)]
@@ -157,30 +135,30 @@ async def test_the_status_says_what_is_left(tmp_path):
                 p.stat().st_size for p in ready.path.glob("*.frames")
             )
             assert 0.5 * on_disk < status.backlog.bytes <= on_disk
-            executor.gate.release()
+            executor.let(1)
             await saves[0]
             backlog = recorder.get_status().backlog
             assert backlog.frames == 20
             assert backlog.seconds > 0
             assert backlog.bytes < status.backlog.bytes
             assert recorder.saver.get_status()["backlog_frames"] == 20
-            executor.gate.release(2)
+            executor.let(2)
         assert recorder.get_status().backlog.frames == 0
 
 
 async def test_what_is_captured_live_is_no_backlog_for_the_encoders(tmp_path):
-    with Gated() as executor:
+    with ControlledEncoder(held=True) as executor:
         async with recorder_for(tmp_path, executor, encode="live") as recorder:
             save = (await record_episode(recorder, 10)).save
             await save.durable()
             backlog = recorder.get_status().backlog
             assert (backlog.frames, backlog.seconds) == (0, 0)
             assert backlog.bytes > 0
-            executor.gate.release()
+            executor.let(1)
 
 
 async def test_a_full_backlog_makes_the_next_episode_wait(tmp_path):
-    with Gated() as executor:
+    with ControlledEncoder(held=True) as executor:
         async with recorder_for(tmp_path, executor, max_backlog_gb=1e-9) as recorder:
             assert not recorder.backlog_is_full
             first = (await record_episode(recorder, 10, 0, hold=True)).save
@@ -191,15 +169,15 @@ async def test_a_full_backlog_makes_the_next_episode_wait(tmp_path):
                 await asyncio.sleep(0)
             assert not second.done()
             assert not first.held  # its commit is what makes room
-            executor.gate.release()
+            executor.let(1)
             await second
             assert first.stage == "committed"
-            executor.gate.release()
+            executor.let(1)
     assert [e["length"] for e in episodes_of(tmp_path / "set")] == [10, 5]
 
 
 async def test_closing_ends_the_waiting(tmp_path):
-    with Gated() as executor:
+    with ControlledEncoder(held=True) as executor:
         recorder = recorder_for(tmp_path, executor, max_backlog_gb=1e-9)
         await recorder.open()
         await (await record_episode(recorder, 10, 0)).save.durable()
@@ -208,7 +186,7 @@ async def test_closing_ends_the_waiting(tmp_path):
         closing = asyncio.create_task(recorder.aclose(drain=False))
         with pytest.raises(Exception, match="closed"):
             await waiting
-        executor.gate.release()
+        executor.let(1)
         await closing
     assert leaked() == (set(), set())
 
@@ -248,7 +226,7 @@ class Robot:
 @pytest.mark.parametrize("stop", [False, True])
 async def test_a_session_shows_the_waiting_and_can_be_stopped_in_it(tmp_path, steady_clock, stop):
     robot = Robot()
-    with Gated() as executor:
+    with ControlledEncoder(held=True) as executor:
         recorder = Recorder(
             "a/b",
             root=tmp_path / "set",
@@ -271,7 +249,7 @@ async def test_a_session_shows_the_waiting_and_can_be_stopped_in_it(tmp_path, st
                         session.command(Command.END_EARLY)  # means nothing here
                         session.command(Command.STOP)
                     else:
-                        executor.gate.release()
+                        executor.let(1)
 
             session.events = SessionEvents(on_phase=on_phase)
             records = await session.run()
@@ -279,4 +257,4 @@ async def test_a_session_shows_the_waiting_and_can_be_stopped_in_it(tmp_path, st
             assert seen[0].backlog_bytes > 0
             assert Phase.WAITING in phases
             assert len(records) == (1 if stop else 2)
-            executor.gate.release(2)
+            executor.let(2)

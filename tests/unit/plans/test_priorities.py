@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from helpers import FPS, STATES, episodes_of, record_episode, rows_of
 from rich.console import Console
-from test_backlog import Gated, recorder_for
+from test_backlog import recorder_for
 
 from aiorecord import ConfigError, Recorder, StorageError
 from aiorecord.capture.manifest import parse_manifest
@@ -33,6 +33,7 @@ from aiorecord.monitor.snapshot import Observer
 from aiorecord.saving.pending import PendingSaves
 from aiorecord.saving.queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Session, SessionPlan
+from aiorecord.testing import ControlledEncoder
 
 
 def test_the_highest_goes_first_and_a_change_counts_while_they_wait():
@@ -87,7 +88,7 @@ async def test_a_view_looks_at_a_backlog_as_often_however_long_it_is(tmp_path, m
     monkeypatch.setattr(PendingSaves, "by_turn", counted)
 
     counts = []
-    with Gated() as executor:
+    with ControlledEncoder(held=True) as executor:
         async with recorder_for(tmp_path, executor) as recorder:
             observer = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0)))
             for e in range(8):
@@ -96,7 +97,7 @@ async def test_a_view_looks_at_a_backlog_as_often_however_long_it_is(tmp_path, m
                 rows = observer.take().saves
                 assert [row.label for row in rows] == [f"episode {n}" for n in range(e + 1)]
                 counts.append(len(looks))
-            executor.gate.release(8)
+            executor.let(8)
     assert counts[0] == counts[-1]
 
 
@@ -104,7 +105,7 @@ async def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp
     """Recorded: 9 frames first, then 20, 5 with priority 5, 12, and 3 that is raised while it waits."""
     lengths, given = [9, 20, 5, 12, 3], [0, 0, 5, -2, 0]
 
-    with Gated() as executor:
+    with ControlledEncoder(held=True) as executor:
         async with recorder_for(tmp_path, executor) as recorder:
             saves = []
             for e, (length, priority) in enumerate(zip(lengths, given, strict=True)):
@@ -128,7 +129,7 @@ async def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp
             while EpisodeFolder.load(saves[4].source.path).manifest.priority != 7:
                 await asyncio.sleep(0.001)
             assert main(["info", str(recorder.root)]) == 0
-            executor.gate.release(len(lengths))
+            executor.let(len(lengths))
             results = [await save for save in saves]
         assert executor.lengths == [9, 3, 5, 20, 12]
         assert [r.episode_index for r in results] == [0, 3, 2, 4, 1]

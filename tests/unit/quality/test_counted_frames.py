@@ -268,14 +268,11 @@ class Hand:
 
 
 async def session_of(tmp_path, plan, arm, **events):
-    async def record():
-        async with recorder_for(tmp_path, clock=FakeClock(auto=True)) as recorder:
-            session = Session(recorder, ThreadedRobot(arm), Hand(), plan)
-            session.events = SessionEvents(**{name: partial(call, session) for name, call in events.items()})
-            await session.run()
-        return session
-
-    return await record()
+    async with recorder_for(tmp_path, clock=FakeClock(auto=True)) as recorder:
+        session = Session(recorder, ThreadedRobot(arm), Hand(), plan)
+        session.events = SessionEvents(**{name: partial(call, session) for name, call in events.items()})
+        await session.run()
+    return session
 
 
 async def test_a_session_counts_stale_frames_and_measures_its_driver(tmp_path):

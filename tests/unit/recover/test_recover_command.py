@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ENDED, FRAMES
 from judged import check_content, recover, tree_hash
+from killed_recording import ENDED, FRAMES
 
 from aiorecord.capture.rows import RowsJournal
 from aiorecord.capture.staging import EpisodeFolder, Staging

@@ -7,11 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from judged import recover
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "capture"))
-
 from captured import FRONT, VIDEO, assert_frames, frame_of
+from judged import recover
 
 from aiorecord.capture import EpisodeFolder, Staging, count_frames
 from aiorecord.dataset.encode import direct_encode

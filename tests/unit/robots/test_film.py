@@ -75,15 +75,12 @@ def grey(level: int) -> np.ndarray:
 
 
 async def replayed(path: Path, count: int, **options: Any) -> list[np.ndarray]:
-    async def main() -> list[np.ndarray]:
-        robot = ReplayRobot(ReplayRobotConfig(videos={"front": str(path)}, **options))
-        await robot.connect()
-        try:
-            return [(await robot.get_observation())[KEY] for _ in range(count)]
-        finally:
-            await robot.disconnect()
-
-    return await main()
+    robot = ReplayRobot(ReplayRobotConfig(videos={"front": str(path)}, **options))
+    await robot.connect()
+    try:
+        return [(await robot.get_observation())[KEY] for _ in range(count)]
+    finally:
+        await robot.disconnect()
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -99,6 +99,8 @@ async def run(
             await session.run()
         except Exception as error:  # noqa: BLE001 - looked at by the test
             out.error = error
+    if clock is not None:
+        clock.close()
     assert leaked() == (set(), set())
     # Whatever happened: what ended is in the dataset, and nothing else is.
     assert [e["length"] for e in episodes_of(root / "set")] == out.frames
@@ -449,7 +451,11 @@ class SlowToConnect(Device):
 
     async def connect(self) -> None:
         if self.connects:
-            await asyncio.sleep(5 * QUICK.call_timeout_s)
+            loop = asyncio.get_running_loop()
+            time = loop.time
+            loop.time = lambda: time() + 5 * QUICK.call_timeout_s  # whoever waits that long has waited
+            for _ in range(10):
+                await asyncio.sleep(0)
             self.faults = {}
         await super().connect()
 
