@@ -18,7 +18,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 pytestmark = pytest.mark.lerobot
 
-POOL = ThreadPoolExecutor(2)
+POOL = ThreadPoolExecutor(2, "kept by the tests")
 
 # lerobot makes tensors of Python ints, which torch refuses from 2**63 on; whoever wrote them.
 READABLE = FEATURES.filter(lambda features: all(spec["dtype"] != "uint64" for spec in features.values()))

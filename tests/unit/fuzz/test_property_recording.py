@@ -20,7 +20,7 @@ from aiorecord.dataset.tables import read_tasks
 from aiorecord.dataset.videos import count_packets
 from aiorecord.features import DEFAULT_FEATURES, NUMERIC_DTYPES, RESERVED_KEYS, Schema
 
-POOL = ThreadPoolExecutor(2)
+POOL = ThreadPoolExecutor(2, "kept by the tests")
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
