@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from damaged import EVERYTHING, record
+from damaged import EVERYTHING, pool, record
 
 from aiorecord.check import dataset
 
@@ -14,6 +14,12 @@ from aiorecord.check import dataset
 def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody writes into these datasets, which a check cannot know."""
     monkeypatch.setattr(dataset, "SETTLE_S", 0.0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_pool() -> None:
+    """The pool that all checks here share is there before the first of them, and not left by it."""
+    pool()
 
 
 @pytest.fixture(scope="session")

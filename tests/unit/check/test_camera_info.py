@@ -112,14 +112,14 @@ async def test_depth_settings_that_cannot_be_are_refused(dataset):
 
 
 @pytest.mark.parametrize("how", ["resume", "recover"])
-async def test_staged_depth_is_encoded_with_the_datasets_settings(dataset, how):
-    await record(dataset, resume=True, abandon=True)
+def test_staged_depth_is_encoded_with_the_datasets_settings(dataset, how):
+    asyncio.run(record(dataset, resume=True, abandon=True))  # the command has a loop of its own, too
     path = Staging(dataset).episode_paths()[0] / "manifest.json"
     manifest = read_sealed(path)
     manifest["depth_encoder"] |= {"depth_min": 0.05, "depth_max": 8.0}
     write_sealed(path, manifest)
     if how == "resume":
-        await record(dataset, resume=True, episodes=0)
+        asyncio.run(record(dataset, resume=True, episodes=0))
     else:
         assert command(["recover", str(dataset)]) == 0
     assert json.loads((dataset / "meta/info.json").read_text())["total_episodes"] == 2

@@ -57,7 +57,8 @@ def running_hub():
 def hub(running_hub):
     running_hub.repositories.clear()
     running_hub.blobs.clear()
-    return running_hub
+    yield running_hub
+    running_hub.hang_up()
 
 
 def sent(hub):
