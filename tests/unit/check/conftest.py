@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 from damaged import EVERYTHING, pool, record
 
-from aiorecord.check import dataset
+from aiorecord.check import dataset, repair
 
 
 @pytest.fixture(autouse=True)
 def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody writes into these datasets, which a check cannot know."""
     monkeypatch.setattr(dataset, "SETTLE_S", 0.0)
+
+
+@pytest.fixture
+def repairs_in_shared_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting a process takes longer than repairing a small dataset."""
+    monkeypatch.setattr(repair, "WorkerPool", lambda *_, **__: pool())
 
 
 @pytest.fixture(scope="session", autouse=True)

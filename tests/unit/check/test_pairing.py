@@ -13,10 +13,7 @@ from helpers import FEATURES, rows_of
 from aiorecord.check.dataset import Check
 from aiorecord.check.repair import repair_dataset
 
-
-@pytest.fixture(autouse=True)
-def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 
 
 @pytest.fixture(scope="module")

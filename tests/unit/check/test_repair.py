@@ -23,7 +23,6 @@ from damaged import (
     edit_json,
     edit_table,
     info_path,
-    pool,
     record,
     video_file,
 )
@@ -43,9 +42,7 @@ UNREPAIRABLE = {"staged"}
 """Damages of which repair only says that it cannot help; `staged` is for `aiorecord recover`."""
 
 
-@pytest.fixture(autouse=True)
-def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 
 
 def repair(root: Path, **options):

@@ -11,7 +11,7 @@ import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from damaged import FRONT, codes, content, copy, data_file, edit_json, info_path, pool, record
+from damaged import FRONT, codes, content, copy, data_file, edit_json, info_path, record
 from helpers import FEATURES, FPS, episodes_of, make_frame, rows_of
 
 from aiorecord.capture.staging import Camera, Manifest, Staging
@@ -19,10 +19,7 @@ from aiorecord.check.repair import repair_dataset
 from aiorecord.dataset.info import read_info
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 
-
-@pytest.fixture(autouse=True)
-def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,7 @@ STILL = "observation.images.still"
 STATS = "meta/stats.json"
 
 
-@pytest.fixture(autouse=True)
-def _shared_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiorecord.check.repair.WorkerPool", lambda *_, **__: pool())
+pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 
 
 def repair(root: Path, **options: Any):
