@@ -69,7 +69,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     is_default = session.python == DEFAULT_PYTHON
-    session.run("pytest", "tests/unit", *(f"--ignore={room}" for room in ONCE if not is_default))
+    session.run("pytest", "tests/unit", "examples", *(f"--ignore={room}" for room in ONCE if not is_default))
     session.run("pytest", "tests/faults", "-m", "smoke")
     if is_default:
         session.run("pytest", "tests/sweep")
@@ -88,6 +88,22 @@ def docs(session: nox.Session) -> None:
     sync(session, "docs")
     site = Path(session.create_tmp()) / "site"
     session.run("mkdocs", "build", "--strict", "--site-dir", str(site), env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def random(session: nox.Session) -> None:
+    """The unit tests twice, in two random orders: none needs another one before it."""
+    sync(session, "test", "random", extras=("bench", "hub", "viz"))
+    for _ in range(2):
+        session.run("pytest", "-p", "randomly", *(session.posargs or ["tests/unit"]))
+
+
+@nox.session(python=DEFAULT_PYTHON)
+def coverage(session: nox.Session) -> None:
+    """Which lines and branches the unit tests run, in the process of the tests; fails below `fail_under`."""
+    sync(session, "test", "coverage", extras=("bench", "hub", "viz"))
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["tests/unit"]))
+    session.run("coverage", "report")
 
 
 @nox.session(python=DEFAULT_PYTHON)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import asyncio
+import inspect
+import shutil
+import tempfile
 
+import leaks
 import pytest
 
 from aiorecord.clock import FakeClock
-
-sys.path.insert(0, str(Path(__file__).parent))  # for `from helpers import ...`, wherever pytest is started
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +19,49 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_folder(tmp_path_factory):
+    """A temporary folder for these tests only, with a short path: that of a socket holds 100 characters."""
+    tmp_path_factory.getbasetemp()  # stays where it is
+    folder = tempfile.mkdtemp(prefix="aiorecord-")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request, own_temporary_folder):
+    """A test fails that leaves a thread, child process, file descriptor or temporary folder behind.
+
+    One whose subject it is says so, with a part of the line that names it: ``@pytest.mark.leaves("/lock")``.
+    """
+    before = leaks.snapshot()
+    yield
+    meant = request.node.get_closest_marker("leaves")
+    fail_if(leaks.left_since(before, meant.args if meant else ()))
+
+
+@pytest.fixture(autouse=True)
+def no_task_left(request, nothing_left):
+    """Neither a task: an async test is looked at before its loop ends, which would cancel what is left."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("no_task_left_in_the_loop")
+
+
+@pytest.fixture
+async def no_task_left_in_the_loop():
+    before = asyncio.all_tasks()
+    yield
+    fail_if(await leaks.tasks_left(before))
+
+
+def fail_if(left: list[str]) -> None:
+    if left:
+        pytest.fail("The test leaves behind:\n  " + "\n  ".join(left), pytrace=False)
 
 
 @pytest.fixture

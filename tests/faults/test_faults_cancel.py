@@ -73,36 +73,33 @@ async def application(root: Path, executor, expected: Expected, lengths: tuple[i
         await recorder.drain()
 
 
-def run_cancelled(root: Path, executor, expected: Expected, awaits: set[int]) -> tuple[int, bool]:
+async def run_cancelled(root: Path, executor, expected: Expected, awaits: set[int]) -> tuple[int, bool]:
     """Returns how many awaits there were, and whether it was cancelled."""
 
-    async def main() -> tuple[int, bool]:
-        cancelled = False
-        running = CancelledAt(application(root, executor, expected, (3, 4)), awaits)
+    cancelled = False
+    running = CancelledAt(application(root, executor, expected, (3, 4)), awaits)
 
-        async def run() -> None:
-            await running
+    async def run() -> None:
+        await running
 
-        task = asyncio.create_task(run(), name="application")
-        await asyncio.wait((task,))
-        try:
-            task.result()
-        except asyncio.CancelledError:
-            cancelled = True
-        assert leaked() == (set(), set())
-        return running.count, cancelled
-
-    return asyncio.run(main())
+    task = asyncio.create_task(run(), name="application")
+    await asyncio.wait((task,))
+    try:
+        task.result()
+    except asyncio.CancelledError:
+        cancelled = True
+    assert leaked() == (set(), set())
+    return running.count, cancelled
 
 
-def sweep(zygote, tmp_path, row, *, stride: int, again: int | None) -> int:
+async def sweep(zygote, tmp_path, row, *, stride: int, again: int | None) -> int:
     number, most_awaits = 1, 0
     with ThreadPoolExecutor(2) as executor:
         while True:
             root, expected = tmp_path / f"at-{number}", Expected()
             awaits = {number} | (set() if again is None else {number + again})
             try:
-                count, cancelled = run_cancelled(root, executor, expected, awaits)
+                count, cancelled = await run_cancelled(root, executor, expected, awaits)
                 most_awaits = max(most_awaits, count)
                 expected.frames = {id_: frames for id_, frames in expected.frames.items() if frames}
                 expected.ended = set(expected.frames)
@@ -126,20 +123,20 @@ def sweep(zygote, tmp_path, row, *, stride: int, again: int | None) -> int:
 
 
 @pytest.mark.smoke
-def test_cancelled_at_some_awaits(zygote, tmp_path, report):
+async def test_cancelled_at_some_awaits(zygote, tmp_path, report):
     row = type(report)().row("", "")
-    assert sweep(zygote, tmp_path, row, stride=7, again=None) > 20
+    assert await sweep(zygote, tmp_path, row, stride=7, again=None) > 20
     assert row.times >= 3
 
 
-def test_cancelled_at_each_await(zygote, tmp_path, report):
+async def test_cancelled_at_each_await(zygote, tmp_path, report):
     row = report.row(
         "the application's task is cancelled", "at each await of a small application, one run each"
     )
-    assert sweep(zygote, tmp_path, row, stride=1, again=None) > 20
+    assert await sweep(zygote, tmp_path, row, stride=1, again=None) > 20
 
 
 @pytest.mark.parametrize("again", [1, 2])
-def test_cancelled_twice(zygote, tmp_path, report, again):
+async def test_cancelled_twice(zygote, tmp_path, report, again):
     row = report.row("... and again while it ends", "one or two awaits later")
-    assert sweep(zygote, tmp_path, row, stride=1, again=again) > 20
+    assert await sweep(zygote, tmp_path, row, stride=1, again=again) > 20

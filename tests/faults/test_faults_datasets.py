@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import signal
@@ -119,7 +118,7 @@ def test_of_a_deleted_dataset_the_staged_episodes_are_kept(zygote, tmp_path, rep
 
 
 @pytest.mark.parametrize("now", [1, 9])
-def test_a_dataset_that_was_edited_gets_the_staged_episodes_behind_its_own(
+async def test_a_dataset_that_was_edited_gets_the_staged_episodes_behind_its_own(
     zygote, shimmed, tmp_path, report, now
 ):
     """Episodes were deleted from it (or added), and it was written anew, while others waited in staging."""
@@ -134,7 +133,7 @@ def test_a_dataset_that_was_edited_gets_the_staged_episodes_behind_its_own(
     assert list(root.glob(".aiorecord/episodes/*/commit.json"))
     other = tmp_path / "edited"
     edited = Expected()
-    asyncio.run(record_coded(other, 0, [4] * now, edited))
+    await record_coded(other, 0, [4] * now, edited)
     for name in ("meta", "data", "videos"):
         shutil.rmtree(root / name, ignore_errors=True)
         (other / name).rename(root / name)
@@ -254,14 +253,14 @@ def multiply(root: Path, episodes: int) -> None:
     (root / "meta/stats.json").write_text(json.dumps(stats))
 
 
-def cost_of_a_commit(shimmed, folder: Path, episodes: int) -> tuple[Counter[str], int]:
+async def cost_of_a_commit(shimmed, folder: Path, episodes: int) -> tuple[Counter[str], int]:
     """What recovering one staged episode does to the disk: changes by kind, and bytes written."""
     disk = folder / "disk"
     root = disk / "set"
     expected = Expected()
-    asyncio.run(record_coded(root, 1, [3], expected, features=STATES))
+    await record_coded(root, 1, [3], expected, features=STATES)
     multiply(root, episodes)
-    asyncio.run(record_coded(root, 2, [4], expected, features=STATES, save=False, pack=False))
+    await record_coded(root, 2, [4], expected, features=STATES, save=False, pack=False)
     (folder / "snapshots").mkdir()
     env = {
         "FAULT_ROOT": str(disk),
@@ -283,10 +282,10 @@ def cost_of_a_commit(shimmed, folder: Path, episodes: int) -> tuple[Counter[str]
     return kinds, sum(sizes.values())
 
 
-def test_10000_episodes_cost_no_more_than_20(shimmed, tmp_path, report):
+async def test_10000_episodes_cost_no_more_than_20(shimmed, tmp_path, report):
     row = report.row("10,000 episodes", "recovery of one more, beside one in a dataset of 20")
-    few, few_bytes = cost_of_a_commit(shimmed, tmp_path / "few", 20)
-    many, many_bytes = cost_of_a_commit(shimmed, tmp_path / "many", 10_000)
+    few, few_bytes = await cost_of_a_commit(shimmed, tmp_path / "few", 20)
+    many, many_bytes = await cost_of_a_commit(shimmed, tmp_path / "many", 10_000)
     assert few == many
     assert many_bytes < few_bytes + 4096  # numbers with more digits
     row.times, row.episodes = 1, 1

@@ -7,7 +7,6 @@ import json
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,6 @@ from fault_outcome import in_lanes, settle
 from fault_report import Row
 from fault_runs import Program, record_argv
 from fault_verify import Expected
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "faults_disk"))
-
 from small_disk import small_disk
 
 FLAGS = ["--dataset.fps=60", "--dataset.num_episodes=3", "--dataset.episode_time_s=0.3"]

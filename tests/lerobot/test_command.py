@@ -1,6 +1,5 @@
 """`aiorecord record` with the simulated and the replayed robot, every row read back by lerobot."""
 
-import asyncio
 import subprocess
 import sys
 from dataclasses import fields
@@ -41,7 +40,7 @@ def psnr(item, key, image):
 
 
 @pytest.mark.parametrize(("codec", "least_db"), [("libsvtav1", 23), ("h264", 23)])
-def test_the_simulated_arm(tmp_path, codec, least_db):
+async def test_the_simulated_arm(tmp_path, codec, least_db):
     dataset = record(
         tmp_path / "set",
         "--robot.type=sim",
@@ -53,32 +52,28 @@ def test_the_simulated_arm(tmp_path, codec, least_db):
         f"--dataset.rgb_encoder.vcodec={codec}",
     )
 
-    async def expected():
-        """The same simulation once more: it depends on its seed and the number of steps alone."""
-        cameras = {"front": CameraSpec(160, 120), "wrist": CameraSpec(96, 64)}
-        robot = SimRobot(SimRobotConfig(seed=7, cameras=cameras, depth_cameras={"above": CameraSpec(96, 64)}))
-        teleop = SimTeleoperator(SimTeleopConfig(seed=7))
-        await robot.connect()
-        await teleop.connect()
-        for index in range(len(dataset)):
-            observation, action = await robot.get_observation(), await teleop.get_action()
-            await robot.send_action(action)
-            item = dataset[index]
-            np.testing.assert_array_equal(item["observation.state"].numpy(), observation["observation.state"])
-            np.testing.assert_array_equal(item["action"].numpy(), action["action"])
-            assert float(item["timestamp"]) == pytest.approx(int(item["frame_index"]) / FPS)
-            assert item["task"] == "Pick"
-            for name in ("front", "wrist"):
-                key = f"observation.images.{name}"
-                assert psnr(item, key, observation[key]) > least_db
-            depth = observation["observation.images.above"].squeeze().astype(float)
-            seen = (depth >= 10) & (depth <= 10_000)
-            got = item["observation.images.above"].numpy()[0]
-            assert np.abs(got - depth)[seen].max() < 5  # millimetres: one quantum of the code is at most 4.5
-        await robot.disconnect()
-        await teleop.disconnect()
-
-    asyncio.run(expected())
+    cameras = {"front": CameraSpec(160, 120), "wrist": CameraSpec(96, 64)}
+    robot = SimRobot(SimRobotConfig(seed=7, cameras=cameras, depth_cameras={"above": CameraSpec(96, 64)}))
+    teleop = SimTeleoperator(SimTeleopConfig(seed=7))
+    await robot.connect()
+    await teleop.connect()
+    for index in range(len(dataset)):
+        observation, action = await robot.get_observation(), await teleop.get_action()
+        await robot.send_action(action)
+        item = dataset[index]
+        np.testing.assert_array_equal(item["observation.state"].numpy(), observation["observation.state"])
+        np.testing.assert_array_equal(item["action"].numpy(), action["action"])
+        assert float(item["timestamp"]) == pytest.approx(int(item["frame_index"]) / FPS)
+        assert item["task"] == "Pick"
+        for name in ("front", "wrist"):
+            key = f"observation.images.{name}"
+            assert psnr(item, key, observation[key]) > least_db
+        depth = observation["observation.images.above"].squeeze().astype(float)
+        seen = (depth >= 10) & (depth <= 10_000)
+        got = item["observation.images.above"].numpy()[0]
+        assert np.abs(got - depth)[seen].max() < 5  # millimetres: one quantum of the code is at most 4.5
+    await robot.disconnect()
+    await teleop.disconnect()
 
 
 def test_a_video_and_then_the_dataset_made_from_it(tmp_path):

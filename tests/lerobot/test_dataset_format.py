@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "dataset"))
-
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq

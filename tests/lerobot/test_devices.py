@@ -208,7 +208,7 @@ async def frames_of(devices, turns=3):
     return frames
 
 
-def test_the_pipelines_stand_where_lerobot_has_them():
+async def test_the_pipelines_stand_where_lerobot_has_them():
     seen = []
     processors = Processors(
         teleop_action=action_pipeline(Scale(2.0, "ee.", seen)),
@@ -219,7 +219,7 @@ def test_the_pipelines_stand_where_lerobot_has_them():
     devices = make_devices(robot, BenchHand(BenchHandConfig()), processors=processors)
     assert devices.features["action"]["names"] == ["ee.pan.pos", "ee.lift.pos", "ee.grip.pos"]
     assert devices.features["observation.state"]["names"] == [*bench.JOINTS, "sum.pos"]
-    frames = asyncio.run(frames_of(devices))
+    frames = await frames_of(devices)
     assert frames[2]["action"].tolist() == [6, 60, -6]  # what is recorded: after the teleop pipeline
     assert robot.joints == {
         "pan.pos": 6,
@@ -239,7 +239,7 @@ def test_the_pipelines_stand_where_lerobot_has_them():
         record_sent_action=True,
     )
     assert sent.features["action"]["names"] == list(bench.JOINTS)  # the robot's, which no pipeline renames
-    assert asyncio.run(frames_of(sent))[2]["action"].tolist() == [6, 50, -6]
+    assert (await frames_of(sent))[2]["action"].tolist() == [6, 50, -6]
 
 
 def test_pipelines_that_are_none():
@@ -248,10 +248,10 @@ def test_pipelines_that_are_none():
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_feedback_goes_where_lerobot_sends_it(monkeypatch, first):
+async def test_feedback_goes_where_lerobot_sends_it(monkeypatch, first):
     monkeypatch.setattr(BenchArm, "name", "unitree_g1")
     hand = BenchHand(BenchHandConfig())
-    asyncio.run(frames_of(make_devices(BenchArm(BenchArmConfig()), hand, feedback_first=first), turns=2))
+    await frames_of(make_devices(BenchArm(BenchArmConfig()), hand, feedback_first=first), turns=2)
     turn = (
         ["teleop.send_feedback", "teleop.get_action"]
         if first
@@ -261,9 +261,9 @@ def test_feedback_goes_where_lerobot_sends_it(monkeypatch, first):
     assert [set(feedback) for feedback in hand.feedback] == [{*bench.JOINTS, "eye"}] * 2
 
 
-def test_no_feedback_elsewhere():
+async def test_no_feedback_elsewhere():
     hand = BenchHand(BenchHandConfig())
-    asyncio.run(frames_of(make_devices(BenchArm(BenchArmConfig()), hand)))
+    await frames_of(make_devices(BenchArm(BenchArmConfig()), hand))
     assert hand.feedback == []
 
 
@@ -323,11 +323,11 @@ class LeKiwiParts:
 
 
 @pytest.mark.parametrize("swapped", [True, False])
-def test_lekiwis_arm_and_keyboard(monkeypatch, swapped):
+async def test_lekiwis_arm_and_keyboard(monkeypatch, swapped):
     parts = LeKiwiParts(monkeypatch)
     teleops = [parts.keyboard, parts.leader] if swapped else [parts.leader, parts.keyboard]
     devices = make_devices(parts.robot, teleops)
-    frames = asyncio.run(frames_of(devices, turns=1))
+    frames = await frames_of(devices, turns=1)
     names = devices.features["action"]["names"]
     action = dict(zip(names, frames[0]["action"].tolist(), strict=True))
     assert action["arm_gripper.pos"] == 7
@@ -350,7 +350,7 @@ def test_several_teleoperators_are_lekiwis(monkeypatch):
         make_devices(parts.robot, [parts.leader, SimTeleoperator()])
 
 
-def test_own_and_lerobots_devices_mix():
+async def test_own_and_lerobots_devices_mix():
     """A lerobot robot under a replayed teleoperator, and a lerobot leader over the simulated arm."""
 
     class Three(SimTeleoperator):
@@ -362,7 +362,7 @@ def test_own_and_lerobots_devices_mix():
             return {"action": np.array([3, 2, 1], np.float32)}
 
     robot = BenchArm(BenchArmConfig())
-    frames = asyncio.run(frames_of(make_devices(robot, Three()), turns=1))
+    frames = await frames_of(make_devices(robot, Three()), turns=1)
     assert robot.joints == {"pan.pos": 1, "lift.pos": 2, "grip.pos": 3}
     assert frames[0]["action"].tolist() == [3, 2, 1]
 
@@ -378,10 +378,10 @@ def test_own_and_lerobots_devices_mix():
             return dict.fromkeys(SIX, 5.0)
 
     devices = make_devices(SimRobot(SimRobotConfig(cameras={})), Six(BenchHandConfig()))
-    assert asyncio.run(frames_of(devices, turns=1))[0]["action"].tolist() == [5] * 6
+    assert (await frames_of(devices, turns=1))[0]["action"].tolist() == [5] * 6
 
 
-def test_a_robot_alone():
+async def test_a_robot_alone():
     devices = make_devices(BenchArmConfig())
     assert devices.teleop is None
     assert devices.features["action"]["names"] == list(bench.JOINTS)
@@ -395,7 +395,7 @@ def test_a_robot_alone():
         await devices.robot.disconnect()
         return sent
 
-    assert asyncio.run(run()) == {"pan.pos": 1, "lift.pos": 2, "grip.pos": 50}
+    assert await run() == {"pan.pos": 1, "lift.pos": 2, "grip.pos": 50}
 
 
 @pytest.mark.parametrize("kind", ["robot", "teleop"])
@@ -499,7 +499,7 @@ def test_ctrl_c_while_a_driver_connects(tmp_path, command):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
-def test_a_calibration_asks_on_the_terminal_and_can_be_left(tmp_path, monkeypatch):
+async def test_a_calibration_asks_on_the_terminal_and_can_be_left(tmp_path, monkeypatch):
     """Questions come before the keys are read; an answer is the driver's, and Ctrl-C ends the waiting."""
     import pty
 
@@ -521,7 +521,7 @@ def test_a_calibration_asks_on_the_terminal_and_can_be_left(tmp_path, monkeypatc
             await devices.robot.disconnect()
             await devices.teleop.disconnect()
 
-        asyncio.run(answered())
+        await answered()
     os.close(controller)
     assert hand.answer == "no"
     assert not hasattr(robot, "answer")
@@ -543,7 +543,7 @@ def test_a_slow_call_is_reported_with_its_name_and_duration(tmp_path, capsys):
     assert lines[0].startswith("slow: robot bench_arm: get_observation() took 0.4")
 
 
-def test_the_loop_lives_while_a_driver_blocks(tmp_path):
+async def test_the_loop_lives_while_a_driver_blocks(tmp_path):
     """Other tasks run, and an episode that ended is saved, while a driver call blocks."""
     release = threading.Event()
     bench.HOOKS["robot.get_observation"] = lambda n: n == 4 and release.wait(30)
@@ -565,13 +565,13 @@ def test_the_loop_lives_while_a_driver_blocks(tmp_path):
             await devices.teleop.disconnect()
         return result, leaked()
 
-    result, left = asyncio.run(run())
+    result, left = await run()
     assert result.success
     assert result.length == 3
     assert left == (set(), set())
 
 
-def test_a_session_of_the_python_api(tmp_path):
+async def test_a_session_of_the_python_api(tmp_path):
     devices = make_devices(BenchArmConfig(), BenchHandConfig())
 
     async def run():
@@ -588,10 +588,10 @@ def test_a_session_of_the_python_api(tmp_path):
             records = await aiorecord.Session(recorder, devices.robot, devices.teleop, plan).run()
         return [record.frames for record in records]
 
-    assert asyncio.run(run()) == [15, 15]
+    assert await run() == [15, 15]
 
 
-def test_calls_at_the_wrong_time():
+async def test_calls_at_the_wrong_time():
     devices = make_devices(BenchArmConfig(), BenchHandConfig())
 
     async def run():
@@ -602,7 +602,7 @@ def test_calls_at_the_wrong_time():
         await devices.robot.disconnect()  # nothing to do
         await devices.teleop.disconnect()
 
-    asyncio.run(run())
+    await run()
     assert called() == []
 
 

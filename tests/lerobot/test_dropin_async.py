@@ -339,37 +339,34 @@ def test_the_saver_by_itself(tmp_path, gate):
     assert [length for length, _ in contents(tmp_path / "set")] == [3, 3, 3, 2, 1]
 
 
-def test_awaitable_forms(tmp_path, dataset, gate):
-    async def main():
-        dataset.enable_async_saving()
-        add(dataset, 3, 0)
-        saving = asyncio.create_task(dataset.asave_episode())
-        turns = 0
-        while dataset.has_pending_frames() or turns < 3:
-            turns += 1
-            await asyncio.sleep(0)
-        add(dataset, 3, 1)  # the loop runs, and the next episode too
-        assert not saving.done()
-        assert not await dataset.await_async_saves(timeout=0.01)
-        second = asyncio.create_task(dataset.asave_episode())
+async def test_awaitable_forms(tmp_path, dataset, gate):
+    dataset.enable_async_saving()
+    add(dataset, 3, 0)
+    saving = asyncio.create_task(dataset.asave_episode())
+    turns = 0
+    while dataset.has_pending_frames() or turns < 3:
+        turns += 1
         await asyncio.sleep(0)
-        second.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await second
-        gate.open.set()
-        await saving
-        assert await dataset.await_async_saves()
-        assert dataset.num_episodes == 2  # a cancelled wait does not stop a save
-        gate.fail = 1
-        add(dataset, 3, 2)
-        with pytest.raises(aiorecord.SaveError):
-            await dataset.asave_episode()
-        with pytest.raises(ValueError, match="add_frame"):
-            await dataset.asave_episode()
-        await dataset.aclose()
-        assert await dataset.await_async_saves()
-
-    asyncio.run(main())
+    add(dataset, 3, 1)  # the loop runs, and the next episode too
+    assert not saving.done()
+    assert not await dataset.await_async_saves(timeout=0.01)
+    second = asyncio.create_task(dataset.asave_episode())
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.open.set()
+    await saving
+    assert await dataset.await_async_saves()
+    assert dataset.num_episodes == 2  # a cancelled wait does not stop a save
+    gate.fail = 1
+    add(dataset, 3, 2)
+    with pytest.raises(aiorecord.SaveError):
+        await dataset.asave_episode()
+    with pytest.raises(ValueError, match="add_frame"):
+        await dataset.asave_episode()
+    await dataset.aclose()
+    assert await dataset.await_async_saves()
     assert contents(tmp_path / "set") == [(3, 0), (3, 1)]
 
 

@@ -1,13 +1,11 @@
 """A dataset in which one video had to be made with another codec: lerobot decodes each file by itself."""
 
-import asyncio
-import sys
 from concurrent.futures import Future
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import FEATURES, FPS, picture, record_episode
+from injected_faults import encode_with
 from lerobot.datasets import LeRobotDataset
 
 from aiorecord import Recorder, RGBEncoderConfig
@@ -15,9 +13,6 @@ from aiorecord.encoding.camera_encoding import encode_camera
 from aiorecord.encoding.episode_encoding import ATTEMPTS
 from aiorecord.media.video_file import probe_video
 from aiorecord.workers.pool import WorkerPool
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "faults_encode"))
-from injected_faults import encode_with
 
 AV1 = RGBEncoderConfig(crf=10)
 KEY = "observation.images.front"
@@ -36,7 +31,7 @@ class KilledPool(WorkerPool):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_lerobot_reads_every_frame_of_both_codecs(tmp_path, packed):
+async def test_lerobot_reads_every_frame_of_both_codecs(tmp_path, packed):
     root = tmp_path / "set"
     features = {
         key: (spec | {"shape": (96, 128, 3)} if spec["dtype"] == "video" else spec)
@@ -60,7 +55,7 @@ def test_lerobot_reads_every_frame_of_both_codecs(tmp_path, packed):
                     pool.left = ATTEMPTS if episode == 1 else 0
                     await (await record_episode(recorder, 8, episode)).save
 
-    asyncio.run(main())
+    await main()
     codecs = [probe_video(path)["video.codec"] for path in sorted(root.rglob("*.mp4"))]
     assert codecs == ["av1", "h264", "av1"]
     dataset = LeRobotDataset("test/set", root=root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import shutil
@@ -95,7 +94,7 @@ def test_the_dropin_takes_the_features_of_another_dataset(theirs, tmp_path):
 
 
 @pytest.mark.parametrize("dropin", [False, True], ids=["recorder", "dropin"])
-def test_a_dataset_of_lerobots_is_continued_with_its_own_depth_range(dropin, theirs, tmp_path):
+async def test_a_dataset_of_lerobots_is_continued_with_its_own_depth_range(dropin, theirs, tmp_path):
     root = tmp_path / "set"
     shutil.copytree(theirs, root)
     if dropin:
@@ -114,7 +113,7 @@ def test_a_dataset_of_lerobots_is_continued_with_its_own_depth_range(dropin, the
                     for k in range(5):
                         episode.add_frame(frame(k))
 
-        asyncio.run(record())
+        await record()
     worst = worst_mm(root)
     assert len(worst) == 10
     assert max(worst) < 6
@@ -122,7 +121,7 @@ def test_a_dataset_of_lerobots_is_continued_with_its_own_depth_range(dropin, the
     assert {name: info[f"video.{name}"] for name in RANGE} == RANGE
 
 
-def test_another_depth_range_than_the_datasets_is_refused(theirs, tmp_path):
+async def test_another_depth_range_than_the_datasets_is_refused(theirs, tmp_path):
     root = tmp_path / "set"
     shutil.copytree(theirs, root)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -135,5 +134,5 @@ def test_another_depth_range_than_the_datasets_is_refused(theirs, tmp_path):
             pass
 
     with pytest.raises(aiorecord.AiorecordError, match="depth_max"):
-        asyncio.run(record())
+        await record()
     assert {path: path.read_bytes() for path in before} == before

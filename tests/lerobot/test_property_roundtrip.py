@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 pytestmark = pytest.mark.lerobot
 
-POOL = ThreadPoolExecutor(2)
+POOL = ThreadPoolExecutor(2, "kept by the tests")
 
 # lerobot makes tensors of Python ints, which torch refuses from 2**63 on; whoever wrote them.
 READABLE = FEATURES.filter(lambda features: all(spec["dtype"] != "uint64" for spec in features.values()))
@@ -28,10 +27,10 @@ READABLE = FEATURES.filter(lambda features: all(spec["dtype"] != "uint64" for sp
 @pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
 @settings(max_examples=8, deadline=None, suppress_health_check=HEALTH, phases=PHASES, derandomize=True)
 @given(features=READABLE, episodes=EPISODES, megabytes=st.sampled_from([1e-6, 0.002, 100]))
-def test_lerobot_reads_what_was_recorded(features, episodes, megabytes):
+async def test_lerobot_reads_what_was_recorded(features, episodes, megabytes):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "set"
-        asyncio.run(record(root, features, episodes, megabytes, POOL))
+        await record(root, features, episodes, megabytes, POOL)
         dataset = LeRobotDataset("me/set", root=root, video_backend="pyav")
         assert dataset.num_episodes == len(episodes)
         assert len(dataset) == sum(length for _, length in episodes)

@@ -31,15 +31,12 @@ def pixels(item, key):
     return np.rint(item[key].numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
 
 
-def record(root, features=FEATURES, frames=make_frame, lengths=LENGTHS, **options):
-    async def main():
-        async with Recorder("test/set", root=root, fps=FPS, features=features, **options) as recorder:
-            for e, length in enumerate(lengths):
-                async with recorder.episode(f"Task {e}") as episode:
-                    for k in range(length):
-                        episode.add_frame(frames(k, e))
-
-    asyncio.run(main())
+async def record(root, features=FEATURES, frames=make_frame, lengths=LENGTHS, **options):
+    async with Recorder("test/set", root=root, fps=FPS, features=features, **options) as recorder:
+        for e, length in enumerate(lengths):
+            async with recorder.episode(f"Task {e}") as episode:
+                for k in range(length):
+                    episode.add_frame(frames(k, e))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -48,9 +45,9 @@ def record(root, features=FEATURES, frames=make_frame, lengths=LENGTHS, **option
     ("encoder", "least_db"),
     [(RGBEncoderConfig(), 24), (RGBEncoderConfig(vcodec="h264", crf=10), 28), (H264, 24)],
 )
-def test_every_row_of_every_camera(tmp_path, encoder, least_db, packed, backend):
+async def test_every_row_of_every_camera(tmp_path, encoder, least_db, packed, backend):
     root = tmp_path / "set"
-    record(root, rgb_encoder=encoder, pack=packed)
+    await record(root, rgb_encoder=encoder, pack=packed)
     dataset = LeRobotDataset("test/set", root=root, video_backend=backend)
     assert len(dataset) == sum(LENGTHS)
     assert dataset.num_episodes == len(LENGTHS)
@@ -75,7 +72,7 @@ def test_every_row_of_every_camera(tmp_path, encoder, least_db, packed, backend)
             index += 1
 
 
-def test_images_depth_strings_and_every_number(tmp_path):
+async def test_images_depth_strings_and_every_number(tmp_path):
     rng = np.random.default_rng(0)
     dtypes = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64"]
     features = {
@@ -127,7 +124,7 @@ def test_images_depth_strings_and_every_number(tmp_path):
         for k in range(6)
     ]
     root = tmp_path / "set"
-    record(root, features, lambda k, e: frames[k], lengths=(6, 6))
+    await record(root, features, lambda k, e: frames[k], lengths=(6, 6))
     dataset = LeRobotDataset("test/set", root=root, video_backend="pyav")
     encoder = DepthEncoderConfig()
     for index in range(12):
@@ -153,7 +150,7 @@ def test_images_depth_strings_and_every_number(tmp_path):
             assert item[f"two.{d}"].tolist() == given[f"two.{d}"].tolist()
 
 
-def test_it_opens_in_another_process_between_commits_and_never_fails(tmp_path):
+async def test_it_opens_in_another_process_between_commits_and_never_fails(tmp_path):
     root = tmp_path / "set"
     reader = (
         "import sys\n"
@@ -166,40 +163,37 @@ def test_it_opens_in_another_process_between_commits_and_never_fails(tmp_path):
         "    print(d.num_episodes, flush=True)\n"
     )
 
-    async def main():
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", reader, str(root), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", reader, str(root), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
-        async def opened():
-            process.stdin.write(b"open\n")
-            return int(await process.stdout.readline())
+    async def opened():
+        process.stdin.write(b"open\n")
+        return int(await process.stdout.readline())
 
-        async with Recorder("test/set", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264) as recorder:
-            await (await record_episode(recorder, 8)).save
-            assert await opened() == 1
-            # Openings run all the time while episodes are committed.
-            pending = [(await record_episode(recorder, 8, e)).save for e in range(1, 9)]
-            seen = []
-            while not all(save.done() for save in pending):
-                before = recorder.get_status().episodes
-                seen.append(await opened())
-                assert before <= seen[-1] <= recorder.get_status().episodes
-            for save in pending:
-                await save
-            assert await opened() == 9
-            await recorder.pack()
-            assert await opened() == 9
+    async with Recorder("test/set", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264) as recorder:
+        await (await record_episode(recorder, 8)).save
+        assert await opened() == 1
+        # Openings run all the time while episodes are committed.
+        pending = [(await record_episode(recorder, 8, e)).save for e in range(1, 9)]
+        seen = []
+        while not all(save.done() for save in pending):
+            before = recorder.get_status().episodes
+            seen.append(await opened())
+            assert before <= seen[-1] <= recorder.get_status().episodes
+        for save in pending:
+            await save
         assert await opened() == 9
-        process.stdin.close()
-        assert await process.wait() == 0
+        await recorder.pack()
+        assert await opened() == 9
+    assert await opened() == 9
+    process.stdin.close()
+    assert await process.wait() == 0
 
-    asyncio.run(main())
 
-
-def test_lerobot_resumes_ours_and_we_resume_lerobots(tmp_path):
+async def test_lerobot_resumes_ours_and_we_resume_lerobots(tmp_path):
     root = tmp_path / "set"
-    record(root, rgb_encoder=H264, lengths=(5,))
+    await record(root, rgb_encoder=H264, lengths=(5,))
     for turn in range(2):
         dataset = LeRobotDataset.resume("test/set", root=root)
         for k in range(4):
@@ -213,7 +207,7 @@ def test_lerobot_resumes_ours_and_we_resume_lerobots(tmp_path):
             ) as recorder:
                 await record_episode(recorder, 6, 20 + turn, task="ours")
 
-        asyncio.run(ours())
+        await ours()
     dataset = LeRobotDataset("test/set", root=root, video_backend="pyav")
     episodes = [(5, 0), (4, 10), (6, 20), (4, 11), (6, 21)]
     assert len(dataset) == sum(length for length, _ in episodes)

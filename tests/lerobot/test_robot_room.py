@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def test_features_and_frames_are_lerobots(use_videos: bool) -> None:
         assert np.array_equal(frame[key], value)
 
 
-def record_with_lerobot(root: Path, use_videos: bool) -> tuple[LeRobotDataset, list[dict[str, Any]]]:
+async def record_with_lerobot(root: Path, use_videos: bool) -> tuple[LeRobotDataset, list[dict[str, Any]]]:
     spec = CameraSpec(width=160, height=120)
     # A depth image stored as a picture has its own format; as a video it is quantised.
     robot = SimRobot(
@@ -65,52 +64,46 @@ def record_with_lerobot(root: Path, use_videos: bool) -> tuple[LeRobotDataset, l
     dataset = LeRobotDataset.create("test/sim", 30, features, root=root, use_videos=use_videos)
     frames: list[dict[str, Any]] = []
 
-    async def main() -> None:
-        await robot.connect()
-        await teleop.connect()
-        for length in (12, 7, 20):
-            for _ in range(length):
-                action = await teleop.get_action()
-                frame = {**await robot.get_observation(), **await robot.send_action(action)}
-                frames.append(frame)
-                dataset.add_frame({**frame, "task": "pick"})
-            dataset.save_episode()
-
-    asyncio.run(main())
+    await robot.connect()
+    await teleop.connect()
+    for length in (12, 7, 20):
+        for _ in range(length):
+            action = await teleop.get_action()
+            frame = {**await robot.get_observation(), **await robot.send_action(action)}
+            frames.append(frame)
+            dataset.add_frame({**frame, "task": "pick"})
+        dataset.save_episode()
     dataset.finalize()
     return dataset, frames
 
 
 @pytest.mark.parametrize("use_videos", [True, False])
-def test_a_dataset_of_lerobot_is_replayed(tmp_path: Path, use_videos: bool) -> None:
-    _, frames = record_with_lerobot(tmp_path / "d", use_videos)
+async def test_a_dataset_of_lerobot_is_replayed(tmp_path: Path, use_videos: bool) -> None:
+    _, frames = await record_with_lerobot(tmp_path / "d", use_videos)
     theirs = LeRobotDataset("test/sim", root=tmp_path / "d")
     robot = ReplayRobot(ReplayRobotConfig(root=str(tmp_path / "d")))
     teleop = ReplayTeleoperator(ReplayTeleopConfig(root=str(tmp_path / "d")))
     assert robot.observation_features.keys() | robot.action_features.keys() == frames[0].keys()
 
-    async def main() -> None:
-        await robot.connect()
-        await teleop.connect()
-        try:
-            for step in range(2 * len(frames)):
-                number = step % len(frames)
-                replayed = {**await robot.get_observation(), **await teleop.get_action()}
-                recorded, read = frames[number], theirs[number]
-                for key in ("observation.state", "action"):
-                    assert np.array_equal(replayed[key], recorded[key])
-                for name in ("front", "wrist"):
-                    key = f"observation.images.{name}"
-                    decoded = np.rint(read[key].numpy().transpose(1, 2, 0) * 255)
-                    error = np.abs(replayed[key].astype(int) - decoded)
-                    assert error.mean() < (1.0 if use_videos else 1e-9)
-                key = "observation.images.top_depth"
-                assert replayed[key].shape == (120, 160, 1)
-                measured = recorded[key] > 50
-                error = np.abs(replayed[key].astype(int) - recorded[key])[measured]
-                assert error.max() <= (4 if use_videos else 0)
-        finally:
-            await robot.disconnect()
-            await teleop.disconnect()
-
-    asyncio.run(main())
+    await robot.connect()
+    await teleop.connect()
+    try:
+        for step in range(2 * len(frames)):
+            number = step % len(frames)
+            replayed = {**await robot.get_observation(), **await teleop.get_action()}
+            recorded, read = frames[number], theirs[number]
+            for key in ("observation.state", "action"):
+                assert np.array_equal(replayed[key], recorded[key])
+            for name in ("front", "wrist"):
+                key = f"observation.images.{name}"
+                decoded = np.rint(read[key].numpy().transpose(1, 2, 0) * 255)
+                error = np.abs(replayed[key].astype(int) - decoded)
+                assert error.mean() < (1.0 if use_videos else 1e-9)
+            key = "observation.images.top_depth"
+            assert replayed[key].shape == (120, 160, 1)
+            measured = recorded[key] > 50
+            error = np.abs(replayed[key].astype(int) - recorded[key])[measured]
+            assert error.max() <= (4 if use_videos else 0)
+    finally:
+        await robot.disconnect()
+        await teleop.disconnect()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from damaged import content, copy, edit_table, pool
 from helpers import rows_of
 from lerobot.configs import RGBEncoderConfig
 from lerobot.datasets import LeRobotDataset, dataset_tools
@@ -16,10 +14,14 @@ from aiorecord.check.findings import NOTE
 from aiorecord.check.repair.repair_dataset import repair_dataset
 from aiorecord.cli import main
 
-sys.path.append(str(Path(__file__).parents[1] / "unit" / "check"))
-from damaged import content, copy, edit_table, pool
-
 pytestmark = pytest.mark.lerobot
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_pool():
+    """The pool of the checks is there before the first of them, and not left by it."""
+    pool()
+
 
 AXES = ["height", "width", "channels"]
 STILL = "observation.images.still"

@@ -1,6 +1,5 @@
 """What was recorded is what lerobot's own commands work on: `lerobot-train` and `lerobot-edit-dataset`."""
 
-import asyncio
 import os
 import re
 import subprocess
@@ -104,32 +103,26 @@ def episode(content):
 
 
 @pytest.fixture(params=[True, False], ids=["packed", "loose"])
-def recorded(request, tmp_path):
+async def recorded(request, tmp_path):
     """Five episodes; before packing each has files of its own."""
     root = tmp_path / "set"
 
-    async def main():
-        async with Recorder(
-            "test/set", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264, pack=request.param
-        ) as recorder:
-            for content, length in enumerate(LENGTHS):
-                await record_episode(recorder, length, content, episode(content)[2])
-
-    asyncio.run(main())
+    async with Recorder(
+        "test/set", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264, pack=request.param
+    ) as recorder:
+        for content, length in enumerate(LENGTHS):
+            await record_episode(recorder, length, content, episode(content)[2])
     assert bool(list(root.glob("data/chunk-9*"))) != request.param
     return root
 
 
-def append(root, content, length, task):
+async def append(root, content, length, task):
     """Record one more episode behind what a command of lerobot's made."""
 
-    async def main():
-        async with Recorder(
-            "test/set", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264, resume=True
-        ) as recorder:
-            await record_episode(recorder, length, content, task)
-
-    asyncio.run(main())
+    async with Recorder(
+        "test/set", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264, resume=True
+    ) as recorder:
+        await record_episode(recorder, length, content, task)
 
 
 def edit(monkeypatch, *arguments):
@@ -162,7 +155,7 @@ def check_rows(root, episodes, backend=BACKENDS[-1], features=FEATURES):
             index += 1
 
 
-def test_delete_episodes(recorded, tmp_path, monkeypatch):
+async def test_delete_episodes(recorded, tmp_path, monkeypatch):
     less = tmp_path / "less"
     edit(
         monkeypatch,
@@ -172,11 +165,11 @@ def test_delete_episodes(recorded, tmp_path, monkeypatch):
     kept = [episode(content) for content in (1, 3, 4)]
     check_rows(less, kept)
     check_rows(recorded, [episode(content) for content in range(5)])  # was not touched
-    append(less, 7, 6, "Task 0")
+    await append(less, 7, 6, "Task 0")
     check_rows(less, [*kept, (7, 6, "Task 0")])
 
 
-def test_delete_episodes_in_place(recorded, monkeypatch):
+async def test_delete_episodes_in_place(recorded, monkeypatch):
     edit(
         monkeypatch,
         *("--repo_id", "test/set", "--root", recorded, "--new_root", recorded),
@@ -184,11 +177,11 @@ def test_delete_episodes_in_place(recorded, monkeypatch):
     )
     kept = [episode(content) for content in range(4)]
     check_rows(recorded, kept)
-    append(recorded, 7, 6, "A new task")
+    await append(recorded, 7, 6, "A new task")
     check_rows(recorded, [*kept, (7, 6, "A new task")])
 
 
-def test_split_and_merge(recorded, tmp_path, monkeypatch):
+async def test_split_and_merge(recorded, tmp_path, monkeypatch):
     parts = tmp_path / "parts"
     edit(
         monkeypatch,
@@ -211,11 +204,11 @@ def test_split_and_merge(recorded, tmp_path, monkeypatch):
             *("--operation.roots", [str(root) for root in roots]),
         )
         check_rows(tmp_path / merged, expected)
-    append(tmp_path / "b", 7, 6, "A new task")
+    await append(tmp_path / "b", 7, 6, "A new task")
     check_rows(tmp_path / "b", [*expected, (7, 6, "A new task")])
 
 
-def test_other_edits(recorded, tmp_path, monkeypatch):
+async def test_other_edits(recorded, tmp_path, monkeypatch):
     """What else the command changes in a dataset: its tasks and its features."""
     edit(
         monkeypatch,
@@ -225,7 +218,7 @@ def test_other_edits(recorded, tmp_path, monkeypatch):
     tasks = ["Stack them", "Stack them", "Stack them", "Another", "Stack them"]
     renamed = [(content, LENGTHS[content], task) for content, task in enumerate(tasks)]
     check_rows(recorded, renamed)
-    append(recorded, 7, 6, "Another")
+    await append(recorded, 7, 6, "Another")
     renamed.append((7, 6, "Another"))
     check_rows(recorded, renamed)
     blind = tmp_path / "blind"

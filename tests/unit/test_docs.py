@@ -1,6 +1,5 @@
 """The code in the pages runs as it stands there."""
 
-import asyncio
 import re
 import textwrap
 from pathlib import Path
@@ -18,7 +17,7 @@ def blocks(page):
     return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
 
 
-def execute(code, names):
+async def execute(code, names):
     """Run code with top-level await, as a notebook does; episodes last a tenth of what the page says."""
     code = re.sub('root="data/[^"]*"', "root=root", code.replace("seconds=10", "seconds=1"))
     code = code.replace("_s=10", "_s=1").replace("_s=3", "_s=0.2")
@@ -26,18 +25,15 @@ def execute(code, names):
     space = {"aiorecord": aiorecord, **names}
     exec(f"async def main():\n{body}\n    return locals()", space)
 
-    async def run():
-        robot = names["robot"]
-        teleop = names["teleop"]
-        await robot.connect()
-        await teleop.connect()
-        try:
-            return await space["main"]()
-        finally:
-            await robot.disconnect()
-            await teleop.disconnect()
-
-    return asyncio.run(run())
+    robot = names["robot"]
+    teleop = names["teleop"]
+    await robot.connect()
+    await teleop.connect()
+    try:
+        return await space["main"]()
+    finally:
+        await robot.disconnect()
+        await teleop.disconnect()
 
 
 @pytest.fixture
@@ -49,34 +45,34 @@ def names(tmp_path, steady_clock):
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python-api.md"])
-def test_the_recorder_example(page, names):
+async def test_the_recorder_example(page, names):
     (code,) = [block for block in blocks(page) if "aiorecord.Recorder(" in block]
-    result = execute(code, names)["result"]
+    result = (await execute(code, names))["result"]
     assert (result.episode_index, result.length) == (0, 30)
     assert episodes_of(names["root"])[0]["length"] == 30
 
 
-def test_the_frame_lines(names):
+async def test_the_frame_lines(names):
     (code,) = [block for block in blocks("docs/python-api.md") if "control_step" in block]
     opened = """
 async with aiorecord.Recorder("me/x", root=root, fps=30, features=features) as recorder:
 """
-    execute(opened + textwrap.indent(code.replace("150", "20"), "    "), names)
+    await execute(opened + textwrap.indent(code.replace("150", "20"), "    "), names)
     assert episodes_of(names["root"])[0]["tasks"] == ["Pick up", "Put down"]
 
 
-def test_the_notebook_lines(names):
+async def test_the_notebook_lines(names):
     (code,) = [block for block in blocks("docs/python-api.md") if "aiorecord.open" in block]
-    execute(code, names)
+    await execute(code, names)
     assert episodes_of(names["root"])[0]["length"] == 30
 
 
-def test_the_session_lines(names):
+async def test_the_session_lines(names):
     (code,) = [block for block in blocks("docs/python-api.md") if "SessionPlan" in block]
     opened = """
 async with aiorecord.Recorder("me/x", root=root, fps=30, features=features) as recorder:
 """
-    records = execute(opened + textwrap.indent(code, "    "), names)["records"]
+    records = (await execute(opened + textwrap.indent(code, "    "), names))["records"]
     assert [record.frames for record in records] == [30] * 5
     assert [e["length"] for e in episodes_of(names["root"])] == [30] * 5
 

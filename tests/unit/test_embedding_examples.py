@@ -1,6 +1,5 @@
 """The examples of programs that embed a recorder do what they show."""
 
-import asyncio
 import importlib.util
 import json
 import subprocess
@@ -65,21 +64,18 @@ def test_callback_robot(tmp_path):
         assert line in done.stdout
 
 
-def test_a_topic_that_falls_silent_is_a_failure_of_that_topic():
+async def test_a_topic_that_falls_silent_is_a_failure_of_that_topic():
     example = load("callback_robot")
 
-    async def main():
-        robot = example.CallbackRobot(example.Node({example.STATE: 200, example.IMAGE: 50}))
-        await robot.connect()
-        try:
-            observation = await robot.get_observation()
-            assert set(observation) == {"front", *example.JOINTS}
-            assert robot.frame_times_ns().keys() == {"front"}
-            robot._silence_ns = -1
-            with pytest.raises(aiorecord.SourceError, match="has been silent for"):
-                await robot.get_observation()
-        finally:
-            await robot.disconnect()
-        assert not robot.is_connected
-
-    asyncio.run(main())
+    robot = example.CallbackRobot(example.Node({example.STATE: 200, example.IMAGE: 50}))
+    await robot.connect()
+    try:
+        observation = await robot.get_observation()
+        assert set(observation) == {"front", *example.JOINTS}
+        assert robot.frame_times_ns().keys() == {"front"}
+        robot._silence_ns = -1
+        with pytest.raises(aiorecord.SourceError, match="has been silent for"):
+            await robot.get_observation()
+    finally:
+        await robot.disconnect()
+    assert not robot.is_connected

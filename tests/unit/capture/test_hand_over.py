@@ -189,25 +189,22 @@ def test_memory_that_the_spill_still_needs_is_not_given_to_the_next_frames(tmp_p
     assert capture.readable == 14
 
 
-def test_a_recorder_says_that_an_encoder_failed_and_keeps_the_episode_whole(tmp_path, monkeypatch):
+async def test_a_recorder_says_that_an_encoder_failed_and_keeps_the_episode_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(camera_module, "LosslessWriter", failing(5, EncodeError("boom")))
     features = {FRONT: {"dtype": "video", "shape": SHAPE, "names": ["height", "width", "channels"]}}
 
-    async def main() -> None:
-        encoder = RGBEncoderConfig(vcodec="h264", preset="ultrafast")
-        options: dict[str, Any] = {"rgb_encoder": encoder, "encode": "deferred", "min_free_gb": 0}
-        async with Recorder("t/s", root=tmp_path / "set", fps=30, features=features, **options) as recorder:
-            async with recorder.episode("Test") as episode:
-                for k in range(12):
-                    episode.add_frame({FRONT: noise(k, SHAPE)})
-                    while recorder.get_status().queued_bytes:
-                        await asyncio.sleep(0.001)
-            assert episode.end_reason is None
-            assert episode.save is not None
-            assert (await episode.save).length == 12
-            assert "boom" in episode.save.problems[0]
-
-    asyncio.run(main())
+    encoder = RGBEncoderConfig(vcodec="h264", preset="ultrafast")
+    options: dict[str, Any] = {"rgb_encoder": encoder, "encode": "deferred", "min_free_gb": 0}
+    async with Recorder("t/s", root=tmp_path / "set", fps=30, features=features, **options) as recorder:
+        async with recorder.episode("Test") as episode:
+            for k in range(12):
+                episode.add_frame({FRONT: noise(k, SHAPE)})
+                while recorder.get_status().queued_bytes:
+                    await asyncio.sleep(0.001)
+        assert episode.end_reason is None
+        assert episode.save is not None
+        assert (await episode.save).length == 12
+        assert "boom" in episode.save.problems[0]
     records, _ = read_quality(tmp_path / "set")
     assert "boom" in records[0].facts["capture_encoder_failed"][FRONT]
     assert (records[0].cameras[FRONT].lost, records[0].interrupted) == (0, False)

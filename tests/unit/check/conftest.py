@@ -5,15 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from damaged import EVERYTHING, record
+from damaged import EVERYTHING, pool, record
 
 from aiorecord.check import check_dataset
+from aiorecord.check.repair import repair_dataset
 
 
 @pytest.fixture(autouse=True)
 def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody writes into these datasets, which a check cannot know."""
     monkeypatch.setattr(check_dataset, "SETTLE_S", 0.0)
+
+
+@pytest.fixture
+def repairs_in_shared_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting a process takes longer than repairing a small dataset."""
+    monkeypatch.setattr(repair_dataset, "WorkerPool", lambda *_, **__: pool())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_pool() -> None:
+    """The pool that all checks here share is there before the first of them, and not left by it."""
+    pool()
 
 
 @pytest.fixture(scope="session")

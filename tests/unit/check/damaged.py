@@ -98,6 +98,7 @@ class SharedPool(WorkerPool):
 def pool() -> SharedPool:
     shared = SharedPool(1)
     atexit.register(shared.end)
+    shared.submit(int).result()  # it has its process now
     return shared
 
 

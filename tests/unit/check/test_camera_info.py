@@ -32,23 +32,20 @@ def features(info=None):
     }
 
 
-def record(root, *, episodes=1, given=None, abandon=False, **options):
-    async def run():
-        recorder = Recorder(
-            "test/set", root=root, fps=FPS, features=features(given), rgb_encoder=H264, encode_workers=1,
-            min_free_gb=0, **options,
-        )  # fmt: skip
-        await recorder.open()
-        try:
-            for _ in range(episodes):
-                async with recorder.episode(task="t", hold=abandon) as episode:
-                    for k in range(3):
-                        depth = np.linspace(500, 1500, 64 * 96).reshape(64, 96, 1).astype(np.uint16)
-                        episode.add_frame({DEPTH: depth, COLOUR: np.full((64, 96, 3), 40 * k, np.uint8)})
-        finally:
-            await recorder.aclose(drain=not abandon)
-
-    asyncio.run(run())
+async def record(root, *, episodes=1, given=None, abandon=False, **options):
+    recorder = Recorder(
+        "test/set", root=root, fps=FPS, features=features(given), rgb_encoder=H264, encode_workers=1,
+        min_free_gb=0, **options,
+    )  # fmt: skip
+    await recorder.open()
+    try:
+        for _ in range(episodes):
+            async with recorder.episode(task="t", hold=abandon) as episode:
+                for k in range(3):
+                    depth = np.linspace(500, 1500, 64 * 96).reshape(64, 96, 1).astype(np.uint16)
+                    episode.add_frame({DEPTH: depth, COLOUR: np.full((64, 96, 3), 40 * k, np.uint8)})
+    finally:
+        await recorder.aclose(drain=not abandon)
 
 
 def info_of(root, key):
@@ -67,7 +64,7 @@ def settings(encoder):
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     root = tmp_path_factory.mktemp("begun") / "set"
-    record(root, depth_encoder=OWN)
+    asyncio.run(record(root, depth_encoder=OWN))
     return root
 
 
@@ -76,9 +73,9 @@ def dataset(begun, tmp_path):
     return shutil.copytree(begun, tmp_path / "set")
 
 
-def test_features_of_another_dataset(tmp_path):
+async def test_features_of_another_dataset(tmp_path):
     root = tmp_path / "set"
-    record(root, given=OTHERS, depth_encoder=OWN)
+    await record(root, given=OTHERS, depth_encoder=OWN)
     assert said(root) == settings(OWN)
     depth, colour = info_of(root, DEPTH), info_of(root, COLOUR)
     assert (depth["depth_unit"], depth["is_depth_map"], depth["video.codec"]) == ("mm", True, "hevc")
@@ -90,39 +87,39 @@ def test_features_of_another_dataset(tmp_path):
     assert codes(root) == set()
 
 
-def test_continuing_takes_the_datasets_depth_settings(dataset):
-    record(dataset, resume=True)
+async def test_continuing_takes_the_datasets_depth_settings(dataset):
+    await record(dataset, resume=True)
     assert said(dataset) == settings(OWN)
     assert codes(dataset) == set()  # its statistics are recomputed with the dataset's settings
 
 
-def test_continuing_with_other_depth_settings_is_refused(dataset):
+async def test_continuing_with_other_depth_settings_is_refused(dataset):
     before = (dataset / "meta/info.json").read_bytes()
     with pytest.raises(DatasetError, match=r"depth_max is 4\.0 in the dataset, 6\.0"):
-        record(dataset, resume=True, depth_encoder=DepthEncoderConfig(depth_max=6.0))
+        await record(dataset, resume=True, depth_encoder=DepthEncoderConfig(depth_max=6.0))
     assert (dataset / "meta/info.json").read_bytes() == before
     assert not (dataset / ".aiorecord").exists()
 
 
-def test_depth_settings_that_cannot_be_are_refused(dataset):
+async def test_depth_settings_that_cannot_be_are_refused(dataset):
     path = dataset / "meta/info.json"
     info = json.loads(path.read_text())
     info["features"][DEPTH]["info"]["video.depth_max"] = "far"
     path.write_text(json.dumps(info))
     with pytest.raises(DatasetError, match="depth_max is a number of metres"):
-        record(dataset, resume=True)
+        await record(dataset, resume=True)
     assert "depth-settings" in codes(dataset)
 
 
 @pytest.mark.parametrize("how", ["resume", "recover"])
 def test_staged_depth_is_encoded_with_the_datasets_settings(dataset, how):
-    record(dataset, resume=True, abandon=True)
+    asyncio.run(record(dataset, resume=True, abandon=True))  # the command has a loop of its own, too
     path = Staging(dataset).episode_paths()[0] / "manifest.json"
     manifest = read_sealed(path)
     manifest["depth_encoder"] |= {"depth_min": 0.05, "depth_max": 8.0}
     write_sealed(path, manifest)
     if how == "resume":
-        record(dataset, resume=True, episodes=0)
+        asyncio.run(record(dataset, resume=True, episodes=0))
     else:
         assert command(["recover", str(dataset)]) == 0
     assert json.loads((dataset / "meta/info.json").read_text())["total_episodes"] == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from damaged import FRONT, codes, copy, pool, record
+from damaged import FRONT, codes, copy, record
 from helpers import FEATURES, rows_of
 
 from aiorecord.check.repair.repair_dataset import repair_dataset
@@ -18,8 +18,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["copy", "other frames"])
-def test_a_second_video_of_an_episode(same, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
+def test_a_second_video_of_an_episode(same, whole, tmp_path, repairs_in_shared_pool):
     root = copy(whole, tmp_path / "set")
     want = rows_of(root)
     first, second = sorted(root.glob(f"videos/{FRONT}/*/*.mp4"))

@@ -13,10 +13,7 @@ from helpers import FEATURES, rows_of
 from aiorecord.check.check_dataset import Check
 from aiorecord.check.repair.repair_dataset import repair_dataset
 
-
-@pytest.fixture(autouse=True)
-def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
+pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 
 
 @pytest.fixture(scope="module")

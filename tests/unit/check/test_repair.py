@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +23,10 @@ from damaged import (
     edit_json,
     edit_table,
     info_path,
-    pool,
     record,
     video_file,
 )
+from faults import Killed, dying_after
 from helpers import FEATURES, FPS, episodes_of, rows_of
 from off_grid import move_frames
 from test_codes import DAMAGES, flip, leave_images
@@ -39,16 +38,11 @@ from aiorecord.dataset.format import quality_log
 from aiorecord.errors import AiorecordError, DatasetError, DatasetLockedError
 from aiorecord.media.video_file import verify_video
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
-from faults import Killed, dying_after
-
 UNREPAIRABLE = {"staged"}
 """Damages of which repair only says that it cannot help; `staged` is for `aiorecord recover`."""
 
 
-@pytest.fixture(autouse=True)
-def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
+pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 
 
 def repair(root: Path, **options):

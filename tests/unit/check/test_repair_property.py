@@ -7,7 +7,7 @@ import shutil
 
 import av
 import pytest
-from damaged import FRONT, copy, pool, record
+from damaged import FRONT, copy, record
 from helpers import FEATURES, FPS, episodes_of, make_frame, picture, rows_of
 
 from aiorecord.check.repair.repair_dataset import repair_dataset
@@ -90,8 +90,7 @@ def intact(whole, root) -> list[tuple]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_every_row_shows_its_own_picture(seed, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
+def test_every_row_shows_its_own_picture(seed, whole, tmp_path, repairs_in_shared_pool):
     want = seen(whole)
     root = copy(whole, tmp_path / "set")
     hurt(root, random.Random(seed))

@@ -11,7 +11,7 @@ import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from damaged import FRONT, codes, content, copy, data_file, edit_json, info_path, pool, record
+from damaged import FRONT, codes, content, copy, data_file, edit_json, info_path, record
 from helpers import FEATURES, FPS, episodes_of, make_frame, rows_of
 
 from aiorecord.check.repair.repair_dataset import repair_dataset
@@ -19,10 +19,7 @@ from aiorecord.dataset.format.info_json import read_info
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.staging.folder import Camera, Manifest, Staging
 
-
-@pytest.fixture(autouse=True)
-def _shared_pool(monkeypatch):
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
+pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from damaged import FRONT, LENGTHS, codes, content, copy, edit_json, edit_table, episodes_file, pool
+from faults import Killed, dying_after
 from helpers import rows_of
 
 from aiorecord.check.check_dataset import Check
@@ -24,16 +24,11 @@ from aiorecord.dataset.commit.lock import DatasetLock
 from aiorecord.encoding.stats import QUANTILES, column_stats, depth_stats, histogram_stats
 from aiorecord.errors import AiorecordError, DatasetLockedError
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
-from faults import Killed, dying_after
-
 STILL = "observation.images.still"
 STATS = "meta/stats.json"
 
 
-@pytest.fixture(autouse=True)
-def _shared_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
+pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 
 
 def repair(root: Path, **options: Any):

@@ -53,9 +53,17 @@ class FakeHub:
         self._thread.start()
         return self
 
+    @staticmethod
+    def hang_up():
+        """Close the connections that huggingface_hub keeps; each keeps a thread of the server."""
+        from huggingface_hub.utils import close_session
+
+        close_session()
+
     def __exit__(self, *error):
         if self.held is not None:
             self.held.set()
+        self.hang_up()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import FEATURES
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "check"))
 from damaged import cut_footer, data_file, record
+from helpers import FEATURES
 
 from aiorecord.cli import main
 

@@ -26,19 +26,26 @@ def pool():
             """The other tests are not done with it."""
 
     shared = Shared(1, name="shared")
+    shared.submit(int).result()  # it has its process now
     yield shared
     WorkerPool.shutdown(shared)
 
 
+@pytest.fixture
+def hub(running_hub):
+    yield running_hub
+    running_hub.hang_up()
+
+
 @pytest.fixture(scope="module")
-def hub():
+def running_hub():
     constants = pytest.importorskip("huggingface_hub.constants")
     with FakeHub() as fake, pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "ENDPOINT", fake.endpoint)
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.setenv("HF_TOKEN", fake.token)
-        yield
+        yield fake
 
 
 def replay(root):

@@ -40,8 +40,8 @@ def hub(monkeypatch):
 
 
 @pytest.fixture
-def root(tmp_path):
-    asyncio.run(make_dataset(tmp_path / "set"))
+async def root(tmp_path):
+    await make_dataset(tmp_path / "set")
     return tmp_path / "set"
 
 
@@ -57,11 +57,11 @@ def on_disk(root):
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def upload(root, **options):
-    return asyncio.run(push(root, REPO, **options))
+async def upload(root, **options):
+    return await push(root, REPO, **options)
 
 
-def test_what_is_committed_arrives_and_nothing_else(hub, root):
+async def test_what_is_committed_arrives_and_nothing_else(hub, root):
     before = on_disk(root)
     for stray in (
         ".aiorecord/episodes/x/rows.arrows",
@@ -75,7 +75,7 @@ def test_what_is_committed_arrives_and_nothing_else(hub, root):
         (root / stray).write_bytes(b"stray")
     with_strays = on_disk(root)
     progress = []
-    url = upload(root, private=True, tags=["so101"], on_progress=lambda *p: progress.append(p))
+    url = await upload(root, private=True, tags=["so101"], on_progress=lambda *p: progress.append(p))
     assert url == f"{hub.endpoint}/datasets/{REPO}"
     repository = hub.repositories[REPO]
     files = dict(repository.files)
@@ -103,8 +103,8 @@ def test_what_is_committed_arrives_and_nothing_else(hub, root):
     assert json.loads(shown) == json.loads(before["meta/info.json"])
 
 
-def test_a_second_upload_sends_only_what_is_new_and_removes_what_is_gone(hub, root):
-    upload(root)
+async def test_a_second_upload_sends_only_what_is_new_and_removes_what_is_gone(hub, root):
+    await upload(root)
     repository = hub.repositories[REPO]
     old = {
         "data/chunk-900/file-000.parquet": b"of a dataset that was not packed then",
@@ -113,9 +113,9 @@ def test_a_second_upload_sends_only_what_is_new_and_removes_what_is_gone(hub, ro
         "notes.md": b"mine",
     }
     repository.commits.append(repository.files | old)
-    asyncio.run(make_dataset(root, 1, resume=True))
+    await make_dataset(root, 1, resume=True)
     sent = hub.sent_bytes
-    upload(root)
+    await upload(root)
     files = dict(repository.files)
     assert files.pop("notes.md") == b"mine"
     assert files.pop("data/mine.parquet")
@@ -124,22 +124,22 @@ def test_a_second_upload_sends_only_what_is_new_and_removes_what_is_gone(hub, ro
     assert repository.tags == {"v3.0": repository.oid(3)}
 
     sent = hub.sent_bytes
-    upload(root)  # nothing changed
+    await upload(root)  # nothing changed
     assert hub.sent_bytes == sent
     assert len(repository.commits) == 4
     assert repository.tags == {"v3.0": repository.oid(3)}
 
 
-def test_a_bare_name_becomes_the_users(hub, root):
-    assert asyncio.run(push(root, "pick-cube")).endswith("/datasets/tester/pick-cube")
+async def test_a_bare_name_becomes_the_users(hub, root):
+    assert (await push(root, "pick-cube")).endswith("/datasets/tester/pick-cube")
     assert "path=tester/pick-cube" in hub.repositories[REPO].files["README.md"].decode()
 
 
-def test_a_wrong_token_is_said_and_loses_nothing(hub, root, monkeypatch):
+async def test_a_wrong_token_is_said_and_loses_nothing(hub, root, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     before = on_disk(root)
     with pytest.raises(StorageError) as caught:
-        upload(root, private=False, tags=["a b"], license=None)
+        await upload(root, private=False, tags=["a b"], license=None)
     text = str(caught.value)
     assert "401" in text
     assert "hf auth login" in text
@@ -150,21 +150,21 @@ def test_a_wrong_token_is_said_and_loses_nothing(hub, root, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["POST .*/create", "POST .*/commit/", "POST .*/tag/"])
-def test_a_server_error_then_a_retry(hub, root, path):
+async def test_a_server_error_then_a_retry(hub, root, path):
     before = on_disk(root)
     hub.fail(path, 500)
     with pytest.raises(StorageError, match=r"500(.|\n)*aiorecord push"):
-        upload(root)
+        await upload(root)
     assert on_disk(root) == before
     sent = hub.sent_bytes
-    upload(root)
+    await upload(root)
     repository = hub.repositories[REPO]
     assert before.items() <= repository.files.items()
     assert repository.tags == {"v3.0": repository.oid(1)}
     assert hub.sent_bytes == sent or path.endswith("create")
 
 
-def test_nobody_listens(hub, root, monkeypatch):
+async def test_nobody_listens(hub, root, monkeypatch):
     from huggingface_hub import constants
 
     with FakeHub() as gone:
@@ -172,22 +172,19 @@ def test_nobody_listens(hub, root, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", gone.endpoint)
     before = on_disk(root)
     with pytest.raises(StorageError, match=r"refused(.|\n)*aiorecord push"):
-        upload(root)
+        await upload(root)
     assert on_disk(root) == before
 
 
 @pytest.mark.parametrize("path", ["PUT /blobs/", "POST .*/commit/"])
-def test_cancelling_does_not_wait_for_the_network(hub, root, path):
+async def test_cancelling_does_not_wait_for_the_network(hub, root, path):
     arrived = hub.hold(path)
 
-    async def main():
-        task = asyncio.create_task(push(root, REPO))
-        await asyncio.to_thread(arrived.wait)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
+    task = asyncio.create_task(push(root, REPO))
+    await asyncio.to_thread(arrived.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert not hub.held.is_set()
     hub.held.set()
     hub.held = None
@@ -197,50 +194,47 @@ def test_cancelling_does_not_wait_for_the_network(hub, root, path):
     if path.startswith("PUT"):
         assert len(hub.repositories[REPO].commits) == 1  # the files after it were not sent, nor committed
         assert len(hub.blobs) == 1
-    upload(root)
+    await upload(root)
     assert on_disk(root).items() <= hub.repositories[REPO].files.items()
 
 
-def test_progress_that_fails_is_the_callers_error_and_ends_the_upload(hub, root):
+async def test_progress_that_fails_is_the_callers_error_and_ends_the_upload(hub, root):
     def broken(done, total):
         raise ZeroDivisionError
 
     with pytest.raises(StorageError, match="ZeroDivisionError"):
-        upload(root, on_progress=broken)
+        await upload(root, on_progress=broken)
     assert len(hub.repositories[REPO].commits) == 1
 
 
-def test_only_whole_datasets_are_uploaded(hub, root, tmp_path):
+async def test_only_whole_datasets_are_uploaded(hub, root, tmp_path):
     with pytest.raises(DatasetError, match="not a dataset"):
-        upload(tmp_path / "nothing")
-    asyncio.run(make_dataset(tmp_path / "empty", 0))
+        await upload(tmp_path / "nothing")
+    await make_dataset(tmp_path / "empty", 0)
     if (tmp_path / "empty").exists():
         with pytest.raises(DatasetError, match="no episode"):
-            upload(tmp_path / "empty")
+            await upload(tmp_path / "empty")
     journal = root / ".aiorecord/pack/journal.json"
     journal.parent.mkdir(parents=True)
     journal.write_bytes(b"{}")
     with pytest.raises(DatasetError, match="aiorecord recover"):
-        upload(root)
+        await upload(root)
     journal.unlink()
     (root / f"{VIDEO}/chunk-000/file-000.mp4").unlink()
     with pytest.raises(DatasetError, match=r"file-000\.mp4 is missing"):
-        upload(root)
+        await upload(root)
     info = json.loads((root / "meta/info.json").read_bytes())
     (root / "meta/info.json").write_text(json.dumps(info | {"total_episodes": 1}))
     with pytest.raises(DatasetError, match="counts 1"):
-        upload(root)
+        await upload(root)
     assert hub.requests == []
 
 
-def test_the_files_of_a_dataset_without_video(hub, tmp_path):
+async def test_the_files_of_a_dataset_without_video(hub, tmp_path):
     features = {key: spec for key, spec in FEATURES.items() if spec["dtype"] != "video"}
 
-    async def main():
-        async with Recorder(REPO, root=tmp_path / "s", fps=FPS, features=features) as recorder:
-            await record_episode(recorder, 4)
-
-    asyncio.run(main())
+    async with Recorder(REPO, root=tmp_path / "s", fps=FPS, features=features) as recorder:
+        await record_episode(recorder, 4)
     assert committed_files(tmp_path / "s", read_info(tmp_path / "s")) == [
         "data/chunk-000/file-000.parquet",
         "meta/aiorecord/dataset.json",

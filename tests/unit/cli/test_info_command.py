@@ -119,18 +119,15 @@ def test_a_record_of_another_episode_is_not_shown(dataset, capsys):
     assert "lights=0" not in shown
 
 
-def test_while_it_is_recorded_into(tmp_path, capsys):
+async def test_while_it_is_recorded_into(tmp_path, capsys):
     root = tmp_path / "set"
 
-    async def record():
-        async with Recorder("t/i", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264) as recorder:
-            await (await record_episode(recorder)).save
-            async with recorder.episode("Now") as episode:
-                episode.add_frame(make_frame(0))
-                assert await asyncio.to_thread(main, ["info", str(root)]) == 0
-                episode.discard()
-
-    asyncio.run(record())
+    async with Recorder("t/i", root=root, fps=FPS, features=FEATURES, rgb_encoder=H264) as recorder:
+        await (await record_episode(recorder)).save
+        async with recorder.episode("Now") as episode:
+            episode.add_frame(make_frame(0))
+            assert await asyncio.to_thread(main, ["info", str(root)]) == 0
+            episode.discard()
     shown = capsys.readouterr().out
     assert "1 episode, 10 frames" in shown
     assert "being written by process" in shown

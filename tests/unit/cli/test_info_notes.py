@@ -60,16 +60,13 @@ def test_facts_of_any_kind_are_shown(name, value):
     assert all(len(text) < 10_100 and "'" not in text for text, _ in notes)
 
 
-def test_before_the_first_episode_nothing_is_said_of_its_record(tmp_path, capsys):
+async def test_before_the_first_episode_nothing_is_said_of_its_record(tmp_path, capsys):
     root = tmp_path / "set"
 
-    async def main_():
-        async with Recorder("t/i", root=root, fps=FPS, features=STATES) as recorder:
-            async with recorder.episode("Now") as episode:
-                assert await asyncio.to_thread(main, ["info", str(root)]) == 0
-                episode.discard()
-
-    asyncio.run(main_())
+    async with Recorder("t/i", root=root, fps=FPS, features=STATES) as recorder:
+        async with recorder.episode("Now") as episode:
+            assert await asyncio.to_thread(main, ["info", str(root)]) == 0
+            episode.discard()
     out = capsys.readouterr().out
     assert "0 episodes" in out
     assert "not recorded by" not in out
@@ -77,14 +74,11 @@ def test_before_the_first_episode_nothing_is_said_of_its_record(tmp_path, capsys
     assert "recording or prepared" in out
 
 
-def test_what_a_dead_process_left_is_called_interrupted(tmp_path, capsys):
+async def test_what_a_dead_process_left_is_called_interrupted(tmp_path, capsys):
     root, copy = tmp_path / "set", tmp_path / "copy"
 
-    async def record_one():
-        async with Recorder("t/i", root=root, fps=FPS, features=STATES):
-            shutil.copytree(root, copy, ignore=shutil.ignore_patterns("lock*"))
-
-    asyncio.run(record_one())
+    async with Recorder("t/i", root=root, fps=FPS, features=STATES):
+        shutil.copytree(root, copy, ignore=shutil.ignore_patterns("lock*"))
     assert main(["info", str(copy)]) == 0
     out = capsys.readouterr().out
     assert "1 unfinished episode (1 interrupted" in out

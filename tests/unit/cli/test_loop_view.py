@@ -27,18 +27,15 @@ def pressed(on_command, on_terminal):
 
 
 @pytest.fixture
-def dataset(tmp_path):
+async def dataset(tmp_path):
     root = tmp_path / "set"
 
-    async def record():
-        robot, teleop = SimRobot(SimRobotConfig(cameras={})), SimTeleoperator()
-        features = dataset_features(robot.observation_features, teleop.action_features)
-        async with Recorder("t/r", root=root, fps=30, features=features) as recorder:
-            await robot.connect()
-            await teleop.connect()
-            await (await recorder.record(robot, teleop, seconds=0.4))
-
-    asyncio.run(record())
+    robot, teleop = SimRobot(SimRobotConfig(cameras={})), SimTeleoperator()
+    features = dataset_features(robot.observation_features, teleop.action_features)
+    async with Recorder("t/r", root=root, fps=30, features=features) as recorder:
+        await robot.connect()
+        await teleop.connect()
+        await (await recorder.record(robot, teleop, seconds=0.4))
     return root
 
 
@@ -84,7 +81,7 @@ def test_windows_is_told_that_its_keys_do_not_work(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
-def test_the_view_is_told_when_the_terminal_is_another_s_and_when_it_comes_back(monkeypatch):
+async def test_the_view_is_told_when_the_terminal_is_another_s_and_when_it_comes_back(monkeypatch):
     import pty
 
     main_end, terminal = pty.openpty()
@@ -104,6 +101,6 @@ def test_the_view_is_told_when_the_terminal_is_another_s_and_when_it_comes_back(
         assert told == [False, True, True]
         reading.end()
 
-    asyncio.run(run())
+    await run()
     os.close(main_end)
     os.close(terminal)

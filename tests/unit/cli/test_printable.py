@@ -1,6 +1,5 @@
 """Nothing that a dataset says steers the terminal: not through a command, a view, a notebook or the log."""
 
-import asyncio
 import io
 import json
 import re
@@ -77,20 +76,17 @@ def test_consoles_show_markup_and_sequences_as_text():
 
 
 @pytest.fixture
-def root(tmp_path):
+async def root(tmp_path):
     """A dataset that says it wherever it can."""
     root = tmp_path / "set"
 
-    async def record():
-        async with Recorder("t/p", root=root, fps=FPS, features=STATES, robot_type=EVIL) as recorder:
-            await record_episode(recorder, 4, 0, task=EVIL)
-            async with recorder.episode(EVIL) as episode:
-                episode.annotate(**{EVIL: EVIL})
-                episode.discard()
-            html = StatusView(recorder)._repr_html_()
-            assert is_clean(html)
-
-    asyncio.run(record())
+    async with Recorder("t/p", root=root, fps=FPS, features=STATES, robot_type=EVIL) as recorder:
+        await record_episode(recorder, 4, 0, task=EVIL)
+        async with recorder.episode(EVIL) as episode:
+            episode.annotate(**{EVIL: EVIL})
+            episode.discard()
+        html = StatusView(recorder)._repr_html_()
+        assert is_clean(html)
     return root
 
 

@@ -57,7 +57,8 @@ def running_hub():
 def hub(running_hub):
     running_hub.repositories.clear()
     running_hub.blobs.clear()
-    return running_hub
+    yield running_hub
+    running_hub.hang_up()
 
 
 def sent(hub):
@@ -106,7 +107,7 @@ def test_other_things_than_files_are_refused(hub, root, kind, capsys):
 
 
 @pytest.mark.parametrize("name", ["meta", "meta/stats.json", "meta/tasks.parquet", "videos", VIDEO])
-def test_a_link_that_comes_during_the_upload_is_not_followed(hub, root, name, monkeypatch):
+async def test_a_link_that_comes_during_the_upload_is_not_followed(hub, root, name, monkeypatch):
     monkeypatch.setattr(hub_module, "_SMALL_BYTES", 0)
     steps = []
 
@@ -116,13 +117,13 @@ def test_a_link_that_comes_during_the_upload_is_not_followed(hub, root, name, mo
             link(root, name)
 
     with pytest.raises(DatasetError, match="symbolic link"):
-        asyncio.run(push(root, REPO, on_progress=on_progress))
+        await push(root, REPO, on_progress=on_progress)
     assert SECRET not in sent(hub)
     assert len(hub.repositories[REPO].commits) == 1  # the one that made the repository
 
 
 @pytest.mark.parametrize("small", [0, 1 << 20])
-def test_what_was_opened_is_sent_whatever_has_its_name_by_then(hub, root, small, monkeypatch):
+async def test_what_was_opened_is_sent_whatever_has_its_name_by_then(hub, root, small, monkeypatch):
     monkeypatch.setattr(hub_module, "_SMALL_BYTES", small)
     before = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     own_open = hub_module.OwnFiles.open
@@ -134,7 +135,7 @@ def test_what_was_opened_is_sent_whatever_has_its_name_by_then(hub, root, small,
         return file
 
     monkeypatch.setattr(hub_module.OwnFiles, "open", swap)
-    asyncio.run(push(root, REPO))
+    await push(root, REPO)
     files = dict(hub.repositories[REPO].files)
     card = files.pop("README.md")
     del files[".gitattributes"]

@@ -238,7 +238,7 @@ def test_the_types_a_command_line_asks_for(tmp_path):
     assert asked("--robot.type") == {}
 
 
-def test_recording_what_was_sent():
+async def test_recording_what_was_sent():
     """The robot clips; its order of calls stays: observe, ask, send."""
     calls = []
 
@@ -271,26 +271,23 @@ def test_recording_what_was_sent():
         assert (robot.name, teleop.name) == ("sim", "sim")
         return frame
 
-    frame = asyncio.run(run())
+    frame = await run()
     assert calls == ["observe", "ask", "send"]
     assert frame["action"].tolist() == [110, 100, 100, 100, 160, 100]
 
 
-def test_a_robot_that_does_not_say_what_it_sent():
+async def test_a_robot_that_does_not_say_what_it_sent():
     class Robot(SimRobot):
         async def send_action(self, action):
             return None
 
-    async def run():
-        robot, teleop = recording_sent_action(Robot(SimRobotConfig(cameras={})), SimTeleoperator())
-        await robot.connect()
-        await teleop.connect()
-        with pytest.raises(SourceError, match="does not return the action"):
-            await teleop.get_action()
-        await robot.disconnect()
-        await teleop.disconnect()
-
-    asyncio.run(run())
+    robot, teleop = recording_sent_action(Robot(SimRobotConfig(cameras={})), SimTeleoperator())
+    await robot.connect()
+    await teleop.connect()
+    with pytest.raises(SourceError, match="does not return the action"):
+        await teleop.get_action()
+    await robot.disconnect()
+    await teleop.disconnect()
 
 
 def test_record_sent_action_on_the_command_line(tmp_path):
@@ -301,7 +298,7 @@ def test_record_sent_action_on_the_command_line(tmp_path):
     assert len(rows_of(tmp_path / "set")) == 9
 
 
-def test_disconnecting_goes_on_when_the_robot_fails(monkeypatch):
+async def test_disconnecting_goes_on_when_the_robot_fails(monkeypatch):
     done = []
 
     async def fail(self):
@@ -314,7 +311,7 @@ def test_disconnecting_goes_on_when_the_robot_fails(monkeypatch):
     monkeypatch.setattr(SimTeleoperator, "disconnect", disconnect)
     devices = CommandDevices(SimRobotChoice(cameras={}), SimTeleopChoice())
     with pytest.raises(SourceError, match="stuck"):
-        asyncio.run(devices.disconnect())
+        await devices.disconnect()
     assert done
     assert devices.slow_calls() == []
 
@@ -356,7 +353,7 @@ def test_a_dataset_without_a_rate_or_actions(tmp_path, capsys):
     assert "'action'" in capsys.readouterr().err
 
 
-def test_nothing_is_left_running(tmp_path):
+async def test_nothing_is_left_running(tmp_path):
     async def run():
         flags = teleoperate.TeleoperateFlags(
             teleop=SimTeleopChoice(), robot=SimRobotChoice(cameras={}), teleop_time_s=0.1, display="none"
@@ -364,5 +361,5 @@ def test_nothing_is_left_running(tmp_path):
         await teleoperate.TeleoperateCommand(flags).run()
         return leaked()
 
-    assert asyncio.run(run()) == (set(), set())
+    assert await run() == (set(), set())
     assert make_frame(0)  # the helper is used by the datasets above

@@ -1,6 +1,5 @@
 """`--display_data`: every frame of a session is offered, and the session ends whatever the viewer does."""
 
-import asyncio
 import importlib.util
 import re
 import subprocess
@@ -35,17 +34,14 @@ class Device:
         return action
 
 
-def test_a_session_offers_every_frame(tmp_path):
+async def test_a_session_offers_every_frame(tmp_path):
     seen = []
     plan = SessionPlan("Test", num_episodes=2, episode_time_s=0.2, reset_time_s=0.1)
 
-    async def main():
-        options = {"fps": FPS, "features": STATES, "clock": FakeClock(auto=True), "encode_workers": 1}
-        async with Recorder("t/s", root=tmp_path / "set", **options) as recorder:
-            events = SessionEvents(on_frame=lambda frame, recording: seen.append((recording, *frame)))
-            await Session(recorder, Device(), Device(), plan, events).run()
-
-    asyncio.run(main())
+    options = {"fps": FPS, "features": STATES, "clock": FakeClock(auto=True), "encode_workers": 1}
+    async with Recorder("t/s", root=tmp_path / "set", **options) as recorder:
+        events = SessionEvents(on_frame=lambda frame, recording: seen.append((recording, *frame)))
+        await Session(recorder, Device(), Device(), plan, events).run()
     keys = ("observation.state", "action")
     assert seen == [(True, *keys)] * 6 + [(False, *keys)] * 3 + [(True, *keys)] * 6
     assert len(rows_of(tmp_path / "set")) == 12
@@ -59,7 +55,7 @@ class Flags:
     display_compressed_images = False
 
 
-def test_what_a_viewer_could_not_show_is_said(monkeypatch, capsys):
+async def test_what_a_viewer_could_not_show_is_said(monkeypatch, capsys):
     class Slow:
         note, hint, shown, dropped, closed = "it is dark", "look there", 3, 2, False
 
@@ -69,16 +65,13 @@ def test_what_a_viewer_could_not_show_is_said(monkeypatch, capsys):
     slow, opened = Slow(), []
     monkeypatch.setattr(Viewer, "open", lambda *arguments: opened.append(arguments) or slow)
 
-    async def main():
-        async with viewing(Flags(), "session") as viewer:
-            assert viewer is slow
-            print("inside", file=sys.stderr)
-        flags = Flags()
-        flags.display_data = False
-        async with viewing(flags, "session") as viewer:
-            assert viewer is None
-
-    asyncio.run(main())
+    async with viewing(Flags(), "session") as viewer:
+        assert viewer is slow
+        print("inside", file=sys.stderr)
+    flags = Flags()
+    flags.display_data = False
+    async with viewing(flags, "session") as viewer:
+        assert viewer is None
     assert slow.closed
     assert opened == [("session", "rerun", None, None, False)]
     lines = capsys.readouterr().err.splitlines()

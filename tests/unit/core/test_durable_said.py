@@ -1,6 +1,5 @@
 """What is said of an episode that ended, before it is durable and after: "safe" only when it is."""
 
-import asyncio
 import threading
 from types import SimpleNamespace
 
@@ -28,7 +27,7 @@ def said(recorder, save):
     return "\n".join(summary_lines(session, left_early=False))
 
 
-def test_an_episode_is_safe_when_it_is_durable_and_not_before(tmp_path, monkeypatch):
+async def test_an_episode_is_safe_when_it_is_durable_and_not_before(tmp_path, monkeypatch):
     gate = threading.Event()
     keep = EpisodeCapture.keep
 
@@ -38,38 +37,32 @@ def test_an_episode_is_safe_when_it_is_durable_and_not_before(tmp_path, monkeypa
 
     monkeypatch.setattr(EpisodeCapture, "keep", gated_keep)
 
-    async def main():
-        recorder = Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES)
-        async with recorder:
-            save = await record(recorder)
-            assert (save.stage, save.is_durable) == (Stage.RECORDING, False)
-            assert stage_text(save.stage) == "not on disk yet"
-            recorder.saver.abandon()  # what a second Ctrl-C does
-            assert "safe in staging" not in str(save.error)
-            assert "not in staging yet" in str(save.error)
-            assert "safe on disk" not in said(recorder, save)
-            gate.set()
-        assert save.is_durable
-        assert "1 episode waits in staging, safe on disk" in said(recorder, save)
-        assert leaked() == (set(), set())
-
-    asyncio.run(main())
+    recorder = Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES)
+    async with recorder:
+        save = await record(recorder)
+        assert (save.stage, save.is_durable) == (Stage.RECORDING, False)
+        assert stage_text(save.stage) == "not on disk yet"
+        recorder.saver.abandon()  # what a second Ctrl-C does
+        assert "safe in staging" not in str(save.error)
+        assert "not in staging yet" in str(save.error)
+        assert "safe on disk" not in said(recorder, save)
+        gate.set()
+    assert save.is_durable
+    assert "1 episode waits in staging, safe on disk" in said(recorder, save)
+    assert leaked() == (set(), set())
 
 
-def test_an_episode_that_the_disk_refused_is_not_called_safe(tmp_path, monkeypatch):
+async def test_an_episode_that_the_disk_refused_is_not_called_safe(tmp_path, monkeypatch):
     def refused(self, interrupted=False):
         raise StorageError("full")
 
     monkeypatch.setattr(EpisodeCapture, "keep", refused)
 
-    async def main():
-        async with Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES) as recorder:
-            save = await record(recorder)
-            with pytest.raises(SaveError, match="full"):
-                await save.durable()
-            assert not save.is_durable
-        lines = said(recorder, save)
-        assert "NOT on disk whole: take 1" in lines
-        assert "safe on disk" not in lines
-
-    asyncio.run(main())
+    async with Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES) as recorder:
+        save = await record(recorder)
+        with pytest.raises(SaveError, match="full"):
+            await save.durable()
+        assert not save.is_durable
+    lines = said(recorder, save)
+    assert "NOT on disk whole: take 1" in lines
+    assert "safe on disk" not in lines

@@ -41,29 +41,26 @@ async def all_of(stream):
     return [event async for event in stream]
 
 
-def test_every_stage_of_every_episode(tmp_path):
-    async def main():
-        recorder = recorder_for(tmp_path)
-        reading = [asyncio.create_task(all_of(recorder.events())) for _ in range(2)]
-        await asyncio.sleep(0)
-        async with recorder:
-            saved = await record_episode(recorder, 3, task="one")
-            await saved.save
-            held = (await record_episode(recorder, 2, hold=True, task="two")).save
-            await recorder.take_back(held)
-            async with recorder.episode("three") as episode:
+async def test_every_stage_of_every_episode(tmp_path):
+    recorder = recorder_for(tmp_path)
+    reading = [asyncio.create_task(all_of(recorder.events())) for _ in range(2)]
+    await asyncio.sleep(0)
+    async with recorder:
+        saved = await record_episode(recorder, 3, task="one")
+        await saved.save
+        held = (await record_episode(recorder, 2, hold=True, task="two")).save
+        await recorder.take_back(held)
+        async with recorder.episode("three") as episode:
+            episode.add_frame(make_frame(0, features=STATES))
+            episode.discard()
+        with pytest.raises(ZeroDivisionError):
+            async with recorder.episode("four") as episode:
                 episode.add_frame(make_frame(0, features=STATES))
-                episode.discard()
-            with pytest.raises(ZeroDivisionError):
-                async with recorder.episode("four") as episode:
-                    episode.add_frame(make_frame(0, features=STATES))
-                    raise ZeroDivisionError
-        first, second = await asyncio.gather(*reading)
-        assert first == second
-        assert await all_of(recorder.events()) == [], "it is closed"
-        return first, saved.save
-
-    events, save = asyncio.run(main())
+                raise ZeroDivisionError
+    first, second = await asyncio.gather(*reading)
+    assert first == second
+    assert await all_of(recorder.events()) == [], "it is closed"
+    events, save = first, saved.save
     stages = [e.stage for e in events if isinstance(e, SaveChanged) and e.save is save]
     assert stages == [Stage.DURABLE, Stage.ENCODING, Stage.ENCODED, Stage.COMMITTED]
     assert [e.task for e in events if isinstance(e, EpisodeBegan)] == ["one", "two", "three", "four"]
@@ -85,7 +82,7 @@ def test_every_stage_of_every_episode(tmp_path):
     } in dicts
 
 
-def test_a_session_publishes_its_phases(tmp_path):
+async def test_a_session_publishes_its_phases(tmp_path):
     async def main():
         async with recorder_for(tmp_path) as recorder:
             reading = asyncio.create_task(all_of(recorder.events()))
@@ -94,7 +91,7 @@ def test_a_session_publishes_its_phases(tmp_path):
             await aiorecord.Session(recorder, Device(), Device(), plan).run()
         return [(e.phase, e.number) for e in await reading if isinstance(e, PhaseChanged)]
 
-    assert asyncio.run(main()) == [
+    assert await main() == [
         (Phase.CONNECTING, 1),
         (Phase.RECORDING, 1),
         (Phase.RESETTING, 2),
@@ -103,7 +100,7 @@ def test_a_session_publishes_its_phases(tmp_path):
     ]
 
 
-def test_a_reader_that_does_not_read_loses_the_oldest_and_is_told_how_many(tmp_path):
+async def test_a_reader_that_does_not_read_loses_the_oldest_and_is_told_how_many(tmp_path):
     async def main():
         async with recorder_for(tmp_path) as recorder:
             with pytest.raises(aiorecord.ConfigError, match="1 or more"):
@@ -114,19 +111,16 @@ def test_a_reader_that_does_not_read_loses_the_oldest_and_is_told_how_many(tmp_p
             stream.close()
             return [event.message for event in await all_of(stream)], stream.missed
 
-    assert asyncio.run(main()) == (["3", "4"], 3)
+    assert await main() == (["3", "4"], 3)
 
 
-def test_showing_a_failed_save_does_not_count_as_having_seen_it(tmp_path):
-    async def main():
-        recorder = recorder_for(tmp_path)
-        await recorder.open()
-        save = (await record_episode(recorder, 2)).save
-        recorder.saver.abandon()
-        told = SaveChanged(save, save.stage).as_dict()
-        assert told["stage"] == "failed"
-        assert "stopped before" in told["error"]
-        assert not save.observed
-        await recorder.aclose()
-
-    asyncio.run(main())
+async def test_showing_a_failed_save_does_not_count_as_having_seen_it(tmp_path):
+    recorder = recorder_for(tmp_path)
+    await recorder.open()
+    save = (await record_episode(recorder, 2)).save
+    recorder.saver.abandon()
+    told = SaveChanged(save, save.stage).as_dict()
+    assert told["stage"] == "failed"
+    assert "stopped before" in told["error"]
+    assert not save.observed
+    await recorder.aclose()

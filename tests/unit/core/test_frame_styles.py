@@ -1,6 +1,5 @@
 """Frames as people have them: LeRobot's flat style, arrays of another dtype, and what cannot be a frame."""
 
-import asyncio
 import json
 
 import numpy as np
@@ -55,55 +54,49 @@ def robot_type_of(root):
     return json.loads((root / "meta" / "info.json").read_text())["robot_type"]
 
 
-def test_the_loop_of_the_readme_records_a_flat_robot(tmp_path):
+async def test_the_loop_of_the_readme_records_a_flat_robot(tmp_path):
     robot = FlatRobot()
 
-    async def main():
-        async with recorder_of(tmp_path / "set", robot) as recorder:
-            async with recorder.episode(task="Pick up the cube") as episode:
-                async for _ in recorder.ticks(seconds=3 / FPS):
-                    observation = await robot.get_observation()
-                    action = await robot.get_action()
-                    await robot.send_action(action)
-                    episode.add_frame(observation, action)
-            await episode.save
-
-    asyncio.run(main())
+    async with recorder_of(tmp_path / "set", robot) as recorder:
+        async with recorder.episode(task="Pick up the cube") as episode:
+            async for _ in recorder.ticks(seconds=3 / FPS):
+                observation = await robot.get_observation()
+                action = await robot.get_action()
+                await robot.send_action(action)
+                episode.add_frame(observation, action)
+        await episode.save
     rows = rows_of(tmp_path / "set")
     assert [row["observation.state"] for row in rows] == [[1.0, 11.0], [2.0, 12.0], [3.0, 13.0]]
     assert [row["action"] for row in rows] == [[-1.0, -1.0]] * 3
 
 
-def test_one_flat_dict_is_a_frame_unless_a_value_would_be_the_robots_and_the_teleoperators(tmp_path):
+async def test_one_flat_dict_is_a_frame_unless_a_value_would_be_the_robots_and_the_teleoperators(tmp_path):
     robot = FlatRobot(camera=False)
     features = {
         "observation.state": {"dtype": "float32", "shape": (2,), "names": ["pan.pos", "lift.pos"]},
         "action": {"dtype": "float32", "shape": (1,), "names": ["speed"]},
     }
 
-    async def main():
-        async with aiorecord.Recorder("me/x", root=tmp_path / "a", fps=FPS, features=features) as recorder:
-            async with recorder.episode() as episode:
-                episode.add_frame({"pan.pos": 1, "lift.pos": np.float64(2), "speed": 3.0, "task": "flat"})
-                episode.add_frame({"observation.state": [4, 5], "speed": 6.0})
-                with pytest.raises(FrameError, match="unknown: raw"):
-                    episode.add_frame({"observation.state": [4, 5], "speed": 6.0, "raw": 1})
-                with pytest.raises(FrameError, match="missing: action"):
-                    episode.add_frame({"pan.pos": 1, "lift.pos": 2})
-        async with recorder_of(tmp_path / "b", robot) as recorder:
-            async with recorder.episode() as episode:
-                observation, action = await robot.get_observation(), await robot.get_action()
-                with pytest.raises(FrameError, match=r"'pan.pos' .*add_frame\(observation, action\)"):
-                    episode.add_frame({**observation, **action})
-                episode.discard()
-
-    asyncio.run(main())
+    async with aiorecord.Recorder("me/x", root=tmp_path / "a", fps=FPS, features=features) as recorder:
+        async with recorder.episode() as episode:
+            episode.add_frame({"pan.pos": 1, "lift.pos": np.float64(2), "speed": 3.0, "task": "flat"})
+            episode.add_frame({"observation.state": [4, 5], "speed": 6.0})
+            with pytest.raises(FrameError, match="unknown: raw"):
+                episode.add_frame({"observation.state": [4, 5], "speed": 6.0, "raw": 1})
+            with pytest.raises(FrameError, match="missing: action"):
+                episode.add_frame({"pan.pos": 1, "lift.pos": 2})
+    async with recorder_of(tmp_path / "b", robot) as recorder:
+        async with recorder.episode() as episode:
+            observation, action = await robot.get_observation(), await robot.get_action()
+            with pytest.raises(FrameError, match=r"'pan.pos' .*add_frame\(observation, action\)"):
+                episode.add_frame({**observation, **action})
+            episode.discard()
     rows = rows_of(tmp_path / "a")
     assert [(row["observation.state"], row["action"]) for row in rows] == [([1, 2], 3), ([4, 5], 6)]
 
 
 @pytest.mark.parametrize("how", ["session", "record"])
-def test_the_robots_name_is_stored_and_another_robot_is_told(tmp_path, how, caplog):
+async def test_the_robots_name_is_stored_and_another_robot_is_told(tmp_path, how, caplog):
     robot = FlatRobot(camera=False)
 
     async def main(**options):
@@ -114,22 +107,19 @@ def test_the_robots_name_is_stored_and_another_robot_is_told(tmp_path, how, capl
                 plan = aiorecord.SessionPlan(num_episodes=1, episode_time_s=0.1, reset_time_s=0)
                 await aiorecord.Session(recorder, robot, robot, plan).run()
 
-    asyncio.run(main())
+    await main()
     assert robot_type_of(tmp_path / "set") == "flat_arm"
     robot.name = "another"
-    asyncio.run(main(resume=True))
+    await main(resume=True)
     assert robot_type_of(tmp_path / "set") == "flat_arm"
     assert "was recorded with the robot 'flat_arm'; this one is 'another'" in caplog.text
 
 
-def test_a_given_robot_type_wins(tmp_path):
+async def test_a_given_robot_type_wins(tmp_path):
     robot = FlatRobot(camera=False)
 
-    async def main():
-        async with recorder_of(tmp_path / "set", robot, robot_type="mine") as recorder:
-            await recorder.record(robot, robot, seconds=0.1)
-
-    asyncio.run(main())
+    async with recorder_of(tmp_path / "set", robot, robot_type="mine") as recorder:
+        await recorder.record(robot, robot, seconds=0.1)
     assert robot_type_of(tmp_path / "set") == "mine"
 
 
@@ -186,16 +176,13 @@ def test_none_and_other_no_frames_are_named():
         build_frame(specs, {"a": 1.0, "b": "1"}, {})
 
 
-def test_no_task_is_no_none(tmp_path):
-    async def main():
-        async with recorder_of(tmp_path / "set", FlatRobot(camera=False)) as recorder:
-            with pytest.raises(ConfigError, match="task must be a string, not None; leave it out"):
-                recorder.episode(task=None)
-            async with recorder.episode() as episode:
-                with pytest.raises(FrameError, match="A frame is a dict"):
-                    episode.add_frame(None)
-                episode.discard()
-
-    asyncio.run(main())
+async def test_no_task_is_no_none(tmp_path):
+    async with recorder_of(tmp_path / "set", FlatRobot(camera=False)) as recorder:
+        with pytest.raises(ConfigError, match="task must be a string, not None; leave it out"):
+            recorder.episode(task=None)
+        async with recorder.episode() as episode:
+            with pytest.raises(FrameError, match="A frame is a dict"):
+                episode.add_frame(None)
+            episode.discard()
     with pytest.raises(ConfigError, match="task must be a string"):
         aiorecord.SessionPlan(None)

@@ -60,35 +60,31 @@ async def _settled(schema, options, executor):
         await threads.aclose()
 
 
-def test_the_worker_that_tried_the_codecs_has_ended_with_the_trial():
-    async def cancelled_while_it_tries():
-        threads, executor = Threads(1), ThreadPoolExecutor(1)
-        options = Recorder("me/x", fps=30, features=STATE).options
-        settling = asyncio.create_task(
-            settle_encoders(Schema(camera(64, 64)), options, 30, executor, threads), name="settling"
-        )
-        while "aiorecord-encode-0" not in {thread.name for thread in threading.enumerate()}:
-            await asyncio.sleep(0)
-        settling.cancel()
-        await asyncio.wait((settling,))
-        left = {thread.name for thread in threading.enumerate()}
-        await threads.aclose()
-        executor.shutdown()
-        return settling.cancelled(), left
-
-    was_cancelled, left = asyncio.run(cancelled_while_it_tries())
-    assert was_cancelled
+async def test_the_worker_that_tried_the_codecs_has_ended_with_the_trial():
+    threads, executor = Threads(1), ThreadPoolExecutor(1)
+    options = Recorder("me/x", fps=30, features=STATE).options
+    settling = asyncio.create_task(
+        settle_encoders(Schema(camera(64, 64)), options, 30, executor, threads), name="settling"
+    )
+    while "aiorecord-encode-0" not in {thread.name for thread in threading.enumerate()}:
+        await asyncio.sleep(0)
+    settling.cancel()
+    await asyncio.wait((settling,))
+    left = {thread.name for thread in threading.enumerate()}
+    await threads.aclose()
+    executor.shutdown()
+    assert settling.cancelled()
     assert "aiorecord-encode-0" not in left
 
 
 @pytest.mark.parametrize("vcodec", list(LIMITS))
-def test_the_least_sizes_are_really_encoded_and_a_thread_pool_does_not_open_codecs(vcodec):
+async def test_the_least_sizes_are_really_encoded_and_a_thread_pool_does_not_open_codecs(vcodec):
     width, height = LIMITS[vcodec].least
     options = Recorder("me/x", fps=30, features=STATE, rgb_encoder=RGBEncoderConfig(vcodec=vcodec)).options
     with ThreadPoolExecutor(1) as threads:
         submitted = []
         threads.submit = lambda *args: submitted.append(args[0])
-        encoders = asyncio.run(_settled(Schema(camera(width, height)), options, threads))
+        encoders = await _settled(Schema(camera(width, height)), options, threads)
     assert [encoder.vcodec for encoder in encoders.values()] == [vcodec]
     assert submitted == [int]  # whether it takes jobs at all
 
@@ -138,12 +134,12 @@ def test_numbers_of_a_session(value):
         Ticker(SystemClock(), value)
 
 
-def test_an_episode_without_a_tick():
+async def test_an_episode_without_a_tick():
     with pytest.raises(ConfigError, match=r"0\.0333"):
         SessionPlan(episode_time_s=0.01).check_rate(30)
     SessionPlan(episode_time_s=1 / 30).check_rate(30)
     with pytest.raises(ConfigError, match="no frame"):
-        asyncio.run(Recorder("me/x", fps=30, features=STATE).record(None, None, seconds=0.01))
+        await Recorder("me/x", fps=30, features=STATE).record(None, None, seconds=0.01)
 
 
 def test_grey_cameras_and_large_numbers():

@@ -38,22 +38,19 @@ PLAIN_CALLS = {
 }
 
 
-def test_calls_from_another_thread_are_refused_and_say_what_to_do(tmp_path):
-    async def main():
-        async with recorder_for(tmp_path) as recorder:
-            save = (await record_episode(recorder, 3)).save
-            async with recorder.episode() as episode:
-                episode.add_frame(make_frame(0, features=STATES))
-                for call in PLAIN_CALLS.values():
-                    with pytest.raises(StateError, match="call_soon_threadsafe"):
-                        await asyncio.to_thread(call, recorder, episode, save)
-                episode.add_frame(make_frame(1, features=STATES))
-            ticker = recorder.ticks()
-            await anext(ticker)
-            with pytest.raises(StateError, match="ticker"):
-                await asyncio.to_thread(ticker.end)
-
-    asyncio.run(main())
+async def test_calls_from_another_thread_are_refused_and_say_what_to_do(tmp_path):
+    async with recorder_for(tmp_path) as recorder:
+        save = (await record_episode(recorder, 3)).save
+        async with recorder.episode() as episode:
+            episode.add_frame(make_frame(0, features=STATES))
+            for call in PLAIN_CALLS.values():
+                with pytest.raises(StateError, match="call_soon_threadsafe"):
+                    await asyncio.to_thread(call, recorder, episode, save)
+            episode.add_frame(make_frame(1, features=STATES))
+        ticker = recorder.ticks()
+        await anext(ticker)
+        with pytest.raises(StateError, match="ticker"):
+            await asyncio.to_thread(ticker.end)
     assert [row["frame_index"] for row in rows_of(tmp_path / "set")] == [0, 1, 2, 0, 1]
 
 
@@ -99,7 +96,7 @@ def test_what_is_awaited_on_another_loop_is_refused_and_does_not_hang(tmp_path, 
         asyncio.run(elsewhere(recorder, save))
 
 
-def test_a_clock_is_not_taken_from_the_loop_that_waits_on_it():
+async def test_a_clock_is_not_taken_from_the_loop_that_waits_on_it():
     async def elsewhere(clock):
         with pytest.raises(StateError, match="another event loop"):
             clock.call_at(clock.now_ns() + 10**12, lambda: None)
@@ -112,28 +109,25 @@ def test_a_clock_is_not_taken_from_the_loop_that_waits_on_it():
         clock.close()
 
     if sys.platform == "linux":
-        asyncio.run(main())
+        await main()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_is_refused_and_harms_nothing_of_its_parent(tmp_path):
-    async def main():
-        async with recorder_for(tmp_path) as recorder:
-            save = (await record_episode(recorder, 3)).save
-            async with recorder.episode() as episode:
-                episode.add_frame(make_frame(0, features=STATES))
-                recorder.ticker = recorder.ticks()
-                pid = os.fork()
-                if not pid:
-                    os._exit(len(PLAIN_CALLS) + len(AWAITED_CALLS) - _refused(recorder, episode, save))
-                _, status = await asyncio.to_thread(os.waitpid, pid, 0)
-                assert os.waitstatus_to_exitcode(status) == 0
-                episode.add_frame(make_frame(1, features=STATES))
-                # The lock is still the parent's.
-                with pytest.raises(aiorecord.DatasetLockedError):
-                    await recorder_for(tmp_path, resume=True).open()
-
-    asyncio.run(main())
+async def test_a_forked_child_is_refused_and_harms_nothing_of_its_parent(tmp_path):
+    async with recorder_for(tmp_path) as recorder:
+        save = (await record_episode(recorder, 3)).save
+        async with recorder.episode() as episode:
+            episode.add_frame(make_frame(0, features=STATES))
+            recorder.ticker = recorder.ticks()
+            pid = os.fork()
+            if not pid:
+                os._exit(len(PLAIN_CALLS) + len(AWAITED_CALLS) - _refused(recorder, episode, save))
+            _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
+            episode.add_frame(make_frame(1, features=STATES))
+            # The lock is still the parent's.
+            with pytest.raises(aiorecord.DatasetLockedError):
+                await recorder_for(tmp_path, resume=True).open()
     assert [row["frame_index"] for row in rows_of(tmp_path / "set")] == [0, 1, 2, 0, 1]
 
 
@@ -179,66 +173,53 @@ class Dropping(ThreadPoolExecutor):
 
 
 @pytest.mark.parametrize("how", ["cancelled", "asyncio.CancelledError", "SystemExit", "RuntimeError"])
-def test_an_executor_that_gives_jobs_up_fails_each_save_and_keeps_the_episodes(tmp_path, how):
-    async def main():
-        with Dropping(how) as executor:
-            recorder = recorder_for(tmp_path, FEATURES, encode_executor=executor)
-            await recorder.open()
-            executor.on = True
-            saves = [(await record_episode(recorder, 3, e)).save for e in range(3)]
-            async with asyncio.timeout(LIMIT_S):
-                for save in saves:
-                    with pytest.raises(aiorecord.SaveError, match=r"aiorecord recover .*set") as caught:
-                        await save
-                    assert isinstance(caught.value.__cause__, StateError)
-                executor.on = False
-                saves[0].retry()  # the saver goes on: no worker was lost to it
-                assert (await saves[0]).episode_index == 0
-                await recorder.aclose()
-
-    asyncio.run(main())
+async def test_an_executor_that_gives_jobs_up_fails_each_save_and_keeps_the_episodes(tmp_path, how):
+    with Dropping(how) as executor:
+        recorder = recorder_for(tmp_path, FEATURES, encode_executor=executor)
+        await recorder.open()
+        executor.on = True
+        saves = [(await record_episode(recorder, 3, e)).save for e in range(3)]
+        async with asyncio.timeout(LIMIT_S):
+            for save in saves:
+                with pytest.raises(aiorecord.SaveError, match=r"aiorecord recover .*set") as caught:
+                    await save
+                assert isinstance(caught.value.__cause__, StateError)
+            executor.on = False
+            saves[0].retry()  # the saver goes on: no worker was lost to it
+            assert (await saves[0]).episode_index == 0
+            await recorder.aclose()
     assert len(Staging(tmp_path / "set").episode_paths()) == 2
 
 
 @pytest.mark.parametrize("cancel", [True, False])
-def test_the_programs_executor_is_shut_down_while_episodes_wait(tmp_path, cancel):
-    async def main():
-        executor, busy = ThreadPoolExecutor(1), Event()
-        recorder = recorder_for(tmp_path, FEATURES, encode_executor=executor, encode_workers=2)
-        await recorder.open()
-        executor.submit(busy.wait)
-        saves = [(await record_episode(recorder, 3, e)).save for e in range(3)]
-        while not all(save.encoding and save.encoding._running for save in saves[:2]):
-            await asyncio.sleep(0.01)
-        executor.shutdown(wait=False, cancel_futures=cancel)
-        busy.set()
-        async with asyncio.timeout(LIMIT_S):
-            ended = await asyncio.gather(*saves, return_exceptions=True)
-            await recorder.aclose()
-        return ended
-
-    ended = asyncio.run(main())
+async def test_the_programs_executor_is_shut_down_while_episodes_wait(tmp_path, cancel):
+    executor, busy = ThreadPoolExecutor(1), Event()
+    recorder = recorder_for(tmp_path, FEATURES, encode_executor=executor, encode_workers=2)
+    await recorder.open()
+    executor.submit(busy.wait)
+    saves = [(await record_episode(recorder, 3, e)).save for e in range(3)]
+    while not all(save.encoding and save.encoding._running for save in saves[:2]):
+        await asyncio.sleep(0.01)
+    executor.shutdown(wait=False, cancel_futures=cancel)
+    busy.set()
+    async with asyncio.timeout(LIMIT_S):
+        ended = await asyncio.gather(*saves, return_exceptions=True)
+        await recorder.aclose()
     failed = [isinstance(end, aiorecord.SaveError) for end in ended]
     assert failed == ([True] * 3 if cancel else [False, False, True])
     assert len(Staging(tmp_path / "set").episode_paths()) == sum(failed)
 
 
-def test_a_recorder_is_not_opened_on_an_executor_that_was_shut_down(tmp_path):
-    async def main():
-        executor = ThreadPoolExecutor(1)
-        executor.shutdown()
-        async with asyncio.timeout(LIMIT_S):
-            with pytest.raises(StateError, match="executor takes no jobs"):
-                await recorder_for(tmp_path, FEATURES, encode_executor=executor).open()
-
-    asyncio.run(main())
+async def test_a_recorder_is_not_opened_on_an_executor_that_was_shut_down(tmp_path):
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(StateError, match="executor takes no jobs"):
+            await recorder_for(tmp_path, FEATURES, encode_executor=executor).open()
 
 
-def test_the_loops_own_executor_is_not_needed(tmp_path):
-    async def main():
-        async with recorder_for(tmp_path) as recorder:
-            await asyncio.to_thread(int)
-            await asyncio.get_running_loop().shutdown_default_executor()
-            await (await record_episode(recorder, 3)).save
-
-    asyncio.run(main())
+async def test_the_loops_own_executor_is_not_needed(tmp_path):
+    async with recorder_for(tmp_path) as recorder:
+        await asyncio.to_thread(int)
+        await asyncio.get_running_loop().shutdown_default_executor()
+        await (await record_episode(recorder, 3)).save

@@ -1,6 +1,5 @@
 """pyarrow loads pandas where there is one; no process of ours lets it, and whoever wants pandas gets it."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -35,21 +34,18 @@ def pandas(tmp_path):
     return folder, path
 
 
-def record(root):
-    async def main():
-        async with (
-            aiorecord.Recorder("me/x", root=root, fps=30, features=FEATURES) as recorder,
-            recorder.episode("t") as episode,
-        ):
-            episode.add_frame({"action": np.zeros(1, np.float32)})
-
-    asyncio.run(main())
+async def record(root):
+    async with (
+        aiorecord.Recorder("me/x", root=root, fps=30, features=FEATURES) as recorder,
+        recorder.episode("t") as episode,
+    ):
+        episode.add_frame({"action": np.zeros(1, np.float32)})
 
 
 @pytest.mark.parametrize("command", ["info", "check"])
-def test_commands_do_without_and_whoever_imports_it_gets_it(tmp_path, pandas, command):
+async def test_commands_do_without_and_whoever_imports_it_gets_it(tmp_path, pandas, command):
     folder, path = pandas
-    record(tmp_path / "set")
+    await record(tmp_path / "set")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, command, str(tmp_path / "set")],
         env={**os.environ, "PYTHONPATH": str(folder)},

@@ -42,25 +42,22 @@ class Scarce:
         return self.calls <= self.allowed
 
 
-def record(root: Path) -> None:
-    async def main() -> None:
-        recorder = aiorecord.Recorder(
-            "case/data",
-            root=root,
-            fps=30,
-            features=FEATURES,
-            rgb_encoder=ENCODER,
-            encode="deferred",
-            min_free_gb=0,
-        )
-        async with recorder, recorder.episode(task="t") as episode:
-            for index in range(3):
-                image = np.full((48, 64, 3), index, np.uint8)
-                episode.add_frame(
-                    {"observation.state": np.zeros(2, np.float32), "observation.images.front": image}
-                )
-
-    asyncio.run(main())
+async def record(root: Path) -> None:
+    recorder = aiorecord.Recorder(
+        "case/data",
+        root=root,
+        fps=30,
+        features=FEATURES,
+        rgb_encoder=ENCODER,
+        encode="deferred",
+        min_free_gb=0,
+    )
+    async with recorder, recorder.episode(task="t") as episode:
+        for index in range(3):
+            image = np.full((48, 64, 3), index, np.uint8)
+            episode.add_frame(
+                {"observation.state": np.zeros(2, np.float32), "observation.images.front": image}
+            )
 
 
 def threads_of_ours() -> set[str]:
@@ -82,7 +79,7 @@ def test_wherever_threads_run_out_the_recorder_says_so_and_lets_everything_go(tm
         root = tmp_path / str(allowed)
         scarce.allowed, scarce.calls = allowed, 0
         try:
-            record(root)
+            asyncio.run(record(root))
         except AiorecordError as error:
             assert "thread" in str(error), error
         else:
@@ -105,7 +102,9 @@ async def opened_again(root: Path) -> None:
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 2])
-def test_where_processes_run_out_the_recorder_says_so_and_lets_everything_go(tmp_path, monkeypatch, allowed):
+async def test_where_processes_run_out_the_recorder_says_so_and_lets_everything_go(
+    tmp_path, monkeypatch, allowed
+):
     scarce = Scarce(allowed)
     popen = subprocess.Popen.__init__
 
@@ -117,7 +116,7 @@ def test_where_processes_run_out_the_recorder_says_so_and_lets_everything_go(tmp
     monkeypatch.setattr(subprocess.Popen, "__init__", sparing)
     before = set(os.listdir("/dev/fd"))
     try:
-        record(tmp_path / "data")
+        await record(tmp_path / "data")
     except AiorecordError as error:
         assert "Could not start a worker process" in str(error)
     else:
@@ -175,47 +174,38 @@ def crash(*_):
     os.kill(os.getpid(), 11)
 
 
-def test_a_codec_that_hangs_when_it_is_tried_is_given_up():
-    async def main() -> None:
-        with WorkerPool(1) as pool:
-            with pytest.raises(CodecUnavailableError, match=r"no answer.*Choose another vcodec"):
-                await try_encoder(pool, ENCODER, 64, 48, 30, None, check=spin, limit_s=0.3)
-            with pytest.raises(CodecUnavailableError, match="SIGSEGV"):
-                await try_encoder(pool, ENCODER, 64, 48, 30, None, check=crash)
-            assert await try_encoder(pool, ENCODER, 64, 48, 30, None) == "h264"
-
-    asyncio.run(main())
+async def test_a_codec_that_hangs_when_it_is_tried_is_given_up():
+    with WorkerPool(1) as pool:
+        with pytest.raises(CodecUnavailableError, match=r"no answer.*Choose another vcodec"):
+            await try_encoder(pool, ENCODER, 64, 48, 30, None, check=spin, limit_s=0.3)
+        with pytest.raises(CodecUnavailableError, match="SIGSEGV"):
+            await try_encoder(pool, ENCODER, 64, 48, 30, None, check=crash)
+        assert await try_encoder(pool, ENCODER, 64, 48, 30, None) == "h264"
 
 
-def test_cancelling_the_trial_of_a_codec_ends_its_worker():
-    async def main() -> None:
-        with WorkerPool(1) as pool:
-            task = asyncio.create_task(try_encoder(pool, ENCODER, 64, 48, 30, None, check=spin))
-            while not pool.pids():
-                await asyncio.sleep(0.01)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert await try_encoder(pool, ENCODER, 64, 48, 30, None) == "h264"
-
-    asyncio.run(main())
-
-
-def test_an_executor_that_is_shut_down_while_a_codec_is_tried_is_told():
-    async def main() -> None:
-        pool = WorkerPool(1)
-        running = pool.submit(spin)
-        task = asyncio.create_task(try_encoder(pool, ENCODER, 64, 48, 30, None))
-        await asyncio.sleep(0)
+async def test_cancelling_the_trial_of_a_codec_ends_its_worker():
+    with WorkerPool(1) as pool:
+        task = asyncio.create_task(try_encoder(pool, ENCODER, 64, 48, 30, None, check=spin))
         while not pool.pids():
             await asyncio.sleep(0.01)
-        pool.shutdown(wait=False, cancel_futures=True)
-        with pytest.raises(StateError, match="shut down"):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
             await task
-        pool.abort(running)
-        pool.shutdown()
+        assert await try_encoder(pool, ENCODER, 64, 48, 30, None) == "h264"
 
-    asyncio.run(main())
+
+async def test_an_executor_that_is_shut_down_while_a_codec_is_tried_is_told():
+    pool = WorkerPool(1)
+    running = pool.submit(spin)
+    task = asyncio.create_task(try_encoder(pool, ENCODER, 64, 48, 30, None))
+    await asyncio.sleep(0)
+    while not pool.pids():
+        await asyncio.sleep(0.01)
+    pool.shutdown(wait=False, cancel_futures=True)
+    with pytest.raises(StateError, match="shut down"):
+        await task
+    pool.abort(running)
+    pool.shutdown()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit does not hold")

@@ -1,7 +1,5 @@
 """A whole session on a fake clock: episodes, resets, re-recording, failures."""
 
-import asyncio
-
 import numpy as np
 import pytest
 from helpers import FPS, STATES, episodes_of, leaked, rows_of
@@ -44,7 +42,9 @@ class Robot:
         return action
 
 
-def run(tmp_path, plan, script=None, robot=None, expect=None, on_phase=lambda session: None, **settings):
+async def run(
+    tmp_path, plan, script=None, robot=None, expect=None, on_phase=lambda session: None, **settings
+):
     """Run a session and call `script(session, ticks)` after each tick; returns it and what was seen."""
     robot = robot or Robot()
     seen = []
@@ -78,11 +78,11 @@ def run(tmp_path, plan, script=None, robot=None, expect=None, on_phase=lambda se
         assert leaked() == (set(), set())
         return session
 
-    return asyncio.run(main()), seen
+    return await main(), seen
 
 
-def test_a_plain_session(tmp_path):
-    session, seen = run(tmp_path, SessionPlan("T", 2, 1.0, 0.5))
+async def test_a_plain_session(tmp_path):
+    session, seen = await run(tmp_path, SessionPlan("T", 2, 1.0, 0.5))
     assert seen == ["connecting", "recording", "kept 1", "resetting", "recording", "kept 2", "saving"]
     assert [record.frames for record in session.records] == [30, 30]
     assert [e["length"] for e in episodes_of(tmp_path / "set")] == [30, 30]
@@ -95,27 +95,27 @@ def test_a_plain_session(tmp_path):
     assert second.save.result().episode_index == 1
 
 
-def test_ending_early_and_stopping(tmp_path):
+async def test_ending_early_and_stopping(tmp_path):
     def script(session, ticks):
         if ticks == 10:
             session.command(Command.END_EARLY)
         if ticks == 10 + 15 + 5:
             session.command(Command.STOP)
 
-    session, seen = run(tmp_path, SessionPlan("T", 5, 1.0, 0.5), script)
+    session, seen = await run(tmp_path, SessionPlan("T", 5, 1.0, 0.5), script)
     assert [record.frames for record in session.records] == [10, 5]
     assert seen[-1] == "saving"
     assert len(rows_of(tmp_path / "set")) == 15
 
 
-def test_rerecording_the_running_and_the_last_episode(tmp_path):
+async def test_rerecording_the_running_and_the_last_episode(tmp_path):
     def script(session, ticks):
         if ticks == 10:
             session.command(Command.RERECORD)  # drops the running one
         if session.phase is Phase.RESETTING and len(session.records) == 1 and session.dropped == 1:
             session.command(Command.RERECORD)  # takes the last one back
 
-    session, seen = run(tmp_path, SessionPlan("T", 1 + 1, 1.0, 0.5), script)
+    session, seen = await run(tmp_path, SessionPlan("T", 1 + 1, 1.0, 0.5), script)
     assert seen == [
         *("connecting", "recording", "dropped 1", "resetting", "recording", "kept 1", "resetting"),
         *("dropped 1", "recording", "kept 1", "resetting", "recording", "kept 2", "saving"),
@@ -125,12 +125,12 @@ def test_rerecording_the_running_and_the_last_episode(tmp_path):
     assert not (tmp_path / "set" / ".aiorecord").exists()
 
 
-def test_a_command_between_the_change_of_phase_and_its_first_tick_counts(tmp_path):
+async def test_a_command_between_the_change_of_phase_and_its_first_tick_counts(tmp_path):
     def on_phase(session):
         if session.phase is Phase.RESETTING:
             session.command(Command.END_EARLY if len(session.records) == 1 else Command.STOP)
 
-    _, seen = run(tmp_path, SessionPlan("T", 5, 0.5, 100), on_phase=on_phase)
+    _, seen = await run(tmp_path, SessionPlan("T", 5, 0.5, 100), on_phase=on_phase)
     assert seen == [
         "connecting",
         "recording",
@@ -145,24 +145,24 @@ def test_a_command_between_the_change_of_phase_and_its_first_tick_counts(tmp_pat
     assert steps == list(range(1, 31))  # not one step of resetting
 
 
-def test_a_robot_that_fails_ends_the_session_and_the_rest_is_kept(tmp_path):
+async def test_a_robot_that_fails_ends_the_session_and_the_rest_is_kept(tmp_path):
     robot = Robot()
     robot.fail_at = 30 + 15 + 8
     policy = SourcePolicy(on_error="raise", retries=0)
-    run(tmp_path, SessionPlan("T", 3, 1.0, 0.5), robot=robot, expect=SourceError, policy=policy)
+    await run(tmp_path, SessionPlan("T", 3, 1.0, 0.5), robot=robot, expect=SourceError, policy=policy)
     assert [e["length"] for e in episodes_of(tmp_path / "set")] == [30]
     folder = EpisodeFolder.load(Staging(tmp_path / "set").episode_paths()[0])
     assert (folder.manifest.length, folder.manifest.interrupted) == (7, True)
 
 
-def test_a_robot_that_does_not_connect_is_let_go(tmp_path):
+async def test_a_robot_that_does_not_connect_is_let_go(tmp_path):
     robot = Robot()
     robot.fail_to_connect = True
-    run(tmp_path, SessionPlan("T", 1, 1.0, 0), robot=robot, expect=SourceError)
+    await run(tmp_path, SessionPlan("T", 1, 1.0, 0), robot=robot, expect=SourceError)
     assert not (tmp_path / "set").exists()
 
 
-def test_both_devices_are_let_go_of_whatever_fails():
+async def test_both_devices_are_let_go_of_whatever_fails():
     class Device:
         def __init__(self, name, log, bad=()):
             self.name, self.log, self.bad = name, log, bad
@@ -189,20 +189,20 @@ def test_both_devices_are_let_go_of_whatever_fails():
         return log, None
 
     order = ["teleop connect", "robot connect", "robot disconnect", "teleop disconnect"]
-    assert asyncio.run(use()) == (order, None)
-    log, error = asyncio.run(use(robot_fails=["connect", "disconnect"]))
+    assert await use() == (order, None)
+    log, error = await use(robot_fails=["connect", "disconnect"])
     assert (log, error.call) == (order, "connect")
     assert error.__notes__ == ["And while disconnecting: robot: no disconnect"]
-    log, error = asyncio.run(use(teleop_fails=["connect"]))
+    log, error = await use(teleop_fails=["connect"])
     assert log == ["teleop connect", "teleop disconnect"]
-    log, error = asyncio.run(use(robot_fails=["disconnect"]))
+    log, error = await use(robot_fails=["disconnect"])
     assert (log, error.call) == (order, "disconnect")
-    log, error = asyncio.run(use(teleop_fails=["disconnect"], body=KeyError("mine")))
+    log, error = await use(teleop_fails=["disconnect"], body=KeyError("mine"))
     assert isinstance(error, KeyError)
     assert error.__notes__ == ["And while disconnecting: teleop: no disconnect"]
 
 
-def test_a_robot_in_lerobots_flat_style(tmp_path):
+async def test_a_robot_in_lerobots_flat_style(tmp_path):
     class Flat(Robot):
         async def get_observation(self):
             return {name: float(self.step) for name in "abc"}
@@ -210,15 +210,15 @@ def test_a_robot_in_lerobots_flat_style(tmp_path):
         async def get_action(self):
             return dict.fromkeys("abc", -1.0)
 
-    run(tmp_path, SessionPlan("T", 1, 0.2, 0), robot=Flat())
+    await run(tmp_path, SessionPlan("T", 1, 0.2, 0), robot=Flat())
     row = rows_of(tmp_path / "set")[0]
     assert (row["observation.state"], row["action"]) == ([0, 0, 0], [-1, -1, -1])
 
 
-def test_the_rate_shown_is_that_of_the_loop_from_its_first_tick(tmp_path):
+async def test_the_rate_shown_is_that_of_the_loop_from_its_first_tick(tmp_path):
     from aiorecord.monitor.snapshot import Observer
 
     shown = []
     plan = SessionPlan("x", num_episodes=1, episode_time_s=1, reset_time_s=0)
-    run(tmp_path, plan, lambda session, ticks: shown.append(Observer(session).take().rate))
+    await run(tmp_path, plan, lambda session, ticks: shown.append(Observer(session).take().rate))
     assert shown == [pytest.approx(FPS)] * FPS

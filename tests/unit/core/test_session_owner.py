@@ -36,22 +36,19 @@ class Device:
         return action
 
 
-def test_a_command_from_another_thread_is_refused_and_one_handed_over_is_taken(tmp_path):
-    async def main():
-        clock = FakeClock(auto=True)
-        async with Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES, clock=clock) as recorder:
-            session = Session(recorder, Device(), Device(), SessionPlan("T", 3, 1e6, 0))
-            reached = asyncio.Event()
-            session.events.on_tick = lambda ticker: reached.set()
-            running = asyncio.create_task(session.run())
-            await reached.wait()
-            with pytest.raises(StateError, match="call_soon_threadsafe"):
-                await asyncio.to_thread(session.command, Command.STOP)
-            loop = asyncio.get_running_loop()
-            await asyncio.to_thread(loop.call_soon_threadsafe, session.command, Command.STOP)
-            assert len(await running) == 1
-
-    asyncio.run(main())
+async def test_a_command_from_another_thread_is_refused_and_one_handed_over_is_taken(tmp_path):
+    clock = FakeClock(auto=True)
+    async with Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES, clock=clock) as recorder:
+        session = Session(recorder, Device(), Device(), SessionPlan("T", 3, 1e6, 0))
+        reached = asyncio.Event()
+        session.events.on_tick = lambda ticker: reached.set()
+        running = asyncio.create_task(session.run())
+        await reached.wait()
+        with pytest.raises(StateError, match="call_soon_threadsafe"):
+            await asyncio.to_thread(session.command, Command.STOP)
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(loop.call_soon_threadsafe, session.command, Command.STOP)
+        assert len(await running) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

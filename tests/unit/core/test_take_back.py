@@ -1,7 +1,5 @@
 """What the operator is offered in a reset can be done, and what cannot be done is not offered."""
 
-import asyncio
-
 import pytest
 from helpers import FPS, episodes_of
 
@@ -13,7 +11,7 @@ from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleo
 from aiorecord.session import Command, Phase, Session, SessionEvents, SessionMachine, SessionPlan
 
 
-def run_session(root, plan, act, *, late=(), **options):
+async def run_session(root, plan, act, *, late=(), **options):
     """Run a session; `act(session, said)` is called on each phase. Returns the session and what was said.
 
     The takes whose numbers are in `late` have a tick that comes late, and are flagged.
@@ -43,14 +41,14 @@ def run_session(root, plan, act, *, late=(), **options):
             await recorder.drain()
             return session
 
-    return asyncio.run(main()), said
+    return await main(), said
 
 
 def noting(session, said):
     said.append(session.phase.value)
 
 
-def test_the_last_episode_is_not_held_and_not_offered(tmp_path):
+async def test_the_last_episode_is_not_held_and_not_offered(tmp_path):
     held = []
 
     def act(session, said):
@@ -61,12 +59,12 @@ def test_the_last_episode_is_not_held_and_not_offered(tmp_path):
             assert not session.can_take_back(save)
             held.append((session.phase, save.held))
 
-    run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0), act)
+    await run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0), act)
     assert held[-1] == (Phase.DRAINING, False)
     assert (Phase.RECORDING, False) in held  # without a reset nothing can be taken back either
 
 
-def test_in_a_reset_the_take_before_can_be_taken_back_and_is(tmp_path):
+async def test_in_a_reset_the_take_before_can_be_taken_back_and_is(tmp_path):
     names = []
 
     def act(session, said):
@@ -80,25 +78,27 @@ def test_in_a_reset_the_take_before_can_be_taken_back_and_is(tmp_path):
             again = Observer(session).take()
             names.append((again.last.name, again.index, again.number))
 
-    session, said = run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0.1), act)
+    session, said = await run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0.1), act)
     assert names == [("episode 0", 1, 2), ("episode 0", 0, 1)]
     assert "dropped 1" in said
     assert [record.save.result().episode_index for record in session.records] == [0, 1]
 
 
-def test_what_is_saved_in_the_foreground_cannot_be_taken_back(tmp_path):
+async def test_what_is_saved_in_the_foreground_cannot_be_taken_back(tmp_path):
     def act(session, said):
         if session.phase is Phase.RESETTING:
             assert not Observer(session).take().last.can_be_taken_back
             session.command(Command.RERECORD)
 
-    session, said = run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0.1), act, async_saving=False)
+    session, said = await run_session(
+        tmp_path / "set", SessionPlan("T", 2, 0.2, 0.1), act, async_saving=False
+    )
     assert said == ["episode 0 cannot be taken back any more."]
     assert (len(session.records), session.dropped) == (2, 0)
     assert len(episodes_of(tmp_path / "set")) == 2
 
 
-def test_a_save_in_the_foreground_is_shown_as_one(tmp_path):
+async def test_a_save_in_the_foreground_is_shown_as_one(tmp_path):
     shown = []
 
     def act(session, said):
@@ -111,13 +111,13 @@ def test_a_save_in_the_foreground_is_shown_as_one(tmp_path):
 
         saver.save_now = saving
 
-    run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0.1), act, async_saving=False)
+    await run_session(tmp_path / "set", SessionPlan("T", 2, 0.2, 0.1), act, async_saving=False)
     first = shown[0]
     assert first.foreground
     assert describe(first).startswith("[saving]  in the foreground")
 
 
-def test_a_flagged_last_episode_gets_a_reset_also_without_reset_time(tmp_path):
+async def test_a_flagged_last_episode_gets_a_reset_also_without_reset_time(tmp_path):
     def act(session, said):
         noting(session, said)
         if session.phase is Phase.RESETTING:
@@ -127,28 +127,28 @@ def test_a_flagged_last_episode_gets_a_reset_also_without_reset_time(tmp_path):
             assert not Observer(session).take().over
 
     plan = SessionPlan("T", 1, 0.3, 0, max_late_ms=50)
-    session, said = run_session(tmp_path / "set", plan, act, late=(1,))
+    session, said = await run_session(tmp_path / "set", plan, act, late=(1,))
     assert said[1:] == ["recording", "resetting", "dropped 1", "recording", "saving", "saving"]
     assert [record.flags for record in session.records] == [[]]
     assert len(episodes_of(tmp_path / "set")) == 1
 
 
 @pytest.mark.parametrize(("late", "flagged_reset_s"), [((1,), 5), ((1, 2), 0), ((), 5)])
-def test_no_other_reset_without_reset_time(tmp_path, late, flagged_reset_s):
+async def test_no_other_reset_without_reset_time(tmp_path, late, flagged_reset_s):
     plan = SessionPlan("T", 2, 0.3, 0, max_late_ms=50, flagged_reset_s=flagged_reset_s)
-    _, said = run_session(tmp_path / "set", plan, noting, late=late)
+    _, said = await run_session(tmp_path / "set", plan, noting, late=late)
     assert "resetting" not in said
 
 
-def test_episodes_are_called_by_their_number_in_the_dataset(tmp_path):
+async def test_episodes_are_called_by_their_number_in_the_dataset(tmp_path):
     root, names = tmp_path / "set", []
-    run_session(root, SessionPlan("T", 2, 0.2, 0), noting)
+    await run_session(root, SessionPlan("T", 2, 0.2, 0), noting)
 
     def act(session, said):
         if session.phase is Phase.RESETTING:
             names.append((session.next_index, *(session.name_of(r.save) for r in session.records)))
 
-    session, _ = run_session(root, SessionPlan("T", 3, 0.2, 0.1), act, resume=True)
+    session, _ = await run_session(root, SessionPlan("T", 3, 0.2, 0.1), act, resume=True)
     assert names == [(3, "episode 2"), (4, "episode 2", "episode 3")]
     assert [session.name_of(record.save) for record in session.records] == [f"episode {n}" for n in (2, 3, 4)]
     assert [record.save.result().episode_index for record in session.records] == [2, 3, 4]

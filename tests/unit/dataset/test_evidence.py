@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
@@ -19,21 +18,18 @@ FRONT = "observation.images.front"
 LENGTHS = (9, 7, 8)
 
 
-def record(root, lengths=LENGTHS, **options):
-    async def main():
-        async with Recorder(
-            "t/s",
-            root=root,
-            fps=FPS,
-            features=FEATURES,
-            rgb_encoder=H264,
-            resume=root.exists(),
-            **options,
-        ) as recorder:
-            for number, length in enumerate(lengths):
-                await record_episode(recorder, length, number, f"Task {number}")
-
-    asyncio.run(main())
+async def record(root, lengths=LENGTHS, **options):
+    async with Recorder(
+        "t/s",
+        root=root,
+        fps=FPS,
+        features=FEATURES,
+        rgb_encoder=H264,
+        resume=root.exists(),
+        **options,
+    ) as recorder:
+        for number, length in enumerate(lengths):
+            await record_episode(recorder, length, number, f"Task {number}")
 
 
 def said(root):
@@ -44,9 +40,9 @@ def said(root):
 
 @pytest.mark.parametrize("encode", ["deferred", "live"])
 @pytest.mark.parametrize("pack", [False, True])
-def test_rows_and_videos_name_the_same_episodes(pack, encode, tmp_path):
+async def test_rows_and_videos_name_the_same_episodes(pack, encode, tmp_path):
     root = tmp_path / "set"
-    record(root, pack=pack, encode=encode)
+    await record(root, pack=pack, encode=encode)
     data, videos = said(root)
     assert len(data) == len(videos) == (1 if pack else len(LENGTHS))
     named = [episode for part in data for episode in part.episodes]
@@ -61,49 +57,49 @@ def test_rows_and_videos_name_the_same_episodes(pack, encode, tmp_path):
     assert {**info, **data[-1].info} == info  # what does not change from commit to commit
 
 
-def test_packing_again_and_packing_what_has_none(tmp_path):
+async def test_packing_again_and_packing_what_has_none(tmp_path):
     root = tmp_path / "set"
-    record(root, pack=True)
+    await record(root, pack=True)
     before, _ = said(root)
     video = next(root.glob(f"videos/{FRONT}/*/*.mp4"))
     data = video.read_bytes()  # of another writer: a text that is not ours
     video.write_bytes(data.replace(b"aiorecord/1", b"something/1"))
-    record(root, (5, 6, 7), pack=True)
+    await record(root, (5, 6, 7), pack=True)
     (part,), (film,) = said(root)
     assert part.episodes[: len(LENGTHS)] == before[0].episodes
     assert film.episodes == (Named(None, sum(LENGTHS)), *part.episodes[len(LENGTHS) :])
     assert film.fits(sum(LENGTHS) + 18, FRONT)
 
 
-def test_a_lost_id_is_taken_from_the_files(tmp_path):
+async def test_a_lost_id_is_taken_from_the_files(tmp_path):
     root = tmp_path / "set"
-    record(root, pack=True)
+    await record(root, pack=True)
     known = evidence.read_dataset_id(root)
     (root / evidence.PATH).write_text("{")
-    record(root, (5,), pack=False)
+    await record(root, (5,), pack=False)
     assert evidence.read_dataset_id(root) == known
     assert {e.dataset for part in (*said(root)[0], *said(root)[1]) for e in part.episodes} == {known}
 
 
-def test_a_dataset_without_an_id_gets_one_for_what_is_written_from_then_on(tmp_path):
+async def test_a_dataset_without_an_id_gets_one_for_what_is_written_from_then_on(tmp_path):
     root = tmp_path / "set"
-    record(root, (5,), pack=False)
+    await record(root, (5,), pack=False)
     (root / evidence.PATH).unlink()
     for path in root.glob("data/*/*.parquet"):
         import pyarrow.parquet as pq
 
         table = pq.read_table(path)
         pq.write_table(table.replace_schema_metadata(None), path)
-    record(root, (6,), pack=False)
+    await record(root, (6,), pack=False)
     data, videos = said(root)
     assert data[0] is None
     assert data[1].episodes == videos[1].episodes
     assert data[1].episodes[0].dataset == evidence.read_dataset_id(root) is not None
 
 
-def test_rollback_cuts_the_evidence_too(tmp_path):
+async def test_rollback_cuts_the_evidence_too(tmp_path):
     root = tmp_path / "set"
-    record(root, pack=True)
+    await record(root, pack=True)
     (before,), _ = said(root)
     info = DatasetWriter.open(root).info
     from aiorecord.dataset.commit.rollback import _keep_data_rows

@@ -1,6 +1,5 @@
 """Whole sessions on disks that run full: everything is saved, and the operator is told what to do."""
 
-import asyncio
 import json
 import shutil
 import subprocess
@@ -45,7 +44,7 @@ class Robot:
         return action
 
 
-def test_a_session_ends_when_no_episode_fits_any_more(tmp_path):
+async def test_a_session_ends_when_no_episode_fits_any_more(tmp_path):
     """The operator's disk fills up by other means; two episodes of five are recorded."""
     with small_disk(tmp_path, "tmpfs", 48) as disk:
 
@@ -66,11 +65,11 @@ def test_a_session_ends_when_no_episode_fits_any_more(tmp_path):
                 assert len(session.records) == 2
                 assert [record.save.result().success for record in session.records] == [True, True]
 
-        asyncio.run(main())
+        await main()
         assert len(rows_of(disk / "set")) == 12
 
 
-def test_a_disk_that_is_full_at_once_ends_the_episode_and_keeps_it(tmp_path):
+async def test_a_disk_that_is_full_at_once_ends_the_episode_and_keeps_it(tmp_path):
     """Without a reserve: the capture itself is refused, in the middle of an episode."""
     with small_disk(tmp_path, "ext4", 48) as disk:
 
@@ -91,7 +90,7 @@ def test_a_disk_that_is_full_at_once_ends_the_episode_and_keeps_it(tmp_path):
                 assert "lost" in record.save.problems[0]
                 return record.save.length
 
-        length = asyncio.run(main())
+        length = await main()
         rows = rows_of(disk / "set")
         assert [row["observation.state"][0] for row in rows] == list(range(1, length + 1))
 

@@ -48,54 +48,50 @@ class GatedWriter(LosslessWriter):
         super().write(frame)
 
 
-def test_with_an_encoder_ten_times_slower_every_frame_is_kept_and_memory_is_bounded(tmp_path, monkeypatch):
+async def test_with_an_encoder_ten_times_slower_every_frame_is_kept_and_memory_is_bounded(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(camera_module, "LosslessWriter", SlowWriter)
 
-    async def main():
-        async with recorder_for(tmp_path, buffer_mb=BUFFER_MB, clock=FakeClock(auto=True)) as recorder:
-            most = 0
-            async with recorder.episode("Test") as episode:
-                for k in range(300):
-                    episode.add_frame(noise(k))
-                    most = max(most, recorder.get_status().queued_bytes)
-                    while recorder.get_status().queued_bytes > (BUFFER_MB + 0.125) * 2**20:
-                        await asyncio.sleep(0.001)  # as a robot's loop leaves the disk its time between ticks
-                status = recorder.get_status().episode.cameras["observation.images.front"]
-                assert episode.end_reason is None
-            assert most <= (BUFFER_MB + 0.125) * 2**20 + FRAME_BYTES
-            assert (await episode.save).length == 300
-            final = episode.save.source.status().cameras["observation.images.front"]
-            assert status.captured == final.captured == 300
-            assert final.spilled > 0
-            assert (final.lost, final.queued_frames, final.queued_bytes) == (0, 0, 0)
-            assert recorder.get_status().queued_bytes == 0
-
-    asyncio.run(main())
+    async with recorder_for(tmp_path, buffer_mb=BUFFER_MB, clock=FakeClock(auto=True)) as recorder:
+        most = 0
+        async with recorder.episode("Test") as episode:
+            for k in range(300):
+                episode.add_frame(noise(k))
+                most = max(most, recorder.get_status().queued_bytes)
+                while recorder.get_status().queued_bytes > (BUFFER_MB + 0.125) * 2**20:
+                    await asyncio.sleep(0.001)  # as a robot's loop leaves the disk its time between ticks
+            status = recorder.get_status().episode.cameras["observation.images.front"]
+            assert episode.end_reason is None
+        assert most <= (BUFFER_MB + 0.125) * 2**20 + FRAME_BYTES
+        assert (await episode.save).length == 300
+        final = episode.save.source.status().cameras["observation.images.front"]
+        assert status.captured == final.captured == 300
+        assert final.spilled > 0
+        assert (final.lost, final.queued_frames, final.queued_bytes) == (0, 0, 0)
+        assert recorder.get_status().queued_bytes == 0
     assert contents(tmp_path / "set") == [(0, 300)]
 
 
-def test_add_frame_does_not_wait_for_an_encoder_that_stands_still(tmp_path, monkeypatch):
+async def test_add_frame_does_not_wait_for_an_encoder_that_stands_still(tmp_path, monkeypatch):
     monkeypatch.setattr(camera_module, "LosslessWriter", GatedWriter)
     GatedWriter.gate = threading.Event()
 
-    async def main():
-        async with recorder_for(tmp_path, buffer_mb=BUFFER_MB) as recorder:
-            async with recorder.episode("Test") as episode:
-                for k in range(200):  # ten times what the budget holds, while the encoder does nothing
-                    episode.add_frame(noise(k))
-                    while recorder.get_status().queued_bytes > (BUFFER_MB + 0.125) * 2**20:
-                        await asyncio.sleep(0.001)
-                camera = recorder.get_status().episode.cameras["observation.images.front"]
-                assert camera.captured == 200
-                assert camera.spilled > 150
-                GatedWriter.gate.set()
-            assert (await episode.save).length == 200
-
-    asyncio.run(main())
+    async with recorder_for(tmp_path, buffer_mb=BUFFER_MB) as recorder:
+        async with recorder.episode("Test") as episode:
+            for k in range(200):  # ten times what the budget holds, while the encoder does nothing
+                episode.add_frame(noise(k))
+                while recorder.get_status().queued_bytes > (BUFFER_MB + 0.125) * 2**20:
+                    await asyncio.sleep(0.001)
+            camera = recorder.get_status().episode.cameras["observation.images.front"]
+            assert camera.captured == 200
+            assert camera.spilled > 150
+            GatedWriter.gate.set()
+        assert (await episode.save).length == 200
     assert contents(tmp_path / "set") == [(0, 200)]
 
 
-def test_where_the_disk_takes_no_raw_frames_either_the_episode_ends_and_is_kept(tmp_path, monkeypatch):
+async def test_where_the_disk_takes_no_raw_frames_either_the_episode_ends_and_is_kept(tmp_path, monkeypatch):
     gate = GatedWriter.gate = threading.Event()
     monkeypatch.setattr(camera_module, "LosslessWriter", GatedWriter)
     write = RawWriter.write
@@ -106,18 +102,15 @@ def test_where_the_disk_takes_no_raw_frames_either_the_episode_ends_and_is_kept(
 
     monkeypatch.setattr(RawWriter, "write", stuck)
 
-    async def main():
-        async with recorder_for(tmp_path, buffer_mb=BUFFER_MB, clock=FakeClock(auto=True)) as recorder:
-            async with recorder.episode("Test") as episode:
-                async for tick in recorder.ticks():
-                    episode.add_frame(noise(tick.index))
-                assert "keep up" in episode.end_reason
-                gate.set()
-            frames = episode.frames
-            assert frames * FRAME_BYTES < 1.5 * BUFFER_MB * 2**20
-            assert (await episode.save).length == frames, "the end comes before a frame is refused"
-
-    asyncio.run(main())
+    async with recorder_for(tmp_path, buffer_mb=BUFFER_MB, clock=FakeClock(auto=True)) as recorder:
+        async with recorder.episode("Test") as episode:
+            async for tick in recorder.ticks():
+                episode.add_frame(noise(tick.index))
+            assert "keep up" in episode.end_reason
+            gate.set()
+        frames = episode.frames
+        assert frames * FRAME_BYTES < 1.5 * BUFFER_MB * 2**20
+        assert (await episode.save).length == frames, "the end comes before a frame is refused"
     assert contents(tmp_path / "set")[0][1] > 10
 
 
@@ -171,7 +164,7 @@ def test_the_memory_of_the_process_is_the_base_and_the_budget(tmp_path):
     assert loaded_kb - base_kb < 8 * 1024 + 20 * 1024
 
 
-def test_raw_frames_that_the_disk_refuses_end_the_episode_with_what_was_taken(tmp_path, monkeypatch):
+async def test_raw_frames_that_the_disk_refuses_end_the_episode_with_what_was_taken(tmp_path, monkeypatch):
     """The spill's disk fails with the encoder's standing still: what both had taken is kept, in order."""
     GatedWriter.gate = threading.Event()
     monkeypatch.setattr(camera_module, "LosslessWriter", GatedWriter)
@@ -186,22 +179,19 @@ def test_raw_frames_that_the_disk_refuses_end_the_episode_with_what_was_taken(tm
 
     monkeypatch.setattr(RawWriter, "write", refused)
 
-    async def main():
-        async with recorder_for(tmp_path, buffer_mb=BUFFER_MB, clock=FakeClock(auto=True)) as recorder:
-            async with recorder.episode("Test") as episode:
-                for k in range(10_000):
-                    try:
-                        episode.add_frame(noise(k))
-                    except OSError:
-                        break
-                    while recorder.get_status().queued_bytes > (BUFFER_MB + 0.125) * 2**20:
-                        await asyncio.sleep(0.001)
-                assert "No space" in episode.end_reason
-                GatedWriter.gate.set()
-            result = await episode.save
-            assert 1 <= result.length < episode.frames
-            assert "lost" in episode.save.problems[-1]
-
-    asyncio.run(main())
+    async with recorder_for(tmp_path, buffer_mb=BUFFER_MB, clock=FakeClock(auto=True)) as recorder:
+        async with recorder.episode("Test") as episode:
+            for k in range(10_000):
+                try:
+                    episode.add_frame(noise(k))
+                except OSError:
+                    break
+                while recorder.get_status().queued_bytes > (BUFFER_MB + 0.125) * 2**20:
+                    await asyncio.sleep(0.001)
+            assert "No space" in episode.end_reason
+            GatedWriter.gate.set()
+        result = await episode.save
+        assert 1 <= result.length < episode.frames
+        assert "lost" in episode.save.problems[-1]
     found = contents(tmp_path / "set")
     assert len(found) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import tempfile
@@ -21,7 +20,7 @@ from aiorecord.features import DEFAULT_FEATURES, NUMERIC_DTYPES, RESERVED_KEYS, 
 from aiorecord.media.video_file import count_packets
 from aiorecord.staging.rows import RowsJournal, read_rows
 
-POOL = ThreadPoolExecutor(2)
+POOL = ThreadPoolExecutor(2, "kept by the tests")
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
@@ -31,10 +30,10 @@ POOL = ThreadPoolExecutor(2)
     episodes=EPISODES,
     megabytes=st.sampled_from([1e-6, 0.002, 100]),
 )
-def test_what_is_recorded_is_read_back(features, episodes, megabytes):
+async def test_what_is_recorded_is_read_back(features, episodes, megabytes):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "set"
-        asyncio.run(record(root, features, episodes, megabytes, POOL))
+        await record(root, features, episodes, megabytes, POOL)
         rows, described = rows_of(root), episodes_of(root)
         info = json.loads((root / "meta/info.json").read_text())
         tasks = {number: task for task, number in read_tasks(root).items()}

@@ -67,18 +67,15 @@ def show(name, html):
     return html
 
 
-def test_a_session_shows_what_failed_and_what_is_held(tmp_path):
+async def test_a_session_shows_what_failed_and_what_is_held(tmp_path):
     seen = []
 
-    async def main():
-        async with recorder_for(tmp_path) as recorder:
-            session = Session(recorder, Arm(), Hand(), SessionPlan("T", 1, 0.5, 0))
-            view = StatusView(session)
-            assert "no failures" in view._repr_html_()
-            session.events = SessionEvents(on_tick=lambda ticker: seen.append(view._repr_html_()))
-            await session.run()
-
-    asyncio.run(main())
+    async with recorder_for(tmp_path) as recorder:
+        session = Session(recorder, Arm(), Hand(), SessionPlan("T", 1, 0.5, 0))
+        view = StatusView(session)
+        assert "no failures" in view._repr_html_()
+        session.events = SessionEvents(on_tick=lambda ticker: seen.append(view._repr_html_()))
+        await session.run()
     shown = show("sources.html", seen[-1])
     for part in ("recording: 15 frames", "<td>robot</td>", "<td>front</td>", "held for"):
         assert part in shown, part
@@ -87,32 +84,26 @@ def test_a_session_shows_what_failed_and_what_is_held(tmp_path):
     assert "held for" not in seen[0]
 
 
-def test_devices_are_shown_beside_a_recorder(tmp_path):
-    async def main():
-        async with recorder_for(tmp_path) as recorder:
-            guards = aiorecord.guarded(Arm(), Hand(), recorder.schema, clock=recorder.clock, fps=FPS)
-            await recorder.record(guards.robot, guards.teleop, seconds=0.2)
-            plain = StatusView(recorder)._repr_html_()
-            shown = StatusView(recorder, guards.robot, guards.teleop)._repr_html_()
-        assert "bus" not in plain
-        assert "the &lt;bus&gt; is gone" in shown
-
-    asyncio.run(main())
+async def test_devices_are_shown_beside_a_recorder(tmp_path):
+    async with recorder_for(tmp_path) as recorder:
+        guards = aiorecord.guarded(Arm(), Hand(), recorder.schema, clock=recorder.clock, fps=FPS)
+        await recorder.record(guards.robot, guards.teleop, seconds=0.2)
+        plain = StatusView(recorder)._repr_html_()
+        shown = StatusView(recorder, guards.robot, guards.teleop)._repr_html_()
+    assert "bus" not in plain
+    assert "the &lt;bus&gt; is gone" in shown
 
 
-def test_a_capture_encoder_that_failed_is_shown(tmp_path, monkeypatch):
+async def test_a_capture_encoder_that_failed_is_shown(tmp_path, monkeypatch):
     class Broken(LosslessWriter):
         def write(self, frame):
             raise RuntimeError("x264 <died>")
 
     monkeypatch.setattr(camera_module, "LosslessWriter", Broken)
 
-    async def main():
-        async with recorder_for(tmp_path) as recorder:
-            async with recorder.episode("T") as episode:
-                episode.add_frame(make_frame(0))
-                while episode.cameras[FRONT].encoder_error is None:
-                    await asyncio.sleep(0.001)
-                assert "x264 &lt;died&gt;" in show("encoder.html", StatusView(recorder)._repr_html_())
-
-    asyncio.run(main())
+    async with recorder_for(tmp_path) as recorder:
+        async with recorder.episode("T") as episode:
+            episode.add_frame(make_frame(0))
+            while episode.cameras[FRONT].encoder_error is None:
+                await asyncio.sleep(0.001)
+            assert "x264 &lt;died&gt;" in show("encoder.html", StatusView(recorder)._repr_html_())

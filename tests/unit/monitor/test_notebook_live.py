@@ -71,7 +71,7 @@ def decoded(html):
     ]
 
 
-def test_it_moves_and_shows_images_lateness_and_saves(tmp_path, monkeypatch):
+async def test_it_moves_and_shows_images_lateness_and_saves(tmp_path, monkeypatch):
     features = {**FEATURES, **DEPTH}
     front = FrontEnd(monkeypatch)
 
@@ -83,7 +83,7 @@ def test_it_moves_and_shows_images_lateness_and_saves(tmp_path, monkeypatch):
                 await save
             return running, front.pages[-1]
 
-    running, last = asyncio.run(main())
+    running, last = await main()
     assert "recording: " in running
     for part in (f"of {FPS} fps", "ms at worst", "late, 0 missed"):
         assert part in running or "missed</span>" in running, part
@@ -94,27 +94,24 @@ def test_it_moves_and_shows_images_lateness_and_saves(tmp_path, monkeypatch):
     assert "recording: " not in last
 
 
-def test_flags_are_shown_of_the_running_episode_and_stay_with_its_save(tmp_path, monkeypatch):
+async def test_flags_are_shown_of_the_running_episode_and_stay_with_its_save(tmp_path, monkeypatch):
     front = FrontEnd(monkeypatch)
     limits = aiorecord.QualityLimits(max_repeats=0)
 
-    async def main():
-        async with recorder_for(tmp_path, limits=limits) as recorder:
-            view = aiorecord.StatusView(recorder)
-            async with view.live(refresh_s=0.02):
-                async with recorder.episode("x") as episode:
-                    for _ in range(3):
-                        episode.add_frame(make_frame(0))
-                    while not episode.flags:
-                        await asyncio.sleep(0)
-                    assert "flagged: " in view._repr_html_()
-                await episode.save
-
-    asyncio.run(main())
+    async with recorder_for(tmp_path, limits=limits) as recorder:
+        view = aiorecord.StatusView(recorder)
+        async with view.live(refresh_s=0.02):
+            async with recorder.episode("x") as episode:
+                for _ in range(3):
+                    episode.add_frame(make_frame(0))
+                while not episode.flags:
+                    await asyncio.sleep(0)
+                assert "flagged: " in view._repr_html_()
+            await episode.save
     assert front.pages[-1].count("flagged: ") >= 1
 
 
-def test_a_front_end_that_breaks_costs_the_view_only(tmp_path, monkeypatch, caplog):
+async def test_a_front_end_that_breaks_costs_the_view_only(tmp_path, monkeypatch, caplog):
     FrontEnd(monkeypatch, breaks=True)
 
     async def main():
@@ -126,23 +123,20 @@ def test_a_front_end_that_breaks_costs_the_view_only(tmp_path, monkeypatch, capl
                         await asyncio.sleep(0)
             return await episode.save
 
-    assert asyncio.run(main()).success
+    assert (await main()).success
     assert "the kernel's socket is closed" in caplog.text
 
 
-def test_without_a_notebook_it_says_what_to_do(tmp_path, monkeypatch):
+async def test_without_a_notebook_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "IPython", None)
 
-    async def main():
-        async with recorder_for(tmp_path) as recorder:
-            with pytest.raises(aiorecord.StateError, match="IPython is not installed"):
-                async with aiorecord.StatusView(recorder).live():
-                    pass
-            with pytest.raises(aiorecord.ConfigError, match="refresh_s"):
-                async with aiorecord.StatusView(recorder).live(refresh_s=0):
-                    pass
-
-    asyncio.run(main())
+    async with recorder_for(tmp_path) as recorder:
+        with pytest.raises(aiorecord.StateError, match="IPython is not installed"):
+            async with aiorecord.StatusView(recorder).live():
+                pass
+        with pytest.raises(aiorecord.ConfigError, match="refresh_s"):
+            async with aiorecord.StatusView(recorder).live(refresh_s=0):
+                pass
 
 
 @pytest.mark.parametrize("shape", [(480, 640, 3), (1, 1, 3), (47, 63, 3), (720, 1280), (1080, 1920, 3)])

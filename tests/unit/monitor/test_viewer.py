@@ -22,6 +22,9 @@ from aiorecord.monitor.viewer import CAPACITY, Viewer, check_viewer
 from aiorecord.system.installation import install_hint
 
 NAMES = ["shoulder.pos", "gripper.pos"]
+RUNTIME = pytest.mark.leaves("eventpoll", "eventfd", "socket:")
+"""The libraries of the viewers start a runtime once in a process, which keeps descriptors of its own."""
+
 FEATURES = {
     "observation.state": {"dtype": "float32", "shape": (2,), "names": NAMES},
     "observation.force": {"dtype": "float32", "shape": (3,), "names": ["x", "y", "z"]},
@@ -295,6 +298,7 @@ def show_all(sink, views):
     assert viewer.dropped == 0
 
 
+@RUNTIME
 @pytest.mark.parametrize("compressed", [False, True])
 def test_what_rerun_gets(rerun, tmp_path, compressed):
     path = tmp_path / "views.rrd"
@@ -411,6 +415,7 @@ def test_a_process_ends_whatever_the_viewer_does(rerun, server, times):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("foxglove") is None, reason="needs foxglove-sdk")
+@RUNTIME
 @pytest.mark.parametrize("compressed", [False, True])
 def test_what_foxglove_gets(tmp_path, compressed):
     import foxglove

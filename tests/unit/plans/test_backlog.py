@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -11,12 +10,12 @@ import pytest
 from helpers import FEATURES, FPS, H264, STATES, episodes_of, leaked, make_frame, record_episode, rows_of
 
 from aiorecord import Recorder, RGBEncoderConfig
-from aiorecord.encoding.camera_encoding import encode_camera
 from aiorecord.media.video_file import count_packets
 from aiorecord.monitor.snapshot import Observer
 from aiorecord.saving.backlog import EncodeSpeed
 from aiorecord.saving.ready_queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Command, Phase, Session, SessionEvents, SessionPlan
+from aiorecord.testing import ControlledEncoder
 
 
 def taken(queue):
@@ -40,25 +39,22 @@ def test_no_one_is_overtaken_for_ever():
     assert order.index("long" * 10) == MAX_OVERTAKEN
 
 
-def test_the_queue_is_bounded_and_waits():
-    async def main():
-        queue = SaveQueue(2, len)
-        assert queue.empty()
-        queue.put_nowait("aa")
-        queue.put_nowait("b")
-        assert queue.full()
-        with pytest.raises(asyncio.QueueFull):
-            queue.put_nowait("c")
-        putting = asyncio.create_task(queue.put("c"))
-        assert await queue.get() == "b"
-        await putting
-        assert [await queue.get(), await queue.get()] == ["c", "aa"]
-        getting = asyncio.create_task(queue.get())
-        await asyncio.sleep(0)
-        await queue.put("x")
-        assert await getting == "x"
-
-    asyncio.run(main())
+async def test_the_queue_is_bounded_and_waits():
+    queue = SaveQueue(2, len)
+    assert queue.empty()
+    queue.put_nowait("aa")
+    queue.put_nowait("b")
+    assert queue.full()
+    with pytest.raises(asyncio.QueueFull):
+        queue.put_nowait("c")
+    putting = asyncio.create_task(queue.put("c"))
+    assert await queue.get() == "b"
+    await putting
+    assert [await queue.get(), await queue.get()] == ["c", "aa"]
+    getting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    await queue.put("x")
+    assert await getting == "x"
 
 
 def test_speed_counts_only_time_in_which_something_is_encoded():
@@ -76,73 +72,46 @@ def test_speed_counts_only_time_in_which_something_is_encoded():
     assert speed.per_second(2000, 0) > 0
 
 
-class Gated(ThreadPoolExecutor):
-    """Threads that begin an encode only when they are let."""
-
-    def __init__(self, workers: int = 1) -> None:
-        super().__init__(workers)
-        self.gate = threading.Semaphore(0)
-        self.lengths: list[int] = []
-
-    def submit(self, fn, /, *args, **kwargs):
-        if fn is not encode_camera:
-            return super().submit(fn, *args, **kwargs)
-
-        def run():
-            assert self.gate.acquire(timeout=15)
-            encoded = fn(*args, **kwargs)
-            self.lengths.append(encoded.frames)
-            return encoded
-
-        return super().submit(run)
-
-
 def recorder_for(root, executor=None, **options):
     options = {"rgb_encoder": H264, "encode_workers": 1, "encode": "deferred"} | options
     return Recorder("a/b", root=root / "set", fps=FPS, features=FEATURES, encode_executor=executor, **options)
 
 
 @pytest.mark.parametrize(("order", "encoded"), [("fifo", [9, 20, 5, 12, 3]), ("shortest", [9, 3, 5, 12, 20])])
-def test_save_order_decides_what_is_encoded_next_and_not_what_is_committed(tmp_path, order, encoded):
+async def test_save_order_decides_what_is_encoded_next_and_not_what_is_committed(tmp_path, order, encoded):
     lengths = [9, 20, 5, 12, 3]
 
-    async def main():
-        with Gated() as executor:
-            async with recorder_for(tmp_path, executor, save_order=order) as recorder:
-                saves = []
-                for e, length in enumerate(lengths):
-                    saves.append((await record_episode(recorder, length, e)).save)
-                    while e == 0 and saves[0].encoding is None:  # it is the one under way
-                        await asyncio.sleep(0.001)
-                for save in saves:
-                    await save.durable()
-                executor.gate.release(len(lengths))
-                results = [await save for save in saves]
-            assert executor.lengths == encoded
-            assert [r.episode_index for r in results] == [0, 1, 2, 3, 4]
-
-    asyncio.run(main())
+    with ControlledEncoder(held=True) as executor:
+        async with recorder_for(tmp_path, executor, save_order=order) as recorder:
+            saves = []
+            for e, length in enumerate(lengths):
+                saves.append((await record_episode(recorder, length, e)).save)
+                while e == 0 and saves[0].encoding is None:  # it is the one under way
+                    await asyncio.sleep(0.001)
+            for save in saves:
+                await save.durable()
+            executor.let(len(lengths))
+            results = [await save for save in saves]
+        assert executor.lengths == encoded
+        assert [r.episode_index for r in results] == [0, 1, 2, 3, 4]
     assert [e["length"] for e in episodes_of(tmp_path / "set")] == lengths
 
 
 @pytest.mark.parametrize("kind", ["default", "threads", "processes"])
 @pytest.mark.parametrize("vcodec", ["libsvtav1", "h264"])
-def test_encodes_run_on_any_executor(tmp_path, kind, vcodec):
+async def test_encodes_run_on_any_executor(tmp_path, kind, vcodec):
     executor = {
         "default": lambda: None,
         "threads": lambda: ThreadPoolExecutor(2),
         "processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
     }[kind]()
 
-    async def main():
-        async with recorder_for(
-            tmp_path, executor, rgb_encoder=RGBEncoderConfig(vcodec=vcodec), encode_workers=2
-        ) as recorder:
-            for e in range(3):
-                await record_episode(recorder, 6 + e, e)
-        assert leaked() == (set(), set())
-
-    asyncio.run(main())
+    async with recorder_for(
+        tmp_path, executor, rgb_encoder=RGBEncoderConfig(vcodec=vcodec), encode_workers=2
+    ) as recorder:
+        for e in range(3):
+            await record_episode(recorder, 6 + e, e)
+    assert leaked() == (set(), set())
     if executor is not None:
         assert executor.submit(len, "it is still the caller's").result() == 24
         executor.shutdown()
@@ -152,98 +121,83 @@ def test_encodes_run_on_any_executor(tmp_path, kind, vcodec):
     assert sum(count_packets(p) for p in (root / "videos").rglob("*.mp4")) == 21
 
 
-def test_the_status_says_what_is_left(tmp_path):
-    async def main():
-        with Gated() as executor:
-            async with recorder_for(tmp_path, executor) as recorder:
-                assert recorder.get_status().backlog.frames == 0
-                saves = [(await record_episode(recorder, 10, e)).save for e in range(3)]
-                for save in saves:
-                    await save.durable()
-                status = recorder.get_status()
-                assert (status.backlog.frames, status.backlog.seconds) == (30, None)
-                ready = await recorder.core.standby.wait()  # the next episode's folder is there by then
-                on_disk = sum(
-                    p.stat().st_size for p in (tmp_path / "set/.aiorecord").rglob("*.frames")
-                ) - sum(p.stat().st_size for p in ready.path.glob("*.frames"))
-                assert 0.5 * on_disk < status.backlog.bytes <= on_disk
-                executor.gate.release()
-                await saves[0]
-                backlog = recorder.get_status().backlog
-                assert backlog.frames == 20
-                assert backlog.seconds > 0
-                assert backlog.bytes < status.backlog.bytes
-                assert recorder.saver.get_status()["backlog_frames"] == 20
-                executor.gate.release(2)
+async def test_the_status_says_what_is_left(tmp_path):
+    with ControlledEncoder(held=True) as executor:
+        async with recorder_for(tmp_path, executor) as recorder:
             assert recorder.get_status().backlog.frames == 0
-
-    asyncio.run(main())
-
-
-def test_what_is_captured_live_is_no_backlog_for_the_encoders(tmp_path):
-    async def main():
-        with Gated() as executor:
-            async with recorder_for(tmp_path, executor, encode="live") as recorder:
-                save = (await record_episode(recorder, 10)).save
+            saves = [(await record_episode(recorder, 10, e)).save for e in range(3)]
+            for save in saves:
                 await save.durable()
-                backlog = recorder.get_status().backlog
-                assert (backlog.frames, backlog.seconds) == (0, 0)
-                assert backlog.bytes > 0
-                executor.gate.release()
-
-    asyncio.run(main())
-
-
-def test_a_full_backlog_makes_the_next_episode_wait(tmp_path):
-    async def main():
-        with Gated() as executor:
-            async with recorder_for(tmp_path, executor, max_backlog_gb=1e-9) as recorder:
-                assert not recorder.backlog_is_full
-                first = (await record_episode(recorder, 10, 0, hold=True)).save
-                await first.durable()
-                assert recorder.backlog_is_full
-                second = asyncio.create_task(record_episode(recorder, 5, 1))
-                for _ in range(100):
-                    await asyncio.sleep(0)
-                assert not second.done()
-                assert not first.held  # its commit is what makes room
-                executor.gate.release()
-                await second
-                assert first.stage == "committed"
-                executor.gate.release()
-        assert [e["length"] for e in episodes_of(tmp_path / "set")] == [10, 5]
-
-    asyncio.run(main())
+            status = recorder.get_status()
+            assert (status.backlog.frames, status.backlog.seconds) == (30, None)
+            ready = await recorder.core.standby.wait()  # the next episode's folder is there by then
+            on_disk = sum(p.stat().st_size for p in (tmp_path / "set/.aiorecord").rglob("*.frames")) - sum(
+                p.stat().st_size for p in ready.path.glob("*.frames")
+            )
+            assert 0.5 * on_disk < status.backlog.bytes <= on_disk
+            executor.let(1)
+            await saves[0]
+            backlog = recorder.get_status().backlog
+            assert backlog.frames == 20
+            assert backlog.seconds > 0
+            assert backlog.bytes < status.backlog.bytes
+            assert recorder.saver.get_status()["backlog_frames"] == 20
+            executor.let(2)
+        assert recorder.get_status().backlog.frames == 0
 
 
-def test_closing_ends_the_waiting(tmp_path):
-    async def main():
-        with Gated() as executor:
-            recorder = recorder_for(tmp_path, executor, max_backlog_gb=1e-9)
-            await recorder.open()
-            await (await record_episode(recorder, 10, 0)).save.durable()
-            waiting = asyncio.create_task(record_episode(recorder, 5, 1))
-            await asyncio.sleep(0)
-            closing = asyncio.create_task(recorder.aclose(drain=False))
-            with pytest.raises(Exception, match="closed"):
-                await waiting
-            executor.gate.release()
-            await closing
-        assert leaked() == (set(), set())
-
-    asyncio.run(main())
+async def test_what_is_captured_live_is_no_backlog_for_the_encoders(tmp_path):
+    with ControlledEncoder(held=True) as executor:
+        async with recorder_for(tmp_path, executor, encode="live") as recorder:
+            save = (await record_episode(recorder, 10)).save
+            await save.durable()
+            backlog = recorder.get_status().backlog
+            assert (backlog.frames, backlog.seconds) == (0, 0)
+            assert backlog.bytes > 0
+            executor.let(1)
 
 
-def test_states_only_never_wait(tmp_path):
-    async def main():
-        async with Recorder(
-            "a/b", root=tmp_path / "set", fps=FPS, features=STATES, max_backlog_gb=1e-9
-        ) as recorder:
-            async with recorder.episode("x") as episode:
-                episode.add_frame(make_frame(0, features=STATES))
-            await recorder.wait_for_room()
+async def test_a_full_backlog_makes_the_next_episode_wait(tmp_path):
+    with ControlledEncoder(held=True) as executor:
+        async with recorder_for(tmp_path, executor, max_backlog_gb=1e-9) as recorder:
+            assert not recorder.backlog_is_full
+            first = (await record_episode(recorder, 10, 0, hold=True)).save
+            await first.durable()
+            assert recorder.backlog_is_full
+            second = asyncio.create_task(record_episode(recorder, 5, 1))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not second.done()
+            assert not first.held  # its commit is what makes room
+            executor.let(1)
+            await second
+            assert first.stage == "committed"
+            executor.let(1)
+    assert [e["length"] for e in episodes_of(tmp_path / "set")] == [10, 5]
 
-    asyncio.run(main())
+
+async def test_closing_ends_the_waiting(tmp_path):
+    with ControlledEncoder(held=True) as executor:
+        recorder = recorder_for(tmp_path, executor, max_backlog_gb=1e-9)
+        await recorder.open()
+        await (await record_episode(recorder, 10, 0)).save.durable()
+        waiting = asyncio.create_task(record_episode(recorder, 5, 1))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(recorder.aclose(drain=False))
+        with pytest.raises(Exception, match="closed"):
+            await waiting
+        executor.let(1)
+        await closing
+    assert leaked() == (set(), set())
+
+
+async def test_states_only_never_wait(tmp_path):
+    async with Recorder(
+        "a/b", root=tmp_path / "set", fps=FPS, features=STATES, max_backlog_gb=1e-9
+    ) as recorder:
+        async with recorder.episode("x") as episode:
+            episode.add_frame(make_frame(0, features=STATES))
+        await recorder.wait_for_room()
 
 
 class Robot:
@@ -270,40 +224,37 @@ class Robot:
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_a_session_shows_the_waiting_and_can_be_stopped_in_it(tmp_path, steady_clock, stop):
-    async def main():
-        robot = Robot()
-        with Gated() as executor:
-            recorder = Recorder(
-                "a/b",
-                root=tmp_path / "set",
-                fps=FPS,
-                features=FEATURES,
-                encode_executor=executor,
-                rgb_encoder=H264,
-                encode="deferred",
-                max_backlog_gb=1e-9,
-            )
-            async with recorder:
-                session = Session(recorder, robot, robot, SessionPlan("x", 2, 0.2, 0))
-                phases, seen = [], []
+async def test_a_session_shows_the_waiting_and_can_be_stopped_in_it(tmp_path, steady_clock, stop):
+    robot = Robot()
+    with ControlledEncoder(held=True) as executor:
+        recorder = Recorder(
+            "a/b",
+            root=tmp_path / "set",
+            fps=FPS,
+            features=FEATURES,
+            encode_executor=executor,
+            rgb_encoder=H264,
+            encode="deferred",
+            max_backlog_gb=1e-9,
+        )
+        async with recorder:
+            session = Session(recorder, robot, robot, SessionPlan("x", 2, 0.2, 0))
+            phases, seen = [], []
 
-                def on_phase(phase):
-                    phases.append(phase)
-                    if phase is Phase.WAITING:
-                        seen.append(Observer(session).take())
-                        if stop:
-                            session.command(Command.END_EARLY)  # means nothing here
-                            session.command(Command.STOP)
-                        else:
-                            executor.gate.release()
+            def on_phase(phase):
+                phases.append(phase)
+                if phase is Phase.WAITING:
+                    seen.append(Observer(session).take())
+                    if stop:
+                        session.command(Command.END_EARLY)  # means nothing here
+                        session.command(Command.STOP)
+                    else:
+                        executor.let(1)
 
-                session.events = SessionEvents(on_phase=on_phase)
-                records = await session.run()
-                assert seen[0].number == 2
-                assert seen[0].backlog_bytes > 0
-                assert Phase.WAITING in phases
-                assert len(records) == (1 if stop else 2)
-                executor.gate.release(2)
-
-    asyncio.run(main())
+            session.events = SessionEvents(on_phase=on_phase)
+            records = await session.run()
+            assert seen[0].number == 2
+            assert seen[0].backlog_bytes > 0
+            assert Phase.WAITING in phases
+            assert len(records) == (1 if stop else 2)
+            executor.let(2)

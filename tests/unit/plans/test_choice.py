@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
@@ -214,7 +213,7 @@ def test_a_measurement_that_does_not_come_is_given_up(tmp_path, monkeypatch):
         calibrate(QUESTION, Never(), path=tmp_path / "x")
 
 
-def test_the_recorder_measures_once_and_says_what_it_chose(tmp_path, monkeypatch):
+async def test_the_recorder_measures_once_and_says_what_it_chose(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     async def record(root, **options):
@@ -229,21 +228,18 @@ def test_the_recorder_measures_once_and_says_what_it_chose(tmp_path, monkeypatch
                 kind = episode.save.source.manifest.cameras["observation.images.front"].capture
             return executor.calls, plan, kind
 
-    async def main():
-        calls, first, kind = await record(tmp_path / "1", rgb_encoder=H264)
-        assert calls == 1
-        assert (kind == "live") == (first.mode == "live")
-        assert first.speed is not None
-        calls, again, _ = await record(tmp_path / "2", rgb_encoder=H264)
-        assert (calls, again) == (0, first)
-        calls, plan, kind = await record(tmp_path / "3")  # the default codec
-        assert (calls, plan.mode, kind) == (0, "deferred", "lossless")
-        calls, plan, kind = await record(tmp_path / "4", rgb_encoder=H264, encode="live")
-        assert (calls, plan.mode, kind) == (0, "live", "live")
-        calls, plan, kind = await record(tmp_path / "5", rgb_encoder=H264, encode="deferred")
-        assert (calls, plan.mode, kind) == (0, "deferred", "lossless")
-
-    asyncio.run(main())
+    calls, first, kind = await record(tmp_path / "1", rgb_encoder=H264)
+    assert calls == 1
+    assert (kind == "live") == (first.mode == "live")
+    assert first.speed is not None
+    calls, again, _ = await record(tmp_path / "2", rgb_encoder=H264)
+    assert (calls, again) == (0, first)
+    calls, plan, kind = await record(tmp_path / "3")  # the default codec
+    assert (calls, plan.mode, kind) == (0, "deferred", "lossless")
+    calls, plan, kind = await record(tmp_path / "4", rgb_encoder=H264, encode="live")
+    assert (calls, plan.mode, kind) == (0, "live", "live")
+    calls, plan, kind = await record(tmp_path / "5", rgb_encoder=H264, encode="deferred")
+    assert (calls, plan.mode, kind) == (0, "deferred", "lossless")
 
 
 @pytest.mark.parametrize(

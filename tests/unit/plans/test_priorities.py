@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from helpers import FPS, STATES, episodes_of, record_episode, rows_of
 from rich.console import Console
-from test_backlog import Gated, recorder_for
+from test_backlog import recorder_for
 
 from aiorecord import ConfigError, Recorder, StorageError
 from aiorecord.check.check_dataset import check_dataset
@@ -33,6 +33,7 @@ from aiorecord.saving.ready_queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Session, SessionPlan
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.manifest import parse_manifest
+from aiorecord.testing import ControlledEncoder
 
 
 def test_the_highest_goes_first_and_a_change_counts_while_they_wait():
@@ -76,7 +77,7 @@ class Still:
     name = "still"
 
 
-def test_a_view_looks_at_a_backlog_as_often_however_long_it_is(tmp_path, monkeypatch):
+async def test_a_view_looks_at_a_backlog_as_often_however_long_it_is(tmp_path, monkeypatch):
     """A thousand saves may wait, and the view is drawn on the loop."""
     looks, by_turn = [], PendingSaves.by_turn
 
@@ -86,64 +87,55 @@ def test_a_view_looks_at_a_backlog_as_often_however_long_it_is(tmp_path, monkeyp
 
     monkeypatch.setattr(PendingSaves, "by_turn", counted)
 
-    async def record():
-        counts = []
-        with Gated() as executor:
-            async with recorder_for(tmp_path, executor) as recorder:
-                observer = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0)))
-                for e in range(8):
-                    await (await record_episode(recorder, 2, e)).save.durable()
-                    looks.clear()
-                    rows = observer.take().saves
-                    assert [row.label for row in rows] == [f"episode {n}" for n in range(e + 1)]
-                    counts.append(len(looks))
-                executor.gate.release(8)
-        return counts
-
-    counts = asyncio.run(record())
+    counts = []
+    with ControlledEncoder(held=True) as executor:
+        async with recorder_for(tmp_path, executor) as recorder:
+            observer = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0)))
+            for e in range(8):
+                await (await record_episode(recorder, 2, e)).save.durable()
+                looks.clear()
+                rows = observer.take().saves
+                assert [row.label for row in rows] == [f"episode {n}" for n in range(e + 1)]
+                counts.append(len(looks))
+            executor.let(8)
     assert counts[0] == counts[-1]
 
 
-def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp_path, capsys):
+async def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp_path, capsys):
     """Recorded: 9 frames first, then 20, 5 with priority 5, 12, and 3 that is raised while it waits."""
     lengths, given = [9, 20, 5, 12, 3], [0, 0, 5, -2, 0]
 
-    async def record():
-        with Gated() as executor:
-            async with recorder_for(tmp_path, executor) as recorder:
-                saves = []
-                for e, (length, priority) in enumerate(zip(lengths, given, strict=True)):
-                    saves.append((await record_episode(recorder, length, e, priority=priority)).save)
-                    while e == 0 and saves[0].encoding is None:  # it is the one under way
-                        await asyncio.sleep(0.001)
-                for save in saves:
-                    await save.durable()
-                with pytest.raises(ConfigError, match="whole number"):
-                    saves[4].priority = 1.5
-                saves[4].priority = 7
-                assert [save.length for save in recorder.saver.pending] == [3, 5, 9, 20, 12]
-                status = recorder.saver.get_status()
-                assert list(status["pending_priorities"].items()) == [("7", 1), ("5", 1), ("0", 2), ("-2", 1)]
-                assert [save.priority for save in recorder.get_status().pending] == [7, 5, 0, 0, -2]
-                views = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0))).take()
-                assert f"saving {views.saves[0].label} durable, priority 7 0%" in describe(views), describe(
-                    views
-                )
-                assert "durable, priority 7" in shown_of(views)
-                assert "encoding, priority" not in shown_of(views)
-                assert "durable, priority 5" in StatusView(recorder)._repr_html_()
-                while EpisodeFolder.load(saves[4].source.path).manifest.priority != 7:
+    with ControlledEncoder(held=True) as executor:
+        async with recorder_for(tmp_path, executor) as recorder:
+            saves = []
+            for e, (length, priority) in enumerate(zip(lengths, given, strict=True)):
+                saves.append((await record_episode(recorder, length, e, priority=priority)).save)
+                while e == 0 and saves[0].encoding is None:  # it is the one under way
                     await asyncio.sleep(0.001)
-                assert main(["info", str(recorder.root)]) == 0
-                executor.gate.release(len(lengths))
-                results = [await save for save in saves]
-            assert executor.lengths == [9, 3, 5, 20, 12]
-            assert [r.episode_index for r in results] == [0, 3, 2, 4, 1]
-            assert [r.priority for r in results] == [0, 0, 5, -2, 7]
-            saves[4].priority = 1  # too late
-            assert saves[4].priority == 7
-
-    asyncio.run(record())
+            for save in saves:
+                await save.durable()
+            with pytest.raises(ConfigError, match="whole number"):
+                saves[4].priority = 1.5
+            saves[4].priority = 7
+            assert [save.length for save in recorder.saver.pending] == [3, 5, 9, 20, 12]
+            status = recorder.saver.get_status()
+            assert list(status["pending_priorities"].items()) == [("7", 1), ("5", 1), ("0", 2), ("-2", 1)]
+            assert [save.priority for save in recorder.get_status().pending] == [7, 5, 0, 0, -2]
+            views = Observer(Session(recorder, Still(), Still(), SessionPlan("x", 1, 1, 0))).take()
+            assert f"saving {views.saves[0].label} durable, priority 7 0%" in describe(views), describe(views)
+            assert "durable, priority 7" in shown_of(views)
+            assert "encoding, priority" not in shown_of(views)
+            assert "durable, priority 5" in StatusView(recorder)._repr_html_()
+            while EpisodeFolder.load(saves[4].source.path).manifest.priority != 7:
+                await asyncio.sleep(0.001)
+            assert main(["info", str(recorder.root)]) == 0
+            executor.let(len(lengths))
+            results = [await save for save in saves]
+        assert executor.lengths == [9, 3, 5, 20, 12]
+        assert [r.episode_index for r in results] == [0, 3, 2, 4, 1]
+        assert [r.priority for r in results] == [0, 0, 5, -2, 7]
+        saves[4].priority = 1  # too late
+        assert saves[4].priority == 7
     root = tmp_path / "set"
     shown = " ".join(capsys.readouterr().out.split())
     assert (
@@ -180,77 +172,65 @@ def commits(monkeypatch):
     return gate
 
 
-def test_what_is_ready_waits_for_no_higher_one(tmp_path):
-    async def record():
-        async with without_cameras(tmp_path) as recorder:
-            low = (await record_episode(recorder, 5, 0)).save
-            held = (await record_episode(recorder, 4, 1, priority=9, hold=True)).save
-            assert (await low).episode_index == 0  # the held one is higher
-            held.release()
-            assert (await held).episode_index == 1
-
-    asyncio.run(record())
+async def test_what_is_ready_waits_for_no_higher_one(tmp_path):
+    async with without_cameras(tmp_path) as recorder:
+        low = (await record_episode(recorder, 5, 0)).save
+        held = (await record_episode(recorder, 4, 1, priority=9, hold=True)).save
+        assert (await low).episode_index == 0  # the held one is higher
+        held.release()
+        assert (await held).episode_index == 1
 
 
-def test_within_a_priority_commits_keep_the_order_of_submission(tmp_path, commits):
+async def test_within_a_priority_commits_keep_the_order_of_submission(tmp_path, commits):
     """A save that is raised leaves the row it stood in, and joins that of its new priority in its place."""
 
-    async def record():
-        async with without_cameras(tmp_path) as recorder:
-            saves = [(await record_episode(recorder, 4, e)).save for e in range(4)]
-            while not all(save.encoded for save in saves) or not saves[0].committing:
-                await asyncio.sleep(0.001)
-            for number in (3, 2, 0):  # the last of these too late
-                saves[number].priority = 1
-            commits.set()
-            results = [await save for save in saves]
-            assert [result.episode_index for result in results] == [0, 3, 1, 2]
-            assert [result.priority for result in results] == [0, 0, 1, 1]
-
-    asyncio.run(record())
+    async with without_cameras(tmp_path) as recorder:
+        saves = [(await record_episode(recorder, 4, e)).save for e in range(4)]
+        while not all(save.encoded for save in saves) or not saves[0].committing:
+            await asyncio.sleep(0.001)
+        for number in (3, 2, 0):  # the last of these too late
+            saves[number].priority = 1
+        commits.set()
+        results = [await save for save in saves]
+        assert [result.episode_index for result in results] == [0, 3, 1, 2]
+        assert [result.priority for result in results] == [0, 0, 1, 1]
 
 
-def test_a_disk_that_refuses_the_note_costs_the_priority_nothing_in_this_session(
+async def test_a_disk_that_refuses_the_note_costs_the_priority_nothing_in_this_session(
     tmp_path, monkeypatch, caplog, commits
 ):
-    async def record():
-        async with without_cameras(tmp_path) as recorder:
-            saves = [(await record_episode(recorder, 4 + e, e)).save for e in range(3)]
-            for save in saves:
-                await save.durable()
+    async with without_cameras(tmp_path) as recorder:
+        saves = [(await record_episode(recorder, 4 + e, e)).save for e in range(3)]
+        for save in saves:
+            await save.durable()
 
-            def refuse(folder):
-                raise StorageError("no")
+        def refuse(folder):
+            raise StorageError("no")
 
-            with monkeypatch.context() as patched:
-                patched.setattr(EpisodeFolder, "save", refuse)
-                saves[2].priority = 4
-                while "is not on disk" not in caplog.text:
-                    await asyncio.sleep(0.001)
-            commits.set()
-            assert [(await save).episode_index for save in saves] in ([0, 2, 1], [1, 2, 0])
-
-    asyncio.run(record())
+        with monkeypatch.context() as patched:
+            patched.setattr(EpisodeFolder, "save", refuse)
+            saves[2].priority = 4
+            while "is not on disk" not in caplog.text:
+                await asyncio.sleep(0.001)
+        commits.set()
+        assert [(await save).episode_index for save in saves] in ([0, 2, 1], [1, 2, 0])
 
 
-def test_a_save_that_fails_keeps_its_priority_and_can_be_taken_back(tmp_path, monkeypatch):
-    async def record():
-        async with without_cameras(tmp_path) as recorder:
+async def test_a_save_that_fails_keeps_its_priority_and_can_be_taken_back(tmp_path, monkeypatch):
+    async with without_cameras(tmp_path) as recorder:
 
-            def refuse(*args):
-                raise StorageError("no")
+        def refuse(*args):
+            raise StorageError("no")
 
-            with monkeypatch.context() as patched:
-                patched.setattr(DatasetWriter, "commit", refuse)
-                save = (await record_episode(recorder, 4, priority=2)).save
-                with pytest.raises(Exception, match="no"):
-                    await save
-            save.priority = 6
-            assert await recorder.take_back(save)  # also while its manifest is being written
-            assert not save.source.path.exists()
-            assert (await (await record_episode(recorder, 3)).save).episode_index == 0
-
-    asyncio.run(record())
+        with monkeypatch.context() as patched:
+            patched.setattr(DatasetWriter, "commit", refuse)
+            save = (await record_episode(recorder, 4, priority=2)).save
+            with pytest.raises(Exception, match="no"):
+                await save
+        save.priority = 6
+        assert await recorder.take_back(save)  # also while its manifest is being written
+        assert not save.source.path.exists()
+        assert (await (await record_episode(recorder, 3)).save).episode_index == 0
 
 
 CHILD = """
@@ -313,15 +293,12 @@ def tasks_and_lengths(root):
 IN_ORDER = [("Test", 7), ("cut off", 1), ("Test", 6), ("Test", 4), ("Test", 5)]
 
 
-def test_resuming_saves_what_a_kill_left_by_priority(tmp_path, killed):
+async def test_resuming_saves_what_a_kill_left_by_priority(tmp_path, killed):
     shutil.copytree(killed, tmp_path / "set")
 
-    async def resume():
-        async with without_cameras(tmp_path, resume=True) as recorder:
-            save = (await record_episode(recorder, 3, 9)).save
-            assert (await save).episode_index == 5
-
-    asyncio.run(resume())
+    async with without_cameras(tmp_path, resume=True) as recorder:
+        save = (await record_episode(recorder, 3, 9)).save
+        assert (await save).episode_index == 5
     assert tasks_and_lengths(tmp_path / "set") == [*IN_ORDER, ("Test", 3)]
 
 

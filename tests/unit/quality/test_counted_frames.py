@@ -1,6 +1,5 @@
 """What the quality record says of real recordings."""
 
-import asyncio
 import json
 import signal
 import subprocess
@@ -43,7 +42,7 @@ def records_of(tmp_path):
     return [records[index] for index in sorted(records)]
 
 
-def test_an_episode_of_ticks(tmp_path):
+async def test_an_episode_of_ticks(tmp_path):
     async def record():
         clock = FakeClock(auto=True)
         async with recorder_for(tmp_path, clock=clock) as recorder:
@@ -62,7 +61,7 @@ def test_an_episode_of_ticks(tmp_path):
                 episode.annotate(lights="bright")
             await episode.save
 
-    asyncio.run(record())
+    await record()
     [record] = records_of(tmp_path)
     late = record.lateness
     assert (late["ticks"], late["missed"], late["late"], late["source"]) == (record.length, 2, 2, "ticks")
@@ -79,7 +78,7 @@ def test_an_episode_of_ticks(tmp_path):
     assert record.versions["aiorecord"]
 
 
-def test_an_episode_without_ticks_is_judged_by_its_rows(tmp_path):
+async def test_an_episode_without_ticks_is_judged_by_its_rows(tmp_path):
     async def record():
         clock = FakeClock()
         async with recorder_for(tmp_path, clock=clock) as recorder:
@@ -89,7 +88,7 @@ def test_an_episode_without_ticks_is_judged_by_its_rows(tmp_path):
                     episode.add_frame(make_frame(min(k, 2)))
             await episode.save
 
-    asyncio.run(record())
+    await record()
     [record] = records_of(tmp_path)
     assert record.lateness["source"] == "rows"
     assert record.lateness["worst_ms"] == pytest.approx(400 - 1000 / FPS, abs=0.001)
@@ -97,40 +96,34 @@ def test_an_episode_without_ticks_is_judged_by_its_rows(tmp_path):
     assert (record.cameras[FRONT].repeated, record.cameras[FRONT].longest_freeze_s) == (2, 0.066667)
 
 
-def test_names_and_moments_that_facts_cannot_have(tmp_path):
-    async def record():
-        async with recorder_for(tmp_path) as recorder:
-            episode = recorder.episode()
-            with pytest.raises(StateError, match="not open"):
-                episode.annotate(lights="dim")
-            async with episode:
-                episode.add_frame(make_frame(0))
-                with pytest.raises(ConfigError, match="'cameras'"):
-                    episode.annotate(cameras={})
-                with pytest.raises(ConfigError, match="JSON-ready"):
-                    episode.annotate(robot=object())
-            with pytest.raises(StateError, match="not open"):
-                episode.annotate(lights="dim")
-
-    asyncio.run(record())
+async def test_names_and_moments_that_facts_cannot_have(tmp_path):
+    async with recorder_for(tmp_path) as recorder:
+        episode = recorder.episode()
+        with pytest.raises(StateError, match="not open"):
+            episode.annotate(lights="dim")
+        async with episode:
+            episode.add_frame(make_frame(0))
+            with pytest.raises(ConfigError, match="'cameras'"):
+                episode.annotate(cameras={})
+            with pytest.raises(ConfigError, match="JSON-ready"):
+                episode.annotate(robot=object())
+        with pytest.raises(StateError, match="not open"):
+            episode.annotate(lights="dim")
     assert records_of(tmp_path)[0].facts == {}
 
 
-def test_an_interrupted_episode_keeps_what_was_noted(tmp_path):
-    async def record():
-        with pytest.raises(RuntimeError, match="cable"):
-            async with recorder_for(tmp_path, clock=FakeClock(auto=True)) as recorder:
-                async with recorder.episode("Pick") as episode:
-                    episode.annotate(lights="dim")
-                    async for tick in recorder.ticks(0.3):
-                        episode.add_frame(make_frame(0))
-                        if tick.index == 5:
-                            raise RuntimeError("cable")
-        async with recorder_for(tmp_path, resume=True) as recorder:
-            await recorder.drain()
-            await record_episode(recorder)
-
-    asyncio.run(record())
+async def test_an_interrupted_episode_keeps_what_was_noted(tmp_path):
+    with pytest.raises(RuntimeError, match="cable"):
+        async with recorder_for(tmp_path, clock=FakeClock(auto=True)) as recorder:
+            async with recorder.episode("Pick") as episode:
+                episode.annotate(lights="dim")
+                async for tick in recorder.ticks(0.3):
+                    episode.add_frame(make_frame(0))
+                    if tick.index == 5:
+                        raise RuntimeError("cable")
+    async with recorder_for(tmp_path, resume=True) as recorder:
+        await recorder.drain()
+        await record_episode(recorder)
     kept, whole = records_of(tmp_path)
     assert (kept.interrupted, whole.interrupted) == (True, False)
     assert (kept.length, kept.lateness["ticks"], kept.facts) == (6, 6, {"lights": "dim"})
@@ -275,21 +268,18 @@ class Hand:
         return {"action": np.zeros(3, np.float32)}
 
 
-def session_of(tmp_path, plan, arm, **events):
-    async def record():
-        async with recorder_for(tmp_path, clock=FakeClock(auto=True)) as recorder:
-            session = Session(recorder, ThreadedRobot(arm), Hand(), plan)
-            session.events = SessionEvents(**{name: partial(call, session) for name, call in events.items()})
-            await session.run()
-        return session
-
-    return asyncio.run(record())
+async def session_of(tmp_path, plan, arm, **events):
+    async with recorder_for(tmp_path, clock=FakeClock(auto=True)) as recorder:
+        session = Session(recorder, ThreadedRobot(arm), Hand(), plan)
+        session.events = SessionEvents(**{name: partial(call, session) for name, call in events.items()})
+        await session.run()
+    return session
 
 
-def test_a_session_counts_stale_frames_and_measures_its_driver(tmp_path):
+async def test_a_session_counts_stale_frames_and_measures_its_driver(tmp_path):
     arm = Arm()
     arm.frozen = lambda calls: calls > 4
-    session = session_of(tmp_path, SessionPlan("T", 1, 0.4, 0), arm)
+    session = await session_of(tmp_path, SessionPlan("T", 1, 0.4, 0), arm)
     [record] = records_of(tmp_path)
     assert record.length == 12
     camera = record.cameras[FRONT]
@@ -301,12 +291,12 @@ def test_a_session_counts_stale_frames_and_measures_its_driver(tmp_path):
     assert record.flags == session.records[0].flags == []
 
 
-def test_calls_are_those_of_the_episode(tmp_path):
-    session_of(tmp_path, SessionPlan("T", 2, 0.2, 0.3), Arm())
+async def test_calls_are_those_of_the_episode(tmp_path):
+    await session_of(tmp_path, SessionPlan("T", 2, 0.2, 0.3), Arm())
     assert [r.calls["robot.get_observation"]["count"] for r in records_of(tmp_path)] == [6, 6]
 
 
-def test_an_episode_over_a_limit_is_flagged_and_the_operator_takes_it_back(tmp_path):
+async def test_an_episode_over_a_limit_is_flagged_and_the_operator_takes_it_back(tmp_path):
     """Also the last one: then the plan's reset follows it."""
     arm, seen = Arm(), []
     arm.frozen = lambda calls: 4 <= calls < 10  # of the first episode's twelve
@@ -322,7 +312,7 @@ def test_an_episode_over_a_limit_is_flagged_and_the_operator_takes_it_back(tmp_p
         while (status := session.recorder.get_status().episode) and status.cameras[FRONT].queued_frames:
             pause.wait(0.001)
 
-    session = session_of(
+    session = await session_of(
         tmp_path,
         SessionPlan("T", 1, 0.4, 0.2, max_repeats=5),
         arm,
@@ -342,11 +332,11 @@ def test_an_episode_over_a_limit_is_flagged_and_the_operator_takes_it_back(tmp_p
     assert not Staging(tmp_path / "set").episode_paths()
 
 
-def test_a_flagged_last_episode_is_kept_unless_it_is_taken_back(tmp_path):
+async def test_a_flagged_last_episode_is_kept_unless_it_is_taken_back(tmp_path):
     arm = Arm()
     arm.frozen = lambda calls: calls > 1
     phases = []
-    session_of(
+    await session_of(
         tmp_path,
         SessionPlan("T", 1, 0.4, 0.2, max_repeats=0, max_late_ms=0),
         arm,
@@ -358,7 +348,7 @@ def test_a_flagged_last_episode_is_kept_unless_it_is_taken_back(tmp_path):
     assert [flag.split()[0] for flag in record.flags] == ["a", "it", "front"]
 
 
-def test_flags_that_come_with_the_last_frames(tmp_path, monkeypatch):
+async def test_flags_that_come_with_the_last_frames(tmp_path, monkeypatch):
     """Frames still wait for the camera's thread when the episode ends: the flag follows them."""
     gate, seen = threading.Event(), []
     write = LosslessWriter.write
@@ -375,7 +365,7 @@ def test_flags_that_come_with_the_last_frames(tmp_path, monkeypatch):
         seen.append(list(record.flags))
         gate.set()
 
-    session = session_of(
+    session = await session_of(
         tmp_path,
         SessionPlan("T", 1, 0.3, 0, max_repeats=2, max_late_ms=1000),
         arm,
@@ -387,23 +377,20 @@ def test_flags_that_come_with_the_last_frames(tmp_path, monkeypatch):
     assert records_of(tmp_path)[0].flags == session.records[0].flags
 
 
-def test_a_late_episode_is_flagged(tmp_path):
+async def test_a_late_episode_is_flagged(tmp_path):
     seen = []
 
-    async def record():
-        clock = FakeClock(auto=True)
-        async with recorder_for(tmp_path, clock=clock) as recorder:
-            plan = SessionPlan("T", 2, 0.3, 0, max_late_ms=50)
-            session = Session(recorder, ThreadedRobot(Arm()), Hand(), plan)
+    clock = FakeClock(auto=True)
+    async with recorder_for(tmp_path, clock=clock) as recorder:
+        plan = SessionPlan("T", 2, 0.3, 0, max_late_ms=50)
+        session = Session(recorder, ThreadedRobot(Arm()), Hand(), plan)
 
-            def on_tick(ticker):
-                if len(session.records) == 1 and len(ticker.lateness) == 3:
-                    clock.advance(0.2)
+        def on_tick(ticker):
+            if len(session.records) == 1 and len(ticker.lateness) == 3:
+                clock.advance(0.2)
 
-            session.events = SessionEvents(on_tick=on_tick, on_flagged=lambda r: seen.append(r.number))
-            await session.run()
-
-    asyncio.run(record())
+        session.events = SessionEvents(on_tick=on_tick, on_flagged=lambda r: seen.append(r.number))
+        await session.run()
     assert seen == [2]
     first, second = records_of(tmp_path)
     assert first.flags == []
@@ -420,7 +407,7 @@ def test_a_plan_with_a_limit_that_makes_no_sense(limit):
         SessionPlan("T", **limit)
 
 
-def test_recording_by_one_call_measures_too(tmp_path):
+async def test_recording_by_one_call_measures_too(tmp_path):
     async def record():
         robot = ThreadedRobot(Arm())
         async with recorder_for(tmp_path, clock=FakeClock(auto=True)) as recorder:
@@ -429,7 +416,7 @@ def test_recording_by_one_call_measures_too(tmp_path):
             await (await recorder.record(robot, Hand(), seconds=0.2, task="Pick"))
             await robot.disconnect()
 
-    asyncio.run(record())
+    await record()
     [record] = records_of(tmp_path)
     assert record.calls["robot.get_observation"]["count"] == 6
     assert (record.cameras[FRONT].stale, record.lateness["ticks"]) == (0, 6)

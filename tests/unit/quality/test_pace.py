@@ -1,6 +1,5 @@
 """An episode that was not recorded at the dataset's rate is flagged, however the application paced itself."""
 
-import asyncio
 import json
 import logging
 
@@ -47,7 +46,7 @@ def test_default_limits(pace, ticks, expected):
 
 @pytest.mark.parametrize("by_ticks", [True, False])
 @pytest.mark.parametrize("slow", [True, False])
-def test_it_is_said_everywhere(tmp_path, caplog, capsys, by_ticks, slow):
+async def test_it_is_said_everywhere(tmp_path, caplog, capsys, by_ticks, slow):
     root = tmp_path / "set"
 
     async def main():
@@ -68,7 +67,7 @@ def test_it_is_said_everywhere(tmp_path, caplog, capsys, by_ticks, slow):
             return live, await episode.save
 
     with caplog.at_level(logging.WARNING):
-        live, result = asyncio.run(main())
+        live, result = await main()
     [record] = quality_log.read(root)[0].values()
     capsys.readouterr()
     aiorecord_main(["info", str(root), "--json"])

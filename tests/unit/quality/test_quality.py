@@ -135,19 +135,15 @@ def test_versions_name_what_recorded():
     assert {"aiorecord", "python", "av", "ffmpeg"} <= set(versions())
 
 
-def test_a_stall_counts_from_the_first_deadline_it_missed():
+async def test_a_stall_counts_from_the_first_deadline_it_missed():
     """Ticks skipped by a loop that stood still are late too, however late the next one is."""
-    import asyncio
 
-    async def main():
-        clock = FakeClock(auto=True)
-        ticker = Ticker(clock, 10, 2)
-        async for tick in ticker:
-            if tick.index == 4:
-                clock.advance(0.75)  # tick 5 to 11 are missed
-        return ticker.lateness.summary()
-
-    summary = asyncio.run(main())
+    clock = FakeClock(auto=True)
+    ticker = Ticker(clock, 10, 2)
+    async for tick in ticker:
+        if tick.index == 4:
+            clock.advance(0.75)  # tick 5 to 11 are missed
+    summary = ticker.lateness.summary()
     assert summary["missed"] == 6
     assert summary["max_ms"] == pytest.approx(50)
     assert summary["worst_ms"] == pytest.approx(650)

@@ -1,5 +1,6 @@
 """Repeated and stale frames are counted where they are captured."""
 
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -161,4 +162,5 @@ def test_an_episode_notes_what_its_cameras_counted(tmp_path):
     }
     assert quality["cameras"][DEPTH]["repeated"] == 3
     assert quality["cameras"][DEPTH]["stale"] is None
-    assert set(quality["versions"]) == {"aiorecord", "python", "av", "ffmpeg"}
+    with_lerobot = {"lerobot"} & set(sys.modules)  # named where the process has imported it
+    assert set(quality["versions"]) == {"aiorecord", "python", "av", "ffmpeg"} | with_lerobot

@@ -5,12 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-CHILD = Path(__file__).with_name("recording_child.py")
-ENDED, FRAMES = 2, 12
+from killed_recording import CHILD, ENDED, FRAMES
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import FRAMES
 from judged import recover, tree_hash
+from killed_recording import FRAMES
 
 from aiorecord.dataset.commit import writer
 from aiorecord.staging.folder import EpisodeFolder, Staging

@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ENDED, FRAMES
 from judged import check_content, recover, tree_hash
+from killed_recording import ENDED, FRAMES
 
 from aiorecord.cli import main
 from aiorecord.dataset.commit.lock import DatasetLock

@@ -7,11 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from judged import recover
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "capture"))
-
 from captured import FRONT, VIDEO, assert_frames, frame_of
+from judged import recover
 
 from aiorecord.dataset.format.quality_log import read as read_quality
 from aiorecord.encoders import RGBEncoderConfig

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
-from conftest import ENDED, FRAMES
 from helpers import FEATURES, FPS, H264, episodes_of, record_episode
 from judged import tree_hash
+from killed_recording import ENDED, FRAMES
 
 import aiorecord
 from aiorecord.staging.folder import Staging
@@ -23,31 +22,31 @@ async def resume(root, **options):
 
 
 @pytest.mark.parametrize("lost_info", [False, True])
-def test_resume_keeps_by_default(killed, lost_info):
+async def test_resume_keeps_by_default(killed, lost_info):
     if lost_info:
         (killed / "meta/info.json").unlink()
-    recorder = asyncio.run(resume(killed))
+    recorder = await resume(killed)
     assert [str(e.state) for e in recorder.recovered][: ENDED + 1] == ["complete"] * ENDED + ["interrupted"]
     lengths = [e["length"] for e in episodes_of(killed)]
     assert lengths == [FRAMES, FRAMES, recorder.recovered[ENDED].frames, 5]
     assert not (killed / ".aiorecord").exists()
 
 
-def test_resume_can_drop(killed):
-    recorder = asyncio.run(resume(killed, partial="drop"))
+async def test_resume_can_drop(killed):
+    recorder = await resume(killed, partial="drop")
     assert str(recorder.recovered[ENDED].step) == "drop"
     assert [e["length"] for e in episodes_of(killed)] == [FRAMES, FRAMES, 5]
     assert not (killed / ".aiorecord").exists()
 
 
-def test_sessions_go_on_beside_a_staged_episode(killed):
+async def test_sessions_go_on_beside_a_staged_episode(killed):
     path = Staging(killed).episode_paths()[ENDED]
     before = tree_hash(path)
     for _ in range(2):
-        asyncio.run(resume(killed, partial="stage"))
+        await resume(killed, partial="stage")
         assert tree_hash(path) == before
     assert [e["length"] for e in episodes_of(killed)] == [FRAMES, FRAMES, 5, 5]
-    recorder = asyncio.run(resume(killed))
+    recorder = await resume(killed)
     kept = recorder.recovered[0]
     assert [e["length"] for e in episodes_of(killed)] == [FRAMES, FRAMES, 5, 5, kept.frames, 5]
     assert json.loads((killed / "meta/info.json").read_text())["total_episodes"] == 6

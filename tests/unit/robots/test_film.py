@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from fractions import Fraction
 from pathlib import Path
@@ -75,37 +74,34 @@ def grey(level: int) -> np.ndarray:
     return plain([level, 128, 128])
 
 
-def replayed(path: Path, count: int, **options: Any) -> list[np.ndarray]:
-    async def main() -> list[np.ndarray]:
-        robot = ReplayRobot(ReplayRobotConfig(videos={"front": str(path)}, **options))
-        await robot.connect()
-        try:
-            return [(await robot.get_observation())[KEY] for _ in range(count)]
-        finally:
-            await robot.disconnect()
-
-    return asyncio.run(main())
+async def replayed(path: Path, count: int, **options: Any) -> list[np.ndarray]:
+    robot = ReplayRobot(ReplayRobotConfig(videos={"front": str(path)}, **options))
+    await robot.connect()
+    try:
+        return [(await robot.get_observation())[KEY] for _ in range(count)]
+    finally:
+        await robot.disconnect()
 
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", WEIGHTS)
-def test_colours_are_those_of_the_tags(tmp_path, matrix, full):
+async def test_colours_are_those_of_the_tags(tmp_path, matrix, full):
     images = [plain(yuv(rgb, matrix, full)) for rgb in COLOURS]
     film = write_film(tmp_path / "a.mp4", images, list(range(len(images))), matrix=matrix, full=full)
-    for image, rgb in zip(replayed(film, len(images)), COLOURS, strict=True):
+    for image, rgb in zip(await replayed(film, len(images)), COLOURS, strict=True):
         assert np.abs(image.astype(int) - rgb).max() <= 2
 
 
-def test_a_film_without_tags_is_bt601_as_lerobot_reads_it(tmp_path):
+async def test_a_film_without_tags_is_bt601_as_lerobot_reads_it(tmp_path):
     film = write_film(tmp_path / "a.mp4", [plain(yuv(rgb, 5, False)) for rgb in COLOURS], list(range(6)))
-    for image, rgb in zip(replayed(film, 6), COLOURS, strict=True):
+    for image, rgb in zip(await replayed(film, 6), COLOURS, strict=True):
         assert np.abs(image.astype(int) - rgb).max() <= 2
 
 
-def test_hdr_is_said(tmp_path, caplog):
+async def test_hdr_is_said(tmp_path, caplog):
     film = write_film(tmp_path / "a.mp4", [grey(100)] * 3, [0, 1, 2], matrix=9, transfer=16)
     with caplog.at_level(logging.WARNING):
-        replayed(film, 1)
+        await replayed(film, 1)
     assert "HDR (PQ) and is not tone-mapped" in caplog.text
     plain_film = write_film(tmp_path / "b.mp4", [grey(100)] * 3, [0, 1, 2], matrix=1, transfer=1)
     assert probe(plain_film, "videos.front").remarks == ()
@@ -127,19 +123,19 @@ QUARTER = 1 << 16
         ((0, -1, -1, 0), lambda image: np.rot90(image, 2).swapaxes(0, 1)),
     ],
 )
-def test_a_film_is_turned_by_its_display_matrix(tmp_path, matrix, expected):
+async def test_a_film_is_turned_by_its_display_matrix(tmp_path, matrix, expected):
     levels = np.full((H, W), 40, np.uint8)
     levels[: H // 2, : W // 2], levels[: H // 2, W // 2 :] = 200, 120
     image = np.stack([levels, *[np.full((H, W), 128, np.uint8)] * 2])
     film = write_film(tmp_path / "a.mp4", [image] * 2, [0, 1])
-    plain_image = replayed(film, 1)[0]
+    plain_image = (await replayed(film, 1))[0]
     turn(film, matrix)
-    image = replayed(film, 1)[0]
+    image = (await replayed(film, 1))[0]
     assert image.flags.c_contiguous
     np.testing.assert_array_equal(image, expected(plain_image))
     found = probe(film, "videos.front")
     assert (found.height, found.width) == image.shape[:2]
-    assert replayed(film, 1, width=24, height=24)[0].shape == (24, 24, 3)
+    assert (await replayed(film, 1, width=24, height=24))[0].shape == (24, 24, 3)
 
 
 def turn(film: Path, matrix: tuple[int, int, int, int], unit: int = QUARTER) -> None:
@@ -155,13 +151,13 @@ def turn(film: Path, matrix: tuple[int, int, int, int], unit: int = QUARTER) -> 
     )
 
 
-def test_an_angle_that_cannot_be_turned_is_said(tmp_path):
+async def test_an_angle_that_cannot_be_turned_is_said(tmp_path):
     film = write_film(tmp_path / "a.mp4", [grey(100)] * 2, [0, 1])
     turn(film, (1, 1, -1, 1), 46341)  # 45 degrees
     found = probe(film, "videos.front")
     assert (found.width, found.height) == (W, H)
     assert "not a multiple of 90 degrees" in found.remarks[0]
-    assert replayed(film, 1)[0].shape == (H, W, 3)
+    assert (await replayed(film, 1))[0].shape == (H, W, 3)
 
 
 def levels(images: list[np.ndarray]) -> list[int]:
@@ -181,28 +177,28 @@ def levels(images: list[np.ndarray]) -> list[int]:
         (60, "mp4", None, [0, 2, 4, 6, 8, 10, 0, 2, 4]),  # without a rate: 30
     ],
 )
-def test_a_film_is_shown_at_its_own_speed(tmp_path, rate, suffix, fps, expected):
+async def test_a_film_is_shown_at_its_own_speed(tmp_path, rate, suffix, fps, expected):
     images = [grey(20 + 4 * number) for number in range(12)]
     film = write_film(tmp_path / f"a.{suffix}", images, list(range(12)), Fraction(1, rate))
-    assert levels(replayed(film, 9, fps=fps)) == expected
-    assert levels(replayed(film, 9, fps=fps, pace="frames")) == list(range(9))
+    assert levels(await replayed(film, 9, fps=fps)) == expected
+    assert levels(await replayed(film, 9, fps=fps, pace="frames")) == list(range(9))
 
 
-def test_a_film_of_changing_rate_is_shown_by_its_clock(tmp_path):
+async def test_a_film_of_changing_rate_is_shown_by_its_clock(tmp_path):
     times = [0, 1, 2, 10, 11, 20]
     images = [grey(20 + 4 * number) for number in range(6)]
     film = write_film(tmp_path / "a.mp4", images, times, Fraction(1, 30))
-    shown = levels(replayed(film, 20, fps=30))
+    shown = levels(await replayed(film, 20, fps=30))
     assert shown == [0, 1, *[2] * 8, 3, *[4] * 9]
 
 
-def test_a_film_that_begins_later_begins_at_once(tmp_path):
+async def test_a_film_that_begins_later_begins_at_once(tmp_path):
     images = [grey(20 + 4 * number) for number in range(4)]
     film = write_film(tmp_path / "a.mkv", images, [300, 301, 302, 303], Fraction(1, 30))
-    assert levels(replayed(film, 4, fps=30)) == [0, 1, 2, 3]
+    assert levels(await replayed(film, 4, fps=30)) == [0, 1, 2, 3]
 
 
-def test_an_attached_picture_is_no_film(tmp_path):
+async def test_an_attached_picture_is_no_film(tmp_path):
     """A picture of a sound file is the first video stream of it."""
     png = tmp_path / "cover.png"
     with av.open(str(png), "w", format="image2") as container:
@@ -213,7 +209,7 @@ def test_an_attached_picture_is_no_film(tmp_path):
     with_cover, only_cover = tmp_path / "both.mp4", tmp_path / "only.mp4"
     join(with_cover, [(png, True), (film, False)])
     join(only_cover, [(png, True)])
-    assert replayed(with_cover, 1)[0].shape == (H, W, 3)
+    assert (await replayed(with_cover, 1))[0].shape == (H, W, 3)
     with pytest.raises(ConfigError, match="holds no video stream"):
         probe(only_cover, "videos.front")
 

@@ -61,7 +61,7 @@ class Run:
         return [record.frames for record in self.session.records]
 
 
-def run(
+async def run(
     root: Any,
     robot: Any,
     teleop: Any = None,
@@ -75,35 +75,34 @@ def run(
 ) -> Run:
     out = Run()
 
-    async def main() -> None:
-        async with Recorder(
-            "t/s",
-            root=root / "set",
-            fps=FPS,
-            features=features,
-            rgb_encoder=H264,
-            clock=clock or FakeClock(auto=True),
-            encode_workers=1,
-        ) as recorder:
-            session = out.session = Session(
-                recorder,
-                robot,
-                teleop or robot,
-                plan or SessionPlan("T", 2, 1.0, 0.5),
-                policy=policy,
-            )
-            session.events = SessionEvents(
-                on_phase=lambda phase: out.seen.append(phase.value),
-                on_tick=lambda ticker: on_tick(session),
-                on_source=lambda line: (out.said.append(line), on_source(session, line)),
-            )
-            try:
-                await session.run()
-            except Exception as error:  # noqa: BLE001 - looked at by the test
-                out.error = error
-        assert leaked() == (set(), set())
-
-    asyncio.run(main())
+    async with Recorder(
+        "t/s",
+        root=root / "set",
+        fps=FPS,
+        features=features,
+        rgb_encoder=H264,
+        clock=clock or FakeClock(auto=True),
+        encode_workers=1,
+    ) as recorder:
+        session = out.session = Session(
+            recorder,
+            robot,
+            teleop or robot,
+            plan or SessionPlan("T", 2, 1.0, 0.5),
+            policy=policy,
+        )
+        session.events = SessionEvents(
+            on_phase=lambda phase: out.seen.append(phase.value),
+            on_tick=lambda ticker: on_tick(session),
+            on_source=lambda line: (out.said.append(line), on_source(session, line)),
+        )
+        try:
+            await session.run()
+        except Exception as error:  # noqa: BLE001 - looked at by the test
+            out.error = error
+    if clock is not None:
+        clock.close()
+    assert leaked() == (set(), set())
     # Whatever happened: what ended is in the dataset, and nothing else is.
     assert [e["length"] for e in episodes_of(root / "set")] == out.frames
     return out
@@ -119,9 +118,11 @@ def quality_of(root: Any) -> list[dict[str, Any]]:
     [without(FRONT), instead(FRONT, None), instead(FRONT, picture(0)[:9]), instead(FRONT, picture(0) / 2)],
     ids=["missing", "None", "shape", "dtype"],
 )
-def test_a_camera_that_fails_for_a_moment_costs_no_frame_and_is_marked(tmp_path: Any, fault: Any) -> None:
+async def test_a_camera_that_fails_for_a_moment_costs_no_frame_and_is_marked(
+    tmp_path: Any, fault: Any
+) -> None:
     device = Device(get_observation=always(fault, 10, 15))
-    done = run(tmp_path, device)
+    done = await run(tmp_path, device)
     assert (done.error, done.frames) == (None, [30, 30])
     first, second = done.session.records
     assert first.sources == {
@@ -142,9 +143,9 @@ def test_a_camera_that_fails_for_a_moment_costs_no_frame_and_is_marked(tmp_path:
     assert [line.split(":")[0] for line in done.said] == ["front", "front is back after 0.2 s."]
 
 
-def test_a_camera_that_is_gone_ends_the_episode_keeps_it_and_is_connected_again(tmp_path: Any) -> None:
+async def test_a_camera_that_is_gone_ends_the_episode_keeps_it_and_is_connected_again(tmp_path: Any) -> None:
     device = Device(get_observation=always(without(FRONT), 10, 20))
-    done = run(tmp_path, device)
+    done = await run(tmp_path, device)
     # Six frames of 0.2 s are held, then the camera is lost; the plan's two episodes are both there.
     assert (done.error, done.frames) == (None, [16, 30])
     assert done.seen == ["connecting", "recording", "resetting", "recording", "saving"]
@@ -166,11 +167,11 @@ def test_a_camera_that_is_gone_ends_the_episode_keeps_it_and_is_connected_again(
     [("get_observation", "robot"), ("get_action", "teleop"), ("send_action", "robot.send_action")],
 )
 @pytest.mark.parametrize("reset_s", [0, 0.5])
-def test_a_call_that_raises_for_long_and_then_works_again(
+async def test_a_call_that_raises_for_long_and_then_works_again(
     tmp_path: Any, call: str, source: str, reset_s: float
 ) -> None:
     device = Device(**{call: always(broken(call), 10, 22)})
-    done = run(tmp_path, device, plan=SessionPlan("T", 3, 1.0, reset_s))
+    done = await run(tmp_path, device, plan=SessionPlan("T", 3, 1.0, reset_s))
     assert (done.error, done.frames) == (None, [16, 30, 30])
     assert done.session.records[0].sources[source]["held"] == 6
     assert done.seen.count("resetting") == (2 if reset_s else 1)  # one is needed to bring it back
@@ -178,9 +179,9 @@ def test_a_call_that_raises_for_long_and_then_works_again(
     assert not device.is_connected
 
 
-def test_no_old_action_reaches_the_robot(tmp_path: Any) -> None:
+async def test_no_old_action_reaches_the_robot(tmp_path: Any) -> None:
     device = Device(get_action=always(broken("get_action"), 10, 20))
-    done = run(tmp_path, device)
+    done = await run(tmp_path, device)
     assert done.error is None
     sent = [int(action["action"][0]) for action in device.sent]
     assert sent == sorted(set(sent))  # none twice
@@ -191,9 +192,11 @@ def test_no_old_action_reaches_the_robot(tmp_path: Any) -> None:
     ("call", "source"),
     [("get_observation", "robot"), ("get_action", "teleop"), ("send_action", "robot.send_action")],
 )
-def test_a_call_that_raises_for_ever_ends_the_session_in_order(tmp_path: Any, call: str, source: str) -> None:
+async def test_a_call_that_raises_for_ever_ends_the_session_in_order(
+    tmp_path: Any, call: str, source: str
+) -> None:
     device = Device(**{call: always(broken(call), 45 + 10)})
-    done = run(tmp_path, device, plan=SessionPlan("T", 5, 1.0, 0.5))
+    done = await run(tmp_path, device, plan=SessionPlan("T", 5, 1.0, 0.5))
     assert isinstance(done.error, SourceLostError)
     assert "did not come back within 5 s" in str(done.error)
     assert done.frames == [30, 16]  # the one it ended is there like any other
@@ -201,74 +204,74 @@ def test_a_call_that_raises_for_ever_ends_the_session_in_order(tmp_path: Any, ca
     assert not (tmp_path / "set/.aiorecord").exists()
 
 
-def test_a_device_that_does_not_connect_again(tmp_path: Any) -> None:
+async def test_a_device_that_does_not_connect_again(tmp_path: Any) -> None:
     device = Device(get_observation=always(broken(), 10), connect=always(broken("connect"), 2))
-    done = run(tmp_path, device)
+    done = await run(tmp_path, device)
     assert isinstance(done.error, SourceLostError)
     assert done.frames == [16]
     assert any("connecting again, attempt 2" in line for line in done.said)
     assert not device.is_connected
 
 
-def test_the_operator_can_stop_while_a_source_is_away(tmp_path: Any) -> None:
+async def test_the_operator_can_stop_while_a_source_is_away(tmp_path: Any) -> None:
     device = Device(get_observation=always(broken(), 10))
 
     def stop(session: Session, line: str) -> None:
         if "attempt 1" in line or "bring it back" in line:
             session.command(Command.STOP)
 
-    done = run(tmp_path, device, on_source=stop)
+    done = await run(tmp_path, device, on_source=stop)
     assert (done.error, done.frames) == (None, [16])
     assert done.seen == ["connecting", "recording", "resetting", "saving"]
     assert not device.is_connected
 
 
-def test_the_operator_can_take_the_cut_episode_back(tmp_path: Any) -> None:
+async def test_the_operator_can_take_the_cut_episode_back(tmp_path: Any) -> None:
     device = Device(get_observation=always(broken(), 10, 20))
 
     def again(session: Session, line: str) -> None:
         if "bring it back" in line:
             session.command(Command.RERECORD)
 
-    done = run(tmp_path, device, on_source=again)
+    done = await run(tmp_path, device, on_source=again)
     assert (done.error, done.frames) == (None, [30, 30])
     assert (done.session.dropped, done.session.records[0].repeats) == (1, 1)
 
 
-def test_a_source_lost_in_a_reset_is_brought_back_there(tmp_path: Any) -> None:
+async def test_a_source_lost_in_a_reset_is_brought_back_there(tmp_path: Any) -> None:
     device = Device(get_observation=always(broken(), 35, 44))
-    done = run(tmp_path, device)
+    done = await run(tmp_path, device)
     assert (done.error, done.frames) == (None, [30, 30])
     assert device.connects > 2
 
 
-def test_without_reconnecting_it_is_only_asked_again(tmp_path: Any) -> None:
+async def test_without_reconnecting_it_is_only_asked_again(tmp_path: Any) -> None:
     device = Device(get_observation=always(broken(), 10, 20))
     policy = SourcePolicy(retries=0, max_hold_s=0.2, reconnect=False)
-    done = run(tmp_path, device, policy=policy)
+    done = await run(tmp_path, device, policy=policy)
     assert (done.error, done.frames) == (None, [16, 30])
     assert (device.connects, device.disconnects) == (2, 2)  # as robot and as teleoperator
 
 
-def test_a_source_that_never_came_is_said_at_once(tmp_path: Any) -> None:
+async def test_a_source_that_never_came_is_said_at_once(tmp_path: Any) -> None:
     device = Device(get_observation=always(instead(FRONT, picture(0)[:8]), 0))
-    done = run(tmp_path, device)
+    done = await run(tmp_path, device)
     assert isinstance(done.error, SourceLostError)
     assert "expected (48, 64, 3)" in str(done.error)
     assert not any("bring it back" in line for line in done.said)
     assert not device.is_connected
 
 
-def test_end_ends_the_episode_at_the_first_failure(tmp_path: Any) -> None:
+async def test_end_ends_the_episode_at_the_first_failure(tmp_path: Any) -> None:
     device = Device(get_observation={10: without(FRONT)})
-    done = run(tmp_path, device, policy=SourcePolicy(on_error="end"))
+    done = await run(tmp_path, device, policy=SourcePolicy(on_error="end"))
     assert (done.error, done.frames) == (None, [10, 30])
     assert all("held_frames" not in facts for facts in done.session.records[0].sources.values())
 
 
-def test_raise_keeps_the_partial_episode_in_staging(tmp_path: Any) -> None:
+async def test_raise_keeps_the_partial_episode_in_staging(tmp_path: Any) -> None:
     error = broken()
-    done = run(
+    done = await run(
         tmp_path,
         Device(get_observation={40: error}),
         policy=SourcePolicy(on_error="raise", retries=0),
@@ -279,7 +282,7 @@ def test_raise_keeps_the_partial_episode_in_staging(tmp_path: Any) -> None:
     assert (folder.manifest.length, folder.manifest.interrupted) == (10, True)
 
 
-def test_a_robot_that_hangs_leaves_the_loop_alive(tmp_path: Any) -> None:
+async def test_a_robot_that_hangs_leaves_the_loop_alive(tmp_path: Any) -> None:
     device = Device(get_observation={10: "hang", 55: "hang deaf"})
     ticks = 0
 
@@ -291,7 +294,7 @@ def test_a_robot_that_hangs_leaves_the_loop_alive(tmp_path: Any) -> None:
         if ticks == 3:
             device.release.set()
 
-    done = run(tmp_path, device, on_tick=release)
+    done = await run(tmp_path, device, on_tick=release)
     assert done.error is None
     assert len(done.frames) == 2
     assert [record.sources["robot"]["held"] for record in done.session.records] == [1, 3]
@@ -340,7 +343,7 @@ class Driver:
 STATES = {key: FEATURES[key] for key in (STATE, "action")}
 
 
-def test_the_operator_is_in_charge_while_a_driver_is_stuck_in_its_thread(
+async def test_the_operator_is_in_charge_while_a_driver_is_stuck_in_its_thread(
     tmp_path: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(threaded, "STUCK_S", 0.05)
@@ -357,20 +360,17 @@ def test_the_operator_is_in_charge_while_a_driver_is_stuck_in_its_thread(
     policy = SourcePolicy(retries=0, max_hold_s=100, call_timeout_s=0.5)
     out = Run()
 
-    async def main() -> None:
-        async with Recorder("t/s", root=tmp_path / "set", fps=FPS, features=STATES) as recorder:
-            session = out.session = Session(
-                recorder, ThreadedRobot(driver), Device(), SessionPlan("T", 2, 100, 100), policy=policy
-            )
-            session.events = SessionEvents(on_tick=lambda ticker: on_tick(session))
-            with pytest.raises(SourceError, match=r"does not return from get_observation"):
-                await session.run()
-            # The driver is let go at last: it disconnects by itself.
-            driver.go_on.set()
-            while driver.is_connected:
-                await asyncio.sleep(0.001)
-
-    asyncio.run(main())
+    async with Recorder("t/s", root=tmp_path / "set", fps=FPS, features=STATES) as recorder:
+        session = out.session = Session(
+            recorder, ThreadedRobot(driver), Device(), SessionPlan("T", 2, 100, 100), policy=policy
+        )
+        session.events = SessionEvents(on_tick=lambda ticker: on_tick(session))
+        with pytest.raises(SourceError, match=r"does not return from get_observation"):
+            await session.run()
+        # The driver is let go at last: it disconnects by itself.
+        driver.go_on.set()
+        while driver.is_connected:
+            await asyncio.sleep(0.001)
     assert ticks == 3
     assert out.frames == [13]
     assert [e["length"] for e in episodes_of(tmp_path / "set")] == [13]
@@ -378,7 +378,7 @@ def test_the_operator_is_in_charge_while_a_driver_is_stuck_in_its_thread(
     assert driver.calls == ["connect", "disconnect"]
 
 
-def test_a_stuck_driver_that_returns_is_asked_again_and_not_connected_again(
+async def test_a_stuck_driver_that_returns_is_asked_again_and_not_connected_again(
     tmp_path: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(threaded, "STUCK_S", 0.05)
@@ -390,7 +390,7 @@ def test_a_stuck_driver_that_returns_is_asked_again_and_not_connected_again(
             assert "does not return from get_observation" in line
             driver.go_on.set()
 
-    done = run(
+    done = await run(
         tmp_path,
         ThreadedRobot(driver),
         Device(),
@@ -421,7 +421,7 @@ class SlowDriver(Driver):
 
 
 @pytest.mark.parametrize("blocks", [{8, 20}, {8, 9}], ids=["now and then", "in a burst"])
-def test_a_slow_driver_that_blocks_is_had_back_each_time_without_a_connection(
+async def test_a_slow_driver_that_blocks_is_had_back_each_time_without_a_connection(
     tmp_path: Any, blocks: set[int]
 ) -> None:
     driver = SlowDriver(blocks)
@@ -431,7 +431,7 @@ def test_a_slow_driver_that_blocks_is_had_back_each_time_without_a_connection(
         if driver.asked >= 40:
             session.command(Command.STOP)
 
-    done = run(
+    done = await run(
         tmp_path,
         ThreadedRobot(driver),
         Device(),
@@ -452,23 +452,27 @@ class SlowToConnect(Device):
 
     async def connect(self) -> None:
         if self.connects:
-            await asyncio.sleep(5 * QUICK.call_timeout_s)
+            loop = asyncio.get_running_loop()
+            time = loop.time
+            loop.time = lambda: time() + 5 * QUICK.call_timeout_s  # whoever waits that long has waited
+            for _ in range(10):
+                await asyncio.sleep(0)
             self.faults = {}
         await super().connect()
 
 
-def test_a_device_that_is_slow_to_connect_is_had_back(tmp_path: Any) -> None:
+async def test_a_device_that_is_slow_to_connect_is_had_back(tmp_path: Any) -> None:
     device = SlowToConnect(get_observation=always(broken(), 10))
-    done = run(tmp_path, device, Device(), features=STATES)
+    done = await run(tmp_path, device, Device(), features=STATES)
     assert done.error is None
     assert done.frames == [16, 30]
     assert device.connects == 2
 
 
-def test_recording_the_sent_action_while_the_teleoperator_fails(tmp_path: Any) -> None:
+async def test_recording_the_sent_action_while_the_teleoperator_fails(tmp_path: Any) -> None:
     device, hand = Device(), Device(get_action=always(broken("get_action"), 10, 14))
     robot, teleop = recording_sent_action(device, hand)
-    done = run(tmp_path, robot, teleop)
+    done = await run(tmp_path, robot, teleop)
     assert (done.error, done.frames) == (None, [30, 30])
     actions = [row["action"][0] for row in rows_of(tmp_path / "set")][:30]
     assert actions == [*range(10), 9, 9, 9, 9, *range(14, 30)]
@@ -476,33 +480,30 @@ def test_recording_the_sent_action_while_the_teleoperator_fails(tmp_path: Any) -
     assert set(done.session.records[0].sources) == {"teleop", "action", "robot.send_action"}
 
 
-def test_recorder_record_with_and_without_guards(tmp_path: Any) -> None:
-    async def main() -> None:
-        async with Recorder(
-            "t/s", root=tmp_path / "set", fps=FPS, features=FEATURES, rgb_encoder=H264,
-            clock=FakeClock(auto=True), encode_workers=1,
-        ) as recorder:  # fmt: skip
-            device = Device(get_observation=always(broken(), 10, 12))
-            await device.connect()
-            guards = aiorecord.guarded(device, device, FEATURES, QUICK, fps=FPS, clock=recorder.clock)
-            save = await recorder.record(guards.robot, guards.teleop, seconds=1)
-            assert (await save).length == 30
-            device.faults["get_observation"] = always(broken(), 40)
-            save = await recorder.record(guards.robot, guards.teleop, seconds=1)
-            assert (await save).length == 16
-            with pytest.raises(SourceError) as caught:
-                await recorder.record(device, device, seconds=1)
-            assert not isinstance(caught.value, SourceLostError)
-
-    asyncio.run(main())
+async def test_recorder_record_with_and_without_guards(tmp_path: Any) -> None:
+    async with Recorder(
+        "t/s", root=tmp_path / "set", fps=FPS, features=FEATURES, rgb_encoder=H264,
+        clock=FakeClock(auto=True), encode_workers=1,
+    ) as recorder:  # fmt: skip
+        device = Device(get_observation=always(broken(), 10, 12))
+        await device.connect()
+        guards = aiorecord.guarded(device, device, FEATURES, QUICK, fps=FPS, clock=recorder.clock)
+        save = await recorder.record(guards.robot, guards.teleop, seconds=1)
+        assert (await save).length == 30
+        device.faults["get_observation"] = always(broken(), 40)
+        save = await recorder.record(guards.robot, guards.teleop, seconds=1)
+        assert (await save).length == 16
+        with pytest.raises(SourceError) as caught:
+            await recorder.record(device, device, seconds=1)
+        assert not isinstance(caught.value, SourceLostError)
     first, second = quality_of(tmp_path)
     assert first["sources"]["robot"]["held_frames"] == [[10, 12]]
     assert "robot was lost" in second["end_reason"]
 
 
-def test_phases_are_reset_when_a_source_is_lost_with_no_reset_planned(tmp_path: Any) -> None:
+async def test_phases_are_reset_when_a_source_is_lost_with_no_reset_planned(tmp_path: Any) -> None:
     device = Device(get_observation=always(without(FRONT), 10, 20))
-    done = run(tmp_path, device, plan=SessionPlan("T", 2, 1.0, 0))
+    done = await run(tmp_path, device, plan=SessionPlan("T", 2, 1.0, 0))
     assert done.seen == ["connecting", "recording", "resetting", "recording", "saving"]
     assert done.session.phase is Phase.DRAINING
 
@@ -548,7 +549,7 @@ POLICIES = st.builds(
     reset_s=st.sampled_from([0, 0.2]),
     commands=st.dictionaries(st.integers(1, 60), st.sampled_from(list(Command)), max_size=3),
 )
-def test_whatever_fails_every_episode_that_ended_is_saved(
+async def test_whatever_fails_every_episode_that_ended_is_saved(
     tmp_path_factory: Any,
     faults: list[Fault],
     policy: SourcePolicy,
@@ -566,7 +567,7 @@ def test_whatever_fails_every_episode_that_ended_is_saved(
         if ticks in commands:
             session.command(commands[ticks])
 
-    done = run(  # checks that the dataset holds what was kept, and that no task or thread is left
+    done = await run(  # checks that the dataset holds what was kept, and that no task or thread is left
         tmp_path_factory.mktemp("faults"),
         robot,
         teleop,

@@ -180,11 +180,11 @@ async def observe(robot: ReplayRobot, count: int) -> list[dict[str, Any]]:
         await robot.disconnect()
 
 
-def run(config: ReplayRobotConfig, count: int) -> list[dict[str, Any]]:
-    return asyncio.run(observe(ReplayRobot(config), count))
+async def run(config: ReplayRobotConfig, count: int) -> list[dict[str, Any]]:
+    return await observe(ReplayRobot(config), count)
 
 
-def test_dataset_is_replayed_in_order_and_looped(dataset: Path) -> None:
+async def test_dataset_is_replayed_in_order_and_looped(dataset: Path) -> None:
     robot = ReplayRobot(ReplayRobotConfig(root=str(dataset)))
     teleop = ReplayTeleoperator(ReplayTeleopConfig(root=str(dataset)))
     assert isinstance(robot, Robot)
@@ -193,56 +193,53 @@ def test_dataset_is_replayed_in_order_and_looped(dataset: Path) -> None:
     schema = Schema({**robot.observation_features, **teleop.action_features})
     total = sum(LENGTHS)
 
-    async def main() -> None:
-        await robot.connect()
-        await robot.connect()
-        await teleop.connect()
-        for step in range(2 * total + 3):
-            number = step % total
-            observation, action = await robot.get_observation(), await teleop.get_action()
-            assert await robot.send_action(action) is action
-            checked = schema.check({**observation, **action})
-            assert checked.values["observation.state"].tolist() == [number, -number]
-            assert checked.values["observation.force"].tolist() == [number / 2]
-            assert checked.values["observation.grid"].tolist() == [[number, 1], [2, 3]]
-            assert checked.values["action"].tolist() == [number + 0.5, 0.0]
-            for key in (FRONT, SNAP):
-                image = checked.images[key]
-                assert image.dtype == np.uint8
-                assert np.abs(image.astype(int) - level(number)).max() <= 2
-            assert checked.images[DEPTH].dtype == np.uint16
-            assert (checked.images[DEPTH] == 100 + number).all()  # linear codes of 1 mm
-        await robot.disconnect()
-        await robot.disconnect()
-        await teleop.disconnect()
-        await teleop.disconnect()
-
-    asyncio.run(main())
+    await robot.connect()
+    await robot.connect()
+    await teleop.connect()
+    for step in range(2 * total + 3):
+        number = step % total
+        observation, action = await robot.get_observation(), await teleop.get_action()
+        assert await robot.send_action(action) is action
+        checked = schema.check({**observation, **action})
+        assert checked.values["observation.state"].tolist() == [number, -number]
+        assert checked.values["observation.force"].tolist() == [number / 2]
+        assert checked.values["observation.grid"].tolist() == [[number, 1], [2, 3]]
+        assert checked.values["action"].tolist() == [number + 0.5, 0.0]
+        for key in (FRONT, SNAP):
+            image = checked.images[key]
+            assert image.dtype == np.uint8
+            assert np.abs(image.astype(int) - level(number)).max() <= 2
+        assert checked.images[DEPTH].dtype == np.uint16
+        assert (checked.images[DEPTH] == 100 + number).all()  # linear codes of 1 mm
+    await robot.disconnect()
+    await robot.disconnect()
+    await teleop.disconnect()
+    await teleop.disconnect()
 
 
-def test_chosen_episodes_in_their_order(dataset: Path) -> None:
+async def test_chosen_episodes_in_their_order(dataset: Path) -> None:
     config = ReplayRobotConfig(root=str(dataset), episodes=[2, 1], cameras=["front"])
     robot = ReplayRobot(config)
     assert [key for key in robot.observation_features if "images" in key] == [FRONT]
     numbers = [*range(12, 21), *range(7, 12), *range(12, 21)]
-    for number, observation in zip(numbers, asyncio.run(observe(robot, len(numbers))), strict=True):
+    for number, observation in zip(numbers, await observe(robot, len(numbers)), strict=True):
         assert observation["observation.state"][0] == number
         assert abs(int(observation[FRONT][0, 0, 0]) - level(number)) <= 2
 
 
-def test_dataset_can_be_scaled(dataset: Path) -> None:
+async def test_dataset_can_be_scaled(dataset: Path) -> None:
     config = ReplayRobotConfig(root=str(dataset), cameras=["front"], width=32, height=24)
     robot = ReplayRobot(config)
     assert robot.observation_features[FRONT]["shape"] == (24, 32, 3)
-    assert asyncio.run(observe(robot, 1))[0][FRONT].shape == (24, 32, 3)
+    assert (await observe(robot, 1))[0][FRONT].shape == (24, 32, 3)
 
 
-def test_depth_in_metres_and_on_a_log_scale(own_dataset: Path) -> None:
+async def test_depth_in_metres_and_on_a_log_scale(own_dataset: Path) -> None:
     file = own_dataset / "meta/info.json"
     info = json.loads(file.read_text())
     info["features"][DEPTH]["info"] = {"is_depth_map": True, "depth_unit": "m"}
     file.write_text(json.dumps(info))
-    observation = run(ReplayRobotConfig(root=str(own_dataset), cameras=["depth"]), 1)[0]
+    observation = (await run(ReplayRobotConfig(root=str(own_dataset), cameras=["depth"]), 1))[0]
     low, high, shift = 0.01, 10.0, 3.5  # lerobot's defaults
     share = 100 / (DEPTH_CODES - 1)
     expected = (low + shift) * ((high + shift) / (low + shift)) ** share - shift
@@ -250,7 +247,7 @@ def test_depth_in_metres_and_on_a_log_scale(own_dataset: Path) -> None:
     assert np.allclose(observation[DEPTH], expected, atol=1e-6)
 
 
-def test_videos_are_looped_with_made_up_joints(tmp_path: Path) -> None:
+async def test_videos_are_looped_with_made_up_joints(tmp_path: Path) -> None:
     for name, count in (("a", 5), ("b", 3)):
         write_video(tmp_path / f"{name}.mp4", [level(n) for n in range(count)])
     videos = {"front": str(tmp_path / "a.mp4"), "side": str(tmp_path / "b.mp4")}
@@ -265,8 +262,8 @@ def test_videos_are_looped_with_made_up_joints(tmp_path: Path) -> None:
         await teleop.disconnect()
         return out
 
-    frames = asyncio.run(observe(robot, 16))
-    acted = asyncio.run(actions(16))
+    frames = await observe(robot, 16)
+    acted = await actions(16)
     states = np.array([frame["observation.state"] for frame in frames])
     for step, frame in enumerate(frames):
         schema.check({**frame, "action": acted[step]})
@@ -274,79 +271,70 @@ def test_videos_are_looped_with_made_up_joints(tmp_path: Path) -> None:
             assert abs(int(frame[f"observation.images.{name}"][0, 0, 0]) - level(step % count)) <= 2
     assert np.allclose(states[3:], np.array(acted)[:-3], atol=1e-4)  # the robot follows by 0.1 s
     assert np.abs(np.diff(states, axis=0)).max() < 10
-    again = asyncio.run(observe(robot, 16))
+    again = await observe(robot, 16)
     assert all(np.array_equal(a[key], b[key]) for a, b in zip(frames, again, strict=True) for key in a)
 
 
-def test_videos_with_the_states_of_a_dataset(dataset: Path, tmp_path: Path) -> None:
+async def test_videos_with_the_states_of_a_dataset(dataset: Path, tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", [200])
     config = ReplayRobotConfig(root=str(dataset), videos={"door": str(tmp_path / "a.mp4")})
-    observation = run(config, 2)[1]
+    observation = (await run(config, 2))[1]
     assert [key for key in observation if "images" in key] == ["observation.images.door"]
     assert observation["observation.state"].tolist() == [1, -1]
 
 
-def test_a_slow_reader_loses_nothing_and_memory_is_bounded(tmp_path: Path) -> None:
-    async def main() -> None:
-        made = []
+async def test_a_slow_reader_loses_nothing_and_memory_is_bounded(tmp_path: Path) -> None:
+    made = []
 
-        def items() -> Iterator[int]:
-            for number in range(1000):
-                made.append(number)
-                yield number
+    def items() -> Iterator[int]:
+        for number in range(1000):
+            made.append(number)
+            yield number
 
-        prefetch = Prefetch(items(), "aiorecord-replay-test", 4)  # type: ignore[arg-type]
-        prefetch.start()
-        for number in range(200):
-            assert await prefetch.get() == number
-            assert prefetch.ready <= 4
-            assert len(made) <= number + 6
-        await prefetch.aclose()
-        await prefetch.aclose()
-        with pytest.raises((StateError, AssertionError)):
-            while True:
-                assert await prefetch.get() <= 206
-
-    asyncio.run(main())
+    prefetch = Prefetch(items(), "aiorecord-replay-test", 4)  # type: ignore[arg-type]
+    prefetch.start()
+    for number in range(200):
+        assert await prefetch.get() == number
+        assert prefetch.ready <= 4
+        assert len(made) <= number + 6
+    await prefetch.aclose()
+    await prefetch.aclose()
+    with pytest.raises((StateError, AssertionError)):
+        while True:
+            assert await prefetch.get() <= 206
 
 
-def test_waiting_for_a_frame_can_be_cancelled() -> None:
-    async def main() -> None:
-        gate = threading.Event()
+async def test_waiting_for_a_frame_can_be_cancelled() -> None:
+    gate = threading.Event()
 
-        def items() -> Iterator[int]:
-            for number in range(3):
-                assert gate.wait(10)
-                yield number
+    def items() -> Iterator[int]:
+        for number in range(3):
+            assert gate.wait(10)
+            yield number
 
-        prefetch = Prefetch(items(), "aiorecord-replay-test", 4)  # type: ignore[arg-type]
-        prefetch.start()
-        waiting = asyncio.create_task(prefetch.get())
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        gate.set()
-        assert [await prefetch.get() for _ in range(3)] == [0, 1, 2]
-        with pytest.raises(SourceError, match="nothing left"):
-            await prefetch.get()
-        assert prefetch.waits >= 1
-        await prefetch.aclose()
-
-    asyncio.run(main())
+    prefetch = Prefetch(items(), "aiorecord-replay-test", 4)  # type: ignore[arg-type]
+    prefetch.start()
+    waiting = asyncio.create_task(prefetch.get())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.set()
+    assert [await prefetch.get() for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(SourceError, match="nothing left"):
+        await prefetch.get()
+    assert prefetch.waits >= 1
+    await prefetch.aclose()
 
 
-def test_calls_when_not_connected(dataset: Path) -> None:
-    async def main() -> None:
-        robot = ReplayRobot(ReplayRobotConfig(root=str(dataset)))
-        teleop = ReplayTeleoperator()
-        for call in (robot.get_observation(), robot.send_action({}), teleop.get_action()):
-            with pytest.raises(StateError, match="connect"):
-                await call
-        await robot.disconnect()
-        await teleop.disconnect()
-
-    asyncio.run(main())
+async def test_calls_when_not_connected(dataset: Path) -> None:
+    robot = ReplayRobot(ReplayRobotConfig(root=str(dataset)))
+    teleop = ReplayTeleoperator()
+    for call in (robot.get_observation(), robot.send_action({}), teleop.get_action()):
+        with pytest.raises(StateError, match="connect"):
+            await call
+    await robot.disconnect()
+    await teleop.disconnect()
 
 
 @pytest.mark.parametrize(
@@ -457,11 +445,11 @@ def damage_picture(root: Path) -> None:
         (damage_picture, "cannot be decoded"),
     ],
 )
-def test_files_that_are_gone_or_damaged(own_dataset: Path, damage: Any, message: str) -> None:
+async def test_files_that_are_gone_or_damaged(own_dataset: Path, damage: Any, message: str) -> None:
     damage(own_dataset)
     robot = ReplayRobot(ReplayRobotConfig(root=str(own_dataset)))
     with pytest.raises(SourceError, match=message) as caught:
-        asyncio.run(observe(robot, 20))
+        await observe(robot, 20)
     assert caught.value.source == "replay"
 
 

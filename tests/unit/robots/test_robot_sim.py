@@ -52,9 +52,9 @@ async def play(robot: SimRobot, teleop: SimTeleoperator, steps: int) -> list[dic
     return frames
 
 
-def record(steps: int, seed: int = 0, **settings: Any) -> list[dict[str, Any]]:
+async def record(steps: int, seed: int = 0, **settings: Any) -> list[dict[str, Any]]:
     robot = SimRobot(SimRobotConfig(seed=seed, **settings))
-    return asyncio.run(play(robot, SimTeleoperator(SimTeleopConfig(seed=seed)), steps))
+    return await play(robot, SimTeleoperator(SimTeleopConfig(seed=seed)), steps)
 
 
 def test_they_are_what_the_protocols_ask_for_and_are_registered() -> None:
@@ -64,14 +64,14 @@ def test_they_are_what_the_protocols_ask_for_and_are_registered() -> None:
     assert TELEOPERATORS["sim"] == (SimTeleopConfig, SimTeleoperator)
 
 
-def test_frames_fit_the_features() -> None:
+async def test_frames_fit_the_features() -> None:
     depth = {"front_depth": SMALL, "wrist_depth": SMALL}
     robot = SimRobot(SimRobotConfig(cameras=VIEWS, depth_cameras=depth))
     teleop = SimTeleoperator()
     schema = Schema({**robot.observation_features, **teleop.action_features})
     assert schema["observation.images.front_depth"].is_depth
     assert not schema["observation.images.front"].is_depth
-    for frame in asyncio.run(play(robot, teleop, 3)):
+    for frame in await play(robot, teleop, 3):
         checked = schema.check(frame)
         assert not checked.nonfinite
         for key, image in checked.images.items():
@@ -82,27 +82,28 @@ def test_default_has_a_front_camera_only() -> None:
     assert list(SimRobot().observation_features) == ["observation.state", "observation.images.front"]
 
 
-def test_same_seed_same_bits_other_seed_other_bits() -> None:
+async def test_same_seed_same_bits_other_seed_other_bits() -> None:
     settings = {"cameras": {"front": SMALL, "wrist": SMALL}, "depth_cameras": {"top": SMALL}}
-    first, again, other = record(12, **settings), record(12, **settings), record(12, seed=1, **settings)
+    first, again, other = (
+        await record(12, **settings),
+        await record(12, **settings),
+        await record(12, seed=1, **settings),
+    )
     for a, b, c in zip(first, again, other, strict=True):
         for key in a:
             assert np.array_equal(a[key], b[key])
             assert not np.array_equal(a[key], c[key])
 
 
-def test_reconnecting_starts_again() -> None:
-    async def main() -> None:
-        robot, teleop = SimRobot(SimRobotConfig(cameras={"front": SMALL})), SimTeleoperator()
-        first, second = await play(robot, teleop, 4), await play(robot, teleop, 4)
-        for a, b in zip(first, second, strict=True):
-            assert all(np.array_equal(a[key], b[key]) for key in a)
-
-    asyncio.run(main())
+async def test_reconnecting_starts_again() -> None:
+    robot, teleop = SimRobot(SimRobotConfig(cameras={"front": SMALL})), SimTeleoperator()
+    first, second = await play(robot, teleop, 4), await play(robot, teleop, 4)
+    for a, b in zip(first, second, strict=True):
+        assert all(np.array_equal(a[key], b[key]) for key in a)
 
 
-def test_pictures_are_new_arrays_with_moving_content_and_noise() -> None:
-    frames = record(40, cameras={"front": SMALL, "wrist": SMALL})
+async def test_pictures_are_new_arrays_with_moving_content_and_noise() -> None:
+    frames = await record(40, cameras={"front": SMALL, "wrist": SMALL})
     for name in ("front", "wrist"):
         images = [frame[f"observation.images.{name}"] for frame in frames]
         assert not any(np.shares_memory(a, b) for a, b in itertools.pairwise(images))
@@ -152,82 +153,70 @@ class HeldDrawing:
         monkeypatch.setattr(ColourCamera, "render", held)
 
 
-def test_pictures_are_drawn_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pictures_are_drawn_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = HeldDrawing(monkeypatch)
 
-    async def main() -> None:
-        robot = SimRobot(SimRobotConfig(cameras={"front": SMALL, "wrist": SMALL}))
-        await robot.connect()
-        looking = asyncio.create_task(robot.get_observation())
-        while not drawing.begun.is_set():
-            await asyncio.sleep(0.001)
-        looking.cancel()
-        done, _ = await asyncio.wait({looking}, timeout=0.01)
-        assert not done, "what is being drawn is finished first"
-        drawing.go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await looking
-        assert (await robot.get_observation()).keys() == robot.observation_features.keys()
-        await robot.disconnect()
-        assert drawing.threads
-        assert not drawing.threads & {thread.name for thread in threading.enumerate()}
-
-    asyncio.run(main())
-
-
-def test_disconnecting_ends_the_threads_also_when_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawing = HeldDrawing(monkeypatch)
-
-    async def main() -> None:
-        robot = SimRobot(SimRobotConfig(cameras={"front": SMALL}))
-        await robot.connect()
-        looking = asyncio.create_task(robot.get_observation())
-        while not drawing.begun.is_set():
-            await asyncio.sleep(0.001)
-        ending = asyncio.create_task(robot.disconnect())
-        await asyncio.sleep(0)
-        ending.cancel()
-        done, _ = await asyncio.wait({ending}, timeout=0.01)
-        assert not done, "what is being drawn is finished first"
-        drawing.go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await ending
-        assert not any(thread.name.startswith("aiorecord-draw") for thread in threading.enumerate())
+    robot = SimRobot(SimRobotConfig(cameras={"front": SMALL, "wrist": SMALL}))
+    await robot.connect()
+    looking = asyncio.create_task(robot.get_observation())
+    while not drawing.begun.is_set():
+        await asyncio.sleep(0.001)
+    looking.cancel()
+    done, _ = await asyncio.wait({looking}, timeout=0.01)
+    assert not done, "what is being drawn is finished first"
+    drawing.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
         await looking
-        await robot.disconnect()
+    assert (await robot.get_observation()).keys() == robot.observation_features.keys()
+    await robot.disconnect()
+    assert drawing.threads
+    assert not drawing.threads & {thread.name for thread in threading.enumerate()}
 
-    asyncio.run(main())
+
+async def test_disconnecting_ends_the_threads_also_when_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = HeldDrawing(monkeypatch)
+
+    robot = SimRobot(SimRobotConfig(cameras={"front": SMALL}))
+    await robot.connect()
+    looking = asyncio.create_task(robot.get_observation())
+    while not drawing.begun.is_set():
+        await asyncio.sleep(0.001)
+    ending = asyncio.create_task(robot.disconnect())
+    await asyncio.sleep(0)
+    ending.cancel()
+    done, _ = await asyncio.wait({ending}, timeout=0.01)
+    assert not done, "what is being drawn is finished first"
+    drawing.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert not any(thread.name.startswith("aiorecord-draw") for thread in threading.enumerate())
+    await looking
+    await robot.disconnect()
 
 
-def test_an_error_while_drawing_is_raised_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_while_drawing_is_raised_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(camera: ColourCamera, *scene: Any) -> Any:
         raise MemoryError("no room for a picture")
 
-    async def main() -> None:
-        robot = SimRobot(SimRobotConfig(cameras={"front": SMALL}))
-        await robot.connect()
-        monkeypatch.setattr(ColourCamera, "render", fails)
-        with pytest.raises(MemoryError, match="no room"):
-            await robot.get_observation()
-        await robot.disconnect()
-
-    asyncio.run(main())
+    robot = SimRobot(SimRobotConfig(cameras={"front": SMALL}))
+    await robot.connect()
+    monkeypatch.setattr(ColourCamera, "render", fails)
+    with pytest.raises(MemoryError, match="no room"):
+        await robot.get_observation()
+    await robot.disconnect()
 
 
-def test_without_noise_a_scene_at_rest_does_not_change() -> None:
-    async def main() -> None:
-        robot = SimRobot(SimRobotConfig(cameras={"front": SMALL, "wrist": SMALL}, noise=0.0))
-        await robot.connect()
-        first, second = await robot.get_observation(), await robot.get_observation()
-        for name in ("front", "wrist"):
-            key = f"observation.images.{name}"
-            assert np.array_equal(first[key], second[key])
-
-    asyncio.run(main())
+async def test_without_noise_a_scene_at_rest_does_not_change() -> None:
+    robot = SimRobot(SimRobotConfig(cameras={"front": SMALL, "wrist": SMALL}, noise=0.0))
+    await robot.connect()
+    first, second = await robot.get_observation(), await robot.get_observation()
+    for name in ("front", "wrist"):
+        key = f"observation.images.{name}"
+        assert np.array_equal(first[key], second[key])
 
 
-def test_a_slower_camera_repeats_its_picture() -> None:
-    frames = record(6, cameras={"front": CameraSpec(160, 120, fps=10), "side": SMALL})
+async def test_a_slower_camera_repeats_its_picture() -> None:
+    frames = await record(6, cameras={"front": CameraSpec(160, 120, fps=10), "side": SMALL})
     slow = [frame["observation.images.front"] for frame in frames]
     assert [np.array_equal(a, b) for a, b in itertools.pairwise(slow)] == [
         True, True, False, True, True,
@@ -235,8 +224,10 @@ def test_a_slower_camera_repeats_its_picture() -> None:
     assert not np.shares_memory(slow[0], slow[1])
 
 
-def test_depth_is_plausible() -> None:
-    frames = record(3, cameras={}, depth_cameras={"top": CameraSpec(320, 240), "wrist": CameraSpec(320, 240)})
+async def test_depth_is_plausible() -> None:
+    frames = await record(
+        3, cameras={}, depth_cameras={"top": CameraSpec(320, 240), "wrist": CameraSpec(320, 240)}
+    )
     top = frames[0]["observation.images.top"]
     assert top.shape == (240, 320, 1)
     measured = top[top > 0]
@@ -246,8 +237,8 @@ def test_depth_is_plausible() -> None:
     assert (top == 0).sum() != (frames[1]["observation.images.top"] == 0).sum()
 
 
-def test_the_robot_follows_with_a_lag() -> None:
-    frames = record(200, cameras={})
+async def test_the_robot_follows_with_a_lag() -> None:
+    frames = await record(200, cameras={})
     state = np.array([frame["observation.state"] for frame in frames])
     action = np.array([frame["action"] for frame in frames])
     assert state.dtype == action.dtype == np.float32
@@ -272,32 +263,29 @@ def test_motion_is_smooth_and_varies() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_cube_is_picked_and_placed_where_the_script_wants_it(seed: int) -> None:
-    async def main() -> None:
-        robot = SimRobot(SimRobotConfig(seed=seed, cameras={}))
-        teleop = SimTeleoperator(SimTeleopConfig(seed=seed))
-        await robot.connect()
-        await teleop.connect()
-        wanted = cube_poses(seed)
-        next(wanted)
-        placed, lifted, held = 0, 0.0, False
-        for _ in range(30 * 60):
-            await robot.send_action(await teleop.get_action())
-            await robot.get_observation()
-            lifted = max(lifted, float(robot._cube.centre[2]))
-            now_held = robot._held is not None
-            if robot._held is not None:  # the jaws lie flat on two faces
-                assert abs((robot._held[1] + 45) % 90 - 45) < 6
-            if held and not now_held:
-                x, y, _ = next(wanted)
-                assert math.dist(robot._cube.centre[:2], (x, y)) < 0.02
-                placed += 1
-            held = now_held
-        assert placed >= 5
-        assert lifted > CUBE_SIDE * 1.5
-        assert robot._cube.centre[2] >= CUBE_SIDE / 2 - 1e-9
-
-    asyncio.run(main())
+async def test_the_cube_is_picked_and_placed_where_the_script_wants_it(seed: int) -> None:
+    robot = SimRobot(SimRobotConfig(seed=seed, cameras={}))
+    teleop = SimTeleoperator(SimTeleopConfig(seed=seed))
+    await robot.connect()
+    await teleop.connect()
+    wanted = cube_poses(seed)
+    next(wanted)
+    placed, lifted, held = 0, 0.0, False
+    for _ in range(30 * 60):
+        await robot.send_action(await teleop.get_action())
+        await robot.get_observation()
+        lifted = max(lifted, float(robot._cube.centre[2]))
+        now_held = robot._held is not None
+        if robot._held is not None:  # the jaws lie flat on two faces
+            assert abs((robot._held[1] + 45) % 90 - 45) < 6
+        if held and not now_held:
+            x, y, _ = next(wanted)
+            assert math.dist(robot._cube.centre[:2], (x, y)) < 0.02
+            placed += 1
+        held = now_held
+    assert placed >= 5
+    assert lifted > CUBE_SIDE * 1.5
+    assert robot._cube.centre[2] >= CUBE_SIDE / 2 - 1e-9
 
 
 def test_inverse_kinematics_inverts_forward_kinematics() -> None:
@@ -317,7 +305,7 @@ def test_inverse_kinematics_out_of_reach_stays_within_limits() -> None:
         assert (joints <= UPPER).all()
 
 
-def test_any_pose_can_be_drawn() -> None:
+async def test_any_pose_can_be_drawn() -> None:
     """The whole joint range: behind cameras, above the horizon, out of the picture."""
 
     async def main() -> None:
@@ -336,43 +324,37 @@ def test_any_pose_can_be_drawn() -> None:
                 assert image.max() < 255
 
     with np.errstate(all="raise", under="ignore"):
-        asyncio.run(main())
+        await main()
 
 
-def test_actions_are_clipped_and_checked() -> None:
-    async def main() -> None:
-        robot = SimRobot(SimRobotConfig(cameras={}))
+async def test_actions_are_clipped_and_checked() -> None:
+    robot = SimRobot(SimRobotConfig(cameras={}))
+    await robot.connect()
+    sent = await robot.send_action({"action": [500.0, -500.0, 0.0, 0.0, 0.0, 200.0]})
+    assert sent["action"].tolist() == [110.0, -100.0, 0.0, 0.0, 0.0, 100.0]
+    flat = dict.fromkeys(robot.action_features["action"]["names"], 1.0)
+    assert (await robot.send_action(flat))["action"].tolist() == [1.0] * 6
+    for bad in ({"action": [1.0] * 5}, {"action": [math.nan] * 6}, {}, {"action": "left"}):
+        with pytest.raises(FrameError):
+            await robot.send_action(bad)
+
+
+async def test_calls_before_connect_and_after_disconnect() -> None:
+    robot, teleop = SimRobot(SimRobotConfig(cameras={})), SimTeleoperator()
+    for _ in range(2):
+        assert not robot.is_connected
+        assert not teleop.is_connected
+        for call in (robot.get_observation(), robot.send_action({"action": HOME}), teleop.get_action()):
+            with pytest.raises(StateError, match="connect"):
+                await call
         await robot.connect()
-        sent = await robot.send_action({"action": [500.0, -500.0, 0.0, 0.0, 0.0, 200.0]})
-        assert sent["action"].tolist() == [110.0, -100.0, 0.0, 0.0, 0.0, 100.0]
-        flat = dict.fromkeys(robot.action_features["action"]["names"], 1.0)
-        assert (await robot.send_action(flat))["action"].tolist() == [1.0] * 6
-        for bad in ({"action": [1.0] * 5}, {"action": [math.nan] * 6}, {}, {"action": "left"}):
-            with pytest.raises(FrameError):
-                await robot.send_action(bad)
-
-    asyncio.run(main())
-
-
-def test_calls_before_connect_and_after_disconnect() -> None:
-    async def main() -> None:
-        robot, teleop = SimRobot(SimRobotConfig(cameras={})), SimTeleoperator()
+        await robot.connect()
+        await teleop.connect()
+        assert robot.is_connected
+        assert teleop.is_connected
         for _ in range(2):
-            assert not robot.is_connected
-            assert not teleop.is_connected
-            for call in (robot.get_observation(), robot.send_action({"action": HOME}), teleop.get_action()):
-                with pytest.raises(StateError, match="connect"):
-                    await call
-            await robot.connect()
-            await robot.connect()
-            await teleop.connect()
-            assert robot.is_connected
-            assert teleop.is_connected
-            for _ in range(2):
-                await robot.disconnect()
-                await teleop.disconnect()
-
-    asyncio.run(main())
+            await robot.disconnect()
+            await teleop.disconnect()
 
 
 @pytest.mark.parametrize(
@@ -402,9 +384,9 @@ def test_teleop_settings_that_cannot_be() -> None:
         SimTeleoperator(SimTeleopConfig(fps=-1))
 
 
-def test_encoders_have_real_work() -> None:
+async def test_encoders_have_real_work() -> None:
     """Lossless frames are of the size of real footage's: grain and texture, not flat colour."""
-    frames = record(8, cameras={"front": CameraSpec(), "wrist": CameraSpec()})
+    frames = await record(8, cameras={"front": CameraSpec(), "wrist": CameraSpec()})
     for name in ("front", "wrist"):
         codec: Any = av.CodecContext.create("libx264", "w")
         codec.width, codec.height, codec.pix_fmt, codec.time_base = 640, 480, "yuv420p", Fraction(1, 30)

@@ -88,206 +88,176 @@ def test_protocols() -> None:
     assert isinstance(ThreadedTeleoperator(driver), Teleoperator)
 
 
-def test_every_call_is_made_in_one_named_thread_that_ends() -> None:
-    async def main() -> None:
-        driver = Driver()
-        robot = ThreadedRobot(driver)
-        assert robot.name == "so_fake"
-        assert robot.observation_features == robot.action_features == {"pan.pos": float}
-        assert not device_threads()
-        await robot.connect()
-        await robot.connect()
-        assert robot.is_connected
-        assert await robot.get_observation() == {"pan.pos": 1.0}
-        assert await robot.send_action({"pan.pos": 9.0}) == {"pan.pos": 5.0}
-        (thread,) = device_threads()
-        assert thread.daemon  # one that is stuck in a driver does not keep the process from ending
-        assert "robot-so_fake" in thread.name
-        await robot.disconnect()
-        await robot.disconnect()
-        assert driver.calls == ["connect", "get_observation", "send_action", "disconnect"]
-        assert driver.threads == {thread}
-        assert thread is not threading.current_thread()
-        assert not robot.is_connected
-        assert not thread.is_alive()
-
-    asyncio.run(main())
+async def test_every_call_is_made_in_one_named_thread_that_ends() -> None:
+    driver = Driver()
+    robot = ThreadedRobot(driver)
+    assert robot.name == "so_fake"
+    assert robot.observation_features == robot.action_features == {"pan.pos": float}
+    assert not device_threads()
+    await robot.connect()
+    await robot.connect()
+    assert robot.is_connected
+    assert await robot.get_observation() == {"pan.pos": 1.0}
+    assert await robot.send_action({"pan.pos": 9.0}) == {"pan.pos": 5.0}
+    (thread,) = device_threads()
+    assert thread.daemon  # one that is stuck in a driver does not keep the process from ending
+    assert "robot-so_fake" in thread.name
+    await robot.disconnect()
+    await robot.disconnect()
+    assert driver.calls == ["connect", "get_observation", "send_action", "disconnect"]
+    assert driver.threads == {thread}
+    assert thread is not threading.current_thread()
+    assert not robot.is_connected
+    assert not thread.is_alive()
 
 
-def test_teleoperator() -> None:
-    async def main() -> None:
-        driver = Driver()
-        async with ThreadedTeleoperator(driver) as teleop:
-            assert await teleop.get_action() == {"pan.pos": 2.0}
-            assert "teleop-so_fake" in device_threads()[0].name
-        assert driver.calls == ["connect", "get_action", "disconnect"]
-        assert not device_threads()
-
-    asyncio.run(main())
+async def test_teleoperator() -> None:
+    driver = Driver()
+    async with ThreadedTeleoperator(driver) as teleop:
+        assert await teleop.get_action() == {"pan.pos": 2.0}
+        assert "teleop-so_fake" in device_threads()[0].name
+    assert driver.calls == ["connect", "get_action", "disconnect"]
+    assert not device_threads()
 
 
-def test_the_loop_lives_while_the_driver_blocks() -> None:
-    async def main() -> None:
-        driver = Driver()
-        async with ThreadedRobot(driver) as robot:
-            driver.go_on = threading.Event()
-            call = asyncio.create_task(robot.get_observation())
-            turns = 0
-            while not driver.entered.is_set():
-                await asyncio.sleep(0.001)
-            for _ in range(100):
-                await asyncio.sleep(0)
-                turns += 1
-            assert not call.done()
-            driver.go_on.set()
-            assert await call == {"pan.pos": 1.0}
-            assert turns == 100
-
-    asyncio.run(main())
-
-
-def test_cancelling_leaves_the_device_whole() -> None:
-    async def main() -> None:
-        driver = Driver()
-        async with ThreadedRobot(driver) as robot:
-            driver.go_on = threading.Event()
-            call = asyncio.create_task(robot.get_observation())
-            while not driver.entered.is_set():
-                await asyncio.sleep(0.001)
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-            # One given-up await after the other: nothing piles up in the thread.
-            for _ in range(20):
-                waiting = asyncio.create_task(robot.send_action({"pan.pos": 1.0}))
-                await asyncio.sleep(0)
-                waiting.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await waiting
-            assert robot._thread is not None
-            assert robot._thread.waiting == 0
-            following = asyncio.create_task(robot.send_action({"pan.pos": 3.0}))
+async def test_the_loop_lives_while_the_driver_blocks() -> None:
+    driver = Driver()
+    async with ThreadedRobot(driver) as robot:
+        driver.go_on = threading.Event()
+        call = asyncio.create_task(robot.get_observation())
+        turns = 0
+        while not driver.entered.is_set():
+            await asyncio.sleep(0.001)
+        for _ in range(100):
             await asyncio.sleep(0)
-            assert driver.calls == ["connect", "get_observation"]
-            driver.go_on.set()
-            assert await following == {"pan.pos": 3.0}
-        assert driver.calls == ["connect", "get_observation", "send_action", "disconnect"]
-
-    asyncio.run(main())
-
-
-def test_concurrent_calls_take_turns() -> None:
-    async def main() -> None:
-        driver = Driver()
-        async with ThreadedRobot(driver) as robot:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(20):
-                    group.create_task(robot.get_observation())
-                    group.create_task(robot.send_action({"pan.pos": 1.0}))
-        assert len(driver.calls) == 42
-        assert len(driver.threads) == 1
-
-    asyncio.run(main())
+            turns += 1
+        assert not call.done()
+        driver.go_on.set()
+        assert await call == {"pan.pos": 1.0}
+        assert turns == 100
 
 
-def test_driver_errors_are_mapped() -> None:
-    async def main() -> None:
-        driver = Driver()
-        driver.fails["get_observation"] = cause = TimeoutError("no reply from motor 3")
-        async with ThreadedRobot(driver) as robot:
-            with pytest.raises(SourceError, match=r"get_observation.*TimeoutError: no reply") as caught:
-                await robot.get_observation()
-            assert caught.value.__cause__ is cause
-            assert (caught.value.source, caught.value.call) == ("robot", "get_observation")
-            assert await robot.send_action({"pan.pos": 1.0}) == {"pan.pos": 1.0}  # it can go on
-
-    asyncio.run(main())
-
-
-def test_disconnect_follows_a_connect_that_failed(caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        driver = Driver()
-        driver.fails["connect"] = OSError("no such port")
-        robot = ThreadedRobot(driver)
-        with pytest.raises(SourceError, match="no such port"):
-            await robot.connect()
-        assert not robot.is_connected
-        await robot.disconnect()  # the driver refuses, being not connected: said in the log
-        assert driver.calls == ["connect", "disconnect"]
-        assert len(driver.threads) == 1
-        assert not device_threads()
-        assert "not connected" in caplog.text
-        with pytest.raises(SourceError):
-            async with robot:
-                pass
-        assert not device_threads()
-        driver.fails.clear()
-        async with robot:
-            assert await robot.get_observation()
-
-    asyncio.run(main())
-
-
-def test_disconnect_errors_are_raised_and_the_thread_ends() -> None:
-    async def main() -> None:
-        driver = Driver()
-        robot = ThreadedRobot(driver)
-        await robot.connect()
-        driver.fails["disconnect"] = OSError("torque stays on")
-        with pytest.raises(SourceError, match="torque") as caught:
-            await robot.disconnect()
-        assert caught.value.call == "disconnect"
-        assert not device_threads()
-        await robot.disconnect()
-
-    asyncio.run(main())
-
-
-def test_a_cancelled_disconnect_is_finished_all_the_same() -> None:
-    async def main() -> None:
-        driver = Driver()
-        robot = ThreadedRobot(driver)
-        await robot.connect()
+async def test_cancelling_leaves_the_device_whole() -> None:
+    driver = Driver()
+    async with ThreadedRobot(driver) as robot:
         driver.go_on = threading.Event()
         call = asyncio.create_task(robot.get_observation())
         while not driver.entered.is_set():
             await asyncio.sleep(0.001)
-        late = asyncio.create_task(robot.send_action({"pan.pos": 1.0}))
-        closing = asyncio.create_task(robot.disconnect())
-        await asyncio.sleep(0)
-        closing.cancel()
+        call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await closing
+            await call
+        # One given-up await after the other: nothing piles up in the thread.
+        for _ in range(20):
+            waiting = asyncio.create_task(robot.send_action({"pan.pos": 1.0}))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        assert robot._thread is not None
+        assert robot._thread.waiting == 0
+        following = asyncio.create_task(robot.send_action({"pan.pos": 3.0}))
+        await asyncio.sleep(0)
+        assert driver.calls == ["connect", "get_observation"]
         driver.go_on.set()
+        assert await following == {"pan.pos": 3.0}
+    assert driver.calls == ["connect", "get_observation", "send_action", "disconnect"]
+
+
+async def test_concurrent_calls_take_turns() -> None:
+    driver = Driver()
+    async with ThreadedRobot(driver) as robot:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(robot.get_observation())
+                group.create_task(robot.send_action({"pan.pos": 1.0}))
+    assert len(driver.calls) == 42
+    assert len(driver.threads) == 1
+
+
+async def test_driver_errors_are_mapped() -> None:
+    driver = Driver()
+    driver.fails["get_observation"] = cause = TimeoutError("no reply from motor 3")
+    async with ThreadedRobot(driver) as robot:
+        with pytest.raises(SourceError, match=r"get_observation.*TimeoutError: no reply") as caught:
+            await robot.get_observation()
+        assert caught.value.__cause__ is cause
+        assert (caught.value.source, caught.value.call) == ("robot", "get_observation")
+        assert await robot.send_action({"pan.pos": 1.0}) == {"pan.pos": 1.0}  # it can go on
+
+
+async def test_disconnect_follows_a_connect_that_failed(caplog: pytest.LogCaptureFixture) -> None:
+    driver = Driver()
+    driver.fails["connect"] = OSError("no such port")
+    robot = ThreadedRobot(driver)
+    with pytest.raises(SourceError, match="no such port"):
+        await robot.connect()
+    assert not robot.is_connected
+    await robot.disconnect()  # the driver refuses, being not connected: said in the log
+    assert driver.calls == ["connect", "disconnect"]
+    assert len(driver.threads) == 1
+    assert not device_threads()
+    assert "not connected" in caplog.text
+    with pytest.raises(SourceError):
+        async with robot:
+            pass
+    assert not device_threads()
+    driver.fails.clear()
+    async with robot:
+        assert await robot.get_observation()
+
+
+async def test_disconnect_errors_are_raised_and_the_thread_ends() -> None:
+    driver = Driver()
+    robot = ThreadedRobot(driver)
+    await robot.connect()
+    driver.fails["disconnect"] = OSError("torque stays on")
+    with pytest.raises(SourceError, match="torque") as caught:
         await robot.disconnect()
-        assert await call == {"pan.pos": 1.0}
-        with pytest.raises(StateError):
-            await late
-        assert driver.calls == ["connect", "get_observation", "disconnect"]
-        assert not device_threads()
-
-    asyncio.run(main())
+    assert caught.value.call == "disconnect"
+    assert not device_threads()
+    await robot.disconnect()
 
 
-def test_a_loop_that_ends_does_not_keep_the_device_from_being_released() -> None:
+async def test_a_cancelled_disconnect_is_finished_all_the_same() -> None:
+    driver = Driver()
+    robot = ThreadedRobot(driver)
+    await robot.connect()
+    driver.go_on = threading.Event()
+    call = asyncio.create_task(robot.get_observation())
+    while not driver.entered.is_set():
+        await asyncio.sleep(0.001)
+    late = asyncio.create_task(robot.send_action({"pan.pos": 1.0}))
+    closing = asyncio.create_task(robot.disconnect())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    driver.go_on.set()
+    await robot.disconnect()
+    assert await call == {"pan.pos": 1.0}
+    with pytest.raises(StateError):
+        await late
+    assert driver.calls == ["connect", "get_observation", "disconnect"]
+    assert not device_threads()
+
+
+async def test_a_loop_that_ends_does_not_keep_the_device_from_being_released() -> None:
     driver = Driver()
     go_on = threading.Event()
 
-    async def main() -> None:
-        robot = ThreadedRobot(driver)
-        await robot.connect()
-        driver.go_on = go_on
-        call = asyncio.create_task(robot.get_observation())
-        while not driver.entered.is_set():
-            await asyncio.sleep(0.001)
-        closing = asyncio.create_task(robot.disconnect())
-        await asyncio.sleep(0)
-        for task in (call, closing):
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-    asyncio.run(main())
+    robot = ThreadedRobot(driver)
+    await robot.connect()
+    driver.go_on = go_on
+    call = asyncio.create_task(robot.get_observation())
+    while not driver.entered.is_set():
+        await asyncio.sleep(0.001)
+    closing = asyncio.create_task(robot.disconnect())
+    await asyncio.sleep(0)
+    for task in (call, closing):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     (thread,) = device_threads()
     go_on.set()
     thread.join(10)
@@ -295,20 +265,17 @@ def test_a_loop_that_ends_does_not_keep_the_device_from_being_released() -> None
     assert not driver.is_connected
 
 
-def test_calls_when_not_connected() -> None:
-    async def main() -> None:
-        robot = ThreadedRobot(Driver())
+async def test_calls_when_not_connected() -> None:
+    robot = ThreadedRobot(Driver())
+    await robot.disconnect()
+    for _ in range(2):
+        with pytest.raises(StateError, match="connect"):
+            await robot.get_observation()
+        await robot.connect()
         await robot.disconnect()
-        for _ in range(2):
-            with pytest.raises(StateError, match="connect"):
-                await robot.get_observation()
-            await robot.connect()
-            await robot.disconnect()
-
-    asyncio.run(main())
 
 
-def test_slow_calls_are_reported_once_per_method(caplog: pytest.LogCaptureFixture) -> None:
+async def test_slow_calls_are_reported_once_per_method(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         driver = Driver()
         async with ThreadedRobot(driver, call_timeout_s=0.01) as robot:
@@ -321,24 +288,22 @@ def test_slow_calls_are_reported_once_per_method(caplog: pytest.LogCaptureFixtur
             assert all(slow.seconds > 0.01 for slow in robot.slow_calls)
 
     with caplog.at_level(logging.WARNING):
-        asyncio.run(main())
+        await main()
     assert len([r for r in caplog.records if "get_observation() takes longer" in r.getMessage()]) == 1
 
 
-def test_durations_are_kept_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        async with ThreadedRobot(Driver()) as robot:
-            assert robot.timings().keys() == {"connect"}
-            for _ in range(1100):
-                await robot.get_observation()
-            timing = robot.timings()["get_observation"]
-            assert timing.count == 1100
-            assert 0 <= timing.p50_ms <= timing.p99_ms <= timing.max_ms
-            assert len(robot._times._durations["get_observation"].latest_s) == 1024
+async def test_durations_are_kept_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
     clock = iter(range(10**6))
     monkeypatch.setattr("aiorecord.robots.blocking.threaded.monotonic_s", lambda: next(clock) * 1e-4)
-    asyncio.run(main())
+    async with ThreadedRobot(Driver()) as robot:
+        assert robot.timings().keys() == {"connect"}
+        for _ in range(1100):
+            await robot.get_observation()
+        timing = robot.timings()["get_observation"]
+        assert timing.count == 1100
+        assert 0 <= timing.p50_ms <= timing.p99_ms <= timing.max_ms
+        assert len(robot._times._durations["get_observation"].latest_s) == 1024
 
 
 @pytest.mark.parametrize("option", ["call_timeout_s", "connect_timeout_s"])
@@ -365,26 +330,20 @@ class Filming(Driver):
         return {**super().get_observation(), "front": self.buffer}
 
 
-def test_pictures_are_copied_in_the_device_s_thread():
-    async def main() -> None:
-        async with ThreadedRobot(Filming()) as robot:
-            first = await robot.get_observation()
-            second = await robot.get_observation()
-        assert int(first["front"][0, 0, 0]) == 1
-        assert int(second["front"][0, 0, 0]) == 2
-        assert first["pan.pos"] == 1.0
-        assert gives_new_images(robot)
-
-    asyncio.run(main())
+async def test_pictures_are_copied_in_the_device_s_thread():
+    async with ThreadedRobot(Filming()) as robot:
+        first = await robot.get_observation()
+        second = await robot.get_observation()
+    assert int(first["front"][0, 0, 0]) == 1
+    assert int(second["front"][0, 0, 0]) == 2
+    assert first["pan.pos"] == 1.0
+    assert gives_new_images(robot)
 
 
-def test_a_driver_that_gives_its_pictures_away_is_taken_at_its_word():
-    async def main() -> None:
-        driver = Filming(new_images=True)
-        async with ThreadedRobot(driver) as robot:
-            assert (await robot.get_observation())["front"] is driver.buffer
-
-    asyncio.run(main())
+async def test_a_driver_that_gives_its_pictures_away_is_taken_at_its_word():
+    driver = Filming(new_images=True)
+    async with ThreadedRobot(driver) as robot:
+        assert (await robot.get_observation())["front"] is driver.buffer
 
 
 def test_only_a_promise_spares_the_copy():

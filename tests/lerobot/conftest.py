@@ -1,6 +1,0 @@
-"""Tests here share the small datasets of the unit tests."""
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[1] / "unit" / "dataset"))
