@@ -95,6 +95,11 @@ async def push_dataset(
     await run_in_thread(read_info, root)  # before the lock makes a folder where there is no dataset
     lock = DatasetLock(root)
     is_uploading = False
+
+    def let_go() -> None:
+        lock.release()
+        atexit.unregister(let_go)
+
     try:
         await run_in_thread(lock.acquire)
         info = await run_in_thread(read_info, root)
@@ -113,7 +118,7 @@ async def push_dataset(
         with Progress(*columns, transient=True, console=PlainConsole()) as progress:
             bar = progress.add_task(f"uploading {info.total_episodes} episodes", total=None)
             is_uploading = True
-            atexit.register(lock.release)  # an upload that is left behind ends with the program
+            atexit.register(let_go)  # an upload that is left behind ends with the program
             return await push(
                 root,
                 repo_id,
@@ -122,7 +127,7 @@ async def push_dataset(
                 license=license,
                 info=info,
                 on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
-                at_end=lock.release,
+                at_end=let_go,
             )
     finally:
         if not is_uploading:
