@@ -87,7 +87,10 @@ def test_a_folder_that_a_full_disk_kept_from_being_made_is_not_left_behind(tmp_p
 
 
 def test_a_prepared_folder_that_cannot_be_removed_does_not_cost_the_summary(tmp_path, monkeypatch, capsys):
+    discard = Standby.discard
+
     def refused(self):
+        discard(self)  # its capture has ended by then
         raise StorageError("Could not remove the folder: Read-only file system", path=tmp_path)
 
     monkeypatch.setattr(Standby, "discard", refused)
