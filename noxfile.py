@@ -17,7 +17,9 @@ DEFAULT_PYTHON = Path(".python-version").read_text().strip()
 
 ONCE = (
     *("tests/unit/check", "tests/unit/dataset", "tests/unit/fuzz", "tests/unit/recover"),
-    *("tests/unit/faults_disk", "tests/unit/faults_encode"),
+    *("tests/unit/faults_disk", "tests/unit/faults_encode", "tests/unit/media", "tests/unit/workers"),
+    *("tests/unit/encoding/test_encode.py", "tests/unit/encoding/test_stats.py"),
+    "tests/unit/encoding/test_stats_cost.py",
     *("tests/unit/test_examples.py", "tests/unit/test_embedding_examples.py"),
     *("tests/unit/test_typed_pages.py", "tests/unit/test_docs_commands.py"),
 )

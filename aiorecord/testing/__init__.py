@@ -11,9 +11,9 @@ Nothing here imports pytest. `aiorecord.testing.plugin`, which pytest loads by i
 from __future__ import annotations
 
 from ..clock import FakeClock
+from .controlled_encoder import ControlledEncoder
 from .datasets import assert_whole, episode_lengths
 from .fake_devices import NumberedCamera, NumberedRobot, NumberedTeleoperator, frame_number, numbered_image
-from .controlled_encoder import ControlledEncoder
 from .recorders import QUICK_ENCODER, recorder_for, temporary_recorder
 
 __all__ = [

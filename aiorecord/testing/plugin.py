@@ -15,8 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from ..clock import FakeClock
     from ..recording.recorder import Recorder
-    from .fake_devices import NumberedRobot, NumberedTeleoperator
     from .controlled_encoder import ControlledEncoder
+    from .fake_devices import NumberedRobot, NumberedTeleoperator
 
 
 @pytest.fixture
