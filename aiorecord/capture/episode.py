@@ -66,11 +66,11 @@ class EpisodeCapture:
         }
         self._pace = PaceCounter(folder.manifest.fps)
         self._ended = False
-        self._settled = False  # finished or discarded
+        self._is_over = False  # finished or discarded
         self._durable = False
         self._described = False
         self._ticked = False
-        self._settling = threading.Lock()
+        self._end_lock = threading.Lock()
         self._journal = EpisodeJournal(folder, self._rows, self._cameras, self._camera_facts)
 
     @classmethod
@@ -246,8 +246,8 @@ class EpisodeCapture:
             EncodeError: a capture encoder failed, or a camera does not hold a frame for every row.
         """
         self._process.check_process("Finishing an episode")
-        with self._settling:
-            if self._settled:
+        with self._end_lock:
+            if self._is_over:
                 raise StateError(f"Episode {self.id} was finished or discarded before.")
             if not self.length:
                 raise StateError(f"Episode {self.id} has no frames; it can only be discarded.")
@@ -266,7 +266,7 @@ class EpisodeCapture:
                 fsync_folder(self.path)
             self._raise_failure(while_recording=False)
             self._complete_manifest(interrupted)
-            self._settled = self._durable = True
+            self._is_over = self._durable = True
         return self.folder
 
     @property
@@ -307,7 +307,7 @@ class EpisodeCapture:
         except AiorecordError as error:
             if isinstance(error, StateError) or self.failure is None:
                 raise
-            with self._settling:
+            with self._end_lock:
                 return self._cut(error)
 
     def _cut(self, error: AiorecordError) -> EpisodeFolder:
@@ -328,7 +328,7 @@ class EpisodeCapture:
         manifest.quality = {**manifest.quality, "cameras": facts, "failure": str(error)}
         self._note_encoder_errors()
         complete_cut(self.folder, length)
-        self._settled = self._durable = True
+        self._is_over = self._durable = True
         return self.folder
 
     def let_go(self) -> None:
@@ -340,10 +340,10 @@ class EpisodeCapture:
             StateError: this is a forked child.
         """
         self._process.check_process("Letting go of an episode")
-        with self._settling:
-            if self._settled:
+        with self._end_lock:
+            if self._is_over:
                 return
-            self._ended = self._settled = True
+            self._ended = self._is_over = True
             self._stop_threads()
             self._rows.abandon()
 
@@ -355,8 +355,8 @@ class EpisodeCapture:
             StorageError: the folder could not be deleted; it can be called again.
         """
         self._process.check_process("Discarding an episode")
-        with self._settling:
-            self._ended = self._settled = True
+        with self._end_lock:
+            self._ended = self._is_over = True
             self._stop_threads()
             self._rows.abandon()
             self.folder.remove()

@@ -111,7 +111,7 @@ def run_until_agreed(
     return checked.report
 
 
-def _settle() -> None:
+def _wait_for_commit() -> None:
     time.sleep(SETTLE_S)
 
 
@@ -132,7 +132,7 @@ class Check:
         progress: see `check_dataset`.
         holding_lock: the caller holds the dataset's lock, so no other process records into it.
         info_found: a reconstructed info.json, if it is lost; then all of `meta/episodes` counts.
-        settle: waits for a commit whose lock cannot be seen.
+        wait_for_commit: waits for a commit whose lock cannot be seen.
     """
 
     def __init__(
@@ -145,12 +145,12 @@ class Check:
         *,
         holding_lock: bool = False,
         info_found: DatasetInfo | None = None,
-        settle: Callable[[], object] = _settle,
+        wait_for_commit: Callable[[], object] = _wait_for_commit,
     ) -> None:
         self._info_found = info_found
         self.root, self.pool, self.width, self.fast = root, pool, width, fast
         self._progress = progress
-        self._holding_lock, self._settle = holding_lock, settle
+        self._holding_lock, self._wait_for_commit = holding_lock, wait_for_commit
         self._holder: str | None = None
         self._found: list[Finding] = []
         self._checked = Checked(Report(root, fast=fast))
@@ -168,7 +168,7 @@ class Check:
             path = error.path if isinstance(error, StorageError) else None
             place = "." if path is None else self._name(path)
             self._add("file-unread", place, f"The rest was not checked: {error}.")
-        generations = Generations(checked, before, self._read_again, self._settle)
+        generations = Generations(checked, before, self._read_again, self._wait_for_commit)
         if self._holding_lock:
             checked.report.add(generations.alone(self._found))
         else:

@@ -63,7 +63,7 @@ class Generations:
         checked: the result of the pass; `agreed` is set to False if the looks differ.
         before: the look before it.
         read_again: reads the metadata once more.
-        settle: waits for a commit to end; called if it is unknown whether a process records.
+        wait_for_commit: waits for a commit to end; called if it is unknown whether a process records.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Generations:
         checked: Checked,
         before: Look,
         read_again: Callable[[], Metadata],
-        settle: Callable[[], object],
+        wait_for_commit: Callable[[], object],
     ) -> None:
         self._checked, self._before, self._read_again = checked, before, read_again
-        self._root, self._settle = checked.report.root, settle
+        self._root, self._wait_for_commit = checked.report.root, wait_for_commit
 
     def alone(self, found: list[Finding]) -> list[Finding]:
         """The findings when the caller holds the lock; a program that writes without it may be undetected."""
@@ -89,7 +89,7 @@ class Generations:
         before, after = self._before, look(self._root)
         is_known = before.holder is not None or before.holder_is_dead
         if not is_known and after == before and any(_is_explained(finding) for finding in found):
-            self._settle()  # a commit whose lock cannot be seen may have been under way
+            self._wait_for_commit()  # a commit whose lock cannot be seen may have been under way
             after = look(self._root)
         if before.holder is None and after.holder is None and after == before:
             return found

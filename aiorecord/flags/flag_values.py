@@ -113,7 +113,7 @@ def read_yaml(text: str, kind: Any = Any) -> Any:
         RepeatedKeyError: a key is named twice in one mapping.
         yaml.YAMLError: it is not YAML.
     """
-    return _settle(yaml.load(text, _Loader), kind)  # a SafeLoader
+    return _typed(yaml.load(text, _Loader), kind)  # a SafeLoader
 
 
 def read_file(path: str | Path, kind: Any = Any) -> Any:
@@ -136,7 +136,7 @@ def read_file(path: str | Path, kind: Any = Any) -> Any:
                     return json.load(file, object_pairs_hook=_pairs)
                 case ".toml":
                     return draccus.cfgparsing.load_config(file, file=path)
-            return _settle(yaml.load(file, _Loader), kind)  # a SafeLoader
+            return _typed(yaml.load(file, _Loader), kind)  # a SafeLoader
         except (yaml.YAMLError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(unreadable(path, error)) from error
         except RepeatedKeyError as error:
@@ -363,7 +363,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _settle(value: Any, kind: Any) -> Any:
+def _typed(value: Any, kind: Any) -> Any:
     """A loaded value, with each unquoted word as its field's type needs it: as text, or as YAML parses it."""
     arms = arms_of(kind)
     if isinstance(value, _Bare):
@@ -374,9 +374,9 @@ def _settle(value: Any, kind: Any) -> Any:
     if isinstance(value, list):
         items = [_item(arm) for arm in arms]
         item = next((each for each in items if each is not Any), Any)
-        return [_settle(each, item) for each in value]
+        return [_typed(each, item) for each in value]
     if isinstance(value, Mapping):
-        return {_settle(key, _key(arms)): _settle(each, _of(key, arms, value)) for key, each in value.items()}
+        return {_typed(key, _key(arms)): _typed(each, _of(key, arms, value)) for key, each in value.items()}
     return value
 
 

@@ -429,7 +429,7 @@ class RecorderCore:
     async def _open(self) -> None:
         # Off the loop, and everything that comes later too.
         await self.threads.run(_load_parts)
-        from ..encoding.plans.apply import settle_encoders, settle_plans
+        from ..encoding.plans.apply import plan_cameras, try_encoders
         from ..saving.disk_guard import DiskGuard
         from ..saving.saver import AsyncEpisodeSaver, default_encode_workers
 
@@ -439,8 +439,8 @@ class RecorderCore:
         workers = options.encode_workers or default_encode_workers()
         if executor is None:
             executor = self.pool = self.make_pool(workers)
-        self.encoders = await settle_encoders(self.schema, options, self.fps, executor, self.threads)
-        self.plans = await settle_plans(self.schema, options, self.fps, executor, self.threads)
+        self.encoders = await try_encoders(self.schema, options, self.fps, executor, self.threads)
+        self.plans = await plan_cameras(self.schema, options, self.fps, executor, self.threads)
         await self.threads.run(self.home.open, self.schema, self.fps, options)
         for key, feature in self.schema.videos.items():
             if feature.is_depth and key in self.encoders:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..features import Schema
-from ..robots.guarding.device_reports import frame_times, lap, must_copy
+from ..robots.guarding.device_reports import frame_times, must_copy, new_call_times
 from ..robots.guarding.guard_pair import TOLD_PER_S, HeldFrames
 from ..robots.protocols import Robot, Teleoperator
 
@@ -47,7 +47,7 @@ class DeviceFrames:
         self._times = frame_times(robot, schema)
         self._copy = must_copy(robot, teleop, schema)
         self._every = max(1, fps // TOLD_PER_S)
-        lap(robot, teleop)
+        new_call_times(robot, teleop)
 
     def add(self, frame: Mapping[str, Any]) -> None:
         """Record the frame that `control_step` returned. Never waits.
@@ -72,5 +72,5 @@ class DeviceFrames:
         facts = self._held.facts()
         if facts:
             self.episode.annotate(**facts)
-        self.episode.note_calls(lap(self._robot, self._teleop))
+        self.episode.note_calls(new_call_times(self._robot, self._teleop))
         return facts

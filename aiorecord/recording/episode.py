@@ -263,7 +263,7 @@ class Episode:
         self._capture.annotate(facts)
 
     def note_calls(self, calls: Mapping[str, Mapping[str, float | int]]) -> None:
-        """Add the durations of driver calls, as `device_reports.lap` returns them, to the quality record.
+        """Add the durations of driver calls, from `new_call_times`, to the quality record.
 
         Raises:
             StateError: the episode is not open.

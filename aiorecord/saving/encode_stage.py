@@ -54,7 +54,7 @@ class SaveEncoder:
             save.cut_to(save.folder.manifest.length or 0, save.source.failure)
         if not save.done():
             save.mark(Stage.DURABLE)
-        self._pending.settle()  # what it takes on disk is known now
+        self._pending.tell_news()  # what it takes on disk is known now
 
     async def note_priority(self, save: EpisodeSave) -> None:
         """Write the priority of a durable save to its manifest, where a later session finds it.
@@ -81,7 +81,7 @@ class SaveEncoder:
         finally:
             self._pending.noting.discard(save)
             self._pending.changed.set()
-            self._pending.settle()
+            self._pending.tell_news()
 
     async def encode(self, save: EpisodeSave) -> None:
         """Encode a save that is durable, or wait until it is; what goes wrong is the save's outcome."""
@@ -113,4 +113,4 @@ class SaveEncoder:
             done = 0.0 if encoding.was_encoded else save.frames_to_encode * encoding.progress()
             self._pending.speed.ended(monotonic_s(), done)
             save.encoding = None
-            self._pending.settle()
+            self._pending.tell_news()

@@ -38,7 +38,7 @@ class PendingSaves:
         self.speed = EncodeSpeed()
         self.noting: set[EpisodeSave] = set()
         self.changed = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._news = asyncio.Event()
 
     def add(self, save: EpisodeSave) -> None:
         """Append a save to the order of submission."""
@@ -76,7 +76,7 @@ class PendingSaves:
         left = [save for save in self.order if not save.done()]
         if len(left) < len(self.order):
             self.order = left
-            self.settle()
+            self.tell_news()
 
     def encoded(self, save: EpisodeSave, size: int) -> None:
         """Note that a save's videos are encoded and take so many bytes."""
@@ -135,11 +135,11 @@ class PendingSaves:
         seconds = 0.0 if not frames_left else None if speed is None else frames_left / speed
         return Backlog(frames_left, seconds, sum(s.staged_bytes for s in order if not s.done()))
 
-    def settle(self) -> None:
-        """Wake those in `wait_settled`: a save or its encode came to its end, or its size is known."""
-        self._settled.set()
+    def tell_news(self) -> None:
+        """Wake those in `wait_for_news`: a save or its encode came to its end, or its size is known."""
+        self._news.set()
 
-    async def wait_settled(self) -> None:
-        """Wait for the next `settle`."""
-        self._settled.clear()
-        await self._settled.wait()
+    async def wait_for_news(self) -> None:
+        """Wait for the next `tell_news`."""
+        self._news.clear()
+        await self._news.wait()

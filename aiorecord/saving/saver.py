@@ -204,7 +204,7 @@ class AsyncEpisodeSaver:
         if not self._pending.results and timeout is not None:
             with anyio.move_on_after(timeout):
                 while not self._pending.results:
-                    await self._pending.wait_settled()
+                    await self._pending.wait_for_news()
         results = list(self._pending.results)
         self._pending.results.clear()
         return results
@@ -280,13 +280,13 @@ class AsyncEpisodeSaver:
         while self._accepting and self._tasks.alive and self.backlog().bytes > limit_bytes:
             for save in self.pending:
                 save.release()
-            await self._pending.wait_settled()
+            await self._pending.wait_for_news()
 
     async def wait_for_next(self) -> None:
         """Wait until one of the pending saves has come to its end, or its encode has."""
         self._owner.check_awaited("AsyncEpisodeSaver.wait_for_next()")
         if self._pending.order and self._tasks.alive:
-            await self._pending.wait_settled()
+            await self._pending.wait_for_news()
 
     def final_bytes_per_frame(self) -> float:
         """Bytes of a frame in the final files, over all cameras; 0 before an episode is encoded."""
@@ -313,7 +313,7 @@ class AsyncEpisodeSaver:
 
     async def _discard(self, save: EpisodeSave) -> None:
         while save.encoding is not None or (save in self._pending.noting and self._tasks.alive):
-            await self._pending.wait_settled()
+            await self._pending.wait_for_news()
         await self._threads.run(self._delete, save)
 
     async def stop(self, wait: bool = True, timeout: float | None = None) -> bool:
@@ -372,7 +372,7 @@ class AsyncEpisodeSaver:
         if self._owner.is_forked:
             return
         self.abandon()
-        self._pending.settle()
+        self._pending.tell_news()
 
     @property
     def takes_episodes(self) -> bool:
@@ -438,7 +438,7 @@ class AsyncEpisodeSaver:
 
     async def _until_done(self) -> None:
         while self._pending.order and self._tasks.alive:
-            await self._pending.wait_settled()
+            await self._pending.wait_for_news()
 
     async def _stop(self, wait: bool, timeout: float | None) -> bool:
         try:
@@ -453,7 +453,7 @@ class AsyncEpisodeSaver:
             complete = not self._pending.order
             self.abandon()
             while (self._pending.order or self._pending.noting) and self._tasks.alive:
-                await self._pending.wait_settled()
+                await self._pending.wait_for_news()
         finally:
             self._accepting = False
             try:

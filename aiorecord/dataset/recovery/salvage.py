@@ -1,7 +1,7 @@
 """Finds what an interrupted recording left in staging, judges it, and prepares it for saving.
 
 Recovery follows one rule: undo what ``info.json`` does not count (`DatasetWriter.open` does that), then redo
-what staging still holds. `examine` only reads; `settle` carries out the decisions, in steps that can each be
+what staging still holds. `examine` only reads; `carry_out` does what was decided, in steps that can each be
 interrupted and repeated.
 """
 
@@ -143,7 +143,7 @@ class StagedEpisode:
 
 
 def ready(found: list[StagedEpisode]) -> list[EpisodeFolder]:
-    """The episodes to save, in the order of recording. They are complete after `settle`."""
+    """The episodes to save, in the order of recording. They are complete after `carry_out`."""
     return [episode.folder for episode in found if episode.step is Step.SAVE and episode.folder is not None]
 
 
@@ -168,7 +168,7 @@ def examine(
     return [_examine(path, committed, partial) for path in staging.episode_paths() if path not in leftovers]
 
 
-def settle(staging: Staging, found: list[StagedEpisode]) -> None:
+def carry_out(staging: Staging, found: list[StagedEpisode]) -> None:
     """Do what `examine` decided, except saving. Safe to be killed and run again.
 
     If the disk refuses a step for one episode, the others are still processed. An episode that could not be
@@ -181,10 +181,10 @@ def settle(staging: Staging, found: list[StagedEpisode]) -> None:
         staging.remove_leftovers()
     except StorageError as error:  # a folder without an episode may stay
         logger.warning("A leftover stays in staging: %s", error)
-    each(found, _settle)
+    each(found, _carry_out_one)
 
 
-def _settle(episode: StagedEpisode) -> None:
+def _carry_out_one(episode: StagedEpisode) -> None:
     folder = episode.folder
     if folder is None or episode.step is Step.STAGE:
         if episode.state in LEFT_ALONE:
@@ -201,7 +201,7 @@ def _settle(episode: StagedEpisode) -> None:
 
 
 def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") -> list[StagedEpisode]:
-    """Run `examine` and `settle`, after which episodes to save are complete. Blocking.
+    """Run `examine` and `carry_out`, after which episodes to save are complete. Blocking.
 
     An interrupted episode is kept up to the last frame that has its row and an image of every camera, and is
     marked as interrupted. Staging holds depth in the sensor's values, so an episode recorded with other depth
@@ -212,7 +212,7 @@ def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") 
         StorageError: the disk refused.
     """
     found = examine(staging, writer.is_committed, partial)
-    settle(staging, found)
+    carry_out(staging, found)
     if writer.total_episodes:
         for folder in ready(found):
             _take_depth_settings(writer, folder)

@@ -17,7 +17,7 @@ from .speeds import SpeedQuestion
 from .trial import check_executor, try_encoder
 
 
-async def settle_encoders(
+async def try_encoders(
     schema: Schema, options: RecorderOptions, fps: int, executor: Executor, threads: Threads
 ) -> dict[str, VideoEncoderConfig]:
     """Open every codec once, in a worker: in this process it would hold the GIL and leave threads behind.
@@ -41,7 +41,7 @@ async def settle_encoders(
         # A codec that crashes instead of refusing would end the whole program.
         pool = WorkerPool(1)
         try:
-            return await settle_encoders(schema, options, fps, pool, threads)
+            return await try_encoders(schema, options, fps, pool, threads)
         finally:
             await threads.run(
                 pool.shutdown
@@ -73,14 +73,14 @@ async def _check_fallback(schema: Schema, options: RecorderOptions, fps: int, ex
         await try_encoder(executor, fallback, width, height, fps, options.encoder_threads)
 
 
-async def settle_plans(
+async def plan_cameras(
     schema: Schema, options: RecorderOptions, fps: int, executor: Executor, threads: Threads
 ) -> dict[str, EncodePlan]:
     """Decide how each camera is captured. Measures only codecs that may be fast enough, and only once.
 
     Args:
         schema: the features.
-        options: with the codecs set by `settle_encoders`.
+        options: with the codecs set by `try_encoders`.
         fps: frames per second.
         executor: runs the measurement.
         threads: where the file of known speeds is read and written.

@@ -81,9 +81,9 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
         """How long the driver's methods took, by method, without the time spent waiting for a turn."""
         return self._times.timings()
 
-    def lap(self) -> dict[str, CallTiming]:
-        """As `timings`, but only of the calls since the previous `lap`. For one user: a session."""
-        return self._times.lap()
+    def new_timings(self) -> dict[str, CallTiming]:
+        """As `timings`, but only of the calls since the previous `new_timings`. For one user: a session."""
+        return self._times.new_timings()
 
     async def connect(self) -> None:
         """Start the thread and connect the device in it. Does nothing when connected.

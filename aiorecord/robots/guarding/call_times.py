@@ -67,11 +67,11 @@ class CallTimes:
         with self._guard:
             return {call: durations.timing() for call, durations in self._durations.items()}
 
-    def lap(self) -> dict[str, CallTiming]:
-        """The calls since the previous `lap`, by method."""
+    def new_timings(self) -> dict[str, CallTiming]:
+        """The calls since the previous `new_timings`, by method."""
         with self._guard:
-            laps = {call: durations.lap() for call, durations in self._durations.items()}
-        return {call: timing for call, timing in laps.items() if timing is not None}
+            new = {call: durations.new_timings() for call, durations in self._durations.items()}
+        return {call: timing for call, timing in new.items() if timing is not None}
 
 
 class _Durations:
@@ -81,19 +81,19 @@ class _Durations:
         self.latest_s: deque[float] = deque(maxlen=SAMPLES)
         self.count = 0
         self.max_s = 0.0
-        self._lap_count = 0
-        self._lap_max_s = 0.0
+        self._new_count = 0
+        self._new_max_s = 0.0
 
     def add(self, seconds: float) -> None:
         self.latest_s.append(seconds)
         self.count += 1
         self.max_s = max(self.max_s, seconds)
-        self._lap_count += 1
-        self._lap_max_s = max(self._lap_max_s, seconds)
+        self._new_count += 1
+        self._new_max_s = max(self._new_max_s, seconds)
 
-    def lap(self) -> CallTiming | None:
-        """The calls since the previous `lap`, None if there were none."""
-        count, max_s, self._lap_count, self._lap_max_s = self._lap_count, self._lap_max_s, 0, 0.0
+    def new_timings(self) -> CallTiming | None:
+        """The calls since the previous `new_timings`, None if there were none."""
+        count, max_s, self._new_count, self._new_max_s = self._new_count, self._new_max_s, 0, 0.0
         if not count:
             return None
         return CallTiming(count, *_percentiles(list(self.latest_s)[-count:]), max_s * 1e3)

@@ -13,7 +13,7 @@ from ...system.machine_time import monotonic_s
 
 
 class Busy(enum.Enum):
-    """What `Line.call` returns while an earlier call has not returned."""
+    """What `DeviceCalls.call` returns while an earlier call has not returned."""
 
     BUSY = "busy"
 
@@ -26,7 +26,7 @@ _TURNS = 5
 logger = get_logger(__name__)
 
 
-class Line:
+class DeviceCalls:
     """The calls of one device. A call is never made while another one is under way.
 
     A call that does not return in time is cancelled; if that does not end it (because the driver suppresses

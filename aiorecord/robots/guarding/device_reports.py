@@ -7,7 +7,7 @@ A device may offer the following; nothing of it is required:
   for certain are left out. It is called on the event loop after `get_observation`, and must be quick.
 - ``new_images: bool``: True promises that every image it returns is new and never changed again, so that it
   is recorded without a copy.
-- ``lap() -> dict[str, CallTiming]``: how long driver methods took since the previous call of ``lap``, see
+- ``new_timings() -> dict[str, CallTiming]``: how long driver methods took since its previous call, see
   `ThreadedRobot`.
 """
 
@@ -71,8 +71,8 @@ def must_copy(robot: Robot, teleop: Teleoperator, schema: Schema) -> bool:
     return not (gives_new_images(robot) and (not asked or gives_new_images(teleop)))
 
 
-def lap(robot: Robot, teleop: Teleoperator) -> dict[str, dict[str, float | int]]:
-    """How long driver calls took since the previous `lap`, by ``robot.<method>`` and ``teleop.<method>``.
+def new_call_times(robot: Robot, teleop: Teleoperator) -> dict[str, dict[str, float | int]]:
+    """How long driver calls took since the previous call, by ``robot.<method>`` and ``teleop.<method>``.
 
     Returns:
         ``count, p50_ms, p99_ms, max_ms`` of each; empty if nothing measures them.
@@ -80,7 +80,7 @@ def lap(robot: Robot, teleop: Teleoperator) -> dict[str, dict[str, float | int]]
     found: dict[str, dict[str, float | int]] = {}
     for source, device in (("robot", robot), ("teleop", teleop)):
         for layer in layers(device):
-            if hasattr(layer, "lap"):
-                for call, timing in layer.lap().items():
+            if hasattr(layer, "new_timings"):
+                for call, timing in layer.new_timings().items():
                     found[f"{source}.{call}"] = {k: round(v, 3) for k, v in asdict(timing).items()}
     return found

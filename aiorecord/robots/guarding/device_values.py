@@ -13,7 +13,7 @@ from ..schema import ACTION, IMAGES, build_frame
 _ACTION_IMAGES = "action.images."
 
 
-class Parts:
+class DeviceValues:
     """Checks the recorded features of one device and keeps a copy of the newest good value of each.
 
     Keeping it takes one copy of every picture, into reused memory; none if each returned picture is new.

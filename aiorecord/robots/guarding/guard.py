@@ -16,9 +16,9 @@ from ...features import Schema
 from ...system.machine_time import monotonic_ns
 from ...system.uncancellable import UncancellableTask, finished
 from ..protocols import Features, Robot, Teleoperator, Values
-from .device_calls import BUSY, Line, bounded
+from .device_calls import BUSY, DeviceCalls, bounded
 from .device_reports import gives_new_images, layers
-from .device_values import Parts
+from .device_values import DeviceValues
 from .device_wrapper import RobotWrapper, TeleoperatorWrapper, Wrapper
 from .source_health import SourceHealth
 from .source_policy import SourcePolicy, SourceStatus, short
@@ -47,7 +47,7 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         self._clock = clock or SystemClock()
         self._owns_clock = clock is None
         self._budget_s = 0.5 / fps
-        self._line = Line(name, policy.call_timeout_s)
+        self._calls = DeviceCalls(name, policy.call_timeout_s)
         self._sources: dict[str, SourceHealth] = {}
 
     @property
@@ -81,11 +81,11 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         """
         if self._owns_clock:
             self._clock.close()
-        released = await self._line.aclose(self.policy.call_timeout_s)
+        released = await self._calls.aclose(self.policy.call_timeout_s)
         if not await release(self.inner, self._name) or not released:
             raise SourceError(
                 f"The {self._name} {self.name!r} could not be disconnected: it does not return"
-                + (f" from {self._line.stuck_in}()." if self._line.stuck_in else "."),
+                + (f" from {self._calls.stuck_in}()." if self._calls.stuck_in else "."),
                 source=self._name,
                 call="disconnect",
             )
@@ -98,7 +98,7 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
             return within `within_s` seconds of real time: connecting again would have to wait for it too.
         """
         late: bool | None = None
-        waits = [self._line.returned]
+        waits = [self._calls.returned]
         waits += [layer.returned for layer in layers(self.inner) if hasattr(layer, "returned")]
         end_ns = self._real_ns() + round(within_s * NS_PER_S)
         for wait in waits:
@@ -112,7 +112,7 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
     def late_call(self) -> str | None:
         """The call that has not returned, in the driver's thread too; None when there is none."""
         found = (getattr(layer, "call_under_way", None) for layer in layers(self.inner))
-        return self._line.stuck_in or next((call for call in found if call is not None), None)
+        return self._calls.stuck_in or next((call for call in found if call is not None), None)
 
     @staticmethod
     def _real_ns() -> int:
@@ -126,9 +126,9 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
             Exception: the error from connecting. An error from disconnecting is passed to `on_change`, since
                 a missing device often cannot be disconnected properly.
         """
-        if not await self._line.aclose(self.policy.call_timeout_s):
+        if not await self._calls.aclose(self.policy.call_timeout_s):
             raise SourceError(
-                f"The {self._name} {self.name!r} does not return from {self._line.stuck_in}().",
+                f"The {self._name} {self.name!r} does not return from {self._calls.stuck_in}().",
                 source=self._name,
                 call="disconnect",
             )
@@ -173,11 +173,11 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         tries = 1 + self.policy.retries if source.is_well else 1
         while True:
             # A failing device must not slow down the others.
-            in_trouble = not source.is_well or self._line.is_busy
+            in_trouble = not source.is_well or self._calls.is_busy
             hurried = in_trouble and not self.patient
             wait_s = self._budget_s if hurried else self.policy.call_timeout_s
             try:
-                value = await self._line.call(call, function, *args, wait_s=wait_s, fresh=fresh)
+                value = await self._calls.call(call, function, *args, wait_s=wait_s, fresh=fresh)
                 if value is not BUSY and not isinstance(value, Mapping) and not args:
                     raise SourceError(
                         f"{call}() returned {type(value).__name__}.", source=self._name, call=call
@@ -187,7 +187,7 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
                 tries -= 1
                 spent_s = (self._clock.now_ns() - start_ns) / NS_PER_S
                 backoff_s = self.policy.backoff_s * 2 ** (self.policy.retries - tries)
-                out_of_time = spent_s + backoff_s > self._budget_s or self._line.is_busy
+                out_of_time = spent_s + backoff_s > self._budget_s or self._calls.is_busy
                 if tries <= 0 or out_of_time:
                     raise
                 source.note_retry(error)
@@ -201,7 +201,7 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
         self,
         inner: D,
         name: str,
-        parts: Parts,
+        parts: DeviceValues,
         policy: SourcePolicy | None,
         clock: Clock | None,
         fps: float,
@@ -291,7 +291,9 @@ class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
     ) -> None:
         schema = features if isinstance(features, Schema) else Schema(features)
         declared: Features | None = getattr(inner, "action_features", None)
-        parts = Parts(schema, declared, is_action=True, finite=True, new_images=gives_new_images(inner))
+        parts = DeviceValues(
+            schema, declared, is_action=True, finite=True, new_images=gives_new_images(inner)
+        )
         super().__init__(inner, ASK, parts, policy, clock, fps)
 
     async def get_action(self) -> Values:
@@ -333,7 +335,9 @@ class GuardedRobot(_Reading[Robot], RobotWrapper):
     ) -> None:
         schema = features if isinstance(features, Schema) else Schema(features)
         declared: Features | None = getattr(inner, "observation_features", None)
-        parts = Parts(schema, declared, is_action=False, finite=finite, new_images=gives_new_images(inner))
+        parts = DeviceValues(
+            schema, declared, is_action=False, finite=finite, new_images=gives_new_images(inner)
+        )
         super().__init__(inner, OBSERVE, parts, policy, clock, fps)
         self._teleop = teleop
         self._sending = self._source(SEND)

@@ -143,10 +143,10 @@ def test_a_commit_that_no_lock_tells_of_is_waited_for(loose, tmp_path):
         waited.append(True)
         shutil.copy(loose / "meta/info.json", info_path(root))
 
-    report = Check(root, pool(), 1, True, settle=end).run().report
+    report = Check(root, pool(), 1, True, wait_for_commit=end).run().report
     assert (report.codes, report.exit_code) == ({"dataset-locked"}, 0)
     (root / ".aiorecord/lock").write_text(json.dumps({"pid": 2**31 - 5, "host": os.uname().nodename}))
-    Check(root, pool(), 1, True, settle=end).run()
+    Check(root, pool(), 1, True, wait_for_commit=end).run()
     assert waited == [True]  # not for one who is known to be dead
 
 

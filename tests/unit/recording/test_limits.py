@@ -13,7 +13,7 @@ from aiorecord import Recorder
 from aiorecord.clock import SystemClock, Ticker
 from aiorecord.encoder_limits import LIMITS, check_video_limits
 from aiorecord.encoders import RGBEncoderConfig
-from aiorecord.encoding.plans.apply import settle_encoders
+from aiorecord.encoding.plans.apply import try_encoders
 from aiorecord.encoding.stats import aggregate, column_stats, to_json
 from aiorecord.errors import ConfigError, FeatureError, FrameError
 from aiorecord.features import Schema
@@ -55,7 +55,7 @@ def test_rates(vcodec, fps):
 async def _settled(schema, options, executor):
     threads = Threads(1)
     try:
-        return await settle_encoders(schema, options, 30, executor, threads)
+        return await try_encoders(schema, options, 30, executor, threads)
     finally:
         await threads.aclose()
 
@@ -64,7 +64,7 @@ async def test_the_worker_that_tried_the_codecs_has_ended_with_the_trial():
     threads, executor = Threads(1), ThreadPoolExecutor(1)
     options = Recorder("me/x", fps=30, features=STATE).options
     settling = asyncio.create_task(
-        settle_encoders(Schema(camera(64, 64)), options, 30, executor, threads), name="settling"
+        try_encoders(Schema(camera(64, 64)), options, 30, executor, threads), name="settling"
     )
     while "aiorecord-encode-0" not in {thread.name for thread in threading.enumerate()}:
         await asyncio.sleep(0)
