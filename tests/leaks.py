@@ -160,7 +160,7 @@ def _children() -> frozenset[int]:
 
 
 def _known_children() -> set[int | None]:
-    """Two helpers that multiprocessing starts once and keeps for the life of the process, and shared workers."""
+    """Two helpers that multiprocessing starts once and keeps for the process, and the shared workers."""
     return {
         multiprocessing.resource_tracker._resource_tracker._pid,
         multiprocessing.forkserver._forkserver._forkserver_pid,
