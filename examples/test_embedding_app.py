@@ -24,7 +24,7 @@ class Demonstrations:
         self, recorder: aiorecord.Recorder, robot: aiorecord.Robot, teleop: aiorecord.Teleoperator
     ) -> None:
         self.recorder, self.robot, self.teleop = recorder, robot, teleop
-        self.saved: list[int] = []
+        self.saved: list[int | None] = []
         self.failed: list[aiorecord.EpisodeSave] = []
 
     async def take(self, seconds: float) -> asyncio.Task[None]:

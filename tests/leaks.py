@@ -19,8 +19,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-ENDING_S = 2.0
+if TYPE_CHECKING:
+    from aiorecord.workers.pool import WorkerPool
+
+ENDING_S = 10.0
 """How long what is about to end may take on a busy machine. A test that leaves nothing waits for nothing."""
 
 HAS_PROC = sys.platform == "linux"
@@ -43,6 +47,10 @@ KNOWN_DESCRIPTORS = {
     "/mpl-data/fonts/": "matplotlib keeps the files of its fonts open",
 }
 """Parts of what descriptors that outlive a test lead to, with the reason."""
+
+
+KEPT_POOLS: list[WorkerPool] = []
+"""Pools of worker processes that tests share; a worker that is replaced meanwhile is no leftover."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,8 @@ async def tasks_left(before: set[asyncio.Task[object]]) -> list[str]:
 
 def _new(before: Held) -> list[str]:
     now = snapshot()
+    came = {n: target for n, target in now.descriptors.items() if before.descriptors.get(n) != target}
+    pipes = _pipes_of_workers() if came else set()
     return [
         *(
             f"thread {thread.name}"
@@ -101,9 +111,9 @@ def _new(before: Held) -> list[str]:
         *(f"process {pid}: {_command(pid)}" for pid in now.children - before.children - _known_children()),
         *(
             f"file descriptor {number}: {target}"
-            for number, target in now.descriptors.items()
-            if before.descriptors.get(number) != target
-            and number not in _known_descriptors()
+            for number, target in came.items()
+            if number not in _known_descriptors()
+            and target not in pipes
             and not any(known in target for known in KNOWN_DESCRIPTORS)
         ),
         *(
@@ -150,11 +160,21 @@ def _children() -> frozenset[int]:
 
 
 def _known_children() -> set[int | None]:
-    """Two helpers of multiprocessing, which it starts once and keeps for the life of the process."""
+    """Two helpers that multiprocessing starts once and keeps for the process, and the shared workers."""
     return {
         multiprocessing.resource_tracker._resource_tracker._pid,
         multiprocessing.forkserver._forkserver._forkserver_pid,
+        *(pid for pool in KEPT_POOLS for pid in pool.pids()),
     }
+
+
+def _pipes_of_workers() -> set[str]:
+    """The pipes to the workers of `KEPT_POOLS`."""
+    found = set()
+    for pid in (pid for pool in KEPT_POOLS for pid in pool.pids()):
+        with contextlib.suppress(OSError):  # it has ended
+            found |= {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    return {target for target in found if target.startswith("pipe:")}
 
 
 def _known_descriptors() -> set[int | None]:

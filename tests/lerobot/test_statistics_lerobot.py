@@ -17,12 +17,6 @@ from aiorecord.cli import main
 pytestmark = pytest.mark.lerobot
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shared_pool():
-    """The pool of the checks is there before the first of them, and not left by it."""
-    pool()
-
-
 AXES = ["height", "width", "channels"]
 STILL = "observation.images.still"
 FEATURES = {

@@ -23,12 +23,6 @@ def repairs_in_shared_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repair_dataset, "WorkerPool", lambda *_, **__: pool())
 
 
-@pytest.fixture(scope="session", autouse=True)
-def shared_pool() -> None:
-    """The pool that all checks here share is there before the first of them, and not left by it."""
-    pool()
-
-
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three packed episodes."""

@@ -148,6 +148,7 @@ def test_never_beside_a_recorder(everything: Path, tmp_path: Path) -> None:
     assert {name: data for name, data in content(root).items() if "lock" not in name} == before
 
 
+@pytest.mark.leaves("aiorecord-check-")  # a killed process does not tidy up
 def test_killed_anywhere_it_can_be_run_again(good: Path, tmp_path: Path, monkeypatch) -> None:
     stale = copy(good, tmp_path / "stale")
     edit_table(episodes_file(stale), stats__index__mean=shifted(3), stats__episode_index__max=shifted(1))
