@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConfigError, FrameError, StateError
 from ...system.threads import Threads, wrapped
-from ...system.uncancellable import ended, finished
+from ...system.uncancellable import ended
 from ...values import is_whole
 from ..protocols import Features, Values
 from ..schema import ACTION, IMAGES, STATE, dataset_features
@@ -161,9 +161,10 @@ class SimRobot:
             drawing = self._drawing
             assert drawing is not None
             try:
-                cameras: _Cameras = await finished(wrapped(drawing))
+                cameras: _Cameras = await wrapped(drawing)
             finally:
-                self._drawing = None
+                if drawing.done():  # otherwise it goes on, for whoever connects or disconnects next
+                    self._drawing = None
             self._reset()
             self._threads = Threads(max(1, min(len(cameras), os.cpu_count() or 1)), "aiorecord-draw")
             self._cameras = cameras
