@@ -332,7 +332,7 @@ class RecorderCore:
 
         outcome: PackResult | BaseException | None = None
 
-        def work() -> PackResult:  # whoever is cancelled meanwhile does not learn of it
+        def work() -> PackResult:  # runs to its end even if the caller is cancelled
             nonlocal outcome
             try:
                 outcome = pack(self.writer, progress)
@@ -401,7 +401,7 @@ class RecorderCore:
         return self._closing
 
     async def finish(self, work: Awaitable[Any], name: str) -> None:
-        """Do what the end of an episode needs, whoever is cancelled meanwhile.
+        """Run work at the end of an episode to its end, also if the caller is cancelled meanwhile.
 
         Args:
             work: a coroutine.
@@ -523,7 +523,7 @@ class RecorderCore:
     async def _close(self, drain: bool) -> None:
         self.standby.close()
         try:
-            if self._opened:  # what is being opened is let go of when it is there
+            if self._opened:  # opening has to finish before its results can be released
                 await self._opening.wait()
             try:
                 if self.recording is not None:
@@ -579,7 +579,7 @@ def check_rate(fps: object) -> None:
 
 
 def _check_limits(schema: Schema, fps: int, options: RecorderOptions) -> None:
-    """Check that the encoders take these sizes and rates; ConfigError says which does not."""
+    """Check the sizes and the rate against the limits of the encoders; raises ConfigError."""
     for camera in schema.videos.values():
         height, width, _ = camera.size_hwc
         encoder = options.depth_encoder if camera.is_depth else options.rgb_encoder

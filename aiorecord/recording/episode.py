@@ -317,7 +317,7 @@ class Episode:
         return capture
 
     async def _leave(self, error: BaseException | None) -> None:
-        """Leave the block; what has to be done for it is done whoever is cancelled meanwhile."""
+        """End the episode. The work for it runs to its end, also if the caller is cancelled meanwhile."""
         core, capture = self._core, self._capture
         if self._state == "ended":  # the recorder was closed before
             if error is None:

@@ -110,14 +110,14 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._owner.is_forked:
-            return  # what ends a forked child says more; the dataset is its parent's
+            return  # the error that ends a forked child is raised; the dataset belongs to its parent
         await self.aclose()
         if error is None:
             self.core.failed.raise_unobserved()
 
     @property
     def saver(self) -> AsyncEpisodeSaver:
-        """The saver behind this recorder.
+        """The recorder's saver.
 
         Raises:
             StateError: the recorder is not open.

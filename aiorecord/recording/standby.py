@@ -68,7 +68,7 @@ class Standby:
         return self._ready
 
     async def take(self) -> EpisodeCapture:
-        """Wait until the capture is ready and hand it out. The next one is prepared a little later.
+        """Wait until the capture is ready and return it. The next one is prepared a little later.
 
         Raises:
             AiorecordError: as `wait`.

@@ -122,7 +122,7 @@ class DiskGuard:
     def _try_again(self) -> None:
         now_s = asyncio.get_running_loop().time()
         for save, wake_s in list(self._wakes.items()):
-            if save.stage is not Stage.FAILED:  # somebody else did something about it
+            if save.stage is not Stage.FAILED:  # it was retried or discarded meanwhile
                 del self._wakes[save]
             elif now_s >= wake_s and self._failed[save] < MAX_RETRIES:
                 del self._wakes[save]

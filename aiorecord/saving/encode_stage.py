@@ -59,7 +59,7 @@ class SaveEncoder:
     async def note_priority(self, save: EpisodeSave) -> None:
         """Write the priority of a durable save to its manifest, where a later session finds it.
 
-        Where the disk refuses, the save keeps its priority for this session, and a warning says so.
+        If the write fails, the save keeps its priority for this session, and a warning is logged.
         """
         assert save.folder is not None
         manifest = save.folder.manifest

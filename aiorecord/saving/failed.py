@@ -32,7 +32,7 @@ class FailedSaves:
         return [source for source in sources if isinstance(source, EpisodeCapture)]
 
     def raise_unobserved(self) -> None:
-        """Raise if there are failed saves that nobody awaited or looked at.
+        """Raise if a failed save was neither awaited nor read.
 
         Raises:
             SaveError: how many, which, and why the first one failed.

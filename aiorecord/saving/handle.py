@@ -20,7 +20,7 @@ from ..system.loop_owner import LoopOwner
 logger = get_logger(__name__)
 
 FLAG_LOGGER = "aiorecord.flags"
-"""The logger that tells of flagged episodes: its own, for programs that show flags by other means."""
+"""Logger of flagged episodes; a logger of its own, so that programs that display flags can silence it."""
 
 flag_logger = get_logger(FLAG_LOGGER)
 
@@ -48,7 +48,7 @@ class Stage(enum.StrEnum):
 
     @property
     def words(self) -> str:
-        """As people read it: a save exists for an episode that has ended, which nobody calls recording."""
+        """Words for a display. ``recording`` reads "not on disk yet": the episode itself has ended."""
         said = {Stage.RECORDING: "not on disk yet", Stage.ENCODED: "encoded, waiting for the commit"}
         return said.get(self, self.value)
 
@@ -249,7 +249,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
         return self.folder is not None or (isinstance(self.source, EpisodeCapture) and self.source.is_durable)
 
     def done(self) -> bool:
-        """Whether the save has come to its end, good or bad."""
+        """Whether the save has ended: committed, failed or discarded."""
         return self.stage in FINAL_STAGES
 
     def result(self) -> EpisodeSaveResult:

@@ -15,8 +15,8 @@ from .handle import EpisodeSave, EpisodeSaveResult, SaveCounts, Stage
 logger = get_logger(__name__)
 
 KEPT_RESULTS = 1000
-"""`AsyncEpisodeSaver.get_results` hands out at most this many outcomes; older ones that nobody fetched are
-forgotten."""
+"""`AsyncEpisodeSaver.get_results` returns at most this many results; older ones that were not fetched are
+dropped."""
 
 
 class PendingSaves:
@@ -25,10 +25,10 @@ class PendingSaves:
     Attributes:
         order: saves that are not done, or have just come to their end, in the order of submission.
         counts: of all saves so far.
-        results: outcomes that nobody has fetched yet.
+        results: results that were not fetched yet.
         speed: of the encodes.
         noting: saves whose priority is being written to their manifests.
-        changed: set when a save may be ready for its commit, or has come to its end without one.
+        changed: set when a save may be ready for its commit, or has ended without one.
     """
 
     def __init__(self) -> None:

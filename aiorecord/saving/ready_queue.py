@@ -18,7 +18,7 @@ class SaveQueue[T](asyncio.Queue[T]):
 
     Args:
         maxsize: items that may wait.
-        size_of: what is compared within a priority; a constant gives the order of putting.
+        size_of: the sort key within a priority, smallest first; a constant keeps the order of insertion.
         priority_of: higher first.
     """
 

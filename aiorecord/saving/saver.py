@@ -40,14 +40,18 @@ from .ready_queue import SaveQueue
 
 
 def default_encode_workers() -> int:
-    """Worker processes when nothing else is asked for: one per core, two at least, four at most."""
+    """Default number of worker processes: one per core, at least two, at most four."""
     return min(4, max(2, os.cpu_count() or 2))
 
 
 class AsyncEpisodeSaver:
-    """Saves ended episodes one after another behind whatever else the event loop does.
+    """Saves ended episodes in the background: encodes them, then commits them one after another.
 
     Use it as an async context manager, or call `start` and `stop`. `Recorder` owns one.
+
+    Its methods are coroutines and belong to one event loop. `aiorecord.lerobot.AsyncEpisodeSaver` has the same
+    name and the methods of the original proposal, for synchronous programs with a `LeRobotDataset`: it calls a
+    saver of this class, on an event loop in a thread of its own.
 
     Args:
         writer: the dataset.
@@ -181,7 +185,7 @@ class AsyncEpisodeSaver:
         """Save in the foreground: encode at once, beside the queue, and return when it is committed.
 
         Commits keep the order of submission, so it also waits for the saves of its priority before it.
-        Cancelling stops the waiting; the save goes on behind.
+        Cancelling stops only the waiting; the save continues in the background.
 
         Raises:
             SaveError: the save failed.
@@ -283,7 +287,7 @@ class AsyncEpisodeSaver:
             await self._pending.wait_for_news()
 
     async def wait_for_next(self) -> None:
-        """Wait until one of the pending saves has come to its end, or its encode has."""
+        """Wait until one of the pending saves, or its encode, has ended."""
         self._owner.check_awaited("AsyncEpisodeSaver.wait_for_next()")
         if self._pending.order and self._tasks.alive:
             await self._pending.wait_for_news()
@@ -307,7 +311,7 @@ class AsyncEpisodeSaver:
         if self._is_final(save):  # others were quicker
             return False
         self._pending.discard(save)
-        # From here on it is gone, whoever is cancelled: what is in staging would come back.
+        # Runs to its end even if the caller is cancelled: an episode left in staging would be recovered.
         await finished(self._tasks.finish(self._discard(save), f"aiorecord-discard-{save.episode_id}"))
         return True
 
@@ -332,7 +336,7 @@ class AsyncEpisodeSaver:
         try:
             await asyncio.wait((stopping,))
         except asyncio.CancelledError:
-            if self._stoppers == 1:  # nobody else waits for the saves
+            if self._stoppers == 1:  # no other task waits for the saves
                 self.abandon()
                 await ended(stopping)
             raise
@@ -368,7 +372,7 @@ class AsyncEpisodeSaver:
                 self._pending.fail(save, error, asked=True)
 
     def _tasks_ended(self) -> None:
-        """Let nobody wait for saves that nobody works on any more: a task failed, which is a bug."""
+        """Fail the pending saves if a task of the saver failed (a bug), so that no caller waits for ever."""
         if self._owner.is_forked:
             return
         self.abandon()
@@ -402,7 +406,7 @@ class AsyncEpisodeSaver:
     def _note_priority(self, save: EpisodeSave) -> None:
         """Have a priority that was set since the manifest was written noted there."""
         if save.folder is None or save in self._pending.noting:
-            return  # whoever makes the episode durable, or notes now, sees to it
+            return  # written when the episode becomes durable, or by the write under way
         if save.folder.manifest.priority != save.priority:
             with contextlib.suppress(StateError):  # it ends: what is left keeps the priority that is on disk
                 self._tasks.finish(self._encoder.note_priority(save), f"aiorecord-priority-{save.episode_id}")

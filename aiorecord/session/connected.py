@@ -34,7 +34,7 @@ async def connected(robot: Robot, teleop: Teleoperator) -> AsyncIterator[None]:
 
 
 async def _let_go(devices: list[Teleoperator | Robot]) -> list[Exception]:
-    """Disconnect each, whoever is cancelled meanwhile. The guards in them limit how long that takes."""
+    """Disconnect each, also if the caller is cancelled meanwhile. The guards limit how long that takes."""
     return await finished(UncancellableTask(_disconnect(devices), name="aiorecord-disconnect"))
 
 

@@ -172,7 +172,7 @@ class Session:
                 self.ticker.end()
 
     async def run(self) -> list[EpisodeRecord]:
-        """Connect, record, disconnect. Ended episodes are saved behind it; drain the recorder afterwards.
+        """Connect, record, disconnect. Episodes are saved in the background; drain the recorder afterwards.
 
         Cancelling it disconnects, and keeps the running episode in staging.
 

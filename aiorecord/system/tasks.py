@@ -69,7 +69,7 @@ class TaskOwner:
         return task
 
     def finish(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Start a named task that nobody cancels: the owner is closed when it has come to its end.
+        """Start a named task that is not cancelled: closing the owner waits for its end.
 
         It may be started while the owner is being closed.
 

@@ -17,7 +17,7 @@ from .uncancellable import UncancellableTask, finished
 class Threads:
     """A named thread pool whose calls are never abandoned.
 
-    Cancelling `run` does not leave the call behind: the cancellation is delivered when the call has ended,
+    Cancelling `run` does not abandon the call: the cancellation is delivered when the call has ended,
     so that whatever comes next finds the files in a known state.
 
     All threads start with the first call, so that no later one, the closing least of all, lacks a thread.
@@ -147,7 +147,7 @@ async def run_in_thread[T](function: Callable[..., T], *args: Any) -> T:
 
 
 async def run_left_behind[T](function: Callable[[], T], name: str) -> T:
-    """Call a function in a thread of its own that cancelling leaves behind, and that ends with the program.
+    """Call a function in a thread of its own that is abandoned on cancellation and ends with the program.
 
     Only for what waits for others (a network) and would keep people from leaving. What guards the call, a
     lock, is let go by the function itself, at its end.
@@ -201,7 +201,7 @@ def wrapped(call: Future[Any], *, quietly: bool = False) -> asyncio.Future[Any]:
             future.set_result(call.result())
 
     def finished(_: Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
             loop.call_soon_threadsafe(finish)
 
     call.add_done_callback(finished)
@@ -229,8 +229,8 @@ def no_threads(error: RuntimeError) -> StateError:
 
 
 def _uncancelled[T](function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    """Call a function; its `asyncio.CancelledError` would look like that of whoever waits for it."""
+    """Call a function; its `asyncio.CancelledError` would look like a cancellation of the caller."""
     try:
         return function(*args)
     except asyncio.CancelledError as error:
-        raise StateError("What was waited for in a thread was cancelled by somebody else.") from error
+        raise StateError("A future that a thread waited for was cancelled.") from error

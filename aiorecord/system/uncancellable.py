@@ -1,4 +1,4 @@
-"""Work that is waited for to its end, whoever is cancelled meanwhile: the one place that holds this back.
+"""Waiting for work to its end although the caller is cancelled: the only place that delays a cancellation.
 
 Three kinds of cancellation arrive in a task, and each of them is held back until what it waits for is done:
 
@@ -7,7 +7,7 @@ Three kinds of cancellation arrive in a task, and each of them is held back unti
 - a cancel scope of anyio, which cancels the task again in every turn of the event loop until it has left the
   scope. A shielded scope keeps that away, and the turns with it.
 - the end of the event loop, or a program that cancels every task of the loop. What must come to its end runs
-  in an `UncancellableTask`: it is asked, not cancelled, and `asyncio.run` waits for it.
+  in an `UncancellableTask`: `cancel` is a request to hurry, and `asyncio.run` waits for the task.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import anyio
 from .loop_owner import ProcessOwner
 
 _BACKEND = "anyio._backends._asyncio"
-"""anyio's part for asyncio, which is slow to import. Before it is loaded nobody has opened a cancel scope."""
+"""anyio's part for asyncio, which is slow to import. Before it is loaded there can be no cancel scope."""
 
 
 class UncancellableTask[T](asyncio.Task[T]):
@@ -70,7 +70,8 @@ async def finished[T](future: asyncio.Future[T], owner: ProcessOwner | None = No
 
     Args:
         future: what to wait for.
-        owner: of what completes it; a child forked from its process does not wait: nobody does it there.
+        owner: of what completes it; a child forked from its process does not wait: the work runs in the
+            parent.
     """
     await ended(future, owner)
     if _BACKEND in sys.modules:

@@ -5,7 +5,7 @@
 into a folder that is deleted afterwards, `ControlledEncoder` encodes when the test lets it, or fails, and
 `assert_whole` fails for a dataset that is not complete and consistent.
 
-Nothing here imports pytest. `aiorecord.testing.plugin`, which pytest loads by itself, gives the fixtures.
+Nothing here imports pytest. pytest loads `aiorecord.testing.plugin` by itself; it contains the fixtures.
 """
 
 from __future__ import annotations

@@ -30,6 +30,9 @@ class AsyncEpisodeSaver:
     It is enabled from the start; saves that were under way before are finished first. Saves in the foreground
     are counted too.
 
+    `aiorecord.AsyncEpisodeSaver` has the same name and is for asyncio programs: this class calls one, on the
+    event loop in a thread of its own that records the dataset.
+
     Args:
         dataset: an `AsyncLeRobotDataset`, or a writable `LeRobotDataset`, which becomes one.
         max_queue_size: saves that may wait for an encoder; further ones are refused.
