@@ -49,9 +49,9 @@ class AsyncEpisodeSaver:
 
     Use it as an async context manager, or call `start` and `stop`. `Recorder` owns one.
 
-    Its methods are coroutines and belong to one event loop. `aiorecord.lerobot.AsyncEpisodeSaver` has the same
-    name and the methods of the original proposal, for synchronous programs with a `LeRobotDataset`: it calls a
-    saver of this class, on an event loop in a thread of its own.
+    Its methods are coroutines and belong to one event loop. `aiorecord.lerobot.AsyncEpisodeSaver` has the
+    same name and the methods of the original proposal, for synchronous programs with a `LeRobotDataset`: it
+    calls a saver of this class, on an event loop in a thread of its own.
 
     Args:
         writer: the dataset.
