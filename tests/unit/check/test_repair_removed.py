@@ -90,7 +90,7 @@ def test_without_meta_the_whole_dataset_is_found_again(whole, tmp_path):
     shutil.rmtree(root / "meta")
     result = repair_dataset(root)
     assert result.after.ok, result.as_dict()
-    assert any("what data/" in step for step in result.plan.steps)
+    assert any("from the copy in data/" in step for step in result.plan.steps)
     assert seen(root) == want
 
 
