@@ -208,10 +208,20 @@ def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         yield writer
     except BaseException:
         with contextlib.suppress(OSError):  # the file is incomplete in this state
-            writer.close()
+            _close(writer)
         raise
     with storage.storage_errors(path, "write"):
+        _close(writer)
+
+
+def _close(writer: pq.ParquetWriter) -> None:
+    try:
         writer.close()
+    finally:
+        # Arrow leaves the file open if writing the footer fails: a full disk would not get its space back.
+        handle: Any = getattr(writer, "file_handle", None)  # the stubs of pyarrow misspell it
+        if handle is not None:
+            handle.close()
 
 
 def write_row_group(writer: pq.ParquetWriter, table: pa.Table) -> None:

@@ -279,9 +279,6 @@ async def test_a_save_goes_on_by_itself_when_there_is_room_again(disk, watchful)
     assert contents(disk / "set") == [(0, 30)]
 
 
-@pytest.mark.leaves(
-    "-tmp (deleted)"
-)  # Arrow's writer closes no file that it could not write; its error holds it
 async def test_a_commit_that_the_disk_refuses_leaves_the_dataset_as_it_was(disk):
     async with recorder_for(disk) as recorder:
         await (await record(recorder, 4, 0))
