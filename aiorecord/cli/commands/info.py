@@ -200,7 +200,9 @@ def _staging_lines(facts: DatasetFacts) -> list[str]:
         states = [names.get(staged.state, staged.state) for staged in facts.staged]
         parts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
         lines.append(f"staging: {_episodes(len(states), 'unfinished ')} ({parts}; {size})")
-        counts = Counter(s.priority for s in facts.staged if s.state in ("complete", "recording"))
+        # While a process records, folders that are not complete are the running episode and a prepared one.
+        waiting = {"complete"} if facts.writer else {"complete", "recording"}
+        counts = Counter(s.priority for s in facts.staged if s.state in waiting)
         if any(counts):
             turns = [
                 f"{counts[priority]} of priority {priority}" for priority in sorted(counts, reverse=True)
