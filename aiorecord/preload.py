@@ -13,7 +13,7 @@ from .dataset.recovery import salvage
 from .encoding import camera_encoding
 from .encoding.plans import apply
 from .monitor.sinks import notebook
-from .recording import checked_frames, device_frames, episode, open_dataset, status
+from .recording import checked_frames, device_frames, episode, open_dataset, packing, status
 from .robots import step
 from .robots.guarding import guard_pair
 from .saving import disk_guard, failed, saver
@@ -33,6 +33,7 @@ __all__ = [
     "notebook",
     "open_dataset",
     "pack",
+    "packing",
     "pool",
     "salvage",
     "saver",

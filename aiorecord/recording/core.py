@@ -7,7 +7,6 @@ threads nor loops: that is for those whom people call, with `RecorderCore.owner`
 from __future__ import annotations
 
 import asyncio
-import sys
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..capture.budget import ByteBudget
 from ..clock import Clock, SystemClock, Ticker
-from ..encoder_limits import MAX_FPS, check_video_limits
 from ..encoders import VideoEncoderConfig
-from ..errors import ConfigError, StateError, StorageError
+from ..errors import StateError, StorageError
 from ..features import Schema
 from ..options import RecorderOptions
 from ..printable import get_logger
@@ -28,8 +26,8 @@ from ..system.loop_owner import LoopOwner
 from ..system.tasks import TaskOwner
 from ..system.threads import Threads
 from ..system.uncancellable import UncancellableTask, ended, finished, load_shield
-from ..values import is_whole
-from .recorder_events import Events, PackingBegan, PackingEnded, PackingFailed, SaveChanged
+from .limits import check_limits, check_rate
+from .recorder_events import Events, SaveChanged
 from .standby import Standby
 from .unclosed import watch_unclosed
 
@@ -117,7 +115,7 @@ class RecorderCore:
         on_closed: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         check_rate(fps)
-        _check_limits(schema, fps, options)
+        check_limits(schema, fps, options)
         self.root, self.fps, self.schema, self.options = root, fps, schema, options
         self.clock: Clock = clock or SystemClock()
         self.owner = LoopOwner("recorder")
@@ -328,29 +326,12 @@ class RecorderCore:
 
     async def pack(self, progress: Callable[[int, int], None] | None = None) -> PackResult:
         """Merge the files of single episodes; see `Recorder.pack`."""
-        from ..dataset.packing.pack import PackResult, pack
+        from .packing import pack_and_publish
 
-        outcome: PackResult | BaseException | None = None
+        def ended(result: PackResult) -> None:
+            self.packed = result
 
-        def work() -> PackResult:  # runs to its end even if the caller is cancelled
-            nonlocal outcome
-            try:
-                outcome = pack(self.writer, progress)
-            except BaseException as error:
-                outcome = error
-                raise
-            return outcome
-
-        self.events.publish(PackingBegan())
-        try:
-            self.packed = await self.threads.run(work)
-        finally:
-            if isinstance(outcome, PackResult):
-                self.packed, files = outcome, outcome.data_files + outcome.video_files
-                self.events.publish(PackingEnded(outcome.merged_files, files, outcome.bytes))
-            else:
-                self.events.publish(PackingFailed(str(outcome or sys.exception())))
-        return self.packed
+        return await pack_and_publish(self.writer, self.threads, self.events, progress, ended)
 
     def note_robot(self, robot: object) -> None:
         """Store a robot's name as the dataset's ``robot_type``; see `Recorder.note_robot`."""
@@ -562,32 +543,6 @@ class RecorderCore:
                 self.events.close()
                 if self._on_closed is not None:
                     await self._on_closed()
-
-
-def check_rate(fps: object) -> None:
-    """Check frames per second.
-
-    Raises:
-        ConfigError: it is no whole number from 1 on, or above `MAX_FPS`.
-    """
-    if not is_whole(fps, 1):
-        raise ConfigError(
-            f"fps must be a whole number of frames per second, 1 or more, not {fps!r}.", option="fps"
-        )
-    if fps > MAX_FPS:
-        raise ConfigError(f"fps must be {MAX_FPS} or less, not {fps}.", option="fps")
-
-
-def _check_limits(schema: Schema, fps: int, options: RecorderOptions) -> None:
-    """Check the sizes and the rate against the limits of the encoders; raises ConfigError."""
-    for camera in schema.videos.values():
-        height, width, _ = camera.size_hwc
-        encoder = options.depth_encoder if camera.is_depth else options.rgb_encoder
-        check_video_limits(encoder, width, height, fps)
-        if options.fallback_vcodec is not None and not camera.is_depth:
-            from ..encoding.camera_encoding import fallback_encoder
-
-            check_video_limits(fallback_encoder(encoder, options.fallback_vcodec), width, height, fps)
 
 
 def _load_parts() -> None:

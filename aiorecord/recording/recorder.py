@@ -16,7 +16,8 @@ from ..features import Schema
 from ..options import RecorderKeywords, check_repo_id, parse_options, resolve_root
 from ..printable import get_logger
 from ..quality import QualityLimits
-from .core import RecorderCore, check_rate
+from .core import RecorderCore
+from .limits import check_rate
 from .recorder_events import (
     EventStream,
     RecorderEvent,
