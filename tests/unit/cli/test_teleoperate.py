@@ -203,8 +203,9 @@ def test_the_light_core_stays_light(tmp_path):
     (tmp_path / "lerobot/__init__.py").write_text("raise SystemExit('lerobot was imported')")
     code = (
         "import sys, importlib\n"
-        "for name in 'devices download flags interrupt processors release'.split():\n"
-        "    importlib.import_module(f'aiorecord.lerobot.{name}')\n"
+        "for name in 'device_flags interrupt lerobot_devices processors release'.split():\n"
+        "    importlib.import_module(f'aiorecord.lerobot.drivers.{name}')\n"
+        "import aiorecord.lerobot.dropin.download\n"
         "from aiorecord.cli import main\n"
         f"code = main(['teleoperate', *{SIM!r}, '--teleop_time_s=0.1'])\n"
         "assert 'lerobot' not in sys.modules and 'torch' not in sys.modules\n"
