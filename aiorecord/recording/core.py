@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -381,14 +381,14 @@ class RecorderCore:
             self._abandon()
         return self._closing
 
-    async def finish(self, work: Awaitable[Any], name: str) -> None:
+    async def finish(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run work at the end of an episode to its end, also if the caller is cancelled meanwhile.
 
         Args:
-            work: a coroutine.
+            work: what to run.
             name: of its task.
         """
-        await finished(self.tasks.finish(_nothing(work), name))
+        await finished(self.tasks.finish(work, name))
 
     def leave(self) -> None:
         """Close the files after the loop has ended, without it and without a new thread. Blocking."""
@@ -548,7 +548,3 @@ class RecorderCore:
 def _load_parts() -> None:
     load_shield()
     import_module("aiorecord.preload")
-
-
-async def _nothing(work: Awaitable[Any]) -> None:
-    await work
