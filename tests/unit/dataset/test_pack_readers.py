@@ -265,11 +265,13 @@ def test_a_broken_record_deletes_nothing_that_counts(root, damage):
         commit(writer, n)
         read_places(root)
         pack(writer)
+    writer.unwatch_readers()
     damage(root / RECORD)
     writer = open_again(root)
     commit(writer, 2)
     pack(writer)
     check_dataset(root, [(n, 5) for n in range(3)])
+    writer.unwatch_readers()
 
 
 @pytest.mark.parametrize("what", ["in use", "another file", "elsewhere"])
