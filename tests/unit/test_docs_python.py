@@ -22,6 +22,8 @@ RUN_BY = {
     'LeRobotDataset("demo/': "test_docs_dropin",
     "AsyncLeRobotDataset.create(": "test_docs_dropin",
     "aiorecord.lerobot.install(": "test_docs_dropin",
+    "temporary_recorder(": "test_fakes",
+    "aiorecord_recorder(": "test_fakes",
 }
 """What is in a block, and the file of the test that runs it."""
 

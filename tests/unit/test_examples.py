@@ -5,6 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from helpers import episodes_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -43,6 +44,8 @@ def test_demo_async_saving(tmp_path):
         assert len(episodes_of(tmp_path / "demo" / folder)) == 3
 
 
+# The client of the notebook's kernel keeps its sockets and connection file for the process.
+@pytest.mark.leaves("eventpoll", "socket:", "temporary tmp")
 def test_notebook():
     import nbclient
     import nbformat

@@ -283,6 +283,8 @@ def test_no_video_and_no_file(tmp_path: Path) -> None:
         open_output(tmp_path / "no folder" / "a.mp4", H264, 64, 48, 30)
 
 
+# PyAV (close_output) never closes a file whose header could not be written, which is empty then.
+@pytest.mark.leaves("/dev/full")
 @linux
 def test_a_full_disk_is_a_storage_error() -> None:
     with (
