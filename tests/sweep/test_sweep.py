@@ -14,6 +14,7 @@ posix = pytest.mark.skipif(
 )
 
 
+@pytest.mark.leaves("aiorecord-check-")  # programs that are killed do not tidy up
 @posix
 def test_a_sample_of_all_points(tmp_path, capsys):
     found = sweep(tmp_path, sample=24, seed=7)
