@@ -36,6 +36,10 @@ from aiorecord.lerobot import AsyncLeRobotDataset, enable_async_saving
 TASK = "Grab the cube"
 FRONT = "observation.images.front"
 
+pytestmark = pytest.mark.leaves(
+    "temporary tmp"
+)  # lerobot writes a policy's settings to one, for their parser
+
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
