@@ -21,7 +21,9 @@ ONCE = (
     *("tests/unit/encoding/test_encode.py", "tests/unit/encoding/test_stats.py"),
     "tests/unit/encoding/test_stats_cost.py",
     *("tests/unit/test_examples.py", "tests/unit/test_embedding_examples.py"),
-    *("tests/unit/test_typed_pages.py", "tests/unit/test_docs_commands.py"),
+    *("tests/unit/test_typed_pages.py", "tests/unit/test_docs_commands.py", "tests/unit/test_docs.py"),
+    *("tests/unit/test_docs_python.py", "tests/unit/test_project_files.py", "tests/unit/test_house.py"),
+    "tests/unit/bench",
 )
 """What looks at files or breaks disks and codecs, which no version of Python changes, and whole programs of
 code that the other tests run on each version: on the default one only, unless asked for."""
