@@ -58,10 +58,6 @@ class UncancellableTask[T](asyncio.Task[T]):
             self.get_loop().call_soon(self._on_cancel)
         return False
 
-    def give_up(self) -> bool:
-        """Cancel the task after all (for its owner)."""
-        return super().cancel()
-
 
 async def finished[T](future: asyncio.Future[T], owner: ProcessOwner | None = None) -> T:
     """Wait for a future or task to its end; a cancellation that comes meanwhile is raised then, once.
