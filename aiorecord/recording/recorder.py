@@ -17,7 +17,6 @@ from ..options import RecorderKeywords, check_repo_id, parse_options, resolve_ro
 from ..printable import get_logger
 from ..quality import QualityLimits
 from .core import RecorderCore
-from .limits import check_rate
 from .recorder_events import (
     EventStream,
     RecorderEvent,
@@ -74,7 +73,6 @@ class Recorder:
     ) -> None:
         self.options = parse_options(options)
         self.repo_id = check_repo_id(repo_id)
-        check_rate(fps)
         self.fps = fps
         self.schema = Schema(features)
         self.features = self.schema.as_dict(defaults=False)
