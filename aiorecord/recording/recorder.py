@@ -55,6 +55,7 @@ class Recorder:
         options: see `aiorecord.options.RecorderOptions`, of which these are the fields.
 
     Attributes:
+        core: what it shares with `Episode` and lerobot's drop-in; for aiorecord's own use.
         recovered: what resuming found in staging, and what became of it.
 
     Raises:
