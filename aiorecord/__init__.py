@@ -71,8 +71,9 @@ if TYPE_CHECKING:
     from .robots.guarding.guard_pair import guarded
     from .robots.guarding.source_policy import SourcePolicy, SourceStatus
     from .robots.step import control_step
-    from .saving.handle import EpisodeSave, EpisodeSaveResult, Stage
+    from .saving.handle import EpisodeSave
     from .saving.saver import AsyncEpisodeSaver
+    from .saving.stages import EpisodeSaveResult, Stage
     from .session import (
         Command,
         EpisodeRecord,
@@ -106,7 +107,8 @@ _HOMES = {
     "robots.guarding.source_policy": "SourcePolicy SourceStatus",
     "robots.step": "control_step",
     "saving.saver": "AsyncEpisodeSaver",
-    "saving.handle": "EpisodeSave EpisodeSaveResult Stage",
+    "saving.handle": "EpisodeSave",
+    "saving.stages": "EpisodeSaveResult Stage",
     "system.scheduling": "realtime",
     "session": "Command EpisodeRecord Phase PhaseChanged Session SessionEvents SessionPlan SourceReported",
     "recording.status": "RecorderStatus",

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from ..saving.handle import FLAG_LOGGER
+from ..saving.job import FLAG_LOGGER
 
 
 def _is_not_a_flag(record: logging.LogRecord) -> bool:

@@ -6,8 +6,8 @@ import platform
 from dataclasses import asdict
 from typing import Any
 
-from ..capture.episode import CameraStatus, EpisodeCapture
-from ..saving.handle import Stage
+from ..capture.episode import CameraStatus
+from ..saving.stages import Stage
 from ..session import EpisodeRecord, Session
 from ..system.disk import DiskStatus
 
@@ -77,8 +77,8 @@ def _version(package: str) -> str:
 def _episode(record: EpisodeRecord, cameras: Any) -> dict[str, Any]:
     save = record.save
     result = save.result() if save.done() else None
-    folder = save.folder
-    captured = save.source.status().cameras if isinstance(save.source, EpisodeCapture) else {}
+    folder, capture = save.job.folder, save.job.capture
+    captured = {} if capture is None else capture.status().cameras
     return {
         "number": record.number,
         "episode_index": result.episode_index if result else None,

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..capture.episode import EpisodeCapture
 from ..clock import NS_PER_S
 from ..robots.guarding.source_policy import SourceStatus
 from ..saving.backlog import Backlog
-from ..saving.handle import EpisodeSave, Stage
+from ..saving.handle import EpisodeSave
+from ..saving.stages import Stage
 from ..session import Phase, Session
 from ..system.disk import DiskStatus
 
@@ -229,8 +229,8 @@ class Observer:
         record = session.records[-1]
         late = record.lateness
         problems = [] if record.end_reason is None else [f"cut short: {record.end_reason}"]
-        if isinstance(record.save.source, EpisodeCapture):
-            for row in self._cameras(record.save.source.status()):
+        if (capture := record.save.job.capture) is not None:
+            for row in self._cameras(capture.status()):
                 if counts := camera_counts(row):
                     problems.append(f"{row.name}: {counts}")
         return Take(

@@ -22,16 +22,20 @@ from ..errors import StateError, StorageError
 from ..features import Schema
 from ..options import RecorderOptions
 from ..printable import get_logger
+from ..saving.failed import FailedSaves
 from ..system.loop_owner import LoopOwner
+from ..system.shared_ending import SharedEnding
 from ..system.tasks import TaskOwner
 from ..system.threads import Threads
-from ..system.uncancellable import UncancellableTask, ended, finished, load_shield
+from ..system.uncancellable import UncancellableTask, finished, load_shield
 from .limits import check_limits, check_rate
 from .recorder_events import Events, SaveChanged
 from .standby import Standby
 from .unclosed import watch_unclosed
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from numpy.typing import NDArray
 
     from ..capture.episode import EpisodeCapture
@@ -40,8 +44,7 @@ if TYPE_CHECKING:
     from ..dataset.recovery.salvage import StagedEpisode
     from ..encoding.plans import EncodePlan
     from ..saving.disk_guard import DiskGuard
-    from ..saving.failed import FailedSaves
-    from ..saving.handle import EpisodeSave, Stage
+    from ..saving.handle import EpisodeSave
     from ..saving.saver import AsyncEpisodeSaver
     from ..staging.folder import EpisodeFolder
     from ..workers.pool import WorkerPool
@@ -98,6 +101,7 @@ class RecorderCore:
         newest_images: of the newest frame, by feature key.
         last_pace: how fast and how late the episode before was, as in `RecorderStatus`.
         events: its streams.
+        failed: the saves that failed.
 
     Raises:
         ConfigError: a setting that cannot work.
@@ -130,6 +134,7 @@ class RecorderCore:
         self.newest_images: dict[str, NDArray[Any]] = {}
         self.last_pace: dict[str, Any] = {}
         self.events = Events()
+        self.failed = FailedSaves()
         self.budget = ByteBudget(int(options.buffer_mb * 2**20))
         self.threads = Threads(3, "aiorecord")
         self.tasks = TaskOwner("aiorecord-recorder", on_cancel=lambda: self.begin_closing(drain=False))
@@ -142,8 +147,7 @@ class RecorderCore:
         self._saver: AsyncEpisodeSaver | None = None
         self._opened = False
         self._opening = asyncio.Event()
-        self._closing: UncancellableTask[None] | None = None
-        self._closers = 0
+        self._closing: SharedEnding[None] = SharedEnding(str(root), "aiorecord-recorder-close", self._abandon)
         self._unclosed: weakref.finalize[..., object] | None = None
 
     @cached_property
@@ -152,13 +156,6 @@ class RecorderCore:
         from .open_dataset import DatasetHome
 
         return DatasetHome(self.root)
-
-    @cached_property
-    def failed(self) -> FailedSaves:
-        """The saves that failed."""
-        from ..saving.failed import FailedSaves
-
-        return FailedSaves()
 
     @cached_property
     def checked_frames(self) -> CheckedFrames:
@@ -200,7 +197,7 @@ class RecorderCore:
     @property
     def is_closing(self) -> bool:
         """Whether closing has begun."""
-        return self._closing is not None
+        return self._closing.has_begun
 
     async def open(self) -> None:
         """Try the codecs, lock the dataset, create or continue it, prepare to record.
@@ -237,7 +234,7 @@ class RecorderCore:
         """
         if not self._opened or self._saver is None:
             raise StateError(NOT_OPEN)
-        if self._closing is not None:
+        if self.is_closing:
             raise StateError(CLOSED)
         await self.wait_for_room()
         capture = await self.standby.take()
@@ -286,9 +283,8 @@ class RecorderCore:
         save = EpisodeSave(
             source, task=task, length=length, now_ns=self.clock.now_ns, hold=hold, bytes_on_disk=size
         )
-        save.on_failure = self._take_failed
-        save.on_stage = self._stage_reached
-        save.flag(flags)
+        save.job.on_stage = lambda stage: self.events.publish(SaveChanged(save, stage))
+        save.job.flag(flags)
         return save
 
     async def submit(self, save: EpisodeSave) -> None:
@@ -307,6 +303,28 @@ class RecorderCore:
                 save.episode_id,
             )
             await self.saver.save_now(save)
+
+    def make_saver(
+        self, executor: Executor, max_queue_size: int, save_timeout: float | None
+    ) -> AsyncEpisodeSaver:
+        """A saver with the options of this recorder, apart from these two limits; it is not started.
+
+        Raises:
+            ConfigError: a limit is invalid.
+        """
+        from ..saving.saver import AsyncEpisodeSaver
+
+        return AsyncEpisodeSaver(
+            self.writer,
+            max_queue_size=max_queue_size,
+            save_timeout=save_timeout,
+            encode_executor=executor,
+            encode_workers=self.options.encode_workers,
+            clock=self.clock,
+            save_order=self.options.save_order,
+            fallback_vcodec=self.options.fallback_vcodec,
+            failed=self.failed,
+        )
 
     def replace_saver(self, saver: AsyncEpisodeSaver) -> None:
         """Submit to another saver from now on; the one before has been stopped."""
@@ -354,32 +372,16 @@ class RecorderCore:
         Args:
             drain: False leaves what is not committed in staging at once.
         """
-        closing = self.begin_closing(drain)
-        self._closers += 1
+        self.begin_closing(drain)
         try:
-            await asyncio.wait((closing,))
-        except asyncio.CancelledError:
-            if self._closers == 1:  # nobody else waits for the saves
-                self._abandon()
-                await ended(closing)
-                if (error := closing.exception()) is not None:
-                    logger.error("%s was closed with an error: %s", self.root, error)
-            raise
+            await self._closing.wait()
         finally:
-            self._closers -= 1
-            if closing.done() and self._unclosed is not None:
+            if self._closing.is_done and self._unclosed is not None:
                 self._unclosed.detach()
-        closing.result()
 
     def begin_closing(self, drain: bool) -> UncancellableTask[None]:
         """Start to close, unless that has begun; without `drain`, leave in staging what is not committed."""
-        if self._closing is None:
-            self._closing = UncancellableTask(
-                self._close(drain), name="aiorecord-recorder-close", on_cancel=self._abandon
-            )
-        elif not drain:
-            self._abandon()
-        return self._closing
+        return self._closing.begin(lambda: self._close(drain), hurry=not drain)
 
     async def finish(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run work at the end of an episode to its end, also if the caller is cancelled meanwhile.
@@ -412,36 +414,27 @@ class RecorderCore:
         await self.threads.run(_load_parts)
         from ..encoding.plans.apply import plan_cameras, try_encoders
         from ..saving.disk_guard import DiskGuard
-        from ..saving.saver import AsyncEpisodeSaver, default_encode_workers
+        from ..saving.saver import default_encode_workers
 
         options = self.options
         await self.tasks.start()
         executor = options.encode_executor
-        workers = options.encode_workers or default_encode_workers()
         if executor is None:
-            executor = self.pool = self.make_pool(workers)
+            executor = self.pool = self.make_pool(options.encode_workers or default_encode_workers())
         self.encoders = await try_encoders(self.schema, options, self.fps, executor, self.threads)
         self.plans = await plan_cameras(self.schema, options, self.fps, executor, self.threads)
         await self.threads.run(self.home.open, self.schema, self.fps, options)
         for key, feature in self.schema.videos.items():
             if feature.is_depth and key in self.encoders:
                 self.encoders[key] = options.depth_encoder  # which may now be the dataset's
-        self._saver = AsyncEpisodeSaver(
-            self.writer,
-            max_queue_size=options.save_queue_size,
-            save_timeout=options.save_timeout,
-            encode_executor=executor,
-            encode_workers=workers,
-            clock=self.clock,
-            save_order=options.save_order,
-            fallback_vcodec=options.fallback_vcodec,
-        )
+        self._saver = self.make_saver(executor, options.save_queue_size, options.save_timeout)
         await self._saver.start()
         self.disk = DiskGuard(
             self.root,
             int(options.min_free_gb * 1e9),
             self.fps,
             saver=self._saver,
+            failed=self.failed,
             threads=self.threads,
             running=lambda: None if self.recording is None else self.recording.folder(),
             waiting=lambda: self.budget.used,
@@ -489,14 +482,6 @@ class RecorderCore:
         if self.recording is not None:
             self.recording.request_end(reason)
 
-    def _stage_reached(self, save: EpisodeSave, stage: Stage) -> None:
-        self.events.publish(SaveChanged(save, stage))
-
-    def _take_failed(self, save: EpisodeSave) -> None:
-        self.failed.add(save)
-        if self.disk is not None:
-            self.disk.take_failed(save)
-
     def _abandon(self) -> None:
         if self._saver is not None:
             self._saver.abandon()
@@ -531,7 +516,7 @@ class RecorderCore:
         last = [self.home.close] if self.pool is None else [self.home.close, self.pool.shutdown]
         try:
             await self.tasks.aclose()
-            for capture in self.failed.not_on_disk():
+            for capture in self.failed.captures_not_on_disk():
                 await self.threads.run(capture.let_go)
             await self.threads.run(self.standby.discard)
         finally:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..saving.handle import EpisodeSave, Stage
+    from ..saving.handle import EpisodeSave
+    from ..saving.stages import Stage
 
 type EpisodeOutcome = Literal["saved", "discarded", "interrupted", "empty"]
 """The outcome of an episode when its block was left. ``interrupted``: an exception ended it, and its frames

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ..capture.episode import EpisodeCapture
 from ..clock import NS_PER_S, Clock
 from ..dataset.commit.writer import CommittedEpisode, DatasetWriter
 from ..system.threads import Threads
-from .handle import EpisodeSave
+from .job import SaveJob
 from .pending import PendingSaves
 
 
@@ -28,31 +27,31 @@ class Committer:
         while True:
             self._pending.changed.clear()
             self._pending.forget_done()
-            while (save := self._pending.ready()) is not None:
-                await self._commit_next(save)
+            while (job := self._pending.ready()) is not None:
+                await self._commit_next(job)
                 self._pending.forget_done()
             await self._pending.changed.wait()
 
-    async def _commit_next(self, save: EpisodeSave) -> None:
-        save.committing = True
+    async def _commit_next(self, job: SaveJob) -> None:
+        job.committing = True
         try:
-            committed = await self._threads.run(self._commit, save)
+            committed = await self._threads.run(self._commit, job)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome
-            self._pending.fail(save, error)
+            self._pending.fail(job, error)
         else:
-            self._pending.committed(save, committed)
+            self._pending.committed(job, committed)
         finally:
-            save.committing = False
+            job.committing = False
 
-    def _commit(self, save: EpisodeSave) -> CommittedEpisode:
-        assert save.folder is not None
-        assert save.encoded is not None
+    def _commit(self, job: SaveJob) -> CommittedEpisode:
+        assert job.folder is not None
+        assert job.encoded is not None
         saving: dict[str, float | None] = {}
-        if isinstance(save.source, EpisodeCapture):  # else it ended in an earlier session
-            saving = {f"{stage}_s": save.times.seconds_to(stage) for stage in ("durable", "encoded")}
-            saving["commit_s"] = (self._clock.now_ns() - save.times.ended_ns) / NS_PER_S
-        if save.priority:
-            saving["priority"] = save.priority
-        committed = self._writer.commit(save.folder, save.encoded, saving)
-        save.folder.remove()
+        if job.capture is not None:  # else it ended in an earlier session
+            saving = {f"{stage}_s": job.times.seconds_to(stage) for stage in ("durable", "encoded")}
+            saving["commit_s"] = (self._clock.now_ns() - job.times.ended_ns) / NS_PER_S
+        if job.priority:
+            saving["priority"] = job.priority
+        committed = self._writer.commit(job.folder, job.encoded, saving)
+        job.folder.remove()
         return committed

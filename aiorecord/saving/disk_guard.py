@@ -9,8 +9,9 @@ from pathlib import Path
 from ..errors import DatasetLockedError, DiskFullError, StateError
 from ..printable import get_logger
 from ..system.disk import DiskMeter, DiskStatus, disk_refused
+from ..system.machine_time import monotonic_s
 from ..system.threads import Threads
-from .handle import EpisodeSave, Stage
+from .failed import FailedSaves
 from .saver import AsyncEpisodeSaver
 
 logger = get_logger(__name__)
@@ -35,6 +36,7 @@ class DiskGuard:
         reserve: bytes that are to stay free; 0 ends nothing.
         fps: of the dataset.
         saver: its saver.
+        failed: the saves that failed.
         threads: where it looks at the disk.
         running: the folder of the running episode, None between episodes.
         waiting: bytes of frames in memory, which the disk will have to take too.
@@ -48,6 +50,7 @@ class DiskGuard:
         fps: int,
         *,
         saver: AsyncEpisodeSaver,
+        failed: FailedSaves,
         threads: Threads,
         running: Callable[[], Path | None],
         waiting: Callable[[], int],
@@ -56,12 +59,11 @@ class DiskGuard:
         self._meter = DiskMeter(root, reserve)
         self._fps = fps
         self._saver = saver
+        self._failed = failed
         self._threads = threads
         self._running = running
         self._waiting = waiting
         self._end_episode = end_episode
-        self._failed: dict[EpisodeSave, int] = {}  # and how often they were tried again
-        self._wakes: dict[EpisodeSave, float] = {}  # when they may be tried next
         self._warned = False
 
     @property
@@ -76,8 +78,7 @@ class DiskGuard:
     async def measure(self) -> DiskStatus:
         """Look at the disk now."""
         per_frame = self._saver.final_bytes_per_frame()
-        owed = round(per_frame * sum(s.length for s in self._saver.pending if s.encoded is None))
-        owed += self._waiting()
+        owed = round(per_frame * self._saver.frames_not_encoded()) + self._waiting()
         status = await self._threads.run(self._meter.look, self._running(), per_frame * self._fps, owed)
         self._warn(status)
         return status
@@ -113,25 +114,18 @@ class DiskGuard:
             await self._saver.wait_for_next()
             await self.measure()
 
-    def take_failed(self, save: EpisodeSave) -> None:
-        """Remember a save that failed; it is tried again if it was for the disk."""
-        if disk_refused(save.error) and not isinstance(save.error, DatasetLockedError):
-            tried = self._failed.setdefault(save, 0)
-            self._wakes[save] = asyncio.get_running_loop().time() + RETRY_AFTER_S * 2**tried
-
     def _try_again(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        for save, wake_s in list(self._wakes.items()):
-            if save.stage is not Stage.FAILED:  # it was retried or discarded meanwhile
-                del self._wakes[save]
-            elif now_s >= wake_s and self._failed[save] < MAX_RETRIES:
-                del self._wakes[save]
-                self._failed[save] += 1
+        for failed in self._failed:
+            error, wait_s = failed.job.error, RETRY_AFTER_S * 2**failed.retries
+            if not disk_refused(error) or isinstance(error, DatasetLockedError):
+                continue
+            if failed.retries < MAX_RETRIES and monotonic_s() >= failed.at_s + wait_s:
+                failed.retries += 1
                 try:
-                    save.retry()
+                    failed.job.retry()
                 except StateError:  # the saver has been stopped
                     continue
-                logger.warning("Episode %s is saved again: the disk has room.", save.episode_id)
+                logger.warning("Episode %s is saved again: the disk has room.", failed.job.episode_id)
 
     def _warn(self, status: DiskStatus) -> None:
         if status.is_low and not self._warned:

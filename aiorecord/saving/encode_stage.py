@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import Executor
 
-from ..capture.episode import EpisodeCapture
 from ..encoding.episode_encoding import EpisodeEncoding
-from ..errors import AiorecordError
+from ..errors import AiorecordError, StateError
 from ..printable import get_logger
 from ..system.machine_time import monotonic_s
+from ..system.tasks import TaskOwner
 from ..system.threads import Threads
-from .handle import EpisodeSave, Stage
+from .job import SaveJob
 from .pending import PendingSaves
+from .stages import Stage
 
 logger = get_logger(__name__)
 
@@ -22,6 +24,7 @@ class SaveEncoder:
     Args:
         executor: runs the encodes.
         pending: the saves.
+        tasks: owns the tasks that write in the background.
         threads: one of them is used by each call under way.
         stall_timeout_s: seconds without progress after which an encode fails; None never fails it.
         fallback_vcodec: codec for cameras that the configured one fails on, None for no such.
@@ -31,86 +34,103 @@ class SaveEncoder:
         self,
         executor: Executor,
         pending: PendingSaves,
+        tasks: TaskOwner,
         threads: Threads,
         *,
         stall_timeout_s: float | None,
         fallback_vcodec: str | None,
     ) -> None:
-        self._executor, self._pending, self._threads = executor, pending, threads
+        self._executor, self._pending, self._tasks, self._threads = executor, pending, tasks, threads
         self._timeout_s = stall_timeout_s
         self._fallback_vcodec = fallback_vcodec
 
-    async def make_durable(self, save: EpisodeSave) -> None:
+    def begin_job(self, job: SaveJob) -> None:
+        """Make the episode durable in the background, unless it is on disk already."""
+        if job.folder is None:
+            self._tasks.finish(self._make_durable(job), f"aiorecord-durable-{job.episode_id}")
+        elif not job.is_done:
+            job.mark(Stage.DURABLE)
+            self.note_priority(job)
+
+    async def _make_durable(self, job: SaveJob) -> None:
         """Write what is left of a capture to disk; if that cannot be, the save fails."""
-        assert isinstance(save.source, EpisodeCapture)
+        capture = job.capture
+        assert capture is not None
         try:
-            save.folder = await self._threads.run(save.source.keep)
+            job.folder = await self._threads.run(capture.keep)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome; others go on
-            self._pending.fail(save, error)
+            self._pending.fail(job, error)
             return
-        for problem in save.source.problems:
-            save.note(problem)
-        if save.folder.manifest.length != save.length:
-            save.cut_to(save.folder.manifest.length or 0, save.source.failure)
-        if not save.done():
-            save.mark(Stage.DURABLE)
+        for problem in capture.problems:
+            job.note_problem(problem)
+        if job.folder.manifest.length != job.length:
+            job.cut_to(job.folder.manifest.length or 0, capture.failure)
+        if not job.is_done:
+            job.mark(Stage.DURABLE)
         self._pending.tell_news()  # what it takes on disk is known now
+        self.note_priority(job)
 
-    async def note_priority(self, save: EpisodeSave) -> None:
-        """Write the priority of a durable save to its manifest, where a later session finds it.
+    def note_priority(self, job: SaveJob) -> None:
+        """Have a priority that was set since the manifest was written noted there, for a later session."""
+        if job.folder is None or job in self._pending.noting:
+            return  # written when the episode becomes durable, or by the write under way
+        if job.folder.manifest.priority != job.priority:
+            with contextlib.suppress(StateError):  # it ends: what is left keeps the priority that is on disk
+                self._tasks.finish(self._write_priority(job), f"aiorecord-priority-{job.episode_id}")
+                self._pending.noting.add(job)
 
-        If the write fails, the save keeps its priority for this session, and a warning is logged.
-        """
-        assert save.folder is not None
-        manifest = save.folder.manifest
+    async def _write_priority(self, job: SaveJob) -> None:
+        """Write the priority to the manifest; if that fails, it counts for this session, with a warning."""
+        assert job.folder is not None
+        manifest = job.folder.manifest
         try:
-            while manifest.priority != save.priority and save.stage is not Stage.DISCARDED:
-                before, manifest.priority = manifest.priority, save.priority
+            while manifest.priority != job.priority and job.stage is not Stage.DISCARDED:
+                before, manifest.priority = manifest.priority, job.priority
                 try:
-                    await self._threads.run(save.folder.save)
+                    await self._threads.run(job.folder.save)
                 except AiorecordError as error:
                     manifest.priority = before
                     logger.warning(
                         "Episode %s: priority %d is not on disk, a later session takes %d: %s",
-                        save.episode_id,
-                        save.priority,
+                        job.episode_id,
+                        job.priority,
                         before,
                         error,
                     )
                     return
         finally:
-            self._pending.noting.discard(save)
+            self._pending.noting.discard(job)
             self._pending.changed.set()
             self._pending.tell_news()
 
-    async def encode(self, save: EpisodeSave) -> None:
+    async def encode(self, job: SaveJob) -> None:
         """Encode a save that is durable, or wait until it is; what goes wrong is the save's outcome."""
-        await save.wait_durable()
-        if save.done() or save.folder is None:
+        await job.wait_durable()
+        if job.is_done or job.folder is None:
             return
-        save.mark(Stage.ENCODING)
+        job.mark(Stage.ENCODING)
         encoding = EpisodeEncoding(
-            save.folder,
+            job.folder,
             self._executor,
             stall_timeout_s=self._timeout_s,
             fallback_vcodec=self._fallback_vcodec,
-            on_retry=save.note_retry,
+            on_retry=job.note_encode_retry,
         )
-        save.encoding = encoding
+        job.encoding = encoding
         self._pending.speed.began(monotonic_s())
         try:
             encoded = await self._threads.run(encoding.run)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this save's outcome; others go on
-            if not save.done():
-                self._pending.fail(save, error)
+            if not job.is_done:
+                self._pending.fail(job, error)
         else:
-            if not save.done():
-                save.encoded = encoded
-                self._pending.encoded(save, sum(camera.bytes for camera in encoded.cameras.values()))
-                save.mark(Stage.ENCODED)
+            if not job.is_done:
+                job.encoded = encoded
+                self._pending.encoded(job, sum(camera.bytes for camera in encoded.cameras.values()))
+                job.mark(Stage.ENCODED)
                 self._pending.changed.set()
         finally:
-            done = 0.0 if encoding.was_encoded else save.frames_to_encode * encoding.progress()
+            done = 0.0 if encoding.was_encoded else job.frames_to_encode * encoding.progress()
             self._pending.speed.ended(monotonic_s(), done)
-            save.encoding = None
+            job.encoding = None
             self._pending.tell_news()

@@ -1,35 +1,53 @@
-"""Keeps the failed saves until each has been looked at."""
+"""The saves that failed: the one place that remembers them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..capture.episode import EpisodeCapture
 from ..errors import SaveError
-from .handle import EpisodeSave, Stage
+from .stages import Stage
+
+if TYPE_CHECKING:
+    from ..capture.episode import EpisodeCapture
+    from .job import SaveJob
 
 NAMED = 5
 """Episodes that an error names."""
 
 
+@dataclass
+class FailedSave:
+    """A save that failed, and is failed still unless it was tried again.
+
+    Attributes:
+        job: the save.
+        at_s: when it failed last, in seconds of the machine's monotonic clock.
+        retries: how often it was tried again by itself.
+    """
+
+    job: SaveJob
+    at_s: float
+    retries: int = 0
+
+
 class FailedSaves:
-    """Remembers saves that failed, oldest first, each once, also when they were tried again."""
+    """Remembers saves that failed, oldest first, each once. Iterating gives those that are failed now."""
 
     def __init__(self) -> None:
-        self._saves: list[EpisodeSave] = []
+        self._saves: dict[SaveJob, FailedSave] = {}
 
-    def __iter__(self) -> Iterator[EpisodeSave]:
-        return iter(self._saves)
+    def __iter__(self) -> Iterator[FailedSave]:
+        return (failed for failed in list(self._saves.values()) if failed.job.stage is Stage.FAILED)
 
-    def add(self, save: EpisodeSave) -> None:
-        """Remember a save that has failed."""
-        if save not in self._saves:
-            self._saves.append(save)
+    def add(self, job: SaveJob, now_s: float) -> None:
+        """Remember a save that has just failed."""
+        self._saves.setdefault(job, FailedSave(job, now_s)).at_s = now_s
 
-    def not_on_disk(self) -> list[EpisodeCapture]:
+    def captures_not_on_disk(self) -> list[EpisodeCapture]:
         """The captures that could not be completed on disk: their files are still open."""
-        sources = [save.source for save in self._saves if save.folder is None]
-        return [source for source in sources if isinstance(source, EpisodeCapture)]
+        return [job.capture for job in self._saves if job.folder is None and job.capture is not None]
 
     def raise_unobserved(self) -> None:
         """Raise if a failed save was neither awaited nor read.
@@ -37,15 +55,15 @@ class FailedSaves:
         Raises:
             SaveError: how many, which, and why the first one failed.
         """
-        failed = [save for save in self._saves if save.stage is Stage.FAILED and not save.observed]
-        if not failed:
+        unobserved = [failed.job for failed in self if not failed.job.observed]
+        if not unobserved:
             return
-        first = failed[0]
-        names = ", ".join(save.episode_id for save in failed[:NAMED])
-        if len(failed) > NAMED:
-            names += f" and {len(failed) - NAMED} more"
+        first = unobserved[0]
+        names = ", ".join(job.episode_id for job in unobserved[:NAMED])
+        if len(unobserved) > NAMED:
+            names += f" and {len(unobserved) - NAMED} more"
         raise SaveError(
-            f"{len(failed)} episode(s) could not be saved and stay in staging ({names}): {first.error} "
+            f"{len(unobserved)} episode(s) could not be saved and stay in staging ({names}): {first.error} "
             "Run `aiorecord recover` on the dataset.",
             episode_id=first.episode_id,
             staging=first.folder.path if first.folder else None,

@@ -11,7 +11,6 @@ Saves with a higher `EpisodeSave.priority` leave the queue first, and are commit
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -21,12 +20,12 @@ from typing import Any
 
 import anyio
 
-from ..capture.episode import EpisodeCapture
 from ..clock import Clock, SystemClock
 from ..dataset.commit.writer import DatasetWriter
 from ..errors import ConfigError, SaveError, StateError
 from ..options import SaveOrder
 from ..system.loop_owner import LoopOwner
+from ..system.shared_ending import SharedEnding
 from ..system.tasks import TaskOwner
 from ..system.threads import Threads
 from ..system.uncancellable import UncancellableTask, ended, finished
@@ -34,9 +33,12 @@ from ..workers.pool import WorkerPool
 from .backlog import Backlog
 from .commit_stage import Committer
 from .encode_stage import SaveEncoder
-from .handle import EpisodeSave, EpisodeSaveResult, Stage
+from .failed import FailedSaves
+from .handle import EpisodeSave
+from .job import SaveJob
 from .pending import PendingSaves
 from .ready_queue import SaveQueue
+from .stages import EpisodeSaveResult
 
 
 def default_encode_workers() -> int:
@@ -66,6 +68,7 @@ class AsyncEpisodeSaver:
         save_order: which of the waiting saves of equal priority is encoded next: ``fifo``, or the
             ``shortest``, by frames to encode (one that waits is overtaken four times at most). Their commits
             keep the order of submission either way.
+        failed: remembers the saves that fail; it may be shared with a saver that this one replaces.
 
     Raises:
         ConfigError: a size or time that makes no sense.
@@ -82,6 +85,7 @@ class AsyncEpisodeSaver:
         clock: Clock | None = None,
         save_order: SaveOrder = "fifo",
         fallback_vcodec: str | None = None,
+        failed: FailedSaves | None = None,
     ) -> None:
         if max_queue_size < 1:
             raise ConfigError(
@@ -94,12 +98,12 @@ class AsyncEpisodeSaver:
         self._own_executor = encode_executor is None
         self.executor: Executor = encode_executor or WorkerPool(workers)
         self._workers = workers
-        self._queue: SaveQueue[EpisodeSave] = SaveQueue(
+        self._queue: SaveQueue[SaveJob] = SaveQueue(
             max_queue_size,
-            size_of=lambda save: 0 if save_order == "fifo" else save.frames_to_encode,
-            priority_of=lambda save: save.priority,
+            size_of=lambda job: 0 if save_order == "fifo" else job.frames_to_encode,
+            priority_of=lambda job: job.priority,
         )
-        self._pending = PendingSaves()
+        self._pending = PendingSaves(FailedSaves() if failed is None else failed)
         self._tasks = TaskOwner(
             "aiorecord-saver", self._tasks_ended, on_cancel=lambda: self._begin_stopping(wait=False)
         )
@@ -108,6 +112,7 @@ class AsyncEpisodeSaver:
         self._encoder = SaveEncoder(
             self.executor,
             self._pending,
+            self._tasks,
             self._threads,
             stall_timeout_s=save_timeout,
             fallback_vcodec=fallback_vcodec,
@@ -117,8 +122,9 @@ class AsyncEpisodeSaver:
         self._first_index = 0
         self._accepting = False
         self._owner = LoopOwner("saver")
-        self._stoppers = 0
-        self._stopping: UncancellableTask[bool] | None = None
+        self._ending: SharedEnding[bool] = SharedEnding(
+            f"The saver of {writer.root}", "aiorecord-saver-stop", self.abandon
+        )
 
     async def __aenter__(self) -> AsyncEpisodeSaver:
         await self.start()
@@ -136,7 +142,7 @@ class AsyncEpisodeSaver:
         Raises:
             StateError: it was started before.
         """
-        if self._accepting or self._stopping is not None:
+        if self._accepting or self._ending.has_begun:
             raise StateError("This saver was started before; make a new one.")
         self._owner.bind()
         self._first_index = self._writer.total_episodes
@@ -164,7 +170,7 @@ class AsyncEpisodeSaver:
         if self._queue.full():
             return False
         self._accept(save)
-        self._queue.put_nowait(save)
+        self._queue.put_nowait(save.job)
         return True
 
     def submit_recovered(self, saves: Sequence[EpisodeSave]) -> None:
@@ -179,7 +185,7 @@ class AsyncEpisodeSaver:
         self._check_accepting()
         for save in saves:
             self._accept(save)
-        self._queue.put_beyond(saves)
+        self._queue.put_beyond(save.job for save in saves)
 
     async def save_now(self, save: EpisodeSave) -> EpisodeSaveResult:
         """Save in the foreground: encode at once, beside the queue, and return when it is committed.
@@ -194,7 +200,7 @@ class AsyncEpisodeSaver:
         self._owner.check_awaited("AsyncEpisodeSaver.save_now()")
         self._check_accepting()
         self._accept(save)
-        self._tasks.create(self._encoder.encode(save), f"aiorecord-save-now-{save.episode_id}")
+        self._tasks.create(self._encoder.encode(save.job), f"aiorecord-save-now-{save.episode_id}")
         save.release()
         return await save
 
@@ -251,7 +257,7 @@ class AsyncEpisodeSaver:
     @property
     def pending(self) -> list[EpisodeSave]:
         """Saves that are not done, in the order of their turns."""
-        return self._pending.by_turn()
+        return [self._pending.order[job] for job in self._pending.by_turn()]
 
     def expected_index(self, save: EpisodeSave | None = None) -> int:
         """The episode index that a pending save will get if all before it are committed. Cheap.
@@ -292,6 +298,10 @@ class AsyncEpisodeSaver:
         if self._pending.order and self._tasks.alive:
             await self._pending.wait_for_news()
 
+    def frames_not_encoded(self) -> int:
+        """Frames of the pending episodes that are not encoded yet."""
+        return sum(job.length for job in self._pending.order if job.encoded is None)
+
     def final_bytes_per_frame(self) -> float:
         """Bytes of a frame in the final files, over all cameras; 0 before an episode is encoded."""
         counts = self._pending.counts
@@ -304,21 +314,22 @@ class AsyncEpisodeSaver:
             False when it is too late: the commit has begun or is done. A failed save can be discarded.
         """
         self._owner.check_awaited("AsyncEpisodeSaver.discard()")
-        if self._is_final(save):
+        job = save.job
+        if job.is_final():
             return False
         save.hold()
-        await save.wait_durable()
-        if self._is_final(save):  # others were quicker
+        await job.wait_durable()
+        if job.is_final():  # others were quicker
             return False
-        self._pending.discard(save)
+        self._pending.discard(job)
         # Runs to its end even if the caller is cancelled: an episode left in staging would be recovered.
-        await finished(self._tasks.finish(self._discard(save), f"aiorecord-discard-{save.episode_id}"))
+        await finished(self._tasks.finish(self._discard(job), f"aiorecord-discard-{save.episode_id}"))
         return True
 
-    async def _discard(self, save: EpisodeSave) -> None:
-        while save.encoding is not None or (save in self._pending.noting and self._tasks.alive):
+    async def _discard(self, job: SaveJob) -> None:
+        while job.encoding is not None or (job in self._pending.noting and self._tasks.alive):
             await self._pending.wait_for_news()
-        await self._threads.run(self._delete, save)
+        await self._threads.run(job.delete_episode)
 
     async def stop(self, wait: bool = True, timeout: float | None = None) -> bool:
         """Stop. Idempotent. Cancelling it leaves in staging what is not committed, and waits for the rest.
@@ -331,45 +342,29 @@ class AsyncEpisodeSaver:
             True when every submitted save came to its end, False when some stay in staging.
         """
         self._owner.check_awaited("AsyncEpisodeSaver.stop()")
-        stopping = self._begin_stopping(wait, timeout)
-        self._stoppers += 1
-        try:
-            await asyncio.wait((stopping,))
-        except asyncio.CancelledError:
-            if self._stoppers == 1:  # no other task waits for the saves
-                self.abandon()
-                await ended(stopping)
-            raise
-        finally:
-            self._stoppers -= 1
-        return stopping.result()
+        self._begin_stopping(wait, timeout)
+        return await self._ending.wait()
 
     def _begin_stopping(self, wait: bool, timeout: float | None = None) -> UncancellableTask[bool]:
-        if self._stopping is None:
-            self._stopping = UncancellableTask(
-                self._stop(wait, timeout), name="aiorecord-saver-stop", on_cancel=self.abandon
-            )
-        elif not wait:
-            self.abandon()
-        return self._stopping
+        return self._ending.begin(lambda: self._stop(wait, timeout), hurry=not wait)
 
     def abandon(self) -> None:
         """Stop the encodes under way and leave what is pending in staging. `stop` then returns soon."""
         self._owner.check("AsyncEpisodeSaver.abandon()")
         self._accepting = False
-        for save in self.pending:
-            if not save.committing and not save.done():
+        for job in self._pending.by_turn():
+            if not job.committing and not job.is_done:
                 kept = (
                     "It is safe in staging: `aiorecord recover` finishes it."
-                    if save.is_durable
+                    if job.is_durable
                     else "Its last frames are not in staging yet; `aiorecord recover` finishes what is."
                 )
                 error = SaveError(
                     f"The recorder was stopped before this episode was committed. {kept}",
-                    episode_id=save.episode_id,
-                    staging=save.folder.path if save.folder else None,
+                    episode_id=job.episode_id,
+                    staging=job.folder.path if job.folder else None,
                 )
-                self._pending.fail(save, error, asked=True)
+                self._pending.fail(job, error, asked=True)
 
     def _tasks_ended(self) -> None:
         """Fail the pending saves if a task of the saver failed (a bug), so that no caller waits for ever."""
@@ -389,56 +384,37 @@ class AsyncEpisodeSaver:
 
     def _accept(self, save: EpisodeSave) -> None:
         self._pending.add(save)
-        self._attach(save)
+        self._begin_job(save)
 
-    def _attach(self, save: EpisodeSave) -> None:
-        save.attach(self._pending.changed.set, self._resubmit, self._note_priority)
-        if save.folder is None:
-            self._tasks.finish(self._make_durable(save), f"aiorecord-durable-{save.episode_id}")
-        elif not save.done():
-            save.mark(Stage.DURABLE)
-            self._note_priority(save)
+    def _begin_job(self, save: EpisodeSave) -> None:
+        job = save.job
+        job.attach(
+            held=self._pending.changed.set,
+            reprioritized=lambda: self._reprioritized(job),
+            resubmit=lambda: self._resubmit(save),
+        )
+        self._encoder.begin_job(job)
 
-    async def _make_durable(self, save: EpisodeSave) -> None:
-        await self._encoder.make_durable(save)
-        self._note_priority(save)
-
-    def _note_priority(self, save: EpisodeSave) -> None:
-        """Have a priority that was set since the manifest was written noted there."""
-        if save.folder is None or save in self._pending.noting:
-            return  # written when the episode becomes durable, or by the write under way
-        if save.folder.manifest.priority != save.priority:
-            with contextlib.suppress(StateError):  # it ends: what is left keeps the priority that is on disk
-                self._tasks.finish(self._encoder.note_priority(save), f"aiorecord-priority-{save.episode_id}")
-                self._pending.noting.add(save)
+    def _reprioritized(self, job: SaveJob) -> None:
+        self._pending.changed.set()
+        self._encoder.note_priority(job)
 
     def _resubmit(self, save: EpisodeSave) -> None:
         self._check_accepting()
-        if save.encoding is not None:
+        if save.job.encoding is not None:
             raise StateError(f"Episode {save.episode_id} is still being encoded.")
+        save.job.begin_again()
         self._pending.add_again(save)
-        self._attach(save)
-        self._tasks.create(self._encoder.encode(save), f"aiorecord-save-again-{save.episode_id}")
+        self._begin_job(save)
+        self._tasks.create(self._encoder.encode(save.job), f"aiorecord-save-again-{save.episode_id}")
 
     async def _work(self) -> None:
         while True:
-            save = await self._queue.get()
-            await self._encoder.encode(save)
+            await self._encoder.encode(await self._queue.get())
             self._queue.task_done()
 
     def _end_executor(self) -> None:
         self.executor.shutdown(wait=True, cancel_futures=True)
-
-    @staticmethod
-    def _is_final(save: EpisodeSave) -> bool:
-        return save.committing or save.stage in (Stage.COMMITTED, Stage.DISCARDED)
-
-    @staticmethod
-    def _delete(save: EpisodeSave) -> None:
-        if save.folder is not None:
-            save.folder.remove()
-        elif isinstance(save.source, EpisodeCapture):
-            save.source.discard()
 
     async def _until_done(self) -> None:
         while self._pending.order and self._tasks.alive:

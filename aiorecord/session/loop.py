@@ -117,7 +117,7 @@ class Session:
         Returns:
             The number it has, or will have unless a save before it fails; None if it failed or was dropped.
         """
-        from ..saving.handle import Stage
+        from ..saving.stages import Stage
 
         if save.done():
             return save.result().episode_index if save.stage is Stage.COMMITTED else None
@@ -139,7 +139,7 @@ class Session:
 
     def can_take_back(self, save: EpisodeSave) -> bool:
         """Whether *re-record* would drop this episode now: in the reset after it, if it is not saved."""
-        from ..saving.handle import Stage
+        from ..saving.stages import Stage
 
         return (
             self.phase is Phase.RESETTING
@@ -201,7 +201,7 @@ class Session:
                 await (self._record() if self.phase is Phase.RECORDING else self._reset())
         self._tell_phase()
         if self._judged is not None:
-            await self._judged.save.wait_durable()
+            await self._judged.save.job.wait_durable()
             self._judge()
         return self.records
 
@@ -275,17 +275,17 @@ class Session:
 
     def _judge(self) -> None:
         """Look again at an episode whose last frames were still waiting for a camera's thread."""
-        from ..capture.episode import EpisodeCapture
-        from ..saving.handle import Stage
+        from ..saving.stages import Stage
 
         record = self._judged
-        if record is None or not isinstance(record.save.source, EpisodeCapture):
+        if record is None or (capture := record.save.job.capture) is None:
             return
         if record.save.stage is not Stage.RECORDING:
             self._judged = None  # every frame is counted
-        known, cameras = len(record.flags), record.save.source.status().cameras
-        pace, fps = record.save.source.pace, self.recorder.fps
-        record.flags = self.plan.limits.flags(record.lateness, cameras, pace=pace, fps=fps)
+        known, cameras = len(record.flags), capture.status().cameras
+        record.flags = self.plan.limits.flags(
+            record.lateness, cameras, pace=capture.pace, fps=self.recorder.fps
+        )
         if len(record.flags) > known:
             self.events.on_flagged(record)
 

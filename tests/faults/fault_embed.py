@@ -76,7 +76,7 @@ async def _let_the_disk_refuse(saves: list[EpisodeSave], switch: Path) -> None:
     *before, save = saves
     for one in before:
         await _failed(one)
-    while save.encoded is None:
+    while save.job.encoded is None:
         await asyncio.sleep(0.001)
     switch.touch()  # noqa: ASYNC240 - nothing else runs
     save.release()

@@ -43,7 +43,7 @@ from aiorecord.recording import recorder as recorder_module
 from aiorecord.recording.core import RecorderCore
 from aiorecord.robots import ROBOTS, TELEOPERATORS
 from aiorecord.robots.faults import Fault
-from aiorecord.saving import handle as saves_module
+from aiorecord.saving import job as job_module
 from aiorecord.saving import saver as saver_module
 
 CAMERA = "observation.images.front"
@@ -164,8 +164,8 @@ TELEOPERATORS["coded"] = (CodedTeleopChoice, CodedTeleoperator)
 def watch() -> None:
     """Tell what the program does, from outside it."""
     add_frame = episode_module.Episode.add_frame
-    mark = saves_module.EpisodeSave.mark
-    cut_to = saves_module.EpisodeSave.cut_to
+    mark = job_module.SaveJob.mark
+    cut_to = job_module.SaveJob.cut_to
     sync, sync_at_end = journal_module.EpisodeJournal._sync, journal_module.EpisodeJournal.sync
     events = record.RecordCommand._events
     opened = recorder_module.Recorder.open
@@ -217,8 +217,8 @@ def watch() -> None:
         tell("L open")
 
     episode_module.Episode.add_frame = watched_add_frame  # type: ignore[method-assign]
-    saves_module.EpisodeSave.mark = watched_mark  # type: ignore[method-assign]
-    saves_module.EpisodeSave.cut_to = watched_cut_to  # type: ignore[method-assign]
+    job_module.SaveJob.mark = watched_mark  # type: ignore[method-assign]
+    job_module.SaveJob.cut_to = watched_cut_to  # type: ignore[method-assign]
     journal_module.EpisodeJournal._sync = watched_sync  # type: ignore[method-assign]
     journal_module.EpisodeJournal.sync = watched_sync_at_end  # type: ignore[method-assign]
     record.RecordCommand._events = watched_events  # type: ignore[method-assign]

@@ -273,7 +273,7 @@ def test_priorities(stock, tmp_path, commits):
         for episode, priority in enumerate((0, 0, 5, -1)):
             add(dataset, 4, episode, STATES)
             assert dataset.save_episode_async(priority=priority)
-            while episode == 0 and not dataset.writer.recorder.saver.pending[0].committing:
+            while episode == 0 and not dataset.writer.recorder.saver.pending[0].job.committing:
                 time.sleep(0.001)  # it is the one under way
         with pytest.raises(ValueError, match="priority"):
             dataset.save_episode_async(priority="high")

@@ -17,8 +17,9 @@ from ...features import Schema
 from ...options import RecorderKeywords, parse_options, resolve_root
 from ...printable import get_logger
 from ...recording.core import RecorderCore, Recording
-from ...saving.handle import EpisodeSave, EpisodeSaveResult, Stage
+from ...saving.handle import EpisodeSave
 from ...saving.saver import AsyncEpisodeSaver
+from ...saving.stages import EpisodeSaveResult
 from ...staging.folder import EpisodeFolder
 from ...system.uncancellable import UncancellableTask, ended, finished
 
@@ -139,7 +140,7 @@ class PortalRecorder:
     @property
     def failures(self) -> list[EpisodeSaveResult]:
         """Results of the failed saves, oldest first."""
-        return [save.result() for save in self.core.failed if save.stage is Stage.FAILED]
+        return [failed.job.result for failed in self.core.failed if failed.job.result is not None]
 
     @property
     def expected_episodes(self) -> int:
@@ -230,16 +231,7 @@ class PortalRecorder:
         self._renewing = None
 
     async def _renew_saver(self, max_queue_size: int, save_timeout: float | None) -> None:
-        renewed = AsyncEpisodeSaver(
-            self.writer,
-            max_queue_size=max_queue_size,
-            save_timeout=save_timeout,
-            encode_executor=self.saver.executor,
-            encode_workers=self.core.options.encode_workers,
-            clock=self.clock,
-            save_order=self.core.options.save_order,
-            fallback_vcodec=self.core.options.fallback_vcodec,
-        )
+        renewed = self.core.make_saver(self.saver.executor, max_queue_size, save_timeout)
         await self.saver.stop()
         await renewed.start()
         self.core.replace_saver(renewed)
@@ -247,7 +239,7 @@ class PortalRecorder:
     async def let_go(self) -> None:
         """Wait until every ended episode is durable, then stop the encodes."""
         for save in self.saver.pending:
-            await save.wait_durable()
+            await save.job.wait_durable()
         self.saver.abandon()
 
     def leave(self) -> None:

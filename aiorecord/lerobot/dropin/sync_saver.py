@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...saving.handle import EpisodeSaveResult
+from ...saving.stages import EpisodeSaveResult
 from .attach import replace_writer
 from .dataset_writer import AsyncDatasetWriter
 

@@ -17,7 +17,7 @@ from aiorecord.cli.said_already import flags_are_told
 from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.encoding.episode_encoding import EpisodeEncoding
 from aiorecord.monitor.sinks.plain import PlainView
-from aiorecord.saving.handle import FLAG_LOGGER
+from aiorecord.saving.job import FLAG_LOGGER
 from aiorecord.session import Command, Phase
 from aiorecord.staging.folder import EpisodeFolder, Staging
 

@@ -225,7 +225,7 @@ async def test_the_recorder_measures_once_and_says_what_it_chose(tmp_path, monke
                     for k in range(5):
                         episode.add_frame(make_frame(k))
                 (plan,) = recorder.get_status().plans.values()
-                kind = episode.save.source.manifest.cameras["observation.images.front"].capture
+                kind = episode.save.job.source.manifest.cameras["observation.images.front"].capture
             return executor.calls, plan, kind
 
     calls, first, kind = await record(tmp_path / "1", rgb_encoder=H264)

@@ -290,7 +290,7 @@ async def test_a_commit_that_the_disk_refuses_leaves_the_dataset_as_it_was(disk)
         with pytest.raises(aiorecord.SaveError, match="staging"):
             await save
         assert contents(disk / "set") == [(0, 4)]
-        assert save.folder.path in Staging(disk / "set").episode_paths()
+        assert save.job.folder.path in Staging(disk / "set").episode_paths()
         ballast.unlink()
         later = await record(recorder, 5, 2)
         assert (await later).episode_index == 1

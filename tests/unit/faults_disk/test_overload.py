@@ -65,7 +65,7 @@ async def test_with_an_encoder_ten_times_slower_every_frame_is_kept_and_memory_i
             assert episode.end_reason is None
         assert most <= (BUFFER_MB + 0.125) * 2**20 + FRAME_BYTES
         assert (await episode.save).length == 300
-        final = episode.save.source.status().cameras["observation.images.front"]
+        final = episode.save.job.source.status().cameras["observation.images.front"]
         assert status.captured == final.captured == 300
         assert final.spilled > 0
         assert (final.lost, final.queued_frames, final.queued_bytes) == (0, 0, 0)
@@ -132,7 +132,7 @@ RSS = """
                     while recorder.get_status().queued_bytes > 9 << 20:
                         await asyncio.sleep(0.001)
             result = await episode.save
-            spilled = episode.save.source.status().cameras["observation.images.front"].spilled
+            spilled = episode.save.job.source.status().cameras["observation.images.front"].spilled
         print(result.length, spilled, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "slow"))

@@ -93,7 +93,7 @@ async def test_a_fault_that_stays_leaves_the_episode_staged_and_the_next_ones_co
         assert (bad.stage, bad.attempts) == (Stage.FAILED, ATTEMPTS)
         status = recorder.saver.get_status()
         assert (status["total_failed"], status["total_completed"]) == (1, 1)
-        assert bad.folder.path in Staging(tmp_path / "set").episode_paths()
+        assert bad.job.folder.path in Staging(tmp_path / "set").episode_paths()
         bad.retry()
         assert (await bad).episode_index == 1
         assert bad.attempts == ATTEMPTS + 1

@@ -62,7 +62,7 @@ async def test_a_save_goes_through_its_stages_and_returns_its_result(tmp_path):
         save = episode.save
         assert not save.done()
         await save.durable()
-        folder = EpisodeFolder.load(save.folder.path)
+        folder = EpisodeFolder.load(save.job.folder.path)
         assert folder.manifest.state == "complete"
         assert folder.manifest.length == 10
         result = await save

@@ -86,7 +86,7 @@ async def test_save_order_decides_what_is_encoded_next_and_not_what_is_committed
             saves = []
             for e, length in enumerate(lengths):
                 saves.append((await record_episode(recorder, length, e)).save)
-                while e == 0 and saves[0].encoding is None:  # it is the one under way
+                while e == 0 and saves[0].job.encoding is None:  # it is the one under way
                     await asyncio.sleep(0.001)
             for save in saves:
                 await save.durable()

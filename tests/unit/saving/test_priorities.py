@@ -110,7 +110,7 @@ async def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp
             saves = []
             for e, (length, priority) in enumerate(zip(lengths, given, strict=True)):
                 saves.append((await record_episode(recorder, length, e, priority=priority)).save)
-                while e == 0 and saves[0].encoding is None:  # it is the one under way
+                while e == 0 and saves[0].job.encoding is None:  # it is the one under way
                     await asyncio.sleep(0.001)
             for save in saves:
                 await save.durable()
@@ -126,7 +126,7 @@ async def test_a_backlog_is_saved_by_priority_and_the_dataset_stays_in_order(tmp
             assert "durable, priority 7" in shown_of(views)
             assert "encoding, priority" not in shown_of(views)
             assert "durable, priority 5" in StatusView(recorder)._repr_html_()
-            while EpisodeFolder.load(saves[4].source.path).manifest.priority != 7:
+            while EpisodeFolder.load(saves[4].job.source.path).manifest.priority != 7:
                 await asyncio.sleep(0.001)
             assert main(["info", str(recorder.root)]) == 0
             executor.let(len(lengths))
@@ -186,7 +186,7 @@ async def test_within_a_priority_commits_keep_the_order_of_submission(tmp_path, 
 
     async with without_cameras(tmp_path) as recorder:
         saves = [(await record_episode(recorder, 4, e)).save for e in range(4)]
-        while not all(save.encoded for save in saves) or not saves[0].committing:
+        while not all(save.job.encoded for save in saves) or not saves[0].job.committing:
             await asyncio.sleep(0.001)
         for number in (3, 2, 0):  # the last of these too late
             saves[number].priority = 1
@@ -229,7 +229,7 @@ async def test_a_save_that_fails_keeps_its_priority_and_can_be_taken_back(tmp_pa
                 await save
         save.priority = 6
         assert await recorder.take_back(save)  # also while its manifest is being written
-        assert not save.source.path.exists()
+        assert not save.job.source.path.exists()
         assert (await (await record_episode(recorder, 3)).save).episode_index == 0
 
 
