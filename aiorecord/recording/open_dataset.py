@@ -1,4 +1,4 @@
-"""Opens a recorder's dataset: its folder, its lock, its staging area and its writer."""
+"""Opens a dataset to record into it or to recover it: its folder, lock, staging area and writer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ..dataset.commit.lock import DatasetLock
 from ..dataset.commit.writer import DatasetWriter
+from ..dataset.format.info_json import read_info
 from ..dataset.recovery.rebuild_info import lost_info, rebuild_info
+from ..dataset.recovery.unfinished import unfinished
 from ..errors import StateError
 from ..features import Schema
 from ..media.camera_info import continued_depth
@@ -17,7 +19,9 @@ from ..system.storage import storage_errors
 
 
 class DatasetHome:
-    """One dataset on disk while it is recorded into. All methods block.
+    """One dataset on disk while it is recorded into, or recovered. All methods block.
+
+    Whoever opens it calls `close` last of all, when no other call needs the lock: `Threads.aclose` does so.
 
     Args:
         root: the dataset's folder.
@@ -69,14 +73,38 @@ class DatasetHome:
             self._open(schema, fps, options)
             self.writer.watch_readers()
 
+    def open_for_recovery(self) -> list[str]:
+        """Lock a dataset that exists, and continue it as it is.
+
+        Returns:
+            What an interrupted recording left unfinished, a sentence each; opening has finished it.
+
+        Raises:
+            DatasetError: there is no dataset, or one that cannot be continued.
+            DatasetLockedError: another process records into it.
+            StorageError: the disk refused.
+        """
+        lost_info(self.root)  # a missing dataset is found before the lock makes files there
+        notes: list[str] = []
+        if self._lock_and_rebuild():
+            notes.append("meta/info.json was missing; it was rebuilt from staging")
+        notes += unfinished(self.root, read_info(self.root))
+        self._writer = DatasetWriter.open(self.root)
+        self._writer.watch_readers()
+        return notes
+
+    def _lock_and_rebuild(self) -> bool:
+        """Lock a dataset that exists; True if its ``info.json`` was lost and was rebuilt."""
+        self._lock.acquire()
+        return rebuild_info(self.root)
+
     def _open(self, schema: Schema, fps: int, options: RecorderOptions) -> None:
         exists = (self.root / "meta" / "info.json").exists()
         lost = options.resume and not exists and bool(Staging(self.root).episode_paths())
         if lost:
             lost_info(self.root)  # before the lock makes files there
         if options.resume and (exists or lost):
-            self._lock.acquire()
-            rebuild_info(self.root)
+            self._lock_and_rebuild()
             self._writer = DatasetWriter.open(
                 self.root, schema=schema, fps=fps, robot_type=options.robot_type
             )

@@ -15,23 +15,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ...clock import SystemClock
 from ...dataset.commit.already_committed import committed_index
-from ...dataset.commit.lock import DatasetLock, holding, is_locked
+from ...dataset.commit.lock import DatasetLock, is_locked
 from ...dataset.commit.writer import DatasetWriter
 from ...dataset.format.info_json import read_info
 from ...dataset.packing.pack import pack
 from ...dataset.recovery.cut_damaged import cut_damaged, note_cuts
-from ...dataset.recovery.rebuild_info import lost_info, rebuild_info
+from ...dataset.recovery.rebuild_info import lost_info
 from ...dataset.recovery.salvage import StagedEpisode, State, Step, examine, salvage
 from ...dataset.recovery.unfinished import unfinished
 from ...errors import AiorecordError, DatasetError, DatasetLockedError, StorageError
 from ...monitor.safe_console import PlainConsole
 from ...options import Partial
 from ...printable import json_text
+from ...recording.open_dataset import DatasetHome
 from ...saving.handle import EpisodeSave
 from ...saving.saver import AsyncEpisodeSaver
 from ...staging.folder import STAGING_FOLDER, Staging
 from ...system.storage import storage_errors
-from ...system.threads import run_in_thread
+from ...system.threads import Threads
 from ..flag_parser import FlagParser, at_least_one
 from ..output import complain, dataset_folder, say
 from ..recovery_table import table_of
@@ -216,32 +217,25 @@ async def recover(
         StorageError: the disk refused.
     """
     done = Recovered(root, dry_run=False)
-    lost_info(root)  # a missing dataset is found before the lock makes a file
-    await run_in_thread(_make_writable, root)
-    async with holding(DatasetLock(root)):
-        writer = await run_in_thread(_open, root, done)
-        await run_in_thread(writer.watch_readers)
-        staging = Staging(root)
-        done.episodes = await run_in_thread(salvage, writer, staging, partial)
+    home, threads = DatasetHome(root), Threads(1, "aiorecord-recover")
+    lost_info(root)  # a missing dataset is found before anything is changed
+    try:
+        await threads.run(_make_writable, root)
+        done.notes = await threads.run(home.open_for_recovery)
+        writer = home.writer
+        done.episodes = await threads.run(salvage, writer, home.staging, partial)
         await _save_all(writer, done.episodes, workers)
         if accept_loss:  # only now: damage in a complete episode is found when it is saved
-            await _save_all(writer, await run_in_thread(cut_damaged, root, done.episodes), workers)
+            await _save_all(writer, await threads.run(cut_damaged, root, done.episodes), workers)
         if pack_files and writer.total_episodes:
             try:
-                await run_in_thread(pack, writer, None)
+                await threads.run(pack, writer, None)
             except (DatasetError, StorageError) as error:
                 done.problems.append(f"The files of single episodes were not merged: {error}")
-        await run_in_thread(staging.tidy)
-        writer.unwatch_readers()
+    finally:
+        await threads.aclose(home.close)
     done.total_episodes, done.total_frames = writer.total_episodes, writer.total_frames
     return done
-
-
-def _open(root: Path, done: Recovered) -> DatasetWriter:
-    if rebuild_info(root):
-        done.notes.append("meta/info.json was missing; it was rebuilt from staging")
-    done.notes += unfinished(root, read_info(root))
-    return DatasetWriter.open(root)
 
 
 async def _save_all(writer: DatasetWriter, found: list[StagedEpisode], workers: int | None) -> None:

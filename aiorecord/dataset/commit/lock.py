@@ -13,7 +13,6 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +20,6 @@ from typing import Any, Self
 from ...errors import DatasetLockedError, StateError, StorageError
 from ...staging.folder import STAGING_FOLDER
 from ...system import storage
-from ...system.threads import run_in_thread
 from .lock_holder import is_dead, read_holder, same_process, this_process, write_holder
 
 LOCK_FILE = "lock"
@@ -235,24 +233,6 @@ class DatasetLock:
     def forget_in_child(self) -> None:
         """Forget the lock in a forked child: only its parent holds it."""
         self._fd, self._claim = None, None
-
-
-@contextlib.asynccontextmanager
-async def holding(lock: DatasetLock) -> AsyncIterator[None]:
-    """Hold a dataset's lock for a block of a coroutine.
-
-    The lock is always released: after the block's calls in threads (`threads.run_in_thread` waits for them),
-    and also if it is cancelled while it takes the lock.
-
-    Raises:
-        DatasetLockedError: another process records into the dataset.
-        StorageError: the disk refused.
-    """
-    try:
-        await run_in_thread(lock.acquire)
-        yield
-    finally:
-        await run_in_thread(lock.release)
 
 
 def is_locked(root: Path) -> bool:
