@@ -13,10 +13,8 @@ from .dataset.recovery import salvage
 from .encoding import camera_encoding
 from .encoding.plans import apply
 from .monitor.sinks import notebook
-from .recording import checked_frames, device_frames, episode, open_dataset, packing, status
-from .robots import step
-from .robots.guarding import guard_pair
-from .saving import disk_guard, failed, saver
+from .recording import checked_frames, device_loop, episode, open_dataset, packing, status
+from .saving import disk_guard, handle, saver
 from .session import loop
 from .workers import pool
 
@@ -24,11 +22,10 @@ __all__ = [
     "apply",
     "camera_encoding",
     "checked_frames",
-    "device_frames",
+    "device_loop",
     "disk_guard",
     "episode",
-    "failed",
-    "guard_pair",
+    "handle",
     "loop",
     "notebook",
     "open_dataset",
@@ -38,6 +35,5 @@ __all__ = [
     "salvage",
     "saver",
     "status",
-    "step",
     "unsaved",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..features import Schema
 from ..robots.guarding.device_reports import frame_times, must_copy, new_call_times
 from ..robots.guarding.guard_pair import TOLD_PER_S, HeldFrames
 from ..robots.protocols import Robot, Teleoperator
 
 if TYPE_CHECKING:
+    from .core import RecorderCore
     from .episode import Episode
 
 
@@ -21,35 +21,25 @@ class DeviceFrames:
     stale when it does not advance. Frames with repeated values are noted in the episode while it runs.
 
     Args:
+        core: of the recorder.
         episode: open, without frames so far.
-        robot: connected.
-        teleop: connected.
-        held: the held frames of the guards around the devices.
-        schema: of the dataset.
-        fps: of the dataset.
+        robot: connected; the held frames of a guard around it are noted.
+        teleop: likewise.
 
     Attributes:
         episode: the episode.
     """
 
-    def __init__(
-        self,
-        episode: Episode,
-        robot: Robot,
-        teleop: Teleoperator,
-        held: HeldFrames,
-        *,
-        schema: Schema,
-        fps: int,
-    ) -> None:
+    def __init__(self, core: RecorderCore, episode: Episode, robot: Robot, teleop: Teleoperator) -> None:
         self.episode = episode
-        self._robot, self._teleop, self._held = robot, teleop, held
-        self._times = frame_times(robot, schema)
-        self._copy = must_copy(robot, teleop, schema)
-        self._every = max(1, fps // TOLD_PER_S)
+        self._robot, self._teleop = robot, teleop
+        self._held = HeldFrames.of(robot, teleop)
+        self._times = frame_times(robot, core.schema)
+        self._copy = must_copy(robot, teleop, core.schema)
+        self._every = max(1, core.fps // TOLD_PER_S)
         new_call_times(robot, teleop)
 
-    def add(self, frame: Mapping[str, Any]) -> None:
+    def add_frame(self, frame: Mapping[str, Any]) -> None:
         """Record the frame that `control_step` returned. Never waits.
 
         Raises:
@@ -63,7 +53,7 @@ class DeviceFrames:
         if news := self._held.news(index, self._every):
             self.episode.annotate(**news)
 
-    def finish(self) -> dict[str, Any]:
+    def note_sources(self) -> dict[str, Any]:
         """Note in the episode which sources failed in it, and how long driver calls took.
 
         Returns:

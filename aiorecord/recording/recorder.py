@@ -191,7 +191,8 @@ class Recorder:
         """Record one episode: observe, ask the teleoperator, act, add the frame, at the dataset's rate.
 
         Devices made by `aiorecord.guarded` are held when they fail; one that is lost ends the episode, which
-        is kept and says why in `Episode.end_reason` and in the quality record.
+        is kept and says why in `Episode.end_reason` and in the quality record. So does a disk or a capture
+        encoder that takes no more frames.
 
         Args:
             robot: connected.
@@ -205,10 +206,11 @@ class Recorder:
 
         Raises:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
+            StorageError: the disk took not even the first frame.
+            EncodeError: likewise a capture encoder.
         """
-        from ..robots.guarding.guard_pair import HeldFrames
-        from ..robots.step import control_step
         from .device_frames import DeviceFrames
+        from .device_loop import drive_devices
 
         self._owner.check_awaited("Recorder.record()")
         self.note_robot(robot)
@@ -219,16 +221,16 @@ class Recorder:
                 option="seconds",
             )
         async with self.episode(task, priority=priority) as episode:
-            held = HeldFrames.of(robot, teleop)
-            frames = DeviceFrames(episode, robot, teleop, held, schema=self.schema, fps=self.fps)
-            try:
-                async for _ in self.ticks(seconds):
-                    frames.add(await control_step(robot, teleop, self.features))
-            except SourceLostError as error:
-                if not episode.frames:
-                    raise
-                episode.request_end(str(error))
-            frames.finish()
+            frames = DeviceFrames(self.core, episode, robot, teleop)
+            await drive_devices(
+                self.ticks(seconds),
+                robot,
+                teleop,
+                self.features,
+                frames,
+                is_fatal=lambda error: not (isinstance(error, SourceLostError) and episode.frames),
+            )
+            frames.note_sources()
         return episode.save
 
     def note_robot(self, robot: Robot) -> None:

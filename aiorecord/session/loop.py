@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..clock import NS_PER_S, Ticker
-from ..errors import EncodeError, SourceError, SourceLostError, StorageError
+from ..errors import SourceError, SourceLostError
 from ..recording.device_frames import DeviceFrames
+from ..recording.device_loop import drive_devices
 from ..recording.recorder import Recorder
-from ..robots.guarding.guard_pair import HeldFrames, guarded, regain
+from ..robots.guarding.guard_pair import guarded, regain
 from ..robots.guarding.source_policy import SourcePolicy, SourceStatus
 from ..robots.protocols import Robot, Teleoperator
-from ..robots.step import control_step
 from ..system.loop_owner import LoopOwner
 from .connected import connected
 from .plan import SessionPlan
@@ -224,14 +224,7 @@ class Session:
         number = self.machine.number
         episode = self.recorder.episode(self.plan.task, hold=True, limits=self.plan.limits)
         async with episode:
-            frames = DeviceFrames(
-                episode,
-                self.robot,
-                self.teleop,
-                HeldFrames(self._guards.all),
-                schema=self.recorder.schema,
-                fps=self.recorder.fps,
-            )
+            frames = DeviceFrames(self.recorder.core, episode, self.robot, self.teleop)
             ready_ns = self.recorder.clock.now_ns()
             dead_ns = None if self._last_frame_ns is None else ready_ns - self._last_frame_ns - self._reset_ns
             ticker = await self._run_ticks(self.plan.episode_time_s, frames)
@@ -239,7 +232,7 @@ class Session:
             lost = self._lost is not None
             keep = self.machine.recorded(episode.frames, flagged=bool(flags), lost=lost)
             self._ending = False
-            sources = frames.finish()
+            sources = frames.note_sources()
             if not keep:
                 episode.discard()
             self.foreground = keep  # only then does leaving the block take more than an instant
@@ -332,47 +325,36 @@ class Session:
         if await self._unless_stopped(work):
             self._lost = None
 
-    async def _step(self, ticker: Ticker, frames: DeviceFrames | None) -> dict[str, Any] | None:
-        """One turn of teleoperation; None when it gave no frame.
-
-        A source that is lost ends the phase; the episode is kept.
-        """
-        try:
-            return await control_step(self.robot, self.teleop, self.recorder.features)
-        except SourceLostError as error:
-            if self._guards.never_came:
-                raise
-            self._lost = error
-            if frames is not None:
-                frames.episode.request_end(str(error))
-            ticker.end()
-        except SourceError:
-            if self.policy.on_error == "raise" or self._guards.is_well:
-                raise
-            # A source that has given nothing so far, and has still time to.
-        return None
+    def _is_fatal(self, error: SourceError) -> bool:
+        """Whether an error of a source ends the session."""
+        if isinstance(error, SourceLostError):
+            return self._guards.never_came
+        # Else a source that has given nothing so far, and has still time to.
+        return self.policy.on_error == "raise" or self._guards.is_well
 
     async def _run_ticks(self, seconds: float, frames: DeviceFrames | None) -> Ticker:
         ticker = self.ticker = self.recorder.ticks(seconds)
         if self._ending:
             ticker.end()
+
+        def on_frame(frame: dict[str, Any]) -> None:
+            if frames is not None:
+                self._last_frame_ns = self.recorder.clock.now_ns()
+            self.events.on_frame(frame, frames is not None)
+            self._judge()
+
         try:
-            async for _ in ticker:
-                frame = await self._step(ticker, frames)
-                if frame is None:
-                    self.events.on_tick(ticker)
-                    continue
-                if frames is not None:
-                    try:
-                        frames.add(frame)
-                    except (StorageError, EncodeError):
-                        if not frames.episode.frames:
-                            raise  # it would be the same with the next episode
-                        continue  # the ticker has ended; what was recorded before is kept
-                    self._last_frame_ns = self.recorder.clock.now_ns()
-                self.events.on_frame(frame, frames is not None)
-                self._judge()
-                self.events.on_tick(ticker)
+            lost = await drive_devices(
+                ticker,
+                self.robot,
+                self.teleop,
+                self.recorder.features,
+                frames,
+                is_fatal=self._is_fatal,
+                on_frame=on_frame,
+                on_tick=lambda: self.events.on_tick(ticker),
+            )
+            self._lost = lost or self._lost
         finally:
             self.ticker = None
         return ticker

@@ -7,7 +7,8 @@ import pytest
 from helpers import FPS, H264, rows_of
 
 import aiorecord
-from aiorecord.errors import ConfigError, FrameError
+from aiorecord.capture.episode import EpisodeCapture
+from aiorecord.errors import ConfigError, FrameError, StorageError
 from aiorecord.features import Schema, converted
 from aiorecord.robots import build_frame
 
@@ -113,6 +114,29 @@ async def test_the_robots_name_is_stored_and_another_robot_is_told(tmp_path, how
     await main(resume=True)
     assert robot_type_of(tmp_path / "set") == "flat_arm"
     assert "was recorded with the robot 'flat_arm'; this one is 'another'" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["session", "record"])
+async def test_frames_before_the_disk_refused_are_saved(tmp_path, how, monkeypatch):
+    robot = FlatRobot(camera=False)
+    add_frame = EpisodeCapture.add_frame
+
+    def refused_from_the_third_on(self, *args, **options):
+        if self.length == 2:
+            raise StorageError("the disk takes no more")
+        return add_frame(self, *args, **options)
+
+    monkeypatch.setattr(EpisodeCapture, "add_frame", refused_from_the_third_on)
+
+    async with recorder_of(tmp_path / "set", robot) as recorder:
+        if how == "record":
+            save = await recorder.record(robot, robot, seconds=1)
+        else:
+            plan = aiorecord.SessionPlan(num_episodes=1, episode_time_s=1, reset_time_s=0)
+            [record] = await aiorecord.Session(recorder, robot, robot, plan).run()
+            save = record.save
+        assert (await save).length == 2
+        assert save.job.folder.manifest.quality["end_reason"] == "the disk takes no more"
 
 
 async def test_a_given_robot_type_wins(tmp_path):

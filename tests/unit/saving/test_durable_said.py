@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from helpers import FPS, STATES, leaked, make_frame
 
-from aiorecord import Recorder, SaveError, Stage
+from aiorecord import Recorder, SaveError, Stage, StateError
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.cli.summary import summary_lines
 from aiorecord.errors import StorageError
@@ -66,3 +66,14 @@ async def test_an_episode_that_the_disk_refused_is_not_called_safe(tmp_path, mon
     lines = said(recorder, save)
     assert "NOT on disk whole: take 1" in lines
     assert "safe on disk" not in lines
+
+
+async def test_a_retry_that_comes_too_late_leaves_the_save_failed(tmp_path):
+    async with Recorder("a/b", root=tmp_path / "set", fps=FPS, features=STATES) as recorder:
+        save = await record(recorder)
+        recorder.saver.abandon()
+        with pytest.raises(StateError, match="does not run"):
+            save.retry()
+        assert (save.stage, save.done(), save.attempts) == (Stage.FAILED, True, 1)
+        with pytest.raises(SaveError, match="stopped before"):
+            await save
