@@ -9,16 +9,13 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..capture.budget import ByteBudget
-from ..clock import Clock, SystemClock, Ticker
-from ..encoders import VideoEncoderConfig
-from ..errors import StateError, StorageError
+from ..clock import Clock, SystemClock
+from ..errors import StateError
 from ..features import Schema
 from ..options import RecorderOptions
 from ..printable import get_logger
@@ -28,7 +25,10 @@ from ..system.shared_ending import SharedEnding
 from ..system.tasks import TaskOwner
 from ..system.threads import Threads
 from ..system.uncancellable import UncancellableTask, finished, load_shield
+from .captures import Captures
+from .current_recording import Recording
 from .limits import check_limits, check_rate
+from .packing import Packing
 from .recorder_events import Events, SaveChanged
 from .standby import Standby
 from .unclosed import watch_unclosed
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
     from ..capture.episode import EpisodeCapture
     from ..dataset.commit.writer import DatasetWriter
-    from ..dataset.packing.pack import PackResult
     from ..dataset.recovery.salvage import StagedEpisode
-    from ..encoding.plans import EncodePlan
     from ..saving.disk_guard import DiskGuard
     from ..saving.handle import EpisodeSave
     from ..saving.saver import AsyncEpisodeSaver
@@ -55,25 +53,6 @@ logger = get_logger(__name__)
 
 NOT_OPEN = "The recorder is not open: use `async with Recorder(...)` or `await aiorecord.open`."
 CLOSED = "The recorder is closed."
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What is recorded now, as a core sees it: called on the event loop.
-
-    Attributes:
-        folder: the folder in staging that grows, None if there is none.
-        request_end: asks that the recording ends now and is kept, for a reason in words; never blocks.
-        interrupt: keeps in staging what was recorded so far: the recorder is closed.
-        count_ticks_of: takes a ticker whose ticks are those of the recording.
-        status: the fields of `RecorderStatus` that are about it.
-    """
-
-    folder: Callable[[], Path | None]
-    request_end: Callable[[str], None]
-    interrupt: Callable[[StateError], Awaitable[None]]
-    count_ticks_of: Callable[[Ticker], None] = lambda ticker: None
-    status: Callable[[], dict[str, Any]] = dict
 
 
 class RecorderCore:
@@ -90,14 +69,12 @@ class RecorderCore:
 
     Attributes:
         owner: the event loop and process that it belongs to.
-        encoders: settings of each camera's final video, once it is open.
-        plans: how each camera is captured, likewise.
-        packed: the outcome of packing, None if nothing was packed.
+        captures: how the cameras are captured.
+        packing: merges the files of single episodes.
         recovered: what resuming found in staging, and what became of it.
         episodes_at_open: episodes in the dataset, and those of earlier sessions that are being saved.
         recording: what is recorded now.
         last_save: the save of the episode before; it is released when the next one begins.
-        robot_type: stored in the dataset if it has no episode yet.
         newest_images: of the newest frame, by feature key.
         last_pace: how fast and how late the episode before was, as in `RecorderStatus`.
         events: its streams.
@@ -123,25 +100,23 @@ class RecorderCore:
         self.root, self.fps, self.schema, self.options = root, fps, schema, options
         self.clock: Clock = clock or SystemClock()
         self.owner = LoopOwner("recorder")
-        self.encoders: dict[str, VideoEncoderConfig] = {}
-        self.plans: dict[str, EncodePlan] = {}
-        self.packed: PackResult | None = None
+        self.captures = Captures(schema, fps, options, capture_type)
         self.recovered: list[StagedEpisode] = []
         self.episodes_at_open = 0
         self.recording: Recording | None = None
         self.last_save: EpisodeSave | None = None
-        self.robot_type = options.robot_type
         self.newest_images: dict[str, NDArray[Any]] = {}
         self.last_pace: dict[str, Any] = {}
         self.events = Events()
         self.failed = FailedSaves()
-        self.budget = ByteBudget(int(options.buffer_mb * 2**20))
         self.threads = Threads(3, "aiorecord")
+        self.packing = Packing(self.threads, self.events)
         self.tasks = TaskOwner("aiorecord-recorder", on_cancel=lambda: self.begin_closing(drain=False))
-        self.standby = Standby(self._prepare_capture, self.tasks, self.threads)
+        self.standby = Standby(
+            lambda: self.captures.prepare_capture(self.home.staging), self.tasks, self.threads
+        )
         self.disk: DiskGuard | None = None
         self.pool: WorkerPool | None = None
-        self._capture_type = capture_type
         self._on_closed = on_closed
         self._owns_clock = clock is None
         self._saver: AsyncEpisodeSaver | None = None
@@ -200,17 +175,7 @@ class RecorderCore:
         return self._closing.has_begun
 
     async def open(self) -> None:
-        """Try the codecs, lock the dataset, create or continue it, prepare to record.
-
-        Cancelling it closes what was opened.
-
-        Raises:
-            CodecUnavailableError: a codec cannot be opened as configured; nothing was written.
-            DatasetLockedError: another process records into the dataset.
-            DatasetError: the folder holds something else, or a dataset that does not match.
-            StorageError: the disk refused.
-            StateError: it was opened before.
-        """
+        """Open the dataset and prepare to record, as `Recorder.open` says."""
         if self._opened:
             raise StateError("A recorder is opened once; make a new one.")
         self._opened = True
@@ -238,7 +203,7 @@ class RecorderCore:
             raise StateError(CLOSED)
         await self.wait_for_room()
         capture = await self.standby.take()
-        capture.folder.manifest.robot_type = self.robot_type  # it may have become known since
+        capture.folder.manifest.robot_type = self.captures.robot_type  # it may have become known since
         return capture
 
     async def wait_for_room(self) -> None:
@@ -333,45 +298,24 @@ class RecorderCore:
             self.disk.follow(saver)
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every ended episode is committed or failed; held ones are released.
-
-        Returns:
-            False when `timeout` seconds passed first.
-        """
+        """As `Recorder.drain`."""
         for save in self.saver.pending:
             save.release()
         return await self.saver.wait_for_completion(timeout)
 
-    async def pack(self, progress: Callable[[int, int], None] | None = None) -> PackResult:
-        """Merge the files of single episodes; see `Recorder.pack`."""
-        from .packing import pack_and_publish
-
-        def ended(result: PackResult) -> None:
-            self.packed = result
-
-        return await pack_and_publish(self.writer, self.threads, self.events, progress, ended)
-
     def note_robot(self, robot: object) -> None:
         """Store a robot's name as the dataset's ``robot_type``; see `Recorder.note_robot`."""
         name = getattr(robot, "name", None)
-        if self.robot_type is not None or not isinstance(name, str):
+        if self.captures.robot_type is not None or not isinstance(name, str):
             return
-        self.robot_type = name
+        self.captures.robot_type = name
         writer = self.open_writer
         known = None if writer is None else writer.info.robot_type
         if known is not None and known != name:
             logger.warning("%s was recorded with the robot %r; this one is %r.", self.root, known, name)
 
     async def aclose(self, *, drain: bool = True) -> None:
-        """Commit what is pending, pack, release the dataset. Idempotent.
-
-        Cancelling it leaves what is not committed in staging, closes the rest in order, then raises
-        `asyncio.CancelledError`. While another task waits in `aclose` as well, cancelling ends only this
-        wait, at once; the one that is left decides.
-
-        Args:
-            drain: False leaves what is not committed in staging at once.
-        """
+        """Close the dataset, as `Recorder.aclose` says. Idempotent."""
         self.begin_closing(drain)
         try:
             await self._closing.wait()
@@ -412,7 +356,6 @@ class RecorderCore:
     async def _open(self) -> None:
         # Off the loop, and everything that comes later too.
         await self.threads.run(_load_parts)
-        from ..encoding.plans.apply import plan_cameras, try_encoders
         from ..saving.disk_guard import DiskGuard
         from ..saving.saver import default_encode_workers
 
@@ -421,12 +364,9 @@ class RecorderCore:
         executor = options.encode_executor
         if executor is None:
             executor = self.pool = self.make_pool(options.encode_workers or default_encode_workers())
-        self.encoders = await try_encoders(self.schema, options, self.fps, executor, self.threads)
-        self.plans = await plan_cameras(self.schema, options, self.fps, executor, self.threads)
+        await self.captures.choose_plans(executor, self.threads)
         await self.threads.run(self.home.open, self.schema, self.fps, options)
-        for key, feature in self.schema.videos.items():
-            if feature.is_depth and key in self.encoders:
-                self.encoders[key] = options.depth_encoder  # which may now be the dataset's
+        self.captures.take_depth_of_dataset()
         self._saver = self.make_saver(executor, options.save_queue_size, options.save_timeout)
         await self._saver.start()
         self.disk = DiskGuard(
@@ -437,7 +377,7 @@ class RecorderCore:
             failed=self.failed,
             threads=self.threads,
             running=lambda: None if self.recording is None else self.recording.folder(),
-            waiting=lambda: self.budget.used,
+            waiting=lambda: self.captures.budget.used,
             end_episode=self._end_recording,
         )
         await self.disk.measure()
@@ -461,22 +401,6 @@ class RecorderCore:
             ]
         )
         self.episodes_at_open = self.writer.total_episodes + len(self.saver.pending)
-
-    def _prepare_capture(self) -> EpisodeCapture:
-        from ..capture.episode import EpisodeCapture
-
-        options = self.options
-        return (self._capture_type or EpisodeCapture).prepare(
-            self.home.staging,
-            schema=self.schema,
-            fps=self.fps,
-            rgb_encoder=options.rgb_encoder,
-            depth_encoder=options.depth_encoder,
-            encoder_threads=options.encoder_threads,
-            robot_type=self.robot_type,
-            budget=self.budget,
-            live=[key for key, plan in self.plans.items() if plan.mode == "live"],
-        )
 
     def _end_recording(self, reason: str) -> None:
         if self.recording is not None:
@@ -503,12 +427,8 @@ class RecorderCore:
 
     async def _stop_saver(self, saver: AsyncEpisodeSaver, drain: bool) -> None:
         complete = await saver.stop(wait=drain)
-        if complete and self.options.pack and drain and self.packed is None and self.home.is_open:
-            try:
-                await self.pack()
-            except StorageError as error:
-                # Every episode is in the dataset, which is valid with small files too.
-                logger.warning("The dataset is complete, but its small files were not merged: %s", error)
+        if complete and self.options.pack and drain and self.home.is_open:
+            await self.packing.pack_at_end(self.writer)
 
     async def _release(self) -> None:
         # Last of all, when no call in a thread is left that needs it, the dataset. Whatever fails before: a

@@ -14,7 +14,8 @@ from ..errors import ConfigError, EncodeError, StateError, StorageError
 from ..options import check_priority, check_task
 from ..quality import MEASURED, Pace, QualityLimits
 from ..saving.handle import EpisodeSave
-from .core import RecorderCore, Recording
+from .core import RecorderCore
+from .current_recording import Recording
 from .recorder_events import EpisodeBegan, EpisodeEnded, EpisodeOutcome
 
 
@@ -206,8 +207,8 @@ class Episode:
             self.request_end(str(error))
             raise
         self._core.newest_images = checked.images
-        if self._end_reason is None and self._core.budget.is_overfull:
-            waiting = self._core.budget.used >> 20
+        if self._end_reason is None and self._core.captures.budget.is_overfull:
+            waiting = self._core.captures.budget.used >> 20
             self.request_end(
                 f"The capture encoders and the disk are too slow: {waiting} MiB of frames wait. "
                 "Record fewer or smaller images, or use a faster disk."

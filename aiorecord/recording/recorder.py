@@ -85,17 +85,17 @@ class Recorder:
     @property
     def encoders(self) -> dict[str, VideoEncoderConfig]:
         """Settings of each camera's final video; empty before the recorder is open."""
-        return self.core.encoders
+        return self.core.captures.encoders
 
     @property
     def plans(self) -> dict[str, EncodePlan]:
         """How each camera is captured; empty before the recorder is open."""
-        return self.core.plans
+        return self.core.captures.plans
 
     @property
     def packed(self) -> PackResult | None:
         """The outcome of packing, None if nothing was packed."""
-        return self.core.packed
+        return self.core.packing.packed
 
     @property
     def recovered(self) -> list[StagedEpisode]:
@@ -294,7 +294,7 @@ class Recorder:
             StorageError: the disk refused, or does not have the room for it.
         """
         self._owner.check_awaited("Recorder.pack()")
-        return await self.core.pack(progress)
+        return await self.core.packing.pack(self.writer, progress)
 
     def get_status(self) -> RecorderStatus:
         """A snapshot; cheap."""
@@ -310,9 +310,9 @@ class Recorder:
             frames=writer.total_frames if writer else 0,
             saves=saver.get_status() if saver else {},
             pending=saver.pending if saver else [],
-            queued_bytes=core.budget.used,
+            queued_bytes=core.captures.budget.used,
             nonfinite_frames=core.checked_frames.nonfinite,
-            plans=dict(core.plans),
+            plans=dict(core.captures.plans),
             backlog=saver.backlog() if saver else Backlog(0, 0.0, 0),
             disk=core.disk.status if core.disk else None,
             **(running.status() if running else {"episode": None, "flags": [], **core.last_pace}),

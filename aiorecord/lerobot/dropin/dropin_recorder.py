@@ -16,7 +16,8 @@ from ...errors import StateError
 from ...features import Schema
 from ...options import RecorderKeywords, parse_options, resolve_root
 from ...printable import get_logger
-from ...recording.core import RecorderCore, Recording
+from ...recording.core import RecorderCore
+from ...recording.current_recording import Recording
 from ...saving.handle import EpisodeSave
 from ...saving.saver import AsyncEpisodeSaver
 from ...saving.stages import EpisodeSaveResult
