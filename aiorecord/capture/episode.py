@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import AiorecordError, EncodeError, StateError, StorageError
 from ..features import CheckedFrame, Schema
-from ..media.encoder import default_threads
 from ..quality import Pace, PaceCounter, json_facts, versions
-from ..staging.folder import Camera, EpisodeFolder, Manifest, Staging
-from ..staging.live import LiveWriter
+from ..staging.folder import EpisodeFolder, Manifest, Staging
 from ..staging.rows import RowsJournal
 from ..staging.whole_frames import complete_cut, whole_frames_of
 from ..system.loop_owner import ProcessOwner
 from ..system.machine_time import unix_ns
 from ..system.storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
-from .camera import CameraCapture, CameraStatus, FrameWriter
-from .camera_plan import live_camera, plan_camera
+from .camera import CameraCapture
+from .camera_plan import plan_camera
 from .counts import camera_facts, encoder_errors
+from .frames import CameraStatus
 from .journal import EpisodeJournal
-
-__all__ = ["CameraStatus", "CaptureStatus", "EpisodeCapture"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +54,7 @@ class EpisodeCapture:
         self.folder = folder
         self._process = ProcessOwner("episode that is being captured")
         self._rows = RowsJournal(folder.rows_path, schema)
-        self._cameras = {
-            key: CameraCapture(
-                key, camera, folder.path, folder.manifest.fps, budget, _live_writer(folder.manifest, camera)
-            )
-            for key, camera in folder.manifest.cameras.items()
-        }
+        self._cameras = {key: CameraCapture(key, folder, budget) for key in folder.manifest.cameras}
         self._pace = PaceCounter(folder.manifest.fps)
         self._ended = False
         self._is_over = False  # finished or discarded
@@ -105,9 +96,7 @@ class EpisodeCapture:
             StorageError: the disk refused; files made so far are removed if possible.
         """
         cameras = {
-            key: live_camera(feature, rgb_encoder)
-            if key in live
-            else plan_camera(feature, depth_encoder if feature.is_depth else rgb_encoder)
+            key: plan_camera(feature, depth_encoder if feature.is_depth else rgb_encoder, live=key in live)
             for key, feature in schema.cameras.items()
         }
         folder = staging.create(
@@ -396,8 +385,7 @@ class EpisodeCapture:
         manifest.quality = {**manifest.quality, "started_unix_ns": unix_ns()}
         manifest.task = task
         for key, camera in self._cameras.items():
-            if manifest.cameras[key].capture == "raw":
-                manifest.cameras[key].depth_unit = camera.depth_unit
+            manifest.cameras[key].depth_unit = camera.depth_unit
 
     def _camera_facts(self) -> dict[str, Any]:
         return camera_facts(self._cameras, ticked=self._ticked)
@@ -427,12 +415,3 @@ class EpisodeCapture:
         except BaseException:
             manifest.state = "recording"
             raise
-
-
-def _live_writer(manifest: Manifest, camera: Camera) -> Callable[[Path, Camera, int], FrameWriter] | None:
-    """What opens the file of a live capture; None for a camera that is captured otherwise."""
-    if camera.capture != "live":
-        return None
-    encoder = manifest.rgb_encoder
-    threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
-    return partial(LiveWriter, encoder=encoder, threads=threads)

@@ -30,6 +30,7 @@ from ..media.libav_errors import libav_errors
 from ..media.video_file import open_output, probe_video, verify_video
 from ..staging.folder import Camera, EpisodeFolder
 from ..staging.histograms import histogram, sampling_stride
+from ..staging.kinds import KINDS
 from ..staging.reader import count_frames, iterate_histograms, read_frames, read_spill
 from ..staging.staged_file import Extent
 from ..system.machine_time import monotonic_s
@@ -304,7 +305,7 @@ def _encode_video(
         encoder = fallback_encoder(configured, fallback_vcodec)
     threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
     evidence = _evidence(folder, feature.key)
-    if camera.capture == "live" and fallback_vcodec is None:
+    if KINDS[camera.capture].is_final and fallback_vcodec is None:
         final = folder.path / f"{feature.key}.mp4"
         with _publishing(final) as temporary:
             _finish_live(folder, camera, frames, temporary, encoder, threads, evidence)

@@ -6,7 +6,7 @@
         episodes/<sequence>-<random>/
             manifest.json      what is captured, how, and how far: see Manifest
             rows.arrows        the rows (Arrow IPC stream)
-            <camera>.frames    lossless frames; or <camera>.raw or .mkv, see Camera.capture
+            <camera>.frames    the frames; or <camera>.raw, .mkv: by the kind of capture, see kinds
             <camera>.spill     frames that the capture encoder could not take in time, raw, in order
             <camera>.hist      per-frame pixel histograms of colour cameras, for exact statistics
             <file>.crc         checksums of a live capture, and of histograms: see checksums
@@ -42,14 +42,13 @@ from ..system.storage import (
     write_json,
 )
 from .checksum_owner import EPISODE_ID
-from .manifest import MANIFEST_VERSION, Camera, CaptureKind, Manifest, State, parse_manifest
+from .manifest import MANIFEST_VERSION, Camera, Manifest, State
 from .sealed_json import read_sealed, write_sealed
 
 __all__ = [
     "MANIFEST_VERSION",
     "STAGING_FOLDER",
     "Camera",
-    "CaptureKind",
     "EpisodeFolder",
     "Manifest",
     "Staging",
@@ -120,6 +119,9 @@ class EpisodeFolder:
                 pipe would never answer); the manifest does not match its checksum.
             StorageError: the folder or the manifest cannot be read.
         """
+        # Imported here: the kinds of capture need libav, and who only names folders does not.
+        from .manifest_checks import parse_manifest
+
         file = path / cls.MANIFEST
         try:
             with storage_errors(path, "read"):

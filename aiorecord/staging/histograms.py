@@ -50,24 +50,8 @@ def histogram(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return np.array(counts, dtype=HISTOGRAM_DTYPE)
 
 
-class HistogramWriter:
-    """Appends histograms to a new file.
-
-    Args:
-        path: the file; must not exist.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = CheckedFile(path)
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._file.size
+class HistogramWriter(CheckedFile):
+    """Appends histograms to a new file."""
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
         """Append the histogram of one (H, W, 3) uint8 frame.
@@ -75,15 +59,7 @@ class HistogramWriter:
         Raises:
             StorageError: the disk refused; the file is as it was before.
         """
-        self._file.append(histogram(pixels).tobytes())
-
-    def close(self) -> None:
-        """Close the file. Idempotent.
-
-        Raises:
-            StorageError: the disk refused.
-        """
-        self._file.close()
+        self.append(histogram(pixels).tobytes())
 
 
 def histograms_in(path: Path, extent: Extent, *, checked: bool) -> Iterator[NDArray[np.uint32]]:

@@ -71,11 +71,6 @@ class RecordWriter(AppendFile):
         self._seed = owner_seed(path)
 
     @property
-    def bytes_written(self) -> int:
-        """The size of the file."""
-        return self.size
-
-    @property
     def safe(self) -> int:
         """Frames that can be read if the process is killed now: all that were written."""
         return self.frames

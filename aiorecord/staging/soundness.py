@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ..system.storage import is_there
 from .checksums import sums_path
 from .folder import EpisodeFolder
+from .kinds import KINDS
 from .reader import count_frames, iterate_histograms
 from .rows import read_rows
 from .staged_file import Extent
@@ -88,6 +89,6 @@ def check_present(folder: EpisodeFolder) -> list[str]:
     for camera in manifest.cameras.values() if not encoded else ():
         names += [camera.file] if camera.frames != 0 else []
         names += [camera.spill] if camera.spilled else []
-        if camera.capture == "live" and manifest.has_sums and camera.frames != 0:
+        if KINDS[camera.capture].has_sums and manifest.has_sums and camera.frames != 0:
             names.append(sums_path(folder.path / camera.file).name)
     return [f"{name}: it is missing" for name in names if not is_there(folder.path / name)]

@@ -14,18 +14,20 @@ from captured import (
     capture_threads,
     gated,
     noise,
+    one_camera,
     prepare,
     spill_writer,
     wait_for,
 )
+from captured import start as start_capture
 
 from aiorecord.capture import camera as camera_module
 from aiorecord.capture.budget import ByteBudget
 from aiorecord.capture.camera import CameraCapture
-from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.errors import CodecUnavailableError, FrameError, StateError, StorageError
 from aiorecord.features import Schema
-from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest
+from aiorecord.staging import lossless
+from aiorecord.staging.folder import Camera, EpisodeFolder
 from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.reader import count_frames, read_frames, read_histograms
 
@@ -35,17 +37,12 @@ COLOUR = Camera("lossless", "cam.frames", "yuv420p", 48, 64, "cam.spill", "cam.h
 DEPTH = Camera("raw", "cam.raw", "", 30, 40, "cam.spill", None)
 
 
-def start(folder: Any, budget: ByteBudget | None = None, settings: Camera = COLOUR, **options: Any) -> Any:
-    capture = CameraCapture("cam", settings, folder, 30, budget or ByteBudget(), **options)
-    capture.start()
-    capture.wait_open()
-    return capture
-
-
 def episode(path: Any, settings: Camera = COLOUR) -> EpisodeFolder:
-    features = {"cam": {"dtype": "video", "shape": SHAPE if settings is COLOUR else (30, 40, 1)}}
-    manifest = Manifest(30, features, {"cam": settings}, RGBEncoderConfig(), DepthEncoderConfig())
-    return EpisodeFolder(path, manifest)
+    return one_camera(path, settings)
+
+
+def start(folder: Any, budget: ByteBudget | None = None, settings: Camera = COLOUR, **options: Any) -> Any:
+    return start_capture(folder, settings, budget, **options)
 
 
 def rgb_of(folder: EpisodeFolder) -> list[bytes]:
@@ -297,7 +294,7 @@ def test_a_disk_that_refuses_the_encoder_says_so_with_the_next_frame(tmp_path):
 
 def test_a_failed_spill_says_so_with_the_next_frame(tmp_path, monkeypatch):
     class Full:
-        frames = bytes_written = 0
+        frames = size = 0
 
         def __init__(self, path: Any) -> None:
             raise StorageError("full", path=path)
@@ -321,7 +318,7 @@ def test_a_codec_that_does_not_open_is_an_error_of_wait_open(tmp_path):
     def unavailable(*_: Any) -> Any:
         raise CodecUnavailableError("no codec")
 
-    capture = CameraCapture("cam", COLOUR, tmp_path, 30, ByteBudget(), open_writer=unavailable)
+    capture = CameraCapture("cam", episode(tmp_path), ByteBudget(), open_writer=unavailable)
     capture.start()
     with pytest.raises(CodecUnavailableError) as caught:
         capture.wait_open()
@@ -367,7 +364,7 @@ def test_the_threads_give_way_to_the_loop(tmp_path):
 
 def test_one_budget_bounds_a_whole_episode(tmp_path, monkeypatch):
     encoder = gated()
-    monkeypatch.setattr(camera_module, "LosslessWriter", encoder)
+    monkeypatch.setattr(lossless, "LosslessWriter", encoder)
     features = {f"cam{n}": {"dtype": "video", "shape": SHAPE} for n in range(3)}
     budget = ByteBudget(6 * NBYTES)
     capture, schema = prepare(tmp_path, features, budget=budget)

@@ -28,7 +28,7 @@ from aiorecord.features import Schema
 from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.lossless import LosslessWriter
-from aiorecord.staging.raw import RawWriter, raw_indices, read_raw
+from aiorecord.staging.raw import RawWriter, raw_indices, read_indexed
 from aiorecord.staging.reader import count_frames, read_frames
 from aiorecord.staging.records import RecordWriter, read_records
 from aiorecord.staging.rows import count_rows, read_rows
@@ -419,7 +419,7 @@ class TestRawFrames:
             writer.write(np.zeros((2, 5), np.uint8))
         with path.open("ab") as file:
             file.write(self.record(**claims))
-        assert len(list(read_raw(path))) == 1
+        assert len(list(read_indexed(path))) == 1
         assert 1 <= len(list(raw_indices(path))) <= 2
 
     def test_frames_of_another_size_end_the_camera(self, dataset):
