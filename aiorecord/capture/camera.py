@@ -36,8 +36,7 @@ from ..system.storage import fsync_folder, storage_errors
 from ..system.threads import start_thread
 from .background import lower_thread_priority
 from .budget import ByteBudget
-from .frame_memory import FrameMemory
-from .frame_queue import FrameQueue
+from .frame_queue import FrameMemory, FrameQueue
 from .frames import CameraStatus, TakenFrame
 from .repeats import Repeats, StaleTimes
 

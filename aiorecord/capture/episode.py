@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +22,6 @@ from ..system.storage import fsync_file, fsync_folder, storage_errors
 from .budget import ByteBudget
 from .camera import CameraCapture
 from .camera_plan import plan_camera
-from .counts import camera_facts, encoder_errors
 from .frames import CameraStatus
 from .journal import EpisodeJournal
 
@@ -80,14 +79,9 @@ class EpisodeCapture:
     ) -> Self:
         """Make everything ready for the first frame: folder, files, codecs, threads. Blocking.
 
-        Args:
+        Args other than those of the `Manifest`:
             staging: where the folder is made.
             schema: the features.
-            fps: frames per second.
-            rgb_encoder: settings of the final videos of colour cameras.
-            depth_encoder: settings of the final videos of depth cameras.
-            encoder_threads: threads per final encoder, None leaves it to the codec.
-            robot_type: as in info.json.
             budget: memory for waiting frames, shared with other captures.
             live: keys of colour video cameras that are captured in their final codec.
 
@@ -275,7 +269,7 @@ class EpisodeCapture:
         """Faults that lost no frame, a sentence each: capture encoders that failed."""
         return [
             f"The capture encoder of {key} failed, and its frames were written raw from there on: {error}"
-            for key, error in encoder_errors(self._cameras).items()
+            for key, error in self._encoder_errors().items()
         ]
 
     def keep(self, interrupted: bool = False) -> EpisodeFolder:
@@ -388,10 +382,15 @@ class EpisodeCapture:
             manifest.cameras[key].depth_unit = camera.depth_unit
 
     def _camera_facts(self) -> dict[str, Any]:
-        return camera_facts(self._cameras, ticked=self._ticked)
+        statuses = {key: camera.status() for key, camera in self._cameras.items()}
+        return {key: asdict(status.quality(ticked=self._ticked)) for key, status in statuses.items()}
+
+    def _encoder_errors(self) -> dict[str, AiorecordError]:
+        found = {key: camera.encoder_error for key, camera in self._cameras.items()}
+        return {key: error for key, error in found.items() if error is not None}
 
     def _note_encoder_errors(self) -> None:
-        failed = {key: str(error) for key, error in encoder_errors(self._cameras).items()}
+        failed = {key: str(error) for key, error in self._encoder_errors().items()}
         if failed:
             manifest = self.folder.manifest
             manifest.quality = {**manifest.quality, "capture_encoder_failed": failed}

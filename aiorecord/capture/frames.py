@@ -9,6 +9,7 @@ import av
 from numpy.typing import NDArray
 
 from ..errors import AiorecordError
+from ..quality import CameraQuality
 
 
 @dataclass(slots=True)
@@ -61,3 +62,19 @@ class CameraStatus:
     lost: int = 0
     longest_freeze_s: float = 0.0
     encoder_error: AiorecordError | None = None
+
+    def quality(self, *, ticked: bool) -> CameraQuality:
+        """What the episode's quality record says of the camera.
+
+        Args:
+            ticked: frames were recorded at ticks; otherwise it is not known which were late.
+        """
+        return CameraQuality(
+            captured=self.captured,
+            spilled=self.spilled,
+            late=self.late if ticked else None,
+            repeated=self.repeated,
+            stale=self.stale,
+            lost=self.lost,
+            longest_freeze_s=round(self.longest_freeze_s, 6),
+        )

@@ -17,9 +17,8 @@ import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from .append_file import AppendFile
 from .checksum_owner import owner_seed
-from .records import MAX_PAYLOAD
+from .records import MAX_PAYLOAD, AppendFile
 from .staged_file import Extent, StagedFile
 
 SUMS_SUFFIX = ".crc"

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from ..errors import DatasetError, FrameError, StorageError
 from ..features import Feature, Schema
 from ..system.storage import fsync_file, storage_errors
-from .append_file import AppendFile
 from .checksum_owner import owner_seed
+from .records import AppendFile
 from .staged_file import Extent, StagedFile
 
 MAX_PENDING_BYTES = 64 << 20

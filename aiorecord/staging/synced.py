@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from .append_file import AppendFile
+from .records import AppendFile
 from .staged_file import StagedFile
 
 SYNCED = "synced.log"

@@ -25,9 +25,9 @@ from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import HISTOGRAM_BYTES
 from aiorecord.staging.rows import read_rows, rows_schema
 from aiorecord.staging.sealed_json import read_sealed, write_sealed
-from aiorecord.staging.soundness import soundness
 from aiorecord.staging.staged_file import Extent, StagedFile
 from aiorecord.staging.synced import SYNCED, SyncedLog
+from aiorecord.staging.whole_frames import soundness
 
 FRONT, STATE = "observation.images.front", "observation.state"
 FPS, FRAMES = 30, 8
