@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
 from ..printable import get_logger
-from ..staging.checksums import SUMS_SUFFIX
 from ..staging.folder import EpisodeFolder
 from ..staging.histograms import HistogramWriter
 from ..staging.kind import FrameWriter, OpenWriter
@@ -235,22 +234,14 @@ class CameraCapture:
 
     def paths(self) -> list[Path]:
         """The files written so far."""
-        names = [self.camera.file]
-        if self._kind.has_sums:
-            names.append(self.camera.file + SUMS_SUFFIX)
-        if self.camera.histograms is not None:
-            names += [self.camera.histograms, self.camera.histograms + SUMS_SUFFIX]
-        if self._spill is not None:
-            names.append(self.camera.spill)
-        return [self._folder / name for name in names]
+        return [path for file in self._files() for path in file.paths]
 
     def sizes(self) -> dict[str, int]:
         """Bytes that are in each file now, by its name: whole appends only. Callable from any thread."""
-        files: dict[str, FrameWriter | HistogramWriter | None] = {self.camera.file: self._writer}
-        if self.camera.histograms is not None:
-            files[self.camera.histograms] = self._histograms
-        files[self.camera.spill] = self._spill
-        return {name: file.size for name, file in files.items() if file is not None}
+        return {file.path.name: file.size for file in self._files()}
+
+    def _files(self) -> list[FrameWriter | HistogramWriter]:
+        return [file for file in (self._writer, self._histograms, self._spill) if file is not None]
 
     def end(self) -> None:
         """Take no more frames; the encoder's thread encodes those that wait, then ends. Never blocks."""

@@ -13,7 +13,8 @@ from ..encoders import DepthEncoderConfig, RGBEncoderConfig
 from ..errors import AiorecordError, EncodeError, StateError, StorageError
 from ..features import CheckedFrame, Schema
 from ..quality import Pace, PaceCounter, json_facts, versions
-from ..staging.folder import EpisodeFolder, Manifest, Staging
+from ..staging.folder import EpisodeFolder, Staging
+from ..staging.manifest import Manifest
 from ..staging.rows import RowsJournal
 from ..staging.whole_frames import complete_cut, whole_frames_of
 from ..system.loop_owner import ProcessOwner

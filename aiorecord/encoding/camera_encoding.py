@@ -28,10 +28,11 @@ from ..media.evidence import Evidence, Named, read_dataset_id
 from ..media.image_files import PngEncoder, tiff_bytes
 from ..media.libav_errors import libav_errors
 from ..media.video_file import open_output, probe_video, verify_video
-from ..staging.folder import Camera, EpisodeFolder
+from ..staging.folder import EpisodeFolder
 from ..staging.histograms import histogram, sampling_stride
 from ..staging.kinds import KINDS
-from ..staging.reader import count_frames, iterate_histograms, read_frames, read_spill
+from ..staging.manifest import Camera
+from ..staging.reader import count_frames, read_frames, read_histograms, read_spill
 from ..staging.staged_file import Extent
 from ..system.machine_time import monotonic_s
 from ..system.storage import TEMPORARY_SUFFIX, is_there, replacing, storage_errors
@@ -158,7 +159,7 @@ def _sampled_histograms(
     camera = manifest.cameras[key]
     known, found = 0, {}
     extents: dict[str, Extent] = {}
-    for array in islice(iterate_histograms(folder, key, extents), manifest.length):
+    for array in islice(read_histograms(folder, key, extents), manifest.length):
         if known in wanted:
             found[known] = array
         known += 1

@@ -53,6 +53,11 @@ class CheckedFile(AppendFile):
             self._sums.close()
             raise
 
+    @property
+    def paths(self) -> list[Path]:
+        """The file and its checksums."""
+        return [self.path, self._sums.path]
+
     def append(self, *parts: bytes | memoryview) -> None:
         """Append bytes and their checksum.
 

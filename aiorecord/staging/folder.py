@@ -42,22 +42,10 @@ from ..system.storage import (
     write_json,
 )
 from .checksum_owner import EPISODE_ID
-from .manifest import MANIFEST_VERSION, Camera, Manifest, State
+from .manifest import Manifest
 from .sealed_json import read_sealed, write_sealed
 
-__all__ = [
-    "MANIFEST_VERSION",
-    "STAGING_FOLDER",
-    "Camera",
-    "EpisodeFolder",
-    "Manifest",
-    "Staging",
-    "State",
-    "check_plain_files",
-]
-
 STAGING_FOLDER = ".aiorecord"
-_ID = EPISODE_ID
 
 
 class EpisodeFolder:
@@ -78,13 +66,6 @@ class EpisodeFolder:
         self.path = path
         self.id = path.name
         self.manifest = manifest
-
-    @property
-    def sequence(self) -> int:
-        """Position in the order of recording."""
-        match = _ID.fullmatch(self.id)
-        assert match, self.id  # folders with other names are never opened, see Staging.episodes
-        return int(match[1])
 
     @property
     def rows_path(self) -> Path:
@@ -178,12 +159,7 @@ class Staging:
         Raises:
             StorageError: the staging area is a symbolic link, or cannot be read.
         """
-        self._check_place()
-        if not is_there(self.episodes_path):
-            return []
-        with storage_errors(self.episodes_path, "read"):
-            found = [(int(m[1]), p) for p in self.episodes_path.iterdir() if (m := _ID.fullmatch(p.name))]
-        return [path for _, path in sorted(found)]
+        return [path for _, path in self._numbered()]
 
     def create(self, manifest: Manifest) -> EpisodeFolder:
         """Make the next episode's folder with its manifest, durably.
@@ -195,8 +171,8 @@ class Staging:
         with storage_errors(self.episodes_path, "create the staging folder"):
             make_folder(self.episodes_path)
             if not self._sequence:
-                paths = self.episode_paths()
-                self._sequence = EpisodeFolder(paths[-1], manifest).sequence if paths else 0
+                numbered = self._numbered()
+                self._sequence = numbered[-1][0] if numbered else 0
             self._sequence += 1
             path = self.episodes_path / f"{self._sequence:06d}-{os.urandom(4).hex()}"
             path.mkdir()
@@ -238,11 +214,18 @@ class Staging:
         Raises:
             StorageError: the disk refused.
         """
+        return [path for path in self._entries() if _is_leftover(path)]
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        """The episode folders with their sequence numbers, in order."""
+        return sorted((int(m[1]), p) for p in self._entries() if (m := EPISODE_ID.fullmatch(p.name)))
+
+    def _entries(self) -> list[Path]:
         self._check_place()
         if not is_there(self.episodes_path):
             return []
         with storage_errors(self.episodes_path, "read"):
-            return [path for path in self.episodes_path.iterdir() if _is_leftover(path)]
+            return list(self.episodes_path.iterdir())
 
     def _check_place(self) -> None:
         """Check that files written and deleted here are inside the dataset."""
@@ -283,7 +266,7 @@ def _is_leftover(path: Path) -> bool:
             return False
         if path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX):
             return True
-        if not _ID.fullmatch(path.name):
+        if not EPISODE_ID.fullmatch(path.name):
             return False
         names = os.listdir(path)
     except OSError:

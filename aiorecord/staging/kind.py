@@ -25,15 +25,21 @@ type Frame = av.VideoFrame | NDArray[Any]
 
 
 class FrameWriter(Protocol):
-    """The file of a camera, written by one thread at a time."""
+    """The file of a camera, written by one thread at a time.
+
+    Attributes:
+        path: of the file.
+        size: bytes that are in it.
+        frames: frames that are in it.
+    """
+
+    path: Path
+    size: int
+    frames: int
 
     @property
-    def frames(self) -> int:
-        """Frames in the file."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that are in the file."""
+    def paths(self) -> list[Path]:
+        """The file, and the file of its checksums if it has one."""
 
     @property
     def safe(self) -> int:

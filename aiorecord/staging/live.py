@@ -46,10 +46,10 @@ CHECKED_S = 3
 """And from how many seconds at least: the encoder's settings set keyframes, an fsync happens each second."""
 
 
-class LiveWriter:
+class LiveWriter(CheckedFile):
     """One Matroska file being written by one thread, with the final video's packets.
 
-    Frames that the encoder holds back are not in the file yet, see `held_back`.
+    Frames that the encoder holds back are not in the file yet, see `held_back`; `frames` counts packets.
 
     Args:
         path: the file; must not exist.
@@ -66,13 +66,12 @@ class LiveWriter:
     def __init__(
         self, path: Path, camera: Camera, fps: int, *, encoder: VideoEncoderConfig, threads: int | None
     ) -> None:
-        self.path = path
+        super().__init__(path)
         self._codec = encoder.vcodec
         self._size = (camera.width, camera.height)
         self._whole = _WholeFrames()
-        self._safe = 0
+        self.frames = self.safe = 0
         self._bytes = LiveBytes()
-        self._file = CheckedFile(path)
         with libav_errors(f"create {path}", path, codec=self._codec):
             self._container = av.open(self._bytes, "w", format="matroska", options=CRASH_SAFE)
         try:
@@ -89,36 +88,22 @@ class LiveWriter:
                 ) from error
             with libav_errors(f"write {path}", path, codec=self._codec):
                 self._container.start_encoding()
-            self._append()
+            self._append_muxed()
         except BaseException:
             with contextlib.suppress(av.FFmpegError):  # another error is being raised
                 self._container.close()
-            self._file.close()
+            super().close()
             raise
 
-    @property
-    def frames(self) -> int:
-        """Packets written to the file."""
-        return self._encoder.packets
-
-    @property
-    def size(self) -> int:
-        """The size of the file."""
-        return self._file.size
-
-    @property
-    def safe(self) -> int:
-        """Frames that can be read after a kill at this moment: a cluster is written when the next begins."""
-        return self._safe
-
     def _count(self, number: int) -> None:
-        self._safe = self._whole.count
+        self.safe = self._whole.count  # a cluster is written when the next one begins
         self._whole.add(number)
+        self.frames += 1
 
     @property
     def held_back(self) -> int:
         """Frames that the encoder has not returned as packets yet; a killed process loses them."""
-        return self._encoder.frames - self._encoder.packets
+        return self._encoder.frames - self.frames
 
     def write(self, frame: av.VideoFrame) -> None:
         """Encode the next frame.
@@ -136,7 +121,7 @@ class LiveWriter:
             f"encode frame {self._encoder.frames} to {self.path}", self.path, codec=self._codec
         ):
             self._encoder.encode(frame)
-        self._append()
+        self._append_muxed()
 
     def close(self) -> None:
         """Flush the encoder and finish the file. Call it once, also after an error.
@@ -151,14 +136,14 @@ class LiveWriter:
             finally:
                 try:
                     self._container.close()
-                    self._append()
+                    self._append_muxed()
                 finally:
-                    self._file.close()
+                    super().close()
 
-    def _append(self) -> None:
+    def _append_muxed(self) -> None:
         """Pass libav's output to the operating system: after that, a kill does not lose it."""
         for part in self._bytes.take():
-            self._file.append(part)
+            self.append(part)
 
 
 def frame_number(packet: av.Packet, fps: int) -> int:

@@ -62,7 +62,7 @@ def parse_manifest(data: Any) -> Manifest:
     if schema.cameras.keys() != cameras.keys():
         raise ValueError("cameras do not match the features")
     for key, camera in cameras.items():
-        _check_camera(key, camera, manifest)
+        _check_camera(key, camera)
         if (camera.height, camera.width) != schema[key].size_hwc[:2]:
             raise ValueError(f"{key!r} is {camera.width!r}x{camera.height!r}, unlike its feature")
         if schema[key].is_depth != KINDS[camera.capture].is_depth:
@@ -72,36 +72,40 @@ def parse_manifest(data: Any) -> Manifest:
 
 
 def _check_values(manifest: Manifest) -> None:
-    fps, length, threads = manifest.fps, manifest.length, manifest.encoder_threads
-    if manifest.state not in ("recording", "complete"):
-        raise ValueError(f"unknown state {manifest.state!r:.40}")
-    if not is_whole(fps, 1, MAX_FPS):
-        raise ValueError(f"fps is {fps!r:.40}")
-    known = is_whole(length, 1, MAX_LENGTH)
-    if not (known if manifest.state == "complete" else length is None or known):
-        raise ValueError(f"length is {length!r:.40}")
-    if threads is not None and not is_whole(threads, 1, MAX_THREADS):
-        raise ValueError(f"encoder_threads is {threads!r:.40}")
-    if not isinstance(manifest.task, str) or not isinstance(manifest.robot_type, str | None):
-        raise ValueError("task or robot_type is not a text")
-    if not isinstance(manifest.interrupted, bool):
-        raise ValueError("interrupted is neither true nor false")
+    length, threads = manifest.length, manifest.encoder_threads
+    is_complete = manifest.state == "complete"
+    _check_each(
+        manifest,
+        "",
+        state=is_complete or manifest.state == "recording",
+        fps=is_whole(manifest.fps, 1, MAX_FPS),
+        length=is_whole(length, 1, MAX_LENGTH) or (length is None and not is_complete),
+        encoder_threads=threads is None or is_whole(threads, 1, MAX_THREADS),
+        task=isinstance(manifest.task, str),
+        robot_type=isinstance(manifest.robot_type, str | None),
+        interrupted=isinstance(manifest.interrupted, bool),
+    )
     check_priority(manifest.priority)
 
 
-def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
-    if not isinstance(camera.capture, str) or camera.capture not in KINDS:
-        raise ValueError(f"unknown capture {camera.capture!r:.40}")
-    counts = (camera.frames is None or is_whole(camera.frames, 0, _MAX_COUNT)) and is_whole(
-        camera.spilled, 0, _MAX_COUNT
+def _check_camera(key: str, camera: Camera) -> None:
+    _check_each(
+        camera,
+        f"{key!r}: ",
+        capture=isinstance(camera.capture, str) and camera.capture in KINDS,
+        frames=camera.frames is None or is_whole(camera.frames, 0, _MAX_COUNT),
+        spilled=is_whole(camera.spilled, 0, _MAX_COUNT),
+        height=is_whole(camera.height, 1, _MAX_COUNT),
+        width=is_whole(camera.width, 1, _MAX_COUNT),
+        pix_fmt=isinstance(camera.pix_fmt, str) and camera.pix_fmt in PIXEL_FORMATS | {""},
+        depth_unit=camera.depth_unit in (None, "mm", "m"),
     )
-    if not counts:
-        raise ValueError(f"the counts of {key!r} are {camera.frames!r:.40} and {camera.spilled!r:.40}")
-    if not (is_whole(camera.height, 1, _MAX_COUNT) and is_whole(camera.width, 1, _MAX_COUNT)):
-        raise ValueError(f"{key!r} is {camera.width!r:.40}x{camera.height!r:.40}")
-    known_format = isinstance(camera.pix_fmt, str) and camera.pix_fmt in PIXEL_FORMATS | {""}
-    if not known_format or camera.depth_unit not in (None, "mm", "m"):
-        raise ValueError(f"{key!r} has an unknown pixel format or unit")
+
+
+def _check_each(owner: Manifest | Camera, where: str, **sound: bool) -> None:
+    for name, is_sound in sound.items():
+        if not is_sound:
+            raise ValueError(f"{where}{name} is {getattr(owner, name)!r:.40}")
 
 
 def _check_file_names(cameras: Mapping[str, Camera]) -> None:

@@ -17,7 +17,7 @@ from ..errors import StateError
 from ..media.pixels import PixelConverter
 from ..system.storage import is_there
 from .folder import EpisodeFolder
-from .histograms import HISTOGRAM_DTYPE, histogram, histograms_in, sampling_stride
+from .histograms import histogram, histograms_in, sampling_stride
 from .kind import Frame
 from .kinds import KINDS
 from .manifest import Camera
@@ -87,28 +87,23 @@ def count_frames(folder: EpisodeFolder, key: str, extents: dict[str, Extent] | N
 
 def read_histograms(
     folder: EpisodeFolder, key: str, extents: dict[str, Extent] | None = None
-) -> NDArray[np.uint32]:
+) -> Iterator[NDArray[np.uint32]]:
     """The histograms of a colour camera's original pixels, one per frame, as far as they are known.
 
     After a crash there may be fewer than frames, or more; none for depth. Those of spilled frames are counted
-    here. All are in memory: for a long episode, see `iterate_histograms`.
+    here.
 
-    Returns:
-        (n, 3, 256) uint32.
+    Args:
+        folder: the episode.
+        key: the camera's feature key.
+        extents: as in `count_frames`.
+
+    Yields:
+        (3, 256) uint32.
 
     Raises:
-        StateError: the episode has no such camera.
-        DamageError: a file is not a plain file.
-        StorageError: a file is there but cannot be read.
+        AiorecordError: as `read_frames`.
     """
-    found = list(iterate_histograms(folder, key, extents))
-    return np.stack(found) if found else np.zeros((0, 3, 256), dtype=HISTOGRAM_DTYPE)
-
-
-def iterate_histograms(
-    folder: EpisodeFolder, key: str, extents: dict[str, Extent] | None = None
-) -> Iterator[NDArray[np.uint32]]:
-    """`read_histograms`, one by one."""
     camera = _camera(folder, key)
     if camera.histograms is None:
         return

@@ -19,8 +19,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ..system.storage import storage_errors
 from .checksum_owner import owner_seed
@@ -97,6 +95,11 @@ class AppendFile:
                 raise
         self.size += written
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files on disk that are written."""
+        return [self.path]
+
     def cut(self, size: int) -> None:
         """Take back what was appended beyond a size.
 
@@ -116,14 +119,6 @@ class AppendFile:
         """
         with storage_errors(self.path, "close"):
             self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class RecordWriter(AppendFile):

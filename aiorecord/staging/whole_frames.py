@@ -9,7 +9,7 @@ from ..system.storage import is_there
 from .checksums import sums_path
 from .folder import EpisodeFolder
 from .kinds import KINDS
-from .reader import count_frames, iterate_histograms
+from .reader import count_frames, read_histograms
 from .rows import read_rows
 from .staged_file import Extent
 from .synced import synced_sizes
@@ -53,7 +53,7 @@ def soundness(folder: EpisodeFolder) -> Soundness:
     counts = {"rows": read_rows(folder.rows_path, manifest.schema(), extent=extents[folder.ROWS]).num_rows}
     for key in manifest.cameras:
         counts[key] = count_frames(folder, key, extents)
-        for _ in iterate_histograms(folder, key, extents):
+        for _ in read_histograms(folder, key, extents):
             pass
     found = Soundness(counts)
     durable = synced_sizes(folder.path)

@@ -17,8 +17,9 @@ from aiorecord.capture.camera import CameraCapture
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.features import CheckedFrame, Schema
-from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest, Staging
+from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.manifest import Camera, Manifest
 from aiorecord.staging.raw import RawWriter
 from aiorecord.staging.reader import read_frames
 

@@ -34,9 +34,10 @@ from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.errors import EncodeError, StorageError
 from aiorecord.features import Schema
 from aiorecord.staging import lossless
-from aiorecord.staging.folder import Camera, EpisodeFolder
+from aiorecord.staging.folder import EpisodeFolder
 from aiorecord.staging.live import LiveWriter
 from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.manifest import Camera
 from aiorecord.staging.raw import RawWriter, raw_indices, read_indexed
 from aiorecord.staging.reader import read_frames, read_histograms
 
@@ -84,7 +85,7 @@ def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, at, mid_wri
     assert camera.spilled >= 15 - at - 1
     for key in (FRONT, DEPTH, STILL):
         assert_frames(found, schema, key, 15)
-    assert len(read_histograms(found, FRONT)) == 15
+    assert len(list(read_histograms(found, FRONT))) == 15
     failed = found.manifest.quality["capture_encoder_failed"]
     assert failed.keys() == {FRONT}
     assert repr(error) in failed[FRONT] or str(error) in failed[FRONT]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def arrays() -> list[np.ndarray]:
 
 
 def write(path, frames) -> None:
-    with RawWriter(path) as writer:
+    with closing(RawWriter(path)) as writer:
         for array in frames:
             writer.write(array)
         assert writer.frames == len(frames)
@@ -47,7 +49,7 @@ def test_frames_read_back(tmp_path):
 
 
 def test_indices_are_kept(tmp_path):
-    with RawWriter(tmp_path / "f") as writer:
+    with closing(RawWriter(tmp_path / "f")) as writer:
         for index in (7, 8, 2**40):
             writer.write(np.array([index]), index)
     assert [(i, a.item()) for i, a in read_indexed(tmp_path / "f")] == [(7, 7), (8, 8), (2**40, 2**40)]
@@ -100,7 +102,7 @@ def test_what_is_no_file_is_damage(tmp_path):
     "array", [np.zeros(()), np.zeros((0, 3)), np.zeros((1,) * 5), np.array(["x"]), np.array([None])]
 )
 def test_what_is_no_frame_is_refused(tmp_path, array):
-    with RawWriter(tmp_path / "f") as writer:
+    with closing(RawWriter(tmp_path / "f")) as writer:
         with pytest.raises(ValueError, match="raw frame"):
             writer.write(array)
         assert writer.size == 0
