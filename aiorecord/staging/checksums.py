@@ -39,9 +39,6 @@ class CheckedFile(AppendFile):
 
     Args:
         path: the file; neither it nor its checksums may exist.
-
-    Raises:
-        StorageError: one of them exists, or the disk refused.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,11 +56,7 @@ class CheckedFile(AppendFile):
         return [self.path, self._sums.path]
 
     def append(self, *parts: bytes | memoryview) -> None:
-        """Append bytes and their checksum.
-
-        Raises:
-            StorageError: the disk refused; the file is as it was before.
-        """
+        """Append bytes and their checksum."""
         before = self.size
         super().append(*parts)
         crc = self._seed
@@ -92,10 +85,6 @@ def checked_chunks(
         extent: filled in with how far it is verified, and why no further.
         checked: it has checksums; otherwise all of it counts as whole, in pieces of `chunk` bytes.
         chunk: bytes.
-
-    Raises:
-        DamageError: it, or its checksums, are not plain files.
-        StorageError: one of them cannot be read.
     """
     file = StagedFile.open(path, extent)
     if file is None:

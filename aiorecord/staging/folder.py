@@ -77,9 +77,6 @@ class EpisodeFolder:
 
         Args:
             facts: added to its quality facts on disk, as they are so far; the manifest here does not change.
-
-        Raises:
-            StorageError: the disk refused.
         """
         data = dataclasses.asdict(self.manifest)
         data["quality"] = {**data["quality"], **(facts or {})}
@@ -123,11 +120,7 @@ class EpisodeFolder:
         return cls(path, manifest)
 
     def size_bytes(self) -> int:
-        """Bytes of the captured frames on disk. Reads the folder; a file that vanishes meanwhile counts 0.
-
-        Raises:
-            StorageError: the folder cannot be read.
-        """
+        """Bytes of the captured frames on disk. Reads the folder; a file that vanishes meanwhile counts 0."""
         total = 0
         for camera in self.manifest.cameras.values():
             for name in (camera.file, camera.spill):
@@ -162,11 +155,7 @@ class Staging:
         return [path for _, path in self._numbered()]
 
     def create(self, manifest: Manifest) -> EpisodeFolder:
-        """Make the next episode's folder with its manifest, durably.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Make the next episode's folder with its manifest, durably."""
         self._check_place()
         with storage_errors(self.episodes_path, "create the staging folder"):
             make_folder(self.episodes_path)
@@ -209,11 +198,7 @@ class Staging:
         return found
 
     def leftovers(self) -> list[Path]:
-        """The folders that `remove_leftovers` would remove. Only reads.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """The folders that `remove_leftovers` would remove. Only reads."""
         return [path for path in self._entries() if _is_leftover(path)]
 
     def _numbered(self) -> list[tuple[int, Path]]:

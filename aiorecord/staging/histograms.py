@@ -54,11 +54,7 @@ class HistogramWriter(CheckedFile):
     """Appends histograms to a new file."""
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
-        """Append the histogram of one (H, W, 3) uint8 frame.
-
-        Raises:
-            StorageError: the disk refused; the file is as it was before.
-        """
+        """Append the histogram of one (H, W, 3) uint8 frame."""
         self.append(histogram(pixels).tobytes())
 
 
@@ -71,10 +67,6 @@ def histograms_in(path: Path, extent: Extent, *, checked: bool) -> Iterator[NDAr
         path: the file.
         extent: filled in with how far the file is whole.
         checked: it has checksums.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: it cannot be read.
     """
     for chunk in checked_chunks(path, extent, checked=checked, chunk=HISTOGRAM_BYTES):
         if len(chunk) != HISTOGRAM_BYTES:

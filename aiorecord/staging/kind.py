@@ -103,10 +103,6 @@ class CaptureKind(ABC):
         """The frames of a file in order; a file that does not exist has none.
 
         They end at the first that is torn, damaged or of another camera.
-
-        Raises:
-            DamageError: it is not a plain file.
-            StorageError: it cannot be read.
         """
 
     @abstractmethod
@@ -118,17 +114,8 @@ class CaptureKind(ABC):
             camera: how it was captured.
             manifest: of its episode.
             extent: filled in with how far the file is whole.
-
-        Raises:
-            DamageError: it is not a plain file.
-            StorageError: it cannot be read.
         """
 
     def count_any(self, path: Path) -> int:
-        """The frames of a file of which nothing is known but its name.
-
-        Raises:
-            DamageError: it is not a plain file.
-            StorageError: it cannot be read.
-        """
+        """The frames of a file of which nothing is known but its name."""
         return sum(1 for _ in read_records(path))

@@ -92,11 +92,7 @@ class LosslessWriter(RecordWriter):
         self.append_record(self.frames, CODEC, self._shape, memoryview(packets[0]))
 
     def close(self) -> None:
-        """Close the file. Idempotent.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Close the file. Idempotent."""
         # The encoder's memory is freed with its objects, and a waiting save keeps this writer alive.
         self._encoder = self._converter = None
         super().close()
@@ -132,9 +128,6 @@ def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
 
     Yields:
         Frames in the camera's `pix_fmt`; for ``rgb`` rgb24.
-
-    Raises:
-        StorageError: the file cannot be read.
     """
     converter = PixelConverter(camera.pix_fmt)
     pix_fmt = _capture_pix_fmt(camera)

@@ -143,10 +143,6 @@ def opened_capture(
 
     Yields:
         None when it is missing or its header never reached the disk.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: it cannot be read.
     """
     if checked is None:
         checked = is_there(sums_path(path))

@@ -60,10 +60,6 @@ def read_indexed(
         path: the file.
         shape: of every frame, if known: reading ends before the first frame of another shape.
         extent: as in `read_records`.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: the file cannot be read.
     """
     for record, dtype in _raw_records(path, shape, extent):
         try:

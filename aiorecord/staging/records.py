@@ -64,9 +64,6 @@ class AppendFile:
     Attributes:
         path: the file.
         size: bytes appended.
-
-    Raises:
-        StorageError: the file exists, or the disk refused.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,11 +73,7 @@ class AppendFile:
             self._file = path.open("xb", buffering=0)
 
     def append(self, *parts: bytes | memoryview) -> None:
-        """Append one record, given in parts.
-
-        Raises:
-            StorageError: the disk refused; the file is as it was before.
-        """
+        """Append one record, given in parts."""
         written = 0
         with storage_errors(self.path, "write"):
             try:
@@ -101,22 +94,14 @@ class AppendFile:
         return [self.path]
 
     def cut(self, size: int) -> None:
-        """Take back what was appended beyond a size.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Take back what was appended beyond a size."""
         with storage_errors(self.path, "cut"):
             self._file.truncate(size)
             self._file.seek(size)
         self.size = size
 
     def close(self) -> None:
-        """Close the file. Idempotent.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Close the file. Idempotent."""
         with storage_errors(self.path, "close"):
             self._file.close()
 
@@ -129,9 +114,6 @@ class RecordWriter(AppendFile):
 
     Attributes:
         frames: records written.
-
-    Raises:
-        StorageError: the disk refused.
     """
 
     def __init__(self, path: Path) -> None:
@@ -152,9 +134,6 @@ class RecordWriter(AppendFile):
             kind: what the payload is, 8 ASCII characters at most.
             shape: of the frame's array.
             payload: the frame, in parts of bytes, `MAX_PAYLOAD` together at most.
-
-        Raises:
-            StorageError: the disk refused; the file is as it was before.
         """
         sizes = shape + (0,) * (MAX_DIMENSIONS - len(shape))
         # Not len(): pyarrow's buffers get smaller when they are compressed into, but keep their length.
@@ -179,10 +158,6 @@ def read_records(
         extent: filled in with how far the file is whole: up to the last record after which the next was asked
             for.
         max_payload: bytes of the largest possible record; no more memory is allocated for one.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: the file cannot be read.
     """
     extent = Extent() if extent is None else extent
     file = StagedFile.open(path, extent)

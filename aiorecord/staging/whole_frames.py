@@ -78,11 +78,7 @@ def soundness(folder: EpisodeFolder) -> Soundness:
 
 
 def check_present(folder: EpisodeFolder) -> list[str]:
-    """The missing files of a complete episode's manifest, a phrase each. Checks names only.
-
-    Raises:
-        StorageError: the folder cannot be read.
-    """
+    """The missing files of a complete episode's manifest, a phrase each. Checks names only."""
     manifest = folder.manifest
     names = [folder.ROWS]
     # An encoded episode needs its captures only if the encoded result is not what was written.

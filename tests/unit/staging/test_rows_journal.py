@@ -13,7 +13,8 @@ import pytest
 from aiorecord.errors import DatasetError, FrameError, StorageError
 from aiorecord.features import NUMERIC_DTYPES, Schema
 from aiorecord.staging import records
-from aiorecord.staging.rows import RowsJournal, arrow_type, read_rows, rows_schema
+from aiorecord.staging.row_columns import arrow_type, rows_schema
+from aiorecord.staging.rows import RowsJournal, read_rows
 
 ALL: dict[str, Any] = {f"x.{dtype}": {"dtype": dtype, "shape": (1,)} for dtype in NUMERIC_DTYPES}
 ALL |= {f"v.{dtype}": {"dtype": dtype, "shape": (4,)} for dtype in NUMERIC_DTYPES}
