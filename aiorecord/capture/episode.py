@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
-from ..errors import AiorecordError, EncodeError, StateError, StorageError
+from ..errors import AiorecordError, DamageError, EncodeError, StateError, StorageError
 from ..features import CheckedFrame, Schema
 from ..quality import Pace, PaceCounter, json_facts, versions
 from ..staging.folder import EpisodeFolder, Staging
 from ..staging.manifest import Manifest
 from ..staging.rows import RowsJournal
-from ..staging.whole_frames import complete_cut, whole_frames_of
+from ..staging.whole_frames import soundness
 from ..system.loop_owner import ProcessOwner
 from ..system.machine_time import unix_ns
 from ..system.storage import fsync_file, fsync_folder, storage_errors
@@ -249,8 +249,8 @@ class EpisodeCapture:
             with storage_errors(self.path, "make durable"):
                 fsync_folder(self.path)
             self._raise_failure(while_recording=False)
-            self._complete_manifest(interrupted)
-            self._is_over = self._durable = True
+            self._check_counts()
+            self._complete(self.length, {"cameras": self._camera_facts()}, interrupted)
         return self.folder
 
     @property
@@ -298,9 +298,10 @@ class EpisodeCapture:
         """Complete the episode as far as its rows and the frames of every camera can be read back."""
         # Waiting rows are of no use beyond the last frame, but the stream must be closed properly.
         self._rows.close()
-        manifest = self.folder.manifest
-        length, _ = whole_frames_of(self.folder)
-        if not length:
+        found = soundness(self.folder)
+        if found.damage:
+            raise DamageError(f"Episode {self.id} is damaged: {'; '.join(found.damage)}.", path=self.path)
+        if not found.frames:
             raise error
         for path in (path for camera in self._cameras.values() for path in camera.paths()):
             if path.exists():
@@ -308,11 +309,8 @@ class EpisodeCapture:
                     fsync_file(path)
         facts = self._camera_facts()
         for key in facts:
-            facts[key]["lost"] = facts[key]["captured"] - length
-        manifest.quality = {**manifest.quality, "cameras": facts, "failure": str(error)}
-        self._note_encoder_errors()
-        complete_cut(self.folder, length)
-        self._is_over = self._durable = True
+            facts[key]["lost"] = facts[key]["captured"] - found.frames
+        self._complete(found.frames, {"cameras": facts, "failure": str(error)}, interrupted=True)
         return self.folder
 
     def let_go(self) -> None:
@@ -390,28 +388,25 @@ class EpisodeCapture:
         found = {key: camera.encoder_error for key, camera in self._cameras.items()}
         return {key: error for key, error in found.items() if error is not None}
 
-    def _note_encoder_errors(self) -> None:
-        failed = {key: str(error) for key, error in self._encoder_errors().items()}
-        if failed:
-            manifest = self.folder.manifest
-            manifest.quality = {**manifest.quality, "capture_encoder_failed": failed}
-
-    def _complete_manifest(self, interrupted: bool) -> None:
-        manifest = self.folder.manifest
-        length = self._rows.rows
+    def _check_counts(self) -> None:
+        """Check that every camera holds a frame for each row, and note in which of its files they are."""
         for key, camera in self._cameras.items():
-            if camera.readable != length:
-                problem = f"{key!r} holds {camera.readable} frames, the episode {length} rows."
+            if camera.readable != self.length:
+                problem = f"{key!r} holds {camera.readable} frames, the episode {self.length} rows."
                 raise EncodeError(problem, camera=key)
-            manifest.cameras[key].frames = camera.encoded
-            manifest.cameras[key].spilled = camera.spilled
-        manifest.quality = {**manifest.quality, "cameras": self._camera_facts()}
-        self._note_encoder_errors()
-        manifest.length = length
-        manifest.interrupted = interrupted
-        manifest.state = "complete"
+            self.manifest.cameras[key].frames = camera.encoded
+            self.manifest.cameras[key].spilled = camera.spilled
+
+    def _complete(self, length: int, facts: dict[str, Any], interrupted: bool) -> None:
+        """Mark the episode as complete, durably."""
+        manifest = self.folder.manifest
+        if failed := {key: str(error) for key, error in self._encoder_errors().items()}:
+            facts["capture_encoder_failed"] = failed
+        manifest.quality = {**manifest.quality, **facts}
+        manifest.state, manifest.length, manifest.interrupted = "complete", length, interrupted
         try:
             self.folder.save()
         except BaseException:
-            manifest.state = "recording"
+            manifest.state, manifest.length = "recording", None
             raise
+        self._is_over = self._durable = True

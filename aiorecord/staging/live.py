@@ -204,7 +204,7 @@ class _WholeFrames:
         return True
 
 
-class Live(CaptureKind):
+class _Live(CaptureKind):
     """The packets of the final video in Matroska, which a save copies."""
 
     name = "live"
@@ -213,13 +213,12 @@ class Live(CaptureKind):
     has_sums = True
 
     def writer(self, manifest: Manifest) -> OpenWriter:
-        """`LiveWriter`, with the episode's encoder settings."""
         encoder = manifest.rgb_encoder
         threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
         return partial(LiveWriter, encoder=encoder, threads=threads)
 
     def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
-        """See `CaptureKind.read`. The frames are as the final video shows them."""
+        # The frames are as the final video shows them.
         count = self.count(path, camera, manifest, Extent())
         # Semi-planar formats come back as three planes: the same values in another order.
         converter = PixelConverter(camera.pix_fmt)
@@ -233,7 +232,7 @@ class Live(CaptureKind):
                 yield converter.convert(frame)
 
     def count(self, path: Path, camera: Camera, manifest: Manifest, extent: Extent) -> int:
-        """See `CaptureKind.count`. Of a cut-off file without checksums, the end is decoded."""
+        # Of a cut-off file without checksums, the end is decoded.
         with opened_capture(path, checked=manifest.has_sums, extent=extent) as opened:
             if opened is None or not opened.has_size(camera):
                 return 0
@@ -242,7 +241,6 @@ class Live(CaptureKind):
             return _count_decoding_the_end(opened, manifest.fps)
 
     def count_any(self, path: Path) -> int:
-        """See `CaptureKind.count_any`."""
         with opened_capture(path) as opened:
             return 0 if opened is None else sum(1 for _ in opened.packets())
 
@@ -265,4 +263,4 @@ def _count_decoding_the_end(opened: LiveCapture, fps: int) -> int:
     return whole_frames(numbers[: len(numbers) - waiting + whole])
 
 
-LIVE = Live()
+LIVE = _Live()

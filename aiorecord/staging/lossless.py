@@ -171,36 +171,33 @@ def encoder_threads(height: int, width: int, fps: int) -> int:
     return max(1, min(needed, MAX_THREADS, os.cpu_count() or 1))
 
 
-class Lossless(CaptureKind):
+class _Lossless(CaptureKind):
     """Frames in the final video's pixel format, so that its encoder sees the pixels of a direct encode."""
 
     name = "lossless"
     suffix = ".frames"
 
     def writer(self, manifest: Manifest) -> OpenWriter:
-        """`LosslessWriter`."""
         return LosslessWriter
 
     def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
-        """See `CaptureKind.read`."""
         return read_lossless(path, camera)
 
     def count(self, path: Path, camera: Camera, manifest: Manifest, extent: Extent) -> int:
-        """See `CaptureKind.count`. Checks every record, decodes none."""
+        # Checks every record, decodes none.
         return sum(1 for _ in _packets(path, camera, extent))
 
 
-class LosslessRGB(Lossless):
+class _LosslessRGB(_Lossless):
     """RGB, for `image` features and for pixel formats that MagicYUV does not have."""
 
     name = "rgb"
     gives_arrays = True
 
     def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
-        """See `CaptureKind.read`."""
         for frame in read_lossless(path, camera):
             yield frame.to_ndarray()
 
 
-LOSSLESS = Lossless()
-RGB = LosslessRGB()
+LOSSLESS = _Lossless()
+RGB = _LosslessRGB()

@@ -109,7 +109,7 @@ def _lz4() -> pa.Codec:
     return pa.Codec("lz4_raw")
 
 
-class Raw(CaptureKind):
+class _Raw(CaptureKind):
     """Depth as the sensor gave it: (H, W) uint16 or float32."""
 
     name = "raw"
@@ -118,17 +118,15 @@ class Raw(CaptureKind):
     gives_arrays = True
 
     def writer(self, manifest: Manifest) -> OpenWriter:
-        """`RawWriter`."""
         return lambda path, camera, fps: RawWriter(path)
 
     def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
-        """See `CaptureKind.read`."""
         for _, array in read_indexed(path, self.shape(camera)):
             yield array
 
     def count(self, path: Path, camera: Camera, manifest: Manifest, extent: Extent) -> int:
-        """See `CaptureKind.count`. Checks every record, decompresses none."""
+        # Checks every record, decompresses none.
         return sum(1 for _ in raw_indices(path, self.shape(camera), extent))
 
 
-RAW = Raw()
+RAW = _Raw()
