@@ -33,7 +33,7 @@ from ..staging.kinds import KINDS
 from ..staging.raw import RawWriter
 from ..system.storage import fsync_folder, storage_errors
 from ..system.threads import start_thread
-from .background import lower_thread_priority
+from .background import join_started, lower_thread_priority
 from .budget import ByteBudget
 from .frame_queue import FrameMemory, FrameQueue
 from .frames import CameraStatus, TakenFrame
@@ -147,12 +147,7 @@ class CameraCapture:
         self.raise_error()
 
     def raise_error(self) -> None:
-        """Raise the error that stopped the capture, if there is one.
-
-        Raises:
-            StorageError: the disk refused.
-            EncodeError: the encoder failed.
-        """
+        """Raise the error that stopped the capture, if there is one: the disk's, or the encoder's."""
         if self.error is not None:
             raise self.error
 
@@ -206,10 +201,7 @@ class CameraCapture:
         self._queue.put(frame)
 
     def look(self) -> None:
-        """Let the spill take over if a frame waits too long, also when no further frame comes.
-
-        Called by the thread that flushes; takes no lock, never blocks.
-        """
+        """See `FrameQueue.look`."""
         self._queue.look()
 
     def status(self) -> CameraStatus:
@@ -263,13 +255,13 @@ class CameraCapture:
         self._taken_over = True
         self.end()
         # In this order: the encoder's last frames must not go to the spill.
-        _join(encoder)
+        join_started(encoder)
         with self._handing_over():
             while self._encode_next():
                 self._queue.look()  # an encoder that is too slow gives way to the spill, as ever
         self._end_encoder()
         self._queue.wake(spill=True, more=False)
-        _join(spill)
+        join_started(spill)
         with self._failing():
             while self._spill_next():
                 pass
@@ -279,17 +271,14 @@ class CameraCapture:
 
     def _encode(self) -> None:
         lower_thread_priority(ENCODER_NICE)
-        try:
+        with self._failing():
             self._writer = self._open_writer(self._folder / self.camera.file, self.camera, self._fps)
-        except Exception as error:  # noqa: BLE001 - raised by wait_open
-            self._fail(error)
-            self._opened.set()
-            return
-        if self.camera.histograms is not None:
-            with self._failing():
+            if self.camera.histograms is not None:
                 self._histograms = HistogramWriter(self._folder / self.camera.histograms)
-        self._memory.make_ready()
+            self._memory.make_ready()
         self._opened.set()
+        if self.error is not None:
+            return  # raised by `wait_open`; `close` closes what was opened
         with self._handing_over():
             while self._queue.wait(spill=False) and not self._taken_over and self._encode_next():
                 pass
@@ -400,8 +389,3 @@ class CameraCapture:
         if self.error is None:
             self.error = self._told(error)
         self._queue.drop()
-
-
-def _join(thread: threading.Thread) -> None:
-    if thread.ident is not None:
-        thread.join()

@@ -19,7 +19,7 @@ from ..staging.rows import RowsJournal
 from ..staging.whole_frames import soundness
 from ..system.loop_owner import ProcessOwner
 from ..system.machine_time import unix_ns
-from ..system.storage import fsync_file, fsync_folder, storage_errors
+from ..system.storage import fsync_folder, storage_errors
 from .budget import ByteBudget
 from .camera import CameraCapture
 from .camera_plan import plan_camera
@@ -48,6 +48,7 @@ class EpisodeCapture:
 
     Attributes:
         folder: the episode folder; its manifest is complete after `finish`.
+        is_durable: it was finished: from then on neither a kill nor a power loss loses any of it.
     """
 
     def __init__(self, folder: EpisodeFolder, schema: Schema, budget: ByteBudget) -> None:
@@ -58,7 +59,7 @@ class EpisodeCapture:
         self._pace = PaceCounter(folder.manifest.fps)
         self._ended = False
         self._is_over = False  # finished or discarded
-        self._durable = False
+        self.is_durable = False
         self._described = False
         self._ticked = False
         self._end_lock = threading.Lock()
@@ -243,7 +244,8 @@ class EpisodeCapture:
             # may be without its row. Rows that the disk refuses are kept for the second try.
             with contextlib.suppress(StorageError):
                 self._rows.write()
-            self._close_cameras()
+            for camera in self._cameras.values():
+                camera.close()
             self._rows.close()
             self._journal.sync()
             with storage_errors(self.path, "make durable"):
@@ -252,11 +254,6 @@ class EpisodeCapture:
             self._check_counts()
             self._complete(self.length, {"cameras": self._camera_facts()}, interrupted)
         return self.folder
-
-    @property
-    def is_durable(self) -> bool:
-        """Whether it was finished: from then on neither a kill nor a power loss loses any of it."""
-        return self._durable
 
     @property
     def failure(self) -> AiorecordError | None:
@@ -303,10 +300,7 @@ class EpisodeCapture:
             raise DamageError(f"Episode {self.id} is damaged: {'; '.join(found.damage)}.", path=self.path)
         if not found.frames:
             raise error
-        for path in (path for camera in self._cameras.values() for path in camera.paths()):
-            if path.exists():
-                with storage_errors(path, "make durable"):
-                    fsync_file(path)
+        self._journal.sync()
         facts = self._camera_facts()
         for key in facts:
             facts[key]["lost"] = facts[key]["captured"] - found.frames
@@ -323,11 +317,8 @@ class EpisodeCapture:
         """
         self._process.check_process("Letting go of an episode")
         with self._end_lock:
-            if self._is_over:
-                return
-            self._ended = self._is_over = True
-            self._stop_threads()
-            self._rows.abandon()
+            if not self._is_over:
+                self._abandon()
 
     def discard(self) -> None:
         """Drop the episode, whatever its state, and delete its folder. Blocking, idempotent.
@@ -338,9 +329,7 @@ class EpisodeCapture:
         """
         self._process.check_process("Discarding an episode")
         with self._end_lock:
-            self._ended = self._is_over = True
-            self._stop_threads()
-            self._rows.abandon()
+            self._abandon()
             self.folder.remove()
 
     def _start(self) -> None:
@@ -353,14 +342,13 @@ class EpisodeCapture:
             fsync_folder(self.path)
         self._journal.start()
 
-    def _stop_threads(self) -> None:
-        """End the threads, without what waits."""
+    def _abandon(self) -> None:
+        """End the threads, without what waits, and close the files."""
+        self._ended = self._is_over = True
         self._journal.stop()
-        self._close_cameras(abandon=True)
-
-    def _close_cameras(self, *, abandon: bool = False) -> None:
         for camera in self._cameras.values():
-            camera.close(abandon=abandon)
+            camera.close(abandon=True)
+        self._rows.abandon()
 
     def _raise_failure(self, *, while_recording: bool = True) -> None:
         # Rows that the disk refused were kept, and finish() has just written them. Data of a failed fsync
@@ -409,4 +397,4 @@ class EpisodeCapture:
         except BaseException:
             manifest.state, manifest.length = "recording", None
             raise
-        self._is_over = self._durable = True
+        self._is_over = self.is_durable = True

@@ -12,7 +12,7 @@ from ..staging.rows import RowsJournal
 from ..staging.synced import SyncedLog
 from ..system.storage import fsync_file, fsync_files, storage_errors
 from ..system.threads import start_thread
-from .background import wait_set
+from .background import join_started, wait_set
 from .camera import CameraCapture
 
 FLUSH_PERIOD_S = 1.0
@@ -71,8 +71,7 @@ class EpisodeJournal:
         """End the thread; `finish` writes what is left. Blocking, idempotent."""
         self._closing.set()
         self._frames_came.set()
-        if self.thread.ident is not None:
-            self.thread.join()
+        join_started(self.thread)
         self._synced.close()
 
     def sync(self) -> None:
