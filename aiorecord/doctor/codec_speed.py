@@ -14,9 +14,9 @@ from ..encoders import HARDWARE_CODECS, RGBEncoderConfig
 from ..encoding.plans.measure import moving_pictures
 from ..errors import AiorecordError
 from ..features import Feature
-from ..staging.folder import Camera
 from ..staging.live import LiveWriter
 from ..staging.lossless import LosslessWriter
+from ..staging.manifest import Camera
 from ..system.storage import temporary_folder
 from ..workers.pool import WorkerPool
 from .diagnosis import Finding, Level

@@ -6,7 +6,8 @@ import platform
 from dataclasses import asdict
 from typing import Any
 
-from ..capture.episode import CameraStatus, EpisodeCapture
+from ..capture.episode import EpisodeCapture
+from ..capture.frames import CameraStatus
 from ..saving.handle import Stage
 from ..session import EpisodeRecord, Session
 from ..system.disk import DiskStatus

@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ...capture.episode import CameraStatus
+from ...capture.frames import CameraStatus
 from ...errors import StateError
 from ...options import check_number
 from ...printable import get_logger, plain

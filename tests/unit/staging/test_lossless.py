@@ -14,10 +14,11 @@ from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
 from aiorecord.features import Schema
 from aiorecord.media.pixels import PixelConverter, new_rgb_frame
-from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest
+from aiorecord.staging.folder import EpisodeFolder
 from aiorecord.staging.histograms import histogram, sampling_stride
 from aiorecord.staging.live import LiveWriter
 from aiorecord.staging.lossless import EXACT_PIX_FMTS, LosslessWriter, encoder_threads, read_lossless
+from aiorecord.staging.manifest import Camera, Manifest
 from aiorecord.staging.reader import read_frames
 
 
