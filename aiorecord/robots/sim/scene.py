@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,11 @@ def bar_colours(rgb: tuple[float, float, float], flatness: float, gloss: float) 
         light = np.clip(slope * a * 0.85 + facing * 0.62, 0.0, None)
         shade = 0.36 + 0.78 * light - 0.16 * np.clip(np.abs(v) - 0.86, 0.0, None) / 0.14
         rows.append(np.outer(shade, rgb) + (gloss * np.clip(light, 0.0, 1.0) ** 18)[:, None])
-    return pack(np.clip(rows, DARKEST, BRIGHTEST))
+    return _packed(rows)
+
+
+def _packed(rgb: Any) -> Lanes:
+    return pack(np.rint(np.clip(rgb, DARKEST, BRIGHTEST)).astype(np.uint8))
 
 
 @cache
@@ -99,7 +104,7 @@ def horn_colours() -> Lanes:
     r = np.linspace(0.0, 1.0, SHADES)[:, None]
     metal, dark, screw = np.array(_METAL), np.array(_SERVO), np.array((92.0, 92.0, 98.0))
     colours = np.where(r < 0.2, screw, np.where(r < 0.62, metal * (1.12 - 0.3 * r), dark * (1.3 - 0.4 * r)))
-    return pack(np.clip(colours, DARKEST, BRIGHTEST))
+    return _packed(colours)
 
 
 @dataclass(slots=True)
@@ -302,6 +307,6 @@ def _box(
         if min(depths) < NEAR_M:
             continue
         shade = 0.42 + 0.68 * max(0.0, float(normal @ TO_LIGHT))
-        colour = pack(np.clip(np.array(rgb) * shade, DARKEST, BRIGHTEST))
+        colour = _packed(np.array(rgb) * shade)
         out.append(Polygon(corners, sum(depths) / 4, colour))
     return out

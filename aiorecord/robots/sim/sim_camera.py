@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConfigError
 from .arm import ArmPose
-from .canvas import Box, Canvas, DepthCanvas, Lanes, clusters, intersect
+from .canvas import Box, Canvas, DepthCanvas, clusters, intersect, pack, slices, unpack
 from .image_pool import PictureMemory
 from .scene import Cube, Lens, base_shadows, base_shapes, shadows, shapes
 from .table import TableSampler, table_depth
@@ -131,13 +131,13 @@ class _Still:
 
     def __init__(self, view: Viewpoint, seed: int) -> None:
         rgb, _ = _background(view, seed)
-        self.lanes = _pack_bytes(rgb)
+        self.lanes = pack(rgb)
         lens = view.lens()
         canvas = Canvas((0, 0, view.width, view.height), self.lanes)
         canvas.shade(base_shadows(lens), SHADOW_STRENGTH)
         for shape in base_shapes(lens):
             canvas.paint(shape)
-        self.rgb = np.ascontiguousarray(_bytes(self.lanes)[..., 0:6:2])
+        self.rgb = np.ascontiguousarray(unpack(self.lanes))
 
 
 def _still_depth(view: Viewpoint, seed: int) -> NDArray[np.float32]:
@@ -206,21 +206,21 @@ class ColourCamera:
         boxes = _touched(view, [*(shape.box for shape in things), *(shadow.box for shadow in dark)])
         if self._still is not None:
             image = np.add(self._still.rgb, noise, out=self._memory.take())
-            parts = [self._still.lanes[_slices(box)].copy() for box in boxes]
+            parts = [self._still.lanes[slices(box)].copy() for box in boxes]
         else:
             assert self._sampler is not None
             image = self._memory.take()
             self._sampler.draw(lens, image)
-            parts = [_pack_bytes(image[_slices(box)]) for box in boxes]
+            parts = [pack(image[slices(box)]) for box in boxes]
             image += noise
         for box, lanes in zip(boxes, parts, strict=True):
             canvas = Canvas(box, lanes)
             canvas.shade(dark, SHADOW_STRENGTH)
             for shape in things:
                 canvas.paint(shape)
-            planes, part, grain = _bytes(lanes), image[_slices(box)], noise[_slices(box)]
+            colours, part, grain = unpack(lanes), image[slices(box)], noise[slices(box)]
             for channel in range(3):
-                np.add(planes[..., 2 * channel], grain[..., channel], out=part[..., channel])
+                np.add(colours[..., channel], grain[..., channel], out=part[..., channel])
         return image
 
 
@@ -261,12 +261,12 @@ class DepthCamera:
             table_depth(lens, plane)
             image = plane.astype(np.uint16)
         for box in _touched(view, [shape.box for shape in things]):
-            deep = plane[_slices(box)].copy()
+            deep = plane[slices(box)].copy()
             canvas = DepthCanvas(box, deep)
             for shape in things:
                 canvas.paint(shape)
             canvas.occlude(max(2, view.width // 90))
-            image[_slices(box)] = deep
+            image[slices(box)] = deep
         row, column = self._rng.integers(0, _TILE_MARGIN, 2)
         window = slice(row, row + view.height), slice(column, column + view.width)
         empty = image == 0
@@ -288,24 +288,6 @@ def _rays(lens: Lens, width: int, band: slice, shift: tuple[float, float]) -> ND
 def _touched(view: Viewpoint, boxes: list[Box]) -> list[Box]:
     frame = (0, 0, view.width, view.height)
     return clusters([box for each in boxes if (box := intersect(each, frame))])
-
-
-def _slices(box: Box) -> tuple[slice, slice]:
-    return slice(box[1], box[3]), slice(box[0], box[2])
-
-
-def _bytes(lanes: Lanes) -> NDArray[np.uint8]:
-    """The bytes of packed pixels (h, w, 8): red, green and blue at 0, 2 and 4."""
-    # "<u8" so that the order holds on any machine; it costs nothing where it is the native one.
-    return lanes.astype("<u8", copy=False).view(np.uint8).reshape(*lanes.shape, 8)
-
-
-def _pack_bytes(rgb: NDArray[np.uint8]) -> Lanes:
-    packed = np.zeros((*rgb.shape[:2], 8), np.uint8)
-    for channel in range(3):
-        packed[..., 2 * channel] = rgb[..., channel]
-    lanes: Lanes = packed.view("<u8")[..., 0].astype(np.uint64, copy=False)
-    return lanes
 
 
 def _noise_tile(rng: np.random.Generator, height: int, width: int, noise: float) -> NDArray[np.uint8]:
