@@ -47,10 +47,9 @@ def judge(measured: Measurement) -> Verdict:
 
 
 def _afterwards(measured: Measurement) -> str:
-    backlog = measured.backlog_min_per_min
     if measured.drain_s < 1.0:
         return "saved at once"
-    return f"finishes {backlog:.1f} min after each minute recorded"
+    return f"finishes {measured.backlog_min_per_min:.1f} min after each minute recorded"
 
 
 def recommendations(measurements: Sequence[Measurement]) -> list[str]:
@@ -76,19 +75,9 @@ def recommendations(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def middle(measurements: Sequence[Measurement], system: str, cell: Cell) -> dict[str, float]:
-    """The median over the rounds of one cell and system; empty without figures.
-
-    Returns:
-        ``late_p99_ms, late_max_ms, dead_max_ms, add_frame_p99_ms, sustained_fps, lost, backlog_frames,
-        drain_s, cpu_ms_per_frame, peak_rss_mb, backlog_min_per_min``.
-    """
-    chosen = [m for m in measurements if m.system == system and m.cell == cell and m.error is None]
-    if not chosen:
-        return {}
-    names = ["late_p99_ms", "late_max_ms", "dead_max_ms", "add_frame_p99_ms", "sustained_fps", "lost"]
-    names += ["backlog_frames", "drain_s", "cpu_ms_per_frame", "peak_rss_mb", "backlog_min_per_min"]
-    summaries = [m.summary() for m in chosen]
-    return {name: float(median(s[name] for s in summaries)) for name in names}
+    """The medians of `Measurement.figures` over the rounds of one cell and system; empty without rounds."""
+    figures = [m.figures() for m in measurements if m.system == system and m.cell == cell and m.error is None]
+    return {name: float(median(each[name] for each in figures)) for name in figures[0]} if figures else {}
 
 
 def drain_floor_s(frames: float, bare: dict[str, float], cores: int) -> float:

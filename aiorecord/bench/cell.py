@@ -165,12 +165,9 @@ class Measurement:
         """A percentile of the duration of `add_frame` in milliseconds."""
         return float(np.percentile(self.add_frame_ms, percentile)) if self.add_frame_ms else 0.0
 
-    def summary(self) -> dict[str, Any]:
-        """The figures, JSON-ready, without the long lists."""
+    def figures(self) -> dict[str, float]:
+        """The figures, rounded, without the long lists."""
         return {
-            "system": self.system,
-            "cell": dataclasses.asdict(self.cell),
-            "error": self.error,
             "frames": self.frames,
             "rows": self.rows,
             "lost": self.lost,
@@ -188,9 +185,12 @@ class Measurement:
             "backlog_min_per_min": round(self.backlog_min_per_min, 3),
             "cpu_ms_per_frame": round(self.cpu_ms_per_frame, 3),
             "peak_rss_mb": round(self.peak_rss_bytes / 2**20, 1),
-            "plan": self.plan,
-            "versions": self.versions,
         }
+
+    def summary(self) -> dict[str, Any]:
+        """What was measured, JSON-ready, without the long lists."""
+        about = {"system": self.system, "cell": dataclasses.asdict(self.cell), "error": self.error}
+        return {**about, **self.figures(), "plan": self.plan, "versions": self.versions}
 
     def write(self, path: Path) -> None:
         """Write everything as JSON."""
