@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..system.disk import filesystem
 from .diagnosis import Finding, Level, judged
 
 RESERVE_BYTES = 1e9
@@ -36,7 +37,7 @@ def disk(folder: Path, *, fast: bool) -> Iterator[Finding]:
 def _space(folder: Path) -> Finding:
     place = _existing(folder)
     free = shutil.disk_usage(place).free
-    kind = _filesystem(place)
+    kind, _ = filesystem(place)
     text = f"{folder}: {free / 1e9:.1f} GB free{f' ({kind})' if kind else ''}"
     if not os.access(place, os.W_OK):
         advice = "Choose another folder: --dataset.root=..., or make it yours."
@@ -117,17 +118,3 @@ def _speed(folder: Path) -> Iterator[Finding]:
 def _existing(folder: Path) -> Path:
     """The folder, or its nearest existing parent."""
     return next((path for path in (folder, *folder.parents) if path.is_dir()), Path("/"))
-
-
-def _filesystem(place: Path) -> str:
-    """The type of a folder's filesystem; empty if the system does not report it."""
-    if sys.platform != "linux":
-        return ""
-    best, kind = "", ""
-    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
-        fields = line.split()
-        point = fields[4].replace("\\040", " ")
-        holds = place == Path(point) or Path(point) in place.parents
-        if holds and len(point) >= len(best) and "-" in fields:
-            best, kind = point, fields[fields.index("-") + 1]
-    return kind

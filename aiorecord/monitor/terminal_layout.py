@@ -11,8 +11,6 @@ from rich.text import Text
 GAP = "   "
 """The separator between facts on a line, and between the columns of a table."""
 
-ELLIPSIS = "…"
-
 
 @dataclass
 class Section:
