@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ConfigError
-from ..options import EncodeChoice
+from ..options import EncodeChoice, check_number
 
 type System = Literal["aiorecord", "bare", "lerobot-streaming", "lerobot-png"]
 
@@ -53,10 +53,8 @@ class Cell:
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that cannot be recorded."""
         for name in ("cameras", "fps", "episodes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, not {getattr(self, name)}.", option=name)
-        if not self.seconds > 0:
-            raise ConfigError(f"seconds must be above 0, not {self.seconds}.", option="seconds")
+            check_number(name, getattr(self, name), least=1)
+        check_number("seconds", self.seconds, above=0)
         if self.source != "sim" and not self.source.startswith("video:"):
             raise ConfigError(f"The source is 'sim' or 'video:FILE', not {self.source!r}.", option="source")
         for name in ("width", "height"):

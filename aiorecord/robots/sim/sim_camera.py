@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError
+from ...options import check_number
+from ...values import is_whole
 from .arm import ArmPose
 from .canvas import Box, Canvas, DepthCanvas, Lanes, clusters, intersect, pack, slices, unpack
 from .image_pool import PictureMemory
@@ -71,15 +73,12 @@ def check_spec(name: str, spec: CameraSpec) -> None:
     """
     for side in ("width", "height"):
         value = getattr(spec, side)
-        if not isinstance(value, int) or not 32 <= value <= 4096 or value % 2:
+        if not is_whole(value, 32, 4096) or value % 2:
             raise ConfigError(
                 f"Camera {name!r}: {side} must be an even number of pixels from 32 to 4096, not {value!r}.",
                 option=f"cameras.{name}.{side}",
             )
-    if not spec.fps > 0:
-        raise ConfigError(
-            f"Camera {name!r}: fps must be above 0, not {spec.fps!r}.", option=f"cameras.{name}.fps"
-        )
+    check_number(f"cameras.{name}.fps", spec.fps, above=0)
 
 
 class Viewpoint:
