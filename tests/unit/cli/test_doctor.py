@@ -89,7 +89,7 @@ def test_what_is_said_of_a_codec():
     assert slow.level is Level.NOTE
     assert "saves wait on disk" in slow.text
     assert _finding("h264", (300.0, 0.001)) == Finding(
-        "codecs", "h264", "300 frames/s of 640x480, 1.0 ms of processor time each"
+        "h264", "300 frames/s of 640x480, 1.0 ms of processor time each"
     )
     assert blocks([_finding("capture", "x")])
     assert not blocks([slow])
@@ -97,6 +97,6 @@ def test_what_is_said_of_a_codec():
 
 @pytest.mark.parametrize("width", [120, 80, 60, 40])
 def test_lines_fit_the_terminal(width):
-    finding = Finding("disk", "space", "word " * 30, Level.BLOCK, "do " * 30)
+    finding = Finding("space", "word " * 30, Level.BLOCK, "do " * 30, section="disk")
     lines = as_text([finding], width).splitlines()
     assert max(map(len, lines[:-1])) <= width
