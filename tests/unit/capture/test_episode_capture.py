@@ -29,6 +29,7 @@ from aiorecord.capture import camera as camera_module
 from aiorecord.capture import journal as journal_module
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.errors import CodecUnavailableError, EncodeError, FrameError, StateError, StorageError
+from aiorecord.staging import lossless
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.reader import count_frames, read_frames, read_histograms
@@ -335,7 +336,7 @@ def test_what_an_fsync_lost_is_not_called_complete(tmp_path, monkeypatch):
 
 
 def test_preparing_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.staging.lossless.CODEC", "libnothing")
+    monkeypatch.setattr(lossless, "CODEC", "libnothing")
     with pytest.raises(CodecUnavailableError):
         prepare(tmp_path, EVERYTHING)
     assert Staging(tmp_path).episode_paths() == []
