@@ -335,7 +335,7 @@ def test_what_an_fsync_lost_is_not_called_complete(tmp_path, monkeypatch):
 
 
 def test_preparing_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.staging.lossless.CODEC", "libnothing")
+    monkeypatch.setattr(lossless, "CODEC", "libnothing")
     with pytest.raises(CodecUnavailableError):
         prepare(tmp_path, EVERYTHING)
     assert Staging(tmp_path).episode_paths() == []

@@ -23,6 +23,7 @@ from captured import (
     wait_for,
 )
 
+from aiorecord.capture import frame_queue
 from aiorecord.errors import AiorecordError, EncodeError, StorageError
 from aiorecord.features import Schema
 from aiorecord.staging import lossless
@@ -142,7 +143,7 @@ def test_an_encoder_that_fails_in_the_end_is_followed_by_the_spill(tmp_path, mon
 def test_an_encoder_that_is_too_slow_in_the_end_gives_way_to_the_spill(tmp_path, monkeypatch):
     names = writing_threads(monkeypatch, RawWriter)
     capture, schema, gate, closing = ending(tmp_path, monkeypatch)
-    monkeypatch.setattr("aiorecord.capture.frame_queue.MAX_WAIT_S", 0)
+    monkeypatch.setattr(frame_queue, "MAX_WAIT_S", 0)
     gate.release(6)
     closing.join(TIMEOUT_S)
     assert closing.error is None

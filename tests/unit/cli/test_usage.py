@@ -8,6 +8,7 @@ from aiorecord.cli import COMMANDS, main
 from aiorecord.cli.devices import parse_device_flags
 from aiorecord.cli.record_config import RecordFlags
 from aiorecord.flags.flag_names import nearest, spelled
+from aiorecord.lerobot.drivers import device_flags
 
 BASE = [
     *("--robot.type=sim", "--teleop.type=sim"),
@@ -18,7 +19,7 @@ BASE = [
 @pytest.fixture(autouse=True)
 def without_lerobot(monkeypatch):
     """Where it is installed, the whole help would import it."""
-    monkeypatch.setattr("aiorecord.lerobot.drivers.device_flags.is_installed", lambda: False)
+    monkeypatch.setattr(device_flags, "is_installed", lambda: False)
 
 
 OWN = [name for name in COMMANDS if not name.startswith("lerobot-")]
