@@ -25,6 +25,7 @@ from aiorecord.errors import CodecUnavailableError, DamageError, EncodeError
 from aiorecord.features import Schema
 from aiorecord.media.encoder import default_threads
 from aiorecord.media.video_file import verify_video
+from aiorecord.staging import live, matroska_file
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import histogram
 from aiorecord.staging.live import LiveWriter, whole_frames
