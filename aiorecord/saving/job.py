@@ -11,6 +11,7 @@ from ..clock import NS_PER_S
 from ..errors import StateError
 from ..printable import get_logger
 from ..staging.folder import EpisodeFolder
+from ..staging.kinds import KINDS
 from ..system.loop_owner import LoopOwner
 from .stages import FINAL_STAGES, EpisodeSaveResult, Stage, StageTimes
 
@@ -121,7 +122,7 @@ class SaveJob:
     def frames_to_encode(self) -> int:
         """Frames over all cameras that an encoder has to work on: none of those captured live."""
         cameras = (self.folder or self.source).manifest.cameras.values()
-        return sum(c.spilled if c.capture == "live" else self.length for c in cameras)
+        return sum(c.spilled if KINDS[c.capture].is_final else self.length for c in cameras)
 
     @property
     def staged_bytes(self) -> int:

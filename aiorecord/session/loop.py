@@ -17,11 +17,11 @@ from ..errors import SourceError, SourceLostError
 from ..recording.device_frames import DeviceFrames
 from ..recording.device_loop import drive_devices
 from ..recording.recorder import Recorder
+from ..robots.connecting import connected
 from ..robots.guarding.guard_pair import guarded, regain
 from ..robots.guarding.source_policy import SourcePolicy, SourceStatus
 from ..robots.protocols import Robot, Teleoperator
 from ..system.loop_owner import LoopOwner
-from .connected import connected
 from .plan import SessionPlan
 from .session_events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
 from .state_machine import Command, Phase, SessionMachine
