@@ -85,7 +85,7 @@ async def measure(root, episodes, codec, size, count):
                 for frame in frames:
                     episode.add_frame(frame)
             await episode.save.durable()
-            captured += size_of(episode.save.folder.path, (".frames", ".mkv", ".arrows", ".hist"))
+            captured += size_of(episode.save.job.folder.path, (".frames", ".mkv", ".arrows", ".hist"))
             result = await episode.save
             points.append(
                 {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
-from ..capture.frame_queue import ByteBudget
+from ..capture.budget import ByteBudget
 from ..encoders import VideoEncoderConfig
 from ..features import Schema
 from ..options import RecorderOptions

@@ -278,7 +278,7 @@ def test_priorities(stock, tmp_path, commits):
         with pytest.raises(ValueError, match="priority"):
             dataset.save_episode_async(priority="high")
         pending = dataset.writer.recorder.saver.pending
-        while not all(save.encoded for save in pending):
+        while not all(save.job.encoded for save in pending):
             time.sleep(0.001)
         assert [save.priority for save in pending] == [5, 0, 0, -1]
     dataset.wait_for_async_saves()

@@ -234,7 +234,7 @@ async def test_an_ext4_that_its_kernel_makes_read_only_keeps_what_was_committed(
             async with recorder_for(disk) as recorder:
                 await (await record(recorder, 4, 0))
                 save = await record(recorder, 6, 1, hold=True)
-                while save.encoded is None:
+                while save.job.encoded is None:
                     await asyncio.sleep(0.01)
                 await recorder.core.standby.wait()  # a folder that cannot be deleted when it closes
                 break_ext4(disk)
@@ -284,7 +284,7 @@ async def test_a_commit_that_the_disk_refuses_leaves_the_dataset_as_it_was(disk)
     async with recorder_for(disk) as recorder:
         await (await record(recorder, 4, 0))
         save = await record(recorder, 6, 1, hold=True)
-        while save.encoded is None:
+        while save.job.encoded is None:
             await asyncio.sleep(0.01)
         ballast = fill(disk)
         save.release()

@@ -5,7 +5,7 @@ from aiorecord.errors import StorageError
 from aiorecord.monitor.snapshot import SaveRow, Snapshot, Take
 from aiorecord.robots.guarding.source_policy import SourceStatus
 from aiorecord.saving.backlog import Backlog
-from aiorecord.saving.handle import Stage
+from aiorecord.saving.stages import Stage
 from aiorecord.session import Phase
 from aiorecord.system.disk import DiskStatus
 

@@ -13,7 +13,7 @@ from aiorecord.monitor.sinks.plain import describe
 from aiorecord.monitor.snapshot import SaveRow
 from aiorecord.monitor.units import size_text, time_text
 from aiorecord.robots.guarding.source_policy import SourceStatus
-from aiorecord.saving.handle import Stage
+from aiorecord.saving.stages import Stage
 from aiorecord.session import Phase
 from aiorecord.system.disk import DiskStatus
 

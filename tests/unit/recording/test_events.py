@@ -122,5 +122,5 @@ async def test_showing_a_failed_save_does_not_count_as_having_seen_it(tmp_path):
     told = SaveChanged(save, save.stage).as_dict()
     assert told["stage"] == "failed"
     assert "stopped before" in told["error"]
-    assert not save.observed
+    assert not save.job.observed
     await recorder.aclose()

@@ -9,6 +9,7 @@ from helpers import FEATURES
 from aiorecord.errors import SourceError
 from aiorecord.robots import GuardedRobot, connecting
 from aiorecord.robots.connecting import connected
+from aiorecord.robots.guarding import guard as guard_module
 
 ORDER = ["teleop connect", "robot connect", "robot disconnect", "teleop disconnect"]
 
@@ -102,7 +103,7 @@ async def test_a_cancellation_waits_for_both_and_their_errors_are_logged(caplog)
 
 async def test_a_device_that_does_not_return_keeps_no_one(monkeypatch):
     monkeypatch.setattr(connecting, "RELEASE_S", 0.05)
-    monkeypatch.setattr("aiorecord.robots.guarding.guard.RELEASE_S", 0.05)
+    monkeypatch.setattr(guard_module, "RELEASE_S", 0.05)
     log = []
     with pytest.raises(SourceError, match=r"The robot 'robot' does not disconnect within 0\.05 s\."):
         async with connected(Stuck("robot", log), Device("teleop", log)):

@@ -198,7 +198,7 @@ async def test_the_programs_executor_is_shut_down_while_episodes_wait(tmp_path, 
     await recorder.open()
     executor.submit(busy.wait)
     saves = [(await record_episode(recorder, 3, e)).save for e in range(3)]
-    while not all(save.encoding and save.encoding._running for save in saves[:2]):
+    while not all(save.job.encoding and save.job.encoding._running for save in saves[:2]):
         await asyncio.sleep(0.01)
     executor.shutdown(wait=False, cancel_futures=cancel)
     busy.set()
