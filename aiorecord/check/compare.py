@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encoding.stats import QUANTILES, STAT_NAMES, FeatureStats
+from .findings import Finding
 
 LOSSY_MEAN, LOSSY_STD = 0.03, 0.10
 """How far statistics of decoded video may be from those of the original pixels, which are in [0, 1].
@@ -37,10 +38,10 @@ class Difference(NamedTuple):
     what: str
     is_gross: bool
 
-    @property
-    def code(self) -> str:
-        """The code of the finding."""
-        return "stats-mismatch" if self.is_gross else "stats-stale"
+    def finding(self, place: str, key: str, episode: int, camera: str | None = None) -> Finding:
+        """The finding about it."""
+        code = "stats-mismatch" if self.is_gross else "stats-stale"
+        return Finding(code, place, f"Statistics of {key} in meta/episodes: {self.what}.", episode, camera)
 
 
 NONE_STORED = Difference("it has none", False)

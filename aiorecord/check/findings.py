@@ -22,6 +22,9 @@ _LATER = (
     "Check again when the recording has ended: while a program writes into the dataset, nothing is repaired."
 )
 
+FOOTERLESS = "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in finalize())."
+"""The message about such a file, whatever is in it."""
+
 CODES: dict[str, tuple[str, str]] = {
     # The dataset as a whole.
     "info-missing": (

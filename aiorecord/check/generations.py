@@ -20,7 +20,6 @@ from ..errors import DatasetError, StorageError
 from ..staging.folder import STAGING_FOLDER
 from .checked import Checked
 from .findings import NOTE, Finding
-from .readers.folder_tree import name_in
 from .readers.metadata import EpisodeRow, EpisodesPart
 
 _EXPLAINED = {
@@ -138,7 +137,7 @@ class Generations:
         # By their text, where NaN equals itself.
         episodes = {n for n in numbers if repr(rows.get(n)) != repr(checked.episodes.get(n))}
         names = {name for row in checked.episodes.values() for name in self._files_of(row)}
-        names |= {self._name(path) for path in checked.data}
+        names |= {checked.name(path) for path in checked.data}
         files = {name for name in names if before.files.get(name) != after.files.get(name)}
         return _Doubt(frozenset(files), frozenset(episodes)) if files or episodes else None
 
@@ -146,21 +145,19 @@ class Generations:
         """The findings on files that did not change, and whose rows in `meta/episodes` did not either."""
         if doubt.everything:
             return set()
+        checked = self._checked
         doubtful = set(doubt.files)
         for number in doubt.episodes:
-            if (row := self._checked.episodes.get(number)) is not None:
+            if (row := checked.episodes.get(number)) is not None:
                 doubtful.update(self._files_of(row))
-        parts: dict[str, Any] = {self._name(path): part for path, part in self._checked.data.items()}
-        parts |= {layout.video_path(key, index): part for (key, index), part in self._checked.videos.items()}
+        parts: dict[str, Any] = {checked.name(path): part for path, part in checked.data.items()}
+        parts |= {layout.video_path(key, index): part for (key, index), part in checked.videos.items()}
         read = {name: part for name, part in parts.items() if part is not None and name not in doubtful}
         return {finding for part in read.values() for finding in part.findings}
 
     def _files_of(self, row: EpisodeRow) -> list[str]:
         videos = [layout.video_path(key, place.index) for key, place in row.videos.items()]
         return [layout.data_path(row.data), *videos]
-
-    def _name(self, path: Path) -> str:
-        return name_in(self._root, path)
 
 
 def _is_explained(finding: Finding) -> bool:

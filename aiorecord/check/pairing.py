@@ -17,7 +17,6 @@ from ..dataset.format.layout import FileIndex
 from ..media.evidence import Evidence, Named
 from .checked import Checked
 from .findings import Finding
-from .readers.folder_tree import name_in
 from .readers.metadata import EpisodeRow, Place
 from .readers.model import RowsPart, Run
 from .readers.video_frames import VideoPart
@@ -36,7 +35,7 @@ class Pairing:
     """
 
     def __init__(self, checked: Checked, info: DatasetInfo, dataset: str | None) -> None:
-        self._root, self._fps, self._dataset = checked.report.root, info.fps, dataset
+        self._checked, self._fps, self._dataset = checked, info.fps, dataset
         self._cameras = set(checked.video_keys)
         self._episodes = checked.episodes
         self._data = {path: part for path, part in checked.data.items() if part is not None}
@@ -101,19 +100,19 @@ class Pairing:
         """Findings on files whose stored ids contradict `meta/episodes`, or do not fit the files."""
         for path, part in self._data.items():
             if part.readable and part.evidence is not None and not _is_its(part):
-                yield self._stale(name_in(self._root, path), "rows")
+                yield self._stale(self._checked.name(path), "rows")
         for (key, index), video in self._parts.items():
             if video.evidence is not None and (key, index) not in self._videos:
                 yield self._stale(layout.video_path(key, index), "frames")
         for path, part in self._data.items():
             for run in part.runs:
                 named, row = self.of_rows(path, run), self._episodes.get(run.episode)
-                if row is None or path != self._root / layout.data_path(row.data):
+                if row is None or self._checked.name(path) != layout.data_path(row.data):
                     continue
                 if named is not None and row.id not in (None, named.id):
                     yield Finding(
                         "rows-other-episode",
-                        name_in(self._root, path),
+                        self._checked.name(path),
                         f"Its rows say that they are {named.id}, meta/episodes that they are {row.id}.",
                         episode=row.episode,
                     )

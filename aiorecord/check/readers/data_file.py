@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from ...errors import AiorecordError
 from ...features import Feature
 from ...workers.progress import Progress
 from ..compare import NONE_STORED, Difference, numeric_difference
-from ..findings import Finding
-from ..jobs import is_refusal
+from ..findings import FOOTERLESS, Finding
+from ..jobs import content_error
+from .episode_pictures import camera_feature
 from .folder_tree import name_in
 from .footer import is_footerless
 from .metadata import EpisodeRow, stored_stats
 from .model import RowsPart, Run
-from .stored_images import ImageCheck
+from .stored_images import add_images, pictures_of_run
 
 _BATCH_ROWS = 2048
 _IMAGE_ROWS = 16
@@ -70,7 +72,6 @@ class _Reader:
         root, path, features = file.root, file.path, file.features
         self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
         self._episodes, self._progress = file.episodes, progress
-        self._known = {row.episode for row in file.episodes}
         try:
             self._place = name_in(root, path)
         except ValueError:
@@ -81,18 +82,16 @@ class _Reader:
             for key, spec in features.items()
             if spec["dtype"] not in ("string", "image", "video")
         }
-        self._images = {key: spec for key, spec in features.items() if spec["dtype"] == "image"}
+        self._images = [
+            camera_feature(key, spec) for key, spec in features.items() if spec["dtype"] == "image"
+        ]
         self._part = RowsPart()
 
     def read(self) -> RowsPart:
         part = self._part
         try:
             if is_footerless(self._path):
-                self._add(
-                    "lerobot-killed-footerless-parquet",
-                    "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in "
-                    "finalize()).",
-                )
+                self._add("lerobot-killed-footerless-parquet", FOOTERLESS)
                 return part
             with open_table(self._path) as file:
                 if not self._has_columns(file.schema_arrow):
@@ -100,15 +99,13 @@ class _Reader:
                 check_shapes(file, self._path, {k: math.prod(f.shape) for k, f in self._numeric.items()})
                 part.rows = file.metadata.num_rows
                 part.evidence = evidence_of(file.schema_arrow)
-                stored = stored_stats(self._root, self._episodes) if self._episodes else {}
+                stored = stored_stats(self._root, self._episodes)
                 for columns in self._runs(file):
                     self._check_run(columns, stored)
                 if self._images and not self._fast:
                     self._check_images(file, stored)
         except (AiorecordError, OSError, ValueError, TypeError, KeyError) as error:
-            if is_refusal(error):
-                raise
-            self._add("data-unreadable", f"It cannot be read: {error}")
+            self._add("data-unreadable", f"It cannot be read: {content_error(error)}")
             return part
         part.readable = True
         return part
@@ -201,7 +198,6 @@ class _Reader:
         self, run: Run, columns: dict[str, NDArray[Any]], stored: dict[str, FeatureStats] | None
     ) -> None:
         recomputed: dict[str, FeatureStats] = {}
-        known = run.episode in self._known
         for key, values in columns.items():
             finite = np.isfinite(values).all() if values.dtype.kind == "f" else True
             if not finite:
@@ -214,31 +210,39 @@ class _Reader:
                 )
             actual = column_stats(values)
             if stored is None or key not in stored:
+                difference: Difference | None = NONE_STORED
+            else:
+                difference = numeric_difference(stored[key], actual, key) if finite else None
+            if difference is not None:
                 recomputed[key] = actual
-                if known:
-                    self._mismatch(run, key, NONE_STORED)
-            elif finite and (difference := numeric_difference(stored[key], actual, key)) is not None:
-                recomputed[key] = actual
-                self._mismatch(run, key, difference)
+                if stored is not None:
+                    self._part.findings.append(difference.finding(self._place, key, run.episode))
         if recomputed:
             self._part.stats[len(self._part.runs) - 1] = recomputed
 
-    def _mismatch(self, run: Run, key: str, difference: Difference) -> None:
-        message = f"Statistics of {key} in meta/episodes: {difference.what}."
-        self._add(difference.code, message, episode=run.episode)
-
     def _check_images(self, file: pq.ParquetFile, stored: dict[int, dict[str, FeatureStats]]) -> None:
         part = self._part
-        for key, spec in self._images.items():
-            check = ImageCheck(self._place, key, spec, self._fps, part.runs, stored, self._known)
-            for batch in file.iter_batches(batch_size=_IMAGE_ROWS, columns=[key], use_threads=False):
-                check.add(batch.column(0).to_pylist())
-                self._progress.update(part.rows)
-            check.finish()
-            part.findings += check.findings
-            part.bad_images |= check.bad
-            for number, stats in check.stats.items():
-                part.stats.setdefault(number, {})[key] = stats
+        for feature in self._images:
+            images = self._images_in(file, feature.key)
+            for number, run in enumerate(part.runs):
+                pictures = pictures_of_run(self._place, feature, self._fps, run)
+                of_run = islice(images, run.length)
+                bad = add_images(pictures, feature, of_run)
+                if bad is not None:
+                    at = pictures.seen
+                    self._add(*bad, episode=run.episode, camera=feature.key, first_frame=at)
+                    part.bad_images.add(number)
+                    deque(of_run, 0)  # go on with the next episode
+                    continue
+                found, stats = pictures.judge(stored.get(run.episode), lossy=False)
+                part.findings += found
+                if stats is not None:
+                    part.stats.setdefault(number, {})[feature.key] = stats
+
+    def _images_in(self, file: pq.ParquetFile, key: str) -> Iterator[Any]:
+        for batch in file.iter_batches(batch_size=_IMAGE_ROWS, columns=[key], use_threads=False):
+            yield from batch.column(0).to_pylist()
+            self._progress.update(self._part.rows)
 
 
 def _joined(pieces: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...dataset.exchange.pack_journal import ASIDE, PACK_FOLDER
 from ...dataset.format import layout
+from ...dataset.format.layout import FileIndex
 from ...staging.folder import STAGING_FOLDER, Staging
 from ...system import storage
 from ..findings import Finding
@@ -114,6 +115,11 @@ def _entries(folder: Path) -> list[Path]:
             return [Path(entry.path) for entry in os.scandir(folder)]
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+
+def file_index(path: Path) -> FileIndex | None:
+    """The number of a data or video file, by its name and its folder's; None for another name."""
+    return layout.parse_index(f"{path.parent.name}/{path.name}")
 
 
 def name_in(root: Path, path: Path) -> str:

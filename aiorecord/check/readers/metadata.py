@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,20 @@ import pyarrow as pa
 
 from ...dataset.format import layout
 from ...dataset.format.episodes import StatsColumns, episode_stats, ids_of
-from ...dataset.format.info_json import DatasetInfo, read_info
 from ...dataset.format.layout import FileIndex
 from ...dataset.format.table_size import check_size
 from ...dataset.format.tables import open_table, read_tasks
 from ...encoding.stats import FeatureStats, aggregate, from_json
-from ...errors import DatasetError, StorageError
-from ...system.storage import storage_errors
+from ...errors import DatasetError
+from ...system.storage import read_json, storage_errors
 from ...workers.progress import Progress
-from ..jobs import is_refusal, is_regular, looks
+from ..findings import FOOTERLESS
+from ..jobs import content_error, is_regular, looks
 from .folder_tree import name_in
 from .footer import is_footerless
 
 MAX_JSON_BYTES = 64 << 20
-"""Larger info.json or stats.json files are not read: those of real datasets have kilobytes."""
+"""A larger stats.json is not read: those of real datasets have kilobytes."""
 MAX_EPISODES = 10_000_000
 """Files of `meta/episodes` with more rows are not read."""
 
@@ -78,6 +77,11 @@ class EpisodeRow:
     id: str | None = None
 
 
+def frames_claimed(rows: Iterable[EpisodeRow]) -> int:
+    """How many frames episodes have together, for the progress; impossible lengths are left out."""
+    return sum(row.length for row in rows if 0 < row.length < 1 << 40)
+
+
 @dataclass
 class EpisodesPart:
     """The content of a file of `meta/episodes`.
@@ -93,17 +97,6 @@ class EpisodesPart:
     message: str = ""
 
 
-def load_info(root: Path) -> DatasetInfo:
-    """Read info.json, if the file is not too large.
-
-    Raises:
-        DatasetError: missing or not valid.
-    """
-    path = root / layout.INFO_PATH
-    load_json(path)
-    return read_info(root)
-
-
 def load_json(path: Path) -> Any:
     """Read a JSON file, if it is not too large.
 
@@ -114,16 +107,9 @@ def load_json(path: Path) -> Any:
     if not is_regular(path):
         raise DatasetError(f"{path} is missing, or not a file.", path=path)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-        if len(data) > MAX_JSON_BYTES:
-            raise DatasetError(f"{path} has more than {MAX_JSON_BYTES >> 20} MB.", path=path)
-        return json.loads(data)
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        if is_refusal(error):
-            raise StorageError(f"{path} cannot be read: {error}", path=path) from error
+        with storage_errors(path, "read"):
+            return read_json(path, max_bytes=MAX_JSON_BYTES)
+    except ValueError as error:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
 
 
@@ -146,19 +132,13 @@ def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
     try:
         return read_tasks(root)
     except (DatasetError, OSError, ValueError, TypeError) as error:
-        if is_refusal(error):
-            raise
-        return str(error)
+        return content_error(error)
 
 
 def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Progress) -> EpisodesPart:
     """Read one file of `meta/episodes`, without the statistics. A job."""
     if is_footerless(path):
-        return EpisodesPart(
-            [],
-            "lerobot-killed-footerless-parquet",
-            "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in finalize()).",
-        )
+        return EpisodesPart([], "lerobot-killed-footerless-parquet", FOOTERLESS)
     name = name_in(root, path)
     try:
         with open_table(path) as file:
@@ -177,9 +157,7 @@ def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Prog
             for batch in file.iter_batches(batch_size=4096, columns=wanted, use_threads=False):
                 rows += _rows(batch, videos, name, len(rows), ids)
     except (DatasetError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if is_refusal(error):
-            raise
-        return EpisodesPart([], "episodes-unreadable", f"It cannot be read: {error}")
+        return EpisodesPart([], "episodes-unreadable", f"It cannot be read: {content_error(error)}")
     return EpisodesPart(rows)
 
 
@@ -209,8 +187,8 @@ def _rows(
 
 
 def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, FeatureStats]]:
-    """The statistics of some episodes, from the row groups that hold them; missing ones are left out."""
-    found: dict[int, dict[str, FeatureStats]] = {}
+    """The statistics of some episodes, from the row groups that hold them; empty where there are none."""
+    found: dict[int, dict[str, FeatureStats]] = {row.episode: {} for row in rows}
     by_file: dict[str, dict[int, int]] = {}
     for row in rows:
         by_file.setdefault(row.file, {})[row.row] = row.episode

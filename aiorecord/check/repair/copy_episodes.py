@@ -21,6 +21,7 @@ from ...media.remux import copied
 from ...media.video_file import verify_video
 from ...system import storage
 from ...workers.progress import Progress
+from ..readers.video_frames import open_mp4
 
 _FASTSTART = {"movflags": "faststart"}
 
@@ -58,7 +59,7 @@ def cut_out_job(
     target.parent.mkdir(parents=True, exist_ok=True)
     total = 0
     with (
-        _open(path) as source,
+        open_mp4(path) as source,
         copied(target, source.streams.video[0], fps, evidence, _FASTSTART) as copy,
     ):
         todo = list(found)
@@ -75,7 +76,7 @@ def cut_out_job(
         progress.update(total // 2)
     verify_video(target, total, fps)
     decoded = 0
-    with _open(target) as made:
+    with open_mp4(target) as made:
         made.streams.video[0].codec_context.options = {"err_detect": "crccheck"}
         for frame in made.decode(video=0):
             decoded += not frame.is_corrupt
@@ -95,7 +96,7 @@ def digests_job(path: Path, spans: Sequence[tuple[float, int]], fps: int, progre
         fps: frames per second.
     """
     ends = [(start - 0.5 / fps, start + (length - 0.5) / fps) for start, length in spans]
-    with _open(path) as container:
+    with open_mp4(path) as container:
         stream = container.streams.video[0]
         base = stream.time_base or Fraction(1, fps)
         sums = [hashlib.sha256(stream.codec_context.extradata or b"") for _ in spans]
@@ -118,7 +119,7 @@ class _Cut:
 
 
 def _find(path: Path, spans: Sequence[tuple[float, int]], fps: int) -> list[_Cut]:
-    with _open(path) as container:
+    with open_mp4(path) as container:
         base = container.streams.video[0].time_base or Fraction(1, fps)
         stamps = [
             (None if packet.pts is None else float(packet.pts * base), packet.is_keyframe)
@@ -143,10 +144,6 @@ def _find(path: Path, spans: Sequence[tuple[float, int]], fps: int) -> list[_Cut
 
 def _is_within(seconds: float | None, start_s: float, end_s: float) -> bool:
     return seconds is not None and start_s <= seconds < end_s
-
-
-def _open(path: Path) -> InputContainer:
-    return av.open(str(path), "r", format="mp4", options={"protocol_whitelist": "file"})
 
 
 def _packets(container: InputContainer) -> Iterator[av.Packet]:

@@ -10,8 +10,9 @@ first linked or moved into ``.aiorecord-aside-<n>``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,29 @@ from ...dataset.commit.lock import DatasetLock
 from ...dataset.commit.rollback import rollback
 from ...dataset.exchange.pack_journal import ASIDE, PACK_FOLDER, begin, is_decided, roll_forward
 from ...dataset.format import layout
-from ...dataset.format.episodes import episodes_schema
 from ...dataset.format.info_json import DatasetInfo
-from ...dataset.format.layout import FileIndex, parse_index
 from ...dataset.format.numbered_files import remove_temporaries
-from ...dataset.format.tables import data_schema
 from ...errors import DatasetError
 from ...media.evidence import ensure_dataset_id, read_dataset_id
 from ...staging.folder import STAGING_FOLDER, Staging
 from ...system import storage
 from ...workers.pool import WorkerPool
-from ..check_dataset import Check, ProgressCallback, default_workers
+from ..check_dataset import Check, default_workers
 from ..checked import Checked
 from ..findings import CODES, UNDETERMINED, Report
-from ..jobs import Job, run_jobs
-from ..pairing import Pairing, by_metadata
-from ..readers.data_file import RowsFile, rows_job
+from ..jobs import Job, ProgressCallback, run_jobs
+from ..pairing import Pairing
 from ..readers.folder_tree import IMAGES_FOLDER, asides, lerobot_temporaries
-from ..readers.footer import is_footerless
-from ..readers.metadata import EpisodeRow, episodes_job
-from ..readers.model import RowsPart
+from ..readers.video_frames import default_threads
 from .find_info import find_info
+from .find_rows import RowSearch
 from .losses import note_losses
-from .publish import publish
-from .repair_plan import Candidate, RepairPlan, judge_rows, kept_episodes, name_tasks
+from .publish import Rebuilding, publish
+from .repair_plan import RepairPlan, judge_rows, kept_episodes, name_tasks
 from .repair_videos import VideoRepair
-from .rewrite import Kept, recover_job
 from .statistics_repair import (
     STATISTICS,
+    EpisodeStats,
     publish_statistics,
     recomputed_statistics,
     statistics_step,
@@ -144,19 +140,6 @@ def _refuse_links(root: Path) -> None:
             )
 
 
-@dataclass
-class _Rebuilding:
-    """The prepared files of a repair, which `_Repair._rebuild` publishes."""
-
-    checked: Checked
-    info: DatasetInfo
-    folder: Path
-    kept: list[Kept]
-    tasks: dict[str, int]
-    nameless: list[int]
-    videos: dict[str, str]
-
-
 class _UndeterminedError(Exception):
     """Something could not be determined: only known damage is repaired."""
 
@@ -218,14 +201,14 @@ class _Repair:
             elif self._roll_back(checked):
                 checked = self._check()
                 _refuse_undetermined(checked)
-        rebuilding: _Rebuilding | None = None
-        stale: Checked | None = None
+        rebuilding: Rebuilding | None = None
+        stale: dict[int, EpisodeStats] | None = None
         if checked.info is not None and not is_decided(self._root):
             if not checked.report.ok:
                 rebuilding = self._prepare(checked, checked.info)
             elif checked.report.codes & STATISTICS:
-                stale = checked
-                self._plan.steps.append(statistics_step(len(recomputed_statistics(checked))))
+                stale = recomputed_statistics(checked)
+                self._plan.steps.append(statistics_step(len(stale)))
         if on_plan is not None:
             on_plan(self._plan)
         refused = self._plan.loses and not accept_loss
@@ -237,7 +220,7 @@ class _Repair:
             self._rebuild(rebuilding)
             checked = self._check()
         elif stale is not None:
-            self._recompute(stale)
+            self._recompute(checked, stale)
             checked = self._check()
         if checked.info is not None and checked.report.is_determined and self._clear_away(checked):
             checked = self._check()
@@ -267,11 +250,7 @@ class _Repair:
         Raises:
             _UndeterminedError: a job was not run, which says nothing about its file.
         """
-
-        def tell(done: int, total: int) -> None:
-            if self._progress is not None:
-                self._progress(what, done, total)
-
+        tell = None if self._progress is None else partial(self._progress, what)
         results: dict[Path, Any] = {}
         for outcome in run_jobs(self._pool, jobs, tell, width=self._width):
             if outcome.code is not None and CODES[outcome.code][0] == UNDETERMINED:
@@ -302,20 +281,18 @@ class _Repair:
             )
         return bool(changed)
 
-    # Find the whole episodes
-
-    def _prepare(self, checked: Checked, info: DatasetInfo) -> _Rebuilding:
+    def _prepare(self, checked: Checked, info: DatasetInfo) -> Rebuilding:
         """Determine which episodes can be kept, and write files needed for that into the pack folder."""
         folder = begin(self._root)
-        rows = {row.episode: row for part in checked.parts.values() for row in part.rows}
-        trusted = set(rows)
-        for episode, row in self._recovered_rows(checked, info, folder).items():
-            rows.setdefault(episode, row)
+        search = RowSearch(checked, info, folder, self._run)
+        trusted = {row.episode: row for part in checked.parts.values() for row in part.rows}
+        recovered = {row.episode: row for row in search.recovered_episodes()}
+        rows = trusted | {number: row for number, row in recovered.items() if number not in trusted}
         pairing = Pairing(checked, info, read_dataset_id(self._root))
-        candidates = self._candidates(checked, info, folder, rows, trusted, pairing)
+        candidates = search.candidates(rows, set(trusted), pairing)
+        self._actions += search.actions
         judge_rows(candidates)
-        check = Check(self._root, self._pool, self._width)
-        videos = VideoRepair(checked, info, check, pairing, self._run)
+        videos = VideoRepair(checked, info, default_threads(self._width), pairing, self._run)
         for key in checked.video_keys:
             videos.place(key, candidates)
         new_videos = videos.straighten(folder, candidates)
@@ -327,7 +304,7 @@ class _Repair:
         kept = kept_episodes(candidates, {number: name for name, number in tasks.items()})
         note_losses(self._plan, checked, candidates, rows, videos.unreferenced, pairing)
         self._plan.episodes, self._plan.frames = len(kept), sum(k.length for k in kept)
-        return _Rebuilding(checked, info, folder, kept, tasks, nameless, new_videos)
+        return Rebuilding(checked, info, folder, kept, tasks, nameless, new_videos)
 
     def _said_tasks(self, checked: Checked) -> dict[int, str]:
         """Names of tasks, from the descriptions stored in data files."""
@@ -337,7 +314,7 @@ class _Repair:
                 said = {**part.evidence.tasks, **said}
         return said
 
-    def _rebuild(self, new: _Rebuilding) -> None:
+    def _rebuild(self, new: Rebuilding) -> None:
         """Publish the prepared files."""
         if new.videos:
             self._actions.append(f"Copied {len(new.videos)} videos without their frames off the grid.")
@@ -345,101 +322,23 @@ class _Repair:
             self._actions.append(
                 f"The names of {len(new.nameless)} tasks are lost; they got names that say so."
             )
-        checked, kept = new.checked, new.kept
-        if checked.info_found:
+        if new.checked.info_found:
             self._actions.append("Rebuilt meta/info.json from other files.")
-        publish(
-            checked, new.info, new.folder, kept, new.tasks, new.videos, self._aside, self._pool, self._width
-        )
+        publish(new, self._aside, self._pool, self._width)
+        kept = [episode.found for episode in new.kept]
         known = {k.named.dataset for k in kept if k.named is not None and k.named.dataset is not None}
         if len(known) == 1:
             ensure_dataset_id(self._root, known.pop())
         self._actions.append(
-            f"Put the dataset together again: {len(kept)} episodes, {sum(k.length for k in kept)} frames"
+            f"Put the dataset together again: {len(kept)} episodes, {self._plan.frames} frames"
             + (f"; {len(self._lost)} episodes could not be kept." if self._lost else ".")
         )
 
-    def _recompute(self, checked: Checked) -> None:
+    def _recompute(self, checked: Checked, stats: dict[int, EpisodeStats]) -> None:
         """Publish the statistics that the check recomputed."""
-        stats = recomputed_statistics(checked)
         publish_statistics(checked, begin(self._root), stats, self._aside, self._pool, self._width)
         whose = f"the statistics of {len(stats)} episodes and " if stats else ""
         self._actions.append(f"Recomputed {whose}meta/stats.json; nothing else was changed.")
-
-    def _recovered_rows(self, checked: Checked, info: DatasetInfo, folder: Path) -> dict[int, EpisodeRow]:
-        """Rows of `meta/episodes` files without footer. Only their locations are used."""
-        schema = episodes_schema(info.features)
-        jobs = [
-            Job(path, recover_job, (path, folder / "recovered" / f"episodes-{number}.parquet", schema))
-            for number, (path, part) in enumerate(checked.parts.items())
-            if part.problem == "lerobot-killed-footerless-parquet"
-        ]
-        whole = [path for path, rows in self._run("metadata without footer", jobs).items() if rows]
-        copies = {job.path: job.arguments[1] for job in jobs if job.path in whole}
-        keys = tuple(checked.video_keys)
-        parts = self._run(
-            "metadata", [Job(copy, episodes_job, (self._root, copy, keys)) for copy in copies.values()]
-        )
-        return {row.episode: row for part in parts.values() if part is not None for row in part.rows}
-
-    def _candidates(
-        self,
-        checked: Checked,
-        info: DatasetInfo,
-        folder: Path,
-        rows: dict[int, EpisodeRow],
-        trusted: set[int],
-        pairing: Pairing,
-    ) -> list[Candidate]:
-        """Every run of rows that can be read, in the order of the files."""
-        schema = data_schema(info.features)
-        jobs = [
-            Job(path, recover_job, (path, folder / "recovered" / f"data-{number}.parquet", schema))
-            for number, path in enumerate(checked.data)
-            if is_footerless(path)
-        ]
-        recovered = self._run("rows without footer", jobs)
-        copies = {job.path: job.arguments[1] for job in jobs if recovered.get(job.path)}
-        looked = self._run(
-            "rows",
-            [
-                Job(copy, rows_job, (RowsFile(self._root, copy, info.features, info.fps, [], False),))
-                for copy in copies.values()
-            ],
-        )
-        if copies:
-            count = sum(recovered[path] for path in copies)
-            self._actions.append(f"Recovered {count} rows from {len(copies)} Parquet files without footer.")
-        found: list[Candidate] = []
-        for path, part in checked.data.items():
-            source = copies.get(path, path)
-            seen: RowsPart | None = looked.get(source) if path in copies else part
-            index = parse_index(f"{path.parent.name}/{path.name}")
-            if seen is None or not seen.readable or index is None:
-                continue
-            for number, run in enumerate(seen.runs):
-                row = rows.get(run.episode)
-                named = pairing.of_rows(source, run)
-                candidate = Candidate(
-                    run,
-                    source,
-                    index,
-                    seen.stats.get(number, {}),
-                    row,
-                    run.episode in trusted and row is not None,
-                )
-                if row is not None and row.data == index and (named is None or row.id in (None, named.id)):
-                    candidate.paired = True
-                    named = named or by_metadata(row, run)
-                candidate.named = named
-                if number in seen.bad_images:
-                    candidate.problem = "an image of it cannot be used"
-                elif row is not None and row.data != index and row.data in _numbers(checked.data):
-                    candidate.problem = "its rows are in another file than meta/episodes states"
-                elif named is not None and not candidate.paired and pairing.is_foreign(named):
-                    candidate.problem = "its rows were recorded into another dataset"
-                found.append(candidate)
-        return found
 
     def _clear_away(self, checked: Checked) -> bool:
         """Remove half-written files, and move files aside that no reader of the dataset uses."""
@@ -470,8 +369,3 @@ class _Repair:
             storage.fsync_folder(target.parent)
             storage.fsync_folder(path.parent)
         return True
-
-
-def _numbers(paths: Iterable[Path]) -> set[FileIndex]:
-    found = (parse_index(f"{path.parent.name}/{path.name}") for path in paths)
-    return {index for index in found if index is not None}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ...dataset.format import layout
 from ...dataset.format.info_json import DatasetInfo
 from ...dataset.format.layout import FileIndex
 from ...dataset.format.numbered_files import numbered_files
 from ...media.evidence import Evidence, Named
-from ..check_dataset import Check
 from ..checked import Checked
-from ..jobs import Job, is_regular
+from ..jobs import Job, RunJobs, is_regular
 from ..pairing import Pairing, frame_at
 from ..readers.metadata import Place
-from ..readers.video_frames import VideoFile, VideoPart, video_job
+from ..readers.video_frames import VideoPart, video_file_job
 from .copy_episodes import cut_out_job, digests_job
 from .repair_plan import Candidate
 from .video_order import places_by_order
@@ -29,9 +26,9 @@ class VideoRepair:
     Args:
         checked: the result of the check.
         info: the dataset's info.json.
-        check: makes the jobs that check a video.
+        threads: decoding threads of each video.
         pairing: the ids stored in the files.
-        run: runs jobs; returns their results by path, None for a job that failed.
+        run: runs jobs.
 
     Attributes:
         unreferenced: the videos that `meta/episodes` does not name; None if the reader died.
@@ -41,12 +38,12 @@ class VideoRepair:
         self,
         checked: Checked,
         info: DatasetInfo,
-        check: Check,
+        threads: int,
         pairing: Pairing,
-        run: Callable[[str, list[Job]], dict[Path, Any]],
+        run: RunJobs,
     ) -> None:
-        self._checked, self._info, self._check, self._run = checked, info, check, run
-        self._root, self._pairing = check.root, pairing
+        self._checked, self._info, self._threads, self._run = checked, info, threads, run
+        self._root, self._pairing = checked.report.root, pairing
         self.unreferenced: dict[tuple[str, FileIndex], VideoPart | None] = {}
         self._parts: dict[tuple[str, FileIndex], VideoPart | None] = {}
 
@@ -122,9 +119,8 @@ class VideoRepair:
     def _read_unseen(self, key: str, files: dict[FileIndex, Path]) -> None:
         """Read the ids stored in videos that `meta/episodes` does not name."""
         info, checked = self._info, self._checked
-        spec = info.features[key]
         jobs = [
-            Job(path, video_job, (VideoFile(self._root, path, key, spec, info.fps, [], [], True, 1),))
+            video_file_job(self._root, path, key, info, [], [], fast=True, threads=1)
             for index, path in files.items()
             if (key, index) not in checked.videos
         ]
@@ -157,7 +153,10 @@ class VideoRepair:
                 for c in there[index]
                 if not self._was_seen(key, c)
             ]
-            jobs.append(self._check.video_job(self._info, key, index, seen, inferred))
+            path, info = self._root / layout.video_path(key, index), self._info
+            jobs.append(
+                video_file_job(self._root, path, key, info, seen, inferred, fast=False, threads=self._threads)
+            )
         looked = self._run("videos", jobs)
         for index in unseen:
             parts[index] = looked.get(files[index]) if index in files else None

@@ -19,10 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...dataset.exchange.pack_journal import Journal, decide, roll_forward
+from ...dataset.exchange.pack_journal import Journal
 from ...dataset.format import layout
 from ...dataset.format.episodes import episodes_schema
-from ...dataset.format.layout import parse_index
 from ...dataset.format.numbered_files import link_or_copy
 from ...dataset.format.tables import open_table, parquet_writer, write_row_group
 from ...encoding.stats import FeatureStats, to_json
@@ -33,8 +32,9 @@ from ...workers.progress import Progress
 from ..checked import Checked
 from ..compare import total_differences
 from ..jobs import Job
+from ..readers.folder_tree import file_index
 from ..readers.metadata import load_stats, total_stats_job
-from .publish import link_aside, run_writing
+from .publish import exchange, link_aside, run_writing
 
 STATISTICS = frozenset({"stats-stale", "stats-total"})
 """Findings that recomputing statistics resolves."""
@@ -50,7 +50,7 @@ def recomputed_statistics(checked: Checked) -> dict[int, EpisodeStats]:
             continue
         for number, stats in rows.stats.items():
             row = checked.episodes.get(rows.runs[number].episode)
-            if row is not None and row.data == parse_index(f"{path.parent.name}/{path.name}"):
+            if row is not None and row.data == file_index(path):
                 found[row.episode] |= stats
     for (key, index), video in checked.videos.items():
         if video is None:
@@ -117,13 +117,9 @@ def publish_statistics(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(path.resolve(), target)
         link_aside(root, replaced)
-        for path in [folder, *folder.rglob("*")]:
-            if path.is_dir():
-                storage.fsync_folder(path)
     journal = Journal(os.urandom(4).hex(), {"aside": aside.name, layout.STATS_PATH: layout.STATS_PATH})
     journal.folders["episodes"] = layout.EPISODES_FOLDER
-    decide(root, journal)
-    roll_forward(root, journal)
+    exchange(root, folder, journal)
 
 
 @dataclass(frozen=True)
