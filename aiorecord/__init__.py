@@ -25,8 +25,9 @@ from .system.startup import starting
 
 starting()  # before anything else is imported, so that Ctrl-C ends the command with one line
 
-from importlib import import_module  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
+from .system.lazy_names import lazy_names  # noqa: E402
 
 if TYPE_CHECKING:
     from .capture.episode import CaptureStatus
@@ -84,35 +85,37 @@ if TYPE_CHECKING:
         SourceReported,
     )
     from .system.scheduling import realtime
-
-    __version__: str
-
-_HOMES = {
-    "capture.episode": "CaptureStatus",
-    "clock": "Clock FakeClock SystemClock Tick Ticker",
-    "dataset.packing.pack": "PackResult",
-    "encoders": "DepthEncoderConfig RGBEncoderConfig",
-    "recording.episode": "Episode",
-    "errors": "AiorecordError CodecUnavailableError ConfigError DamageError DatasetError DatasetLockedError "
-    "DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError SourceError "
-    "SourceLostError StateError StorageError",
-    "recording.recorder_events": "EpisodeBegan EpisodeEnded EventStream "
-    "PackingBegan PackingEnded PackingFailed RecorderEvent SaveChanged",
-    "monitor.sinks.notebook": "StatusView",
-    "quality": "OFFLINE QualityLimits",
-    "recording.recorder": "Recorder",
-    "robots": "Robot Teleoperator build_frame dataset_features",
-    "robots.guarding.guard_pair": "guarded",
-    "robots.guarding.source_policy": "SourcePolicy SourceStatus",
-    "robots.step": "control_step",
-    "saving.saver": "AsyncEpisodeSaver",
-    "saving.handle": "EpisodeSave EpisodeSaveResult Stage",
-    "system.scheduling": "realtime",
-    "session": "Command EpisodeRecord Phase PhaseChanged Session SessionEvents SessionPlan SourceReported",
-    "recording.status": "RecorderStatus",
-}
-_WHERE = {name: (home, name) for home, names in _HOMES.items() for name in names.split()}
-_WHERE["open"] = ("recording.recorder", "open_recorder")
+    from .system.version import __version__
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "capture.episode": "CaptureStatus",
+            "clock": "Clock FakeClock SystemClock Tick Ticker",
+            "dataset.packing.pack": "PackResult",
+            "encoders": "DepthEncoderConfig RGBEncoderConfig",
+            "recording.episode": "Episode",
+            "errors": "AiorecordError CodecUnavailableError ConfigError DamageError DatasetError "
+            "DatasetLockedError DiskFullError EncodeError FeatureError FrameError SaveError SaveTimeoutError "
+            "SourceError SourceLostError StateError StorageError",
+            "recording.recorder_events": "EpisodeBegan EpisodeEnded EventStream "
+            "PackingBegan PackingEnded PackingFailed RecorderEvent SaveChanged",
+            "monitor.sinks.notebook": "StatusView",
+            "quality": "OFFLINE QualityLimits",
+            "recording.recorder": "Recorder open=open_recorder",
+            "robots": "Robot Teleoperator build_frame dataset_features",
+            "robots.guarding.guard_pair": "guarded",
+            "robots.guarding.source_policy": "SourcePolicy SourceStatus",
+            "robots.step": "control_step",
+            "saving.saver": "AsyncEpisodeSaver",
+            "saving.handle": "EpisodeSave EpisodeSaveResult Stage",
+            "system.scheduling": "realtime",
+            "session": "Command EpisodeRecord Phase PhaseChanged Session SessionEvents SessionPlan "
+            "SourceReported",
+            "recording.status": "RecorderStatus",
+            "system.version": "__version__",
+        },
+    )
 
 __all__ = [
     "OFFLINE",
@@ -178,20 +181,3 @@ __all__ = [
     "open",
     "realtime",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("aiorecord")
-    if name not in _WHERE:
-        raise AttributeError(f"module 'aiorecord' has no attribute {name!r}")
-    home, original = _WHERE[name]
-    value = getattr(import_module(f".{home}", __name__), original)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

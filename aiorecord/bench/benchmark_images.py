@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..robots.connecting import connected
 from ..robots.replay.film import probe
 from ..robots.replay.video_source import Clip, endless_frames, rgb_converter
 from ..robots.sim.sim_robot import CameraSpec, SimRobot, SimRobotConfig, SimTeleopConfig, SimTeleoperator
@@ -65,15 +66,12 @@ async def _render(cell: Cell, count: int) -> dict[str, list[NDArray[np.uint8]]]:
     robot = SimRobot(SimRobotConfig(fps=cell.fps, cameras=cameras))
     teleop = SimTeleoperator(SimTeleopConfig(fps=cell.fps))
     pictures: dict[str, list[NDArray[np.uint8]]] = {f"observation.images.{n}": [] for n in cameras}
-    await robot.connect()
-    await teleop.connect()
-    for _ in range(count):
-        observation = await robot.get_observation()
-        for key, frames in pictures.items():
-            frames.append(observation[key])
-        await robot.send_action(await teleop.get_action())
-    await teleop.disconnect()
-    await robot.disconnect()
+    async with connected(robot, teleop):
+        for _ in range(count):
+            observation = await robot.get_observation()
+            for key, frames in pictures.items():
+                frames.append(observation[key])
+            await robot.send_action(await teleop.get_action())
     return pictures
 
 

@@ -1,13 +1,12 @@
-"""Devices on the command line: parses their flags, makes them, connects them, and reports slow ones."""
+"""Devices on the command line: parses their flags, makes them, and reports slow ones."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import AiorecordError, ConfigError, SourceError
+from ..errors import AiorecordError, ConfigError
 from ..flags.flag_names import HELP_ALL, spelled
 from ..lerobot.drivers import device_flags as lerobot_flags
 from ..printable import error_text
@@ -22,7 +21,6 @@ from ..robots import (
     ThreadedTeleoperator,
 )
 from ..robots.faults import FaultyRobot, FaultyTeleoperator
-from ..robots.guarding.guard import RELEASE_S, release
 from ..robots.guarding.sent_action import recording_sent_action
 from ..robots.schema import dataset_features
 from .flag_help import asked_for
@@ -146,61 +144,6 @@ class CommandDevices:
         )
         self.robot, self.teleop, self.features = made.robot, made.teleop, made.features
         self._driven = made.driven
-
-    async def connect(self) -> None:
-        """Connect the teleoperator, then the robot, so that the robot does not wait idle (lerobot's order).
-
-        Drivers may calibrate now and ask questions on the terminal. Call `disconnect` in any case.
-
-        Raises:
-            SourceError: one of them failed.
-        """
-        if self.teleop is not None:
-            await self.teleop.connect()
-        await self.robot.connect()
-
-    async def disconnect(self) -> None:
-        """Disconnect both, the robot first. Idempotent; also after a `connect` that failed or was cancelled.
-
-        Cancelling it does not keep the second one from being disconnected.
-
-        Raises:
-            SourceError: one of them failed, or does not return; the other was still disconnected.
-        """
-        try:
-            await self._release(self.robot, "robot")
-        finally:
-            if self.teleop is not None:
-                await self._release(self.teleop, "teleop")
-
-    async def _release(self, device: Robot | Teleoperator, source: str) -> None:
-        if not await release(device, source):
-            raise SourceError(
-                f"The {source} {device.name!r} does not disconnect within {RELEASE_S:g} s.",
-                source=source,
-                call="disconnect",
-            )
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncIterator[None]:
-        """Connect, and disconnect when the block is left, in any case.
-
-        Raises:
-            SourceError: one of them failed. If the block had failed already, its error is raised, with a note
-                about the error in disconnecting.
-        """
-        try:
-            await self.connect()
-            yield
-        except BaseException as error:
-            try:
-                await self.disconnect()
-            except AiorecordError as another:
-                if not isinstance(error, AiorecordError):
-                    raise
-                error.add_note(str(another))
-            raise
-        await self.disconnect()
 
     def slow_calls(self) -> list[str]:
         """A line for each driver call that took longer than its limit, and was not reported yet."""

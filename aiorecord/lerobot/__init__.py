@@ -5,10 +5,10 @@ Names are imported when they are first used: importing this package imports neit
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..system.installation import install_hint
+from ..system.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .drivers.lerobot_devices import Devices, make_devices
@@ -16,18 +16,23 @@ if TYPE_CHECKING:
     from .dropin.install import install, uninstall
     from .dropin.lerobot_dataset import AsyncLeRobotDataset, enable_async_saving
     from .dropin.sync_saver import AsyncEpisodeSaver
+else:
 
-_HOMES = {
-    "AsyncEpisodeSaver": "dropin.lerobot_dataset",
-    "AsyncLeRobotDataset": "dropin.lerobot_dataset",
-    "Devices": "drivers.lerobot_devices",
-    "Processors": "drivers.processors",
-    "enable_async_saving": "dropin.lerobot_dataset",
-    "install": "dropin.install",
-    "make_devices": "drivers.lerobot_devices",
-    "uninstall": "dropin.install",
-}
-"""Public names and their modules."""
+    def _explain(name: str, error: ModuleNotFoundError) -> str | None:
+        if error.name != "lerobot":
+            return None
+        return f"aiorecord.lerobot.{name} needs the extra lerobot. Install it: {install_hint('lerobot')}"
+
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "drivers.lerobot_devices": "Devices make_devices",
+            "drivers.processors": "Processors",
+            "dropin.install": "install uninstall",
+            "dropin.lerobot_dataset": "AsyncEpisodeSaver AsyncLeRobotDataset enable_async_saving",
+        },
+        explain=_explain,
+    )
 
 __all__ = [
     "AsyncEpisodeSaver",
@@ -39,23 +44,3 @@ __all__ = [
     "make_devices",
     "uninstall",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    except ModuleNotFoundError as error:
-        if error.name != "lerobot":
-            raise
-        raise ModuleNotFoundError(
-            f"aiorecord.lerobot.{name} needs the extra lerobot. Install it: {install_hint('lerobot')}",
-            name=error.name,
-        ) from error
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..features import VISUAL_DTYPES
+from ..robots.schema import is_action_key
 
 OBSERVATION = "observation"
 ACTION = "action"
@@ -41,7 +42,7 @@ class Entity:
 
 def split_frame(frame: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The observation and the action in a frame."""
-    action = {key: value for key, value in frame.items() if key == ACTION or key.startswith("action.")}
+    action = {key: value for key, value in frame.items() if is_action_key(key)}
     return {key: value for key, value in frame.items() if key not in action}, action
 
 

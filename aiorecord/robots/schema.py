@@ -70,14 +70,14 @@ def build_frame(
     for key, feature in features.items():
         if key in DEFAULT_FEATURES:
             continue
-        is_action = _is_action(key)
+        is_action = is_action_key(key)
         first, second = (action, observation) if is_action else (observation, action)
         if key in first:
             frame[key] = first[key]
         elif key in second:
             frame[key] = second[key]
         elif feature["dtype"] in VISUAL_DTYPES:
-            name = _flat_camera(key, is_action)
+            name = flat_camera(key, is_action)
             if name not in first:
                 raise FrameError(
                     f"There is no image for {key!r}: neither it nor {name!r} was given.", key=key
@@ -107,14 +107,14 @@ def from_flat(features: Mapping[str, Mapping[str, Any]], values: Mapping[str, An
     for key, feature in features.items():
         if key in values:
             continue
-        is_action = _is_action(key)
+        is_action = is_action_key(key)
         visual = feature["dtype"] in VISUAL_DTYPES
-        names = [_flat_camera(key, is_action)] if visual else feature.get("names")
+        names = [flat_camera(key, is_action)] if visual else feature.get("names")
         if not isinstance(names, list | tuple) or not all(name in values for name in names):
             continue
         for name in names:
             other = used.setdefault(name, key)
-            if other != key and _is_action(other) != is_action:
+            if other != key and is_action_key(other) != is_action:
                 raise FrameError(
                     f"{name!r} is a value of {other!r} and of {key!r}, and one dict can hold only one of the "
                     "two. Pass them separately: episode.add_frame(observation, action).",
@@ -127,11 +127,13 @@ def from_flat(features: Mapping[str, Mapping[str, Any]], values: Mapping[str, An
     return {key: value for key, value in values.items() if key not in used} | flat
 
 
-def _is_action(key: str) -> bool:
+def is_action_key(key: str) -> bool:
+    """Whether a feature of this name is part of an action."""
     return key == ACTION or key.startswith("action.")
 
 
-def _flat_camera(key: str, is_action: bool) -> str:
+def flat_camera(key: str, is_action: bool) -> str:
+    """What a driver in the flat style calls a camera's feature."""
     return key.removeprefix("action.images." if is_action else IMAGES)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .connected import connected
 from .loop import Session
 from .plan import SessionPlan
 from .session_events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
@@ -18,5 +17,4 @@ __all__ = [
     "SessionMachine",
     "SessionPlan",
     "SourceReported",
-    "connected",
 ]

@@ -16,12 +16,12 @@ from ..clock import NS_PER_S, Ticker
 from ..errors import EncodeError, SourceError, SourceLostError, StorageError
 from ..recording.device_frames import DeviceFrames
 from ..recording.recorder import Recorder
+from ..robots.connecting import connected
 from ..robots.guarding.guard_pair import HeldFrames, guarded, regain
 from ..robots.guarding.source_policy import SourcePolicy, SourceStatus
 from ..robots.protocols import Robot, Teleoperator
 from ..robots.step import control_step
 from ..system.loop_owner import LoopOwner
-from .connected import connected
 from .plan import SessionPlan
 from .session_events import EpisodeRecord, PhaseChanged, SessionEvents, SourceReported
 from .state_machine import Command, Phase, SessionMachine

@@ -24,6 +24,7 @@ from ...monitor.sinks.plain import NoView, PlainView
 from ...monitor.snapshot import Observer
 from ...monitor.viewer import Viewer, check_viewer
 from ...recording.recorder import Recorder
+from ...robots.connecting import connected
 from ...session import Command, EpisodeRecord, Phase, Session, SessionEvents
 from ...system.disk import DiskAlert
 from ...system.memory import spare_collections
@@ -177,6 +178,7 @@ class RecordCommand:
             **recorder_options(flags, robot.name),
         )
         error: AiorecordError | None = None
+        stack = contextlib.AsyncExitStack()
         async with viewing(flags, "recording") as viewer:
             await recorder.open()
             if recorder.recovered and flags.display != "none":
@@ -188,7 +190,7 @@ class RecordCommand:
             session.events = logged(self._events(view, observer, viewer))
             try:
                 # Before keys are read: drivers that calibrate ask questions on the terminal.
-                error = await self._work_on(devices.connect())
+                error = await self._work_on(stack.enter_async_context(connected(robot, teleop)))
                 if error is None and not self.left_early:
                     spare_collections()
                     with view, reading_keys(self.command, view.terminal):
@@ -199,7 +201,7 @@ class RecordCommand:
                             error = await self._work_on(self._record_and_save(session, view))
             finally:
                 try:
-                    await devices.disconnect()  # the session has disconnected them, unless it never began
+                    await stack.aclose()  # the session has disconnected them, unless it never began
                 except AiorecordError as problem:
                     error = error or problem  # the report and the summary follow anyway
                 finally:

@@ -15,6 +15,7 @@ from ...errors import AiorecordError, ConfigError
 from ...lerobot.drivers import device_flags as lerobot_flags
 from ...monitor.units import time_text
 from ...options import check_repo_id, resolve_root
+from ...robots.connecting import connected
 from ...robots.replay.recorded_dataset import ReplayDataset
 from ...robots.schema import ACTION
 from ...system.tasks import beside
@@ -142,7 +143,7 @@ class ReplayCommand:
     ) -> None:
         robot, clock, speaker = devices.robot, SystemClock(), Speaker(self.flags.play_sounds)
         try:
-            async with beside(speaker.run(), "aiorecord-speaker"), devices.connected():
+            async with beside(speaker.run(), "aiorecord-speaker"), connected(robot, None):
                 speaker.say("Replaying episode")
                 ticker = self._run.ticker = Ticker(clock, fps)
                 with self._view, reading_keys(self._run.command, self._view.terminal):

@@ -15,6 +15,7 @@ from ...clock import SystemClock, Ticker
 from ...errors import AiorecordError, ConfigError
 from ...monitor.units import time_text
 from ...options import check_number
+from ...robots.connecting import connected
 from ..devices import CommandDevices, parse_device_flags, print_error
 from ..keys import reading_keys
 from ..loop_view import LoopView
@@ -147,7 +148,7 @@ class TeleoperateCommand:
         assert teleop is not None
         clock = SystemClock()
         try:
-            async with viewing(self.flags, "teleoperation") as viewer, devices.connected():
+            async with viewing(self.flags, "teleoperation") as viewer, connected(robot, teleop):
                 ticker = self._run.ticker = Ticker(clock, self.flags.fps, self.flags.teleop_time_s)
                 with self._view, reading_keys(self._run.command, self._view.terminal):
                     async for _ in ticker:

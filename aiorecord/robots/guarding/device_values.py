@@ -8,9 +8,7 @@ from typing import Any
 from ...errors import FrameError
 from ...features import Feature, Schema
 from ..protocols import Features, Values
-from ..schema import ACTION, IMAGES, build_frame
-
-_ACTION_IMAGES = "action.images."
+from ..schema import build_frame, flat_camera, is_action_key
 
 
 class DeviceValues:
@@ -42,11 +40,6 @@ class DeviceValues:
         self.features = _features_of(schema, declared, is_action)
         self._specs = {key: {key: feature.as_dict()} for key, feature in self.features.items()}
         self._good: dict[str, Values] = {}
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether there is a value for every feature."""
-        return len(self._good) == len(self.features)
 
     def check(self, values: Values) -> dict[str, str]:
         """Check the values that a device returned, and keep the good ones.
@@ -124,7 +117,7 @@ def _raw_values(feature: Feature, values: Mapping[str, Any], is_action: bool) ->
     if key in values:
         return {key: values[key]}
     if feature.is_visual:
-        name = key.removeprefix(_ACTION_IMAGES if is_action else IMAGES)
+        name = flat_camera(key, is_action)
         return {name: values[name]} if name in values else {}
     names = feature.names
     if isinstance(names, list | tuple):
@@ -139,11 +132,10 @@ def _features_of(schema: Schema, declared: Features | None, is_action: bool) -> 
         found = {
             key: feature
             for key, feature in schema.items()
-            if (key == ACTION or key.startswith("action.")) == is_action
-            and _raw_values(feature, declared, is_action)
+            if is_action_key(key) == is_action and _raw_values(feature, declared, is_action)
         }
     return found or {
         key: feature
         for key, feature in schema.items()
-        if (key == ACTION or key.startswith("action.") if is_action else key.startswith("observation"))
+        if (is_action_key(key) if is_action else key.startswith("observation"))
     }

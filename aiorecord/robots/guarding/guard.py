@@ -13,9 +13,9 @@ from typing import Any
 from ...clock import NS_PER_S, Clock, SystemClock, sleep_until
 from ...errors import SourceError
 from ...features import Schema
-from ...system.machine_time import monotonic_ns
+from ...system.machine_time import monotonic_s
 from ...system.uncancellable import UncancellableTask, finished
-from ..protocols import Features, Robot, Teleoperator, Values
+from ..protocols import Robot, Teleoperator, Values
 from .device_calls import BUSY, DeviceCalls, bounded
 from .device_reports import gives_new_images, layers
 from .device_values import DeviceValues
@@ -28,11 +28,21 @@ RELEASE_S = 10.0
 """Seconds of real time that a device has to disconnect, before it is abandoned."""
 
 
-class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
-    """Base class of `GuardedRobot` and `GuardedTeleoperator`."""
+class Guard[D: Robot | Teleoperator](Wrapper[D]):
+    """Base class of `GuardedRobot` and `GuardedTeleoperator`, which have its arguments."""
+
+    _name: str  # of the source
+    _declares: str  # the property with the features of what is read
+    _finite = True
 
     def __init__(
-        self, inner: D, name: str, policy: SourcePolicy | None, clock: Clock | None, fps: float
+        self,
+        inner: D,
+        features: Schema | Mapping[str, Mapping[str, Any]],
+        policy: SourcePolicy | None = None,
+        *,
+        clock: Clock | None = None,
+        fps: float = 30,
     ) -> None:
         super().__init__(inner)
         self.policy = policy = policy or SourcePolicy()
@@ -43,12 +53,22 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         self.reconnects = 0
         self.patient = False
         """Set while nothing is recorded: a failing device then has the full time limit of a call."""
-        self._name = name
         self._clock = clock or SystemClock()
         self._owns_clock = clock is None
         self._budget_s = 0.5 / fps
-        self._calls = DeviceCalls(name, policy.call_timeout_s)
+        self._calls = DeviceCalls(self._name, policy.call_timeout_s)
         self._sources: dict[str, SourceHealth] = {}
+        self._whole = self._source(self._name)
+        self._values = DeviceValues(
+            features if isinstance(features, Schema) else Schema(features),
+            getattr(inner, self._declares, None),
+            is_action=self._name == ASK,
+            finite=self._finite,
+            new_images=gives_new_images(inner),
+        )
+        self._latest: Values = {}
+        for key in self._values.features:
+            self._source(key)
 
     @property
     def is_lost(self) -> bool:
@@ -83,12 +103,8 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
             self._clock.close()
         released = await self._calls.aclose(self.policy.call_timeout_s)
         if not await release(self.inner, self._name) or not released:
-            raise SourceError(
-                f"The {self._name} {self.name!r} could not be disconnected: it does not return"
-                + (f" from {self._calls.stuck_in}()." if self._calls.stuck_in else "."),
-                source=self._name,
-                call="disconnect",
-            )
+            where = f" from {self._calls.stuck_in}()" if self._calls.stuck_in else ""
+            raise self._error(f"could not be disconnected: it does not return{where}.", "disconnect")
 
     async def came_back(self, within_s: float) -> bool | None:
         """Wait for a late call, also in the driver's thread: a device that answers late is not lost.
@@ -100,9 +116,9 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         late: bool | None = None
         waits = [self._calls.returned]
         waits += [layer.returned for layer in layers(self.inner) if hasattr(layer, "returned")]
-        end_ns = self._real_ns() + round(within_s * NS_PER_S)
+        end_s = monotonic_s() + within_s
         for wait in waits:
-            returned = await wait(max(0.0, (end_ns - self._real_ns()) / NS_PER_S))
+            returned = await wait(max(0.0, end_s - monotonic_s()))
             if returned is False:
                 return False
             late = late or returned
@@ -114,10 +130,6 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
         found = (getattr(layer, "call_under_way", None) for layer in layers(self.inner))
         return self._calls.stuck_in or next((call for call in found if call is not None), None)
 
-    @staticmethod
-    def _real_ns() -> int:
-        return monotonic_ns()
-
     async def reconnect(self, within_s: float) -> None:
         """Disconnect the device and connect it again, once.
 
@@ -127,20 +139,17 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
                 a missing device often cannot be disconnected properly.
         """
         if not await self._calls.aclose(self.policy.call_timeout_s):
-            raise SourceError(
-                f"The {self._name} {self.name!r} does not return from {self._calls.stuck_in}().",
-                source=self._name,
-                call="disconnect",
-            )
+            raise self._error(f"does not return from {self._calls.stuck_in}().", "disconnect")
         try:
             await self.disconnect()
         except Exception as error:  # noqa: BLE001 - see above
             self.on_change(f"{self._name}: {error}")
         if not await bounded(self.inner.connect(), f"aiorecord-{self._name}-connect", max(within_s, 1.0)):
-            raise SourceError(
-                f"The {self._name} {self.name!r} does not connect.", source=self._name, call="connect"
-            )
+            raise self._error("does not connect.", "connect")
         self.reconnects += 1
+
+    def _error(self, problem: str, call: str) -> SourceError:
+        return SourceError(f"The {self._name} {self.name!r} {problem}", source=self._name, call=call)
 
     def _source(self, name: str) -> SourceHealth:
         if name not in self._sources:
@@ -193,26 +202,6 @@ class _Guarded[D: Robot | Teleoperator](Wrapper[D]):
                 source.note_retry(error)
                 await sleep_until(self._clock, self._clock.now_ns() + round(backoff_s * NS_PER_S))
 
-
-class _Reading[D: Robot | Teleoperator](_Guarded[D]):
-    """A guarded device that returns features."""
-
-    def __init__(
-        self,
-        inner: D,
-        name: str,
-        parts: DeviceValues,
-        policy: SourcePolicy | None,
-        clock: Clock | None,
-        fps: float,
-    ) -> None:
-        super().__init__(inner, name, policy, clock, fps)
-        self._parts = parts
-        self._whole = self._source(name)
-        self._latest: Values = {}
-        for key in parts.features:
-            self._source(key)
-
     async def _read(self, call: str, function: Callable[[], Awaitable[Values]]) -> Values:
         """Ask the device; bad values are replaced by their last good value.
 
@@ -230,9 +219,9 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
         if values is BUSY:
             return self._hold_all(call, None)
         self._whole.note_well()
-        problems = self._parts.check(values)
+        problems = self._values.check(values)
         self.held = frozenset(problems)
-        for key in self._parts.features.keys() - problems.keys():
+        for key in self._values.features.keys() - problems.keys():
             self._sources[key].note_well()
         if problems and self.policy.on_error == "raise":
             key, problem = next(iter(problems.items()))
@@ -247,29 +236,29 @@ class _Reading[D: Robot | Teleoperator](_Guarded[D]):
         for key in problems:
             self._check_ready(key, call)
             self._sources[key].held += 1
-            result |= self._parts.held(key)
+            result |= self._values.held(key)
         return result
 
     def _hold_all(self, call: str, error: Exception | None) -> Values:
-        self.held = frozenset((self._name, *self._parts.features))
+        self.held = frozenset((self._name, *self._values.features))
         self._whole.note_failure(call, error, "Its last values are used instead.")
         result = dict(self._latest)
-        for key in self._parts.features:
+        for key in self._values.features:
             self._check_ready(key, call)
-            result |= self._parts.held(key)
+            result |= self._values.held(key)
         for key in self.held:
             self._sources[key].held += 1
         return result
 
     def _check_ready(self, key: str, call: str) -> None:
-        if not self._parts.has(key):
+        if not self._values.has(key):
             problem = self._sources[key].last_error or self._whole.last_error
             raise SourceError(
                 f"There is no {short(key)} yet ({problem or 'no answer'}).", source=key, call=call
             )
 
 
-class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
+class GuardedTeleoperator(Guard[Teleoperator], TeleoperatorWrapper):
     """A teleoperator whose last action is repeated while it fails.
 
     Args:
@@ -280,21 +269,7 @@ class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
         fps: calls per second.
     """
 
-    def __init__(
-        self,
-        inner: Teleoperator,
-        features: Schema | Mapping[str, Mapping[str, Any]],
-        policy: SourcePolicy | None = None,
-        *,
-        clock: Clock | None = None,
-        fps: float = 30,
-    ) -> None:
-        schema = features if isinstance(features, Schema) else Schema(features)
-        declared: Features | None = getattr(inner, "action_features", None)
-        parts = DeviceValues(
-            schema, declared, is_action=True, finite=True, new_images=gives_new_images(inner)
-        )
-        super().__init__(inner, ASK, parts, policy, clock, fps)
+    _name, _declares = ASK, "action_features"
 
     async def get_action(self) -> Values:
         """The device's action, or its last one with its name in `held`.
@@ -307,7 +282,7 @@ class GuardedTeleoperator(_Reading[Teleoperator], TeleoperatorWrapper):
         return await self._read("get_action", self.inner.get_action)
 
 
-class GuardedRobot(_Reading[Robot], RobotWrapper):
+class GuardedRobot(Guard[Robot], RobotWrapper):
     """A robot whose last observation is repeated, feature by feature, while it or a camera fails.
 
     While its teleoperator is held, nothing is sent, unless the policy says otherwise.
@@ -322,6 +297,8 @@ class GuardedRobot(_Reading[Robot], RobotWrapper):
         finite: observed numbers must be finite.
     """
 
+    _name, _declares = OBSERVE, "observation_features"
+
     def __init__(
         self,
         inner: Robot,
@@ -333,12 +310,8 @@ class GuardedRobot(_Reading[Robot], RobotWrapper):
         teleop: GuardedTeleoperator | None = None,
         finite: bool = False,
     ) -> None:
-        schema = features if isinstance(features, Schema) else Schema(features)
-        declared: Features | None = getattr(inner, "observation_features", None)
-        parts = DeviceValues(
-            schema, declared, is_action=False, finite=finite, new_images=gives_new_images(inner)
-        )
-        super().__init__(inner, OBSERVE, parts, policy, clock, fps)
+        self._finite = finite
+        super().__init__(inner, features, policy, clock=clock, fps=fps)
         self._teleop = teleop
         self._sending = self._source(SEND)
         self._sent: Values | None = None

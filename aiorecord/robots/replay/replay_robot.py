@@ -17,7 +17,7 @@ from ...errors import ConfigError, StateError
 from ...features import DEFAULT_FEATURES
 from ...printable import get_logger
 from ..protocols import Features, Values
-from ..schema import ACTION, IMAGES, STATE, dataset_features
+from ..schema import ACTION, IMAGES, STATE, dataset_features, is_action_key
 from ..sim.arm import HOME, JOINT_NAMES, LOWER, UPPER
 from .film import probe
 from .prefetch import Prefetch
@@ -342,7 +342,7 @@ def _row_features(dataset: ReplayDataset | None) -> tuple[dict[str, Any], dict[s
         return {STATE: features[STATE]}, {ACTION: features[ACTION]}
     keys = [key for key in dataset.schema.columns if key not in DEFAULT_FEATURES]
     observed = [key for key in keys if key.startswith("observation.")]
-    acted = [key for key in keys if key == ACTION or key.startswith("action.")]
+    acted = [key for key in keys if is_action_key(key)]
     return dataset.features(*observed), dataset.features(*acted)
 
 

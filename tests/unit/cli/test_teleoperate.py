@@ -19,6 +19,7 @@ from aiorecord.cli.devices import CommandDevices, print_error
 from aiorecord.cli.record_config import SimRobotChoice, SimTeleopChoice
 from aiorecord.lerobot.drivers import device_flags as lerobot_flags
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleoperator, dataset_features
+from aiorecord.robots.connecting import connected
 from aiorecord.robots.guarding.sent_action import recording_sent_action
 from aiorecord.system.installation import install_hint
 
@@ -312,7 +313,8 @@ async def test_disconnecting_goes_on_when_the_robot_fails(monkeypatch):
     monkeypatch.setattr(SimTeleoperator, "disconnect", disconnect)
     devices = CommandDevices(SimRobotChoice(cameras={}), SimTeleopChoice())
     with pytest.raises(SourceError, match="stuck"):
-        await devices.disconnect()
+        async with connected(devices.robot, devices.teleop):
+            pass
     assert done
     assert devices.slow_calls() == []
 

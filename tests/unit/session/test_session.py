@@ -6,7 +6,6 @@ from helpers import FPS, STATES, episodes_of, leaked, rows_of
 
 from aiorecord import Command, FakeClock, Phase, Recorder, Session, SessionEvents, SessionPlan, SourceError
 from aiorecord.robots.guarding.source_policy import SourcePolicy
-from aiorecord.session import connected
 from aiorecord.staging.folder import EpisodeFolder, Staging
 
 
@@ -160,46 +159,6 @@ async def test_a_robot_that_does_not_connect_is_let_go(tmp_path):
     robot.fail_to_connect = True
     await run(tmp_path, SessionPlan("T", 1, 1.0, 0), robot=robot, expect=SourceError)
     assert not (tmp_path / "set").exists()
-
-
-async def test_both_devices_are_let_go_of_whatever_fails():
-    class Device:
-        def __init__(self, name, log, bad=()):
-            self.name, self.log, self.bad = name, log, bad
-
-        async def connect(self):
-            self.do("connect")
-
-        async def disconnect(self):
-            self.do("disconnect")
-
-        def do(self, call):
-            self.log.append(f"{self.name} {call}")
-            if call in self.bad:
-                raise SourceError(f"{self.name}: no {call}", source=self.name, call=call)
-
-    async def use(robot_fails=(), teleop_fails=(), body=None):
-        log = []
-        try:
-            async with connected(Device("robot", log, robot_fails), Device("teleop", log, teleop_fails)):
-                if body is not None:
-                    raise body
-        except Exception as error:  # noqa: BLE001 - looked at by the test
-            return log, error
-        return log, None
-
-    order = ["teleop connect", "robot connect", "robot disconnect", "teleop disconnect"]
-    assert await use() == (order, None)
-    log, error = await use(robot_fails=["connect", "disconnect"])
-    assert (log, error.call) == (order, "connect")
-    assert error.__notes__ == ["And while disconnecting: robot: no disconnect"]
-    log, error = await use(teleop_fails=["connect"])
-    assert log == ["teleop connect", "teleop disconnect"]
-    log, error = await use(robot_fails=["disconnect"])
-    assert (log, error.call) == (order, "disconnect")
-    log, error = await use(teleop_fails=["disconnect"], body=KeyError("mine"))
-    assert isinstance(error, KeyError)
-    assert error.__notes__ == ["And while disconnecting: teleop: no disconnect"]
 
 
 async def test_a_robot_in_lerobots_flat_style(tmp_path):
