@@ -1,12 +1,13 @@
-"""Checks that info.json, `meta/episodes` and the rows agree. Opens no file: works on what was read before."""
+"""Checks that info.json, `meta/episodes`, the rows and the quality record agree, on what was read before."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 
-from ..dataset.format import layout
+from ..dataset.format import layout, quality_log
 from ..dataset.format.info_json import DatasetInfo
+from ..errors import StorageError
 from .checked import Checked
 from .findings import CODES, UNDETERMINED, Finding
 from .readers.folder_tree import file_index, parquet_files
@@ -104,3 +105,16 @@ def _compare_tasks(place: str, run: Run, row: EpisodeRow, known: dict[int, str])
     elif set(names) != set(row.tasks):
         message = f"Its tasks are {list(row.tasks)}, its rows say {names}."
         yield Finding("task-unknown", row.file, message, run.episode)
+
+
+def flagged_episodes(checked: Checked) -> Iterator[Finding]:
+    """Findings on episodes that exceeded their limits when they were recorded, by the quality record."""
+    try:
+        records, _ = quality_log.read(checked.report.root, len(checked.episodes))
+    except StorageError:
+        return  # only these findings depend on it
+    for index, record in sorted(records.items()):
+        row = checked.episodes.get(index)
+        if record.flags and row is not None and row.length == record.length:
+            message = f"When it was recorded, {'; '.join(record.flags)}."
+            yield Finding("episode-flagged", quality_log.PATH, message, index)

@@ -6,7 +6,8 @@ import copy
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from typing import Any
 from ..dataset.commit.generation import Look, look
 from ..dataset.exchange.pack_journal import is_decided
 from ..dataset.exchange.replaced_videos import read_replaced
-from ..dataset.format import layout, quality_log
+from ..dataset.format import layout
 from ..dataset.format.info_json import DatasetInfo, parse_info, read_info
 from ..dataset.format.layout import FileIndex
 from ..errors import DatasetError, StorageError
 from ..media.evidence import read_dataset_id
 from ..workers.pool import WorkerPool
-from .agreement import compare_counts, compare_rows
+from .agreement import compare_counts, compare_rows, flagged_episodes
 from .checked import Checked
 from .compare import total_differences
 from .findings import Finding, Report
@@ -115,6 +116,7 @@ def _await_packing(root: Path) -> None:
         time.sleep(0.05)
 
 
+@dataclass
 class Check:
     """One pass of a check, between two looks at the dataset; `run` it once.
 
@@ -129,32 +131,27 @@ class Check:
         wait_for_commit: waits for a commit whose lock cannot be seen.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        pool: WorkerPool,
-        width: int,
-        fast: bool = False,
-        progress: ProgressCallback | None = None,
-        *,
-        holding_lock: bool = False,
-        info_found: DatasetInfo | None = None,
-        wait_for_commit: Callable[[], object] = _wait_for_commit,
-    ) -> None:
-        self._info_found = info_found
-        self.root, self.pool, self.width, self.fast = root, pool, width, fast
-        self._progress = progress
-        self._holding_lock, self._wait_for_commit = holding_lock, wait_for_commit
+    root: Path
+    pool: WorkerPool
+    width: int
+    fast: bool = False
+    progress: ProgressCallback | None = None
+    _: KW_ONLY
+    holding_lock: bool = False
+    info_found: DatasetInfo | None = None
+    wait_for_commit: Callable[[], object] = _wait_for_commit
+
+    def __post_init__(self) -> None:
         self._holder: str | None = None
         self._found: list[Finding] = []
-        self._checked = Checked(Report(root, fast=fast))
+        self._checked = Checked(Report(self.root, fast=self.fast))
 
     def run(self) -> Checked:
         """Check everything."""
         started = time.monotonic()
         checked = self._checked
         before = look(self.root)
-        self._holder = None if self._holding_lock else before.holder
+        self._holder = None if self.holding_lock else before.holder
         self._look_for_leftovers()
         try:
             self._look(before)
@@ -162,11 +159,9 @@ class Check:
             path = error.path if isinstance(error, StorageError) else None
             place = "." if path is None else self._name(path)
             self._add("file-unread", place, f"The rest was not checked: {error}.")
-        generations = Generations(checked, before, self._read_again, self._wait_for_commit)
-        if self._holding_lock:
-            checked.report.add(generations.alone(self._found))
-        else:
-            checked.report.add(generations.judge(self._found))
+        generations = Generations(checked, before, self._read_again, self.wait_for_commit)
+        judge = generations.alone if self.holding_lock else generations.judge
+        checked.report.add(judge(self._found))
         checked.report.episodes = len(checked.episodes)
         checked.report.seconds = time.monotonic() - started
         return checked
@@ -182,8 +177,8 @@ class Check:
 
     def _look(self, before: Look) -> None:
         info = self._load_info(before)
-        if info is None and self._info_found is not None:
-            info, self._checked.info_found = copy.deepcopy(self._info_found), True
+        if info is None and self.info_found is not None:
+            info, self._checked.info_found = copy.deepcopy(self.info_found), True
         self._checked.info = info
         if info is not None:
             self._load_tasks(info)
@@ -191,17 +186,25 @@ class Check:
             self._look_at_data(info)
             self._look_at_videos(info)
             self._look_at_totals(info)
-            self._found += flagged_episodes(self.root, self._checked)
+            self._found += flagged_episodes(self._checked)
 
     def _add(self, code: str, place: str, message: str, **details: Any) -> None:
         self._found.append(Finding(code, place, message, **details))
 
     def _jobs(self, what: str, jobs: list[Job]) -> Iterable[Outcome]:
-        tell = None if self._progress is None else partial(self._progress, what)
+        tell = None if self.progress is None else partial(self.progress, what)
         for outcome in run_jobs(self.pool, jobs, tell, width=self.width):
             if outcome.code is not None:
                 self._add(outcome.code, self._name(outcome.job.path), outcome.message)
             yield outcome
+
+    def _read_files(self, what: str, jobs: list[Job]) -> Iterator[tuple[Path, Any]]:
+        """What data or video files hold, None for one whose reader died; their findings are reported."""
+        for outcome in self._jobs(what, jobs):
+            self._checked.report.files += 1
+            if outcome.value is not None:
+                self._found += outcome.value.findings
+            yield outcome.job.path, outcome.value
 
     def _name(self, path: Path) -> str:
         try:
@@ -247,12 +250,9 @@ class Check:
         if self._checked.info_found:
             info.total_tasks = len(tasks or ())
         if tasks is not None and len(tasks) != info.total_tasks:
-            self._add(
-                "info-counts",
-                layout.INFO_PATH,
-                f"total_tasks is {info.total_tasks}, meta/tasks.parquet holds {len(tasks)}.",
-                is_ahead=len(tasks) > info.total_tasks,
-            )
+            message = f"total_tasks is {info.total_tasks}, meta/tasks.parquet holds {len(tasks)}."
+            is_ahead = len(tasks) > info.total_tasks
+            self._add("info-counts", layout.INFO_PATH, message, is_ahead=is_ahead)
 
     def _load_episodes(self, info: DatasetInfo) -> None:
         paths = [path for path in parquet_files(self.root / layout.EPISODES_FOLDER) if self._is_file(path)]
@@ -291,29 +291,20 @@ class Check:
         by_file: dict[FileIndex, list[EpisodeRow]] = defaultdict(list)
         for row in checked.episodes.values():
             by_file[row.data].append(row)
+        paths = {path: file_index(path) for path in parquet_files(self.root / layout.DATA_FOLDER)}
         jobs: list[Job] = []
-        there: set[FileIndex] = set()
-        for path in parquet_files(self.root / layout.DATA_FOLDER):
-            index = file_index(path)
-            rows = by_file.get(index, []) if index is not None else []
-            if index is not None:
-                there.add(index)
-            if not self._is_file(path):
-                continue
-            total = frames_claimed(rows) or 1
-            file = RowsFile(self.root, path, info.features, info.fps, rows, self.fast)
-            jobs.append(Job(path, rows_job, (file,), total))
-        for index, rows in by_file.items():
-            if index not in there:
-                self._add("data-missing", layout.data_path(index), _missing(rows))
-        parts: dict[Path, RowsPart | None] = {}
-        for outcome in self._jobs("rows", jobs):
-            parts[outcome.job.path] = outcome.value
-            if outcome.value is not None:
-                self._found += outcome.value.findings
-                checked.report.frames += outcome.value.rows
-            checked.report.files += 1
-        checked.data = {job.path: parts.get(job.path) for job in jobs}
+        for path, index in paths.items():
+            if self._is_file(path):
+                rows = by_file.get(index, []) if index is not None else []
+                file = RowsFile(self.root, path, info.features, info.fps, rows, self.fast)
+                jobs.append(Job(path, rows_job, (file,), frames_claimed(rows) or 1))
+        there = set(paths.values())
+        for number, rows in by_file.items():
+            if number not in there:
+                self._add("data-missing", layout.data_path(number), _missing(rows))
+        parts: dict[Path, RowsPart | None] = dict(self._read_files("rows", jobs))
+        checked.data = {job.path: parts[job.path] for job in jobs}
+        checked.report.frames = sum(part.rows for part in parts.values() if part is not None)
         self._found += compare_rows(checked, info)
 
     def _look_at_videos(self, info: DatasetInfo) -> None:
@@ -324,29 +315,21 @@ class Check:
                 if key in row.videos:
                     found[key, row.videos[key].index].append(row)
                 else:
-                    self._add(
-                        "video-missing",
-                        row.file,
-                        "meta/episodes does not say where its video is.",
-                        episode=row.episode,
-                        camera=key,
-                    )
+                    message = "meta/episodes does not say where its video is."
+                    self._add("video-missing", row.file, message, episode=row.episode, camera=key)
         jobs: list[Job] = []
+        places: dict[Path, tuple[str, FileIndex]] = {}
+        threads = default_threads(self.width)
         for (key, index), rows in sorted(found.items()):
-            path = self.root / layout.video_path(key, index)
             name = layout.video_path(key, index)
+            path = self.root / name
+            places[path] = key, index
             if self._is_file(path, Finding("video-missing", name, _missing(rows), camera=key)):
-                threads = default_threads(self.width)
                 job = video_file_job(self.root, path, key, info, rows, [], fast=self.fast, threads=threads)
                 jobs.append(job)
-        for outcome in self._jobs("videos", jobs):
-            number = file_index(outcome.job.path)
-            assert number is not None
-            checked.videos[outcome.job.arguments[0].key, number] = outcome.value
-            if outcome.value is not None:
-                self._found += outcome.value.findings
-                checked.report.video_frames += outcome.value.frames
-            checked.report.files += 1
+        for path, part in self._read_files("videos", jobs):
+            checked.videos[places[path]] = part
+            checked.report.video_frames += part.frames if part is not None else 0
         self._found += Pairing(checked, info, read_dataset_id(self.root)).findings()
         self._look_for_orphans(set(found))
 
@@ -392,24 +375,6 @@ class Check:
         for key, difference in total_differences(stored, outcome.value or {}).items():
             message = f"It differs from the merged statistics of the episodes: {key}: {difference}."
             self._add("stats-total", layout.STATS_PATH, message)
-
-
-def flagged_episodes(root: Path, checked: Checked) -> list[Finding]:
-    """Findings on episodes that exceeded their limits when they were recorded, by the quality record."""
-    try:
-        records, _ = quality_log.read(root, len(checked.episodes))
-    except StorageError:
-        return []  # only these findings depend on it
-    return [
-        Finding(
-            "episode-flagged",
-            quality_log.PATH,
-            f"When it was recorded, {'; '.join(record.flags)}.",
-            episode=index,
-        )
-        for index, record in sorted(records.items())
-        if record.flags and (row := checked.episodes.get(index)) is not None and row.length == record.length
-    ]
 
 
 def _missing(rows: Iterable[EpisodeRow]) -> str:

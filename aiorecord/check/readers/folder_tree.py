@@ -10,6 +10,7 @@ from pathlib import Path
 from ...dataset.exchange.pack_journal import ASIDE, PACK_FOLDER
 from ...dataset.format import layout
 from ...dataset.format.layout import FileIndex
+from ...dataset.format.numbered_files import temporary_files
 from ...staging.folder import STAGING_FOLDER, Staging
 from ...system import storage
 from ..findings import Finding
@@ -69,19 +70,6 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
 def asides(root: Path) -> list[Path]:
     """The folders that repairs have made."""
     return sorted(path for path in root.iterdir() if path.name.startswith(ASIDE))
-
-
-def temporary_files(root: Path) -> list[Path]:
-    """Files and folders that interrupted writers of aiorecord left in the dataset."""
-    suffix = storage.TEMPORARY_SUFFIX
-    found = [path for path in root.iterdir() if path.name.endswith(suffix)]
-    for top in ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
-        for folder, folders, names in os.walk(root / top):
-            for name in [name for name in folders if name.endswith(suffix)]:
-                folders.remove(name)
-                found.append(Path(folder, name))
-            found += [Path(folder, name) for name in names if name.endswith(suffix)]
-    return sorted(found)
 
 
 def lerobot_temporaries(root: Path) -> list[Path]:

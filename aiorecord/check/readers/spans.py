@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ class Span:
     episode: int
     length: int
     start_s: float
-    end_s: float
     first: int
     """Number of its first frame in display order; -1 if not all frames exist."""
 
@@ -54,7 +53,7 @@ def locate(
                     f"It begins at {place.start_s:.4f} s, the episode before it ends at {before:.4f} s.",
                     episode=episode,
                 )
-                span = Span(episode, length, place.start_s, place.end_s, -1)
+                span = replace(span, first=-1)
             else:
                 covered[span.first : span.first + length] = True
         before = max(before, place.end_s)
@@ -89,7 +88,7 @@ def _refused(span: Span, shown_s: NDArray[np.float64], fps: int, report: Report)
 def _span(
     times: NDArray[np.float64], episode: int, length: int, place: Place, fps: int, report: Report
 ) -> Span:
-    missing = Span(episode, length, place.start_s, place.end_s, -1)
+    missing = Span(episode, length, place.start_s, -1)
     if not (np.isfinite([place.start_s, place.end_s]).all() and 0 <= place.start_s <= place.end_s):
         report(
             "video-frames-missing",
@@ -104,7 +103,7 @@ def _span(
     wanted = place.start_s + np.arange(len(found)) / fps
     reached = int(np.argmin(good)) if not (good := _close(found, wanted)).all() else len(found)
     if reached >= length and end - first == length:
-        return Span(episode, length, place.start_s, place.end_s, first)
+        return replace(missing, first=first)
     has = end - first
     claims = round((place.end_s - place.start_s) * fps)
     if claims == has < length:

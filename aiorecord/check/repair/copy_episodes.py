@@ -97,11 +97,9 @@ def digests_job(path: Path, spans: Sequence[tuple[float, int]], fps: int, progre
     """
     ends = [(start - 0.5 / fps, start + (length - 0.5) / fps) for start, length in spans]
     with open_mp4(path) as container:
-        stream = container.streams.video[0]
-        base = stream.time_base or Fraction(1, fps)
-        sums = [hashlib.sha256(stream.codec_context.extradata or b"") for _ in spans]
-        for number, packet in enumerate(_packets(container)):
-            shown = None if packet.pts is None else float(packet.pts * base)
+        extradata = container.streams.video[0].codec_context.extradata or b""
+        sums = [hashlib.sha256(extradata) for _ in spans]
+        for number, (shown, packet) in enumerate(_timed_packets(container, fps)):
             for (start_s, end_s), digest in zip(ends, sums, strict=True):
                 if shown is not None and _is_within(shown, start_s, end_s):
                     digest.update(f"{round((shown - start_s) * fps)} {packet.size} ".encode())
@@ -120,11 +118,7 @@ class _Cut:
 
 def _find(path: Path, spans: Sequence[tuple[float, int]], fps: int) -> list[_Cut]:
     with open_mp4(path) as container:
-        base = container.streams.video[0].time_base or Fraction(1, fps)
-        stamps = [
-            (None if packet.pts is None else float(packet.pts * base), packet.is_keyframe)
-            for packet in _packets(container)
-        ]
+        stamps = [(shown, packet.is_keyframe) for shown, packet in _timed_packets(container, fps)]
     found: list[_Cut] = []
     at = 0
     for start_s, length in spans:
@@ -148,3 +142,10 @@ def _is_within(seconds: float | None, start_s: float, end_s: float) -> bool:
 
 def _packets(container: InputContainer) -> Iterator[av.Packet]:
     return (packet for packet in container.demux(container.streams.video[0]) if packet.size)
+
+
+def _timed_packets(container: InputContainer, fps: int) -> Iterator[tuple[float | None, av.Packet]]:
+    """The packets, each with the time in seconds at which it is shown."""
+    base = container.streams.video[0].time_base or Fraction(1, fps)
+    for packet in _packets(container):
+        yield None if packet.pts is None else float(packet.pts * base), packet
