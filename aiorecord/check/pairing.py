@@ -110,34 +110,22 @@ class Pairing:
                 if row is None or self._checked.name(path) != layout.data_path(row.data):
                     continue
                 if named is not None and row.id not in (None, named.id):
-                    yield Finding(
-                        "rows-other-episode",
-                        self._checked.name(path),
-                        f"Its rows say that they are {named.id}, meta/episodes that they are {row.id}.",
-                        episode=row.episode,
-                    )
+                    message = f"Its rows say that they are {named.id}, meta/episodes that they are {row.id}."
+                    yield Finding("rows-other-episode", self._checked.name(path), message, row.episode)
                 named = named or by_metadata(row, run)
                 if named is not None:
                     yield from self._compare(row, named)
 
     def _stale(self, place: str, what: str) -> Finding:
-        return Finding(
-            "evidence-stale",
-            place,
-            f"Its stored description does not account for its {what}: another program has rewritten it.",
-        )
+        message = f"Its stored description does not account for its {what}: another program has rewritten it."
+        return Finding("evidence-stale", place, message)
 
     def _compare(self, row: EpisodeRow, named: Named) -> Iterator[Finding]:
         for key, place in row.videos.items():
             message = self._contradiction(key, place, named)
             if message is not None:
-                yield Finding(
-                    "video-other-episode",
-                    layout.video_path(key, place.index),
-                    message,
-                    episode=row.episode,
-                    camera=key,
-                )
+                name = layout.video_path(key, place.index)
+                yield Finding("video-other-episode", name, message, row.episode, key)
 
     def _contradiction(self, key: str, place: Place, named: Named) -> str | None:
         part, spans = self._parts.get((key, place.index)), self._videos.get((key, place.index))

@@ -123,9 +123,8 @@ class _Reader:
         ]
         if missing or wrong:
             parts = [f"it lacks {', '.join(missing)}"] if missing else []
-            self._add(
-                "data-columns", "Its columns are not the features: " + "; ".join([*parts, *wrong]) + "."
-            )
+            parts += wrong
+            self._add("data-columns", f"Its columns are not the features: {'; '.join(parts)}.")
         return not missing and not wrong
 
     def _runs(self, file: pq.ParquetFile) -> Iterator[dict[str, NDArray[Any]]]:
@@ -202,12 +201,9 @@ class _Reader:
             finite = np.isfinite(values).all() if values.dtype.kind == "f" else True
             if not finite:
                 bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-                self._add(
-                    "values-not-finite",
-                    f"{key} is NaN or infinite in {int(bad.sum())} frames.",
-                    episode=run.episode,
-                    first_frame=int(np.argmax(bad)),
-                )
+                message = f"{key} is NaN or infinite in {int(bad.sum())} frames."
+                first = int(np.argmax(bad))
+                self._add("values-not-finite", message, episode=run.episode, first_frame=first)
             actual = column_stats(values)
             if stored is None or key not in stored:
                 difference: Difference | None = NONE_STORED

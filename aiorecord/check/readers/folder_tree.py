@@ -38,33 +38,25 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
     staged = Staging(root).episode_paths()
     if staged and holder is None:
         names = ", ".join(path.name for path in staged[:3]) + (", ..." if len(staged) > 3 else "")
-        yield Finding(
-            "staging-unfinished",
-            f"{STAGING_FOLDER}/episodes",
-            f"{len(staged)} episodes are unfinished: {names}.",
-        )
+        message = f"{len(staged)} episodes are unfinished: {names}."
+        yield Finding("staging-unfinished", f"{STAGING_FOLDER}/episodes", message)
     if (root / PACK_FOLDER).exists() and holder is None:
         yield Finding("staging-packing", PACK_FOLDER, "A packing or a repair was interrupted.")
     for path in asides(root):
         yield Finding("aside-folder", path.name, "It holds what a repair moved aside.")
     if holder is None:
+        message = "It is half written, left by an interrupted program."
         for path in temporary_files(root):
-            yield Finding(
-                "temporary-file", name_in(root, path), "It is half written, left by an interrupted program."
-            )
+            yield Finding("temporary-file", name_in(root, path), message)
+    message = "LeRobot was killed while it encoded a video."
     for path in lerobot_temporaries(root):
-        yield Finding(
-            "lerobot-killed-temporary-video",
-            name_in(root, path),
-            "LeRobot was killed while it encoded a video.",
-        )
+        yield Finding("lerobot-killed-temporary-video", name_in(root, path), message)
     files = sum(len(names) for _, _, names in os.walk(root / IMAGES_FOLDER))
     if files:  # LeRobot leaves empty folders when it ends normally
-        yield Finding(
-            "lerobot-killed-image-folder",
-            IMAGES_FOLDER,
-            f"LeRobot was killed while it recorded or encoded an episode: {files} images are left of it.",
+        message = (
+            f"LeRobot was killed while it recorded or encoded an episode: {files} images are left of it."
         )
+        yield Finding("lerobot-killed-image-folder", IMAGES_FOLDER, message)
 
 
 def asides(root: Path) -> list[Path]:

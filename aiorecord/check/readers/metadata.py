@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -193,11 +194,11 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
     for row in rows:
         by_file.setdefault(row.file, {})[row.row] = row.episode
     for name, wanted in by_file.items():
-        path = root / name
+        state = _state(root / name)
         first = 0
-        for number, count in enumerate(_kept.open(path)):
+        for number, count in enumerate(_group_rows(state)):
             inside = [at for at in wanted if first <= at < first + count]
-            if inside and (columns := _kept.read(number)) is not None:
+            if inside and (columns := _group_stats(state, number)) is not None:
                 for at in inside:
                     stats = columns.row(at - first)
                     found[wanted[at]] = {key: _arrays(value) for key, value in stats.items()}
@@ -205,45 +206,38 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
     return found
 
 
-class _KeptStats:
-    """A cache of the statistics that were read last: those of the next data file are mostly next to them.
+class _State(NamedTuple):
+    """A file as it is now. What was read of it is read again if it changed, or for a second read."""
 
-    They are read again if the file changed, or for a second read.
-    """
-
-    def __init__(self) -> None:
-        self._file: tuple[object, ...] = ()
-        self._counts: list[int] = []
-        self._group = -1
-        self._columns: StatsColumns | None = None
-
-    def open(self, path: Path) -> list[int]:
-        """Open a file; returns the number of rows in each row group."""
-        with storage_errors(path, "read"):
-            about = path.stat()
-        file = (path, about.st_ino, about.st_mtime_ns, about.st_size, looks())
-        if file != self._file:
-            self._file = ()
-            with open_table(path) as table:
-                self._counts = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
-            self._file, self._path, self._group = file, path, -1
-        return self._counts
-
-    def read(self, number: int) -> StatsColumns | None:
-        """The statistics in one row group of the file; None if it has no column of any."""
-        if number != self._group:
-            self._group = -1
-            with open_table(self._path) as file:
-                columns = [name for name in file.schema_arrow.names if name.startswith("stats/")]
-                check_size(file, self._path, columns, group=number)
-                # The reader treats a name as the prefix of a path, hence the selection.
-                table = file.read_row_group(number, columns=columns, use_threads=False)
-                self._columns = StatsColumns(table.select(columns)) if columns else None
-            self._group = number
-        return self._columns
+    path: Path
+    inode: int
+    changed_ns: int
+    size: int
+    looks: int
 
 
-_kept = _KeptStats()
+def _state(path: Path) -> _State:
+    with storage_errors(path, "read"):
+        about = path.stat()
+    return _State(path, about.st_ino, about.st_mtime_ns, about.st_size, looks())
+
+
+@lru_cache(maxsize=1)
+def _group_rows(state: _State) -> list[int]:
+    """The number of rows in each row group of a file."""
+    with open_table(state.path) as file:
+        return [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+
+
+@lru_cache(maxsize=1)  # the statistics for the next data file are mostly in the same row group
+def _group_stats(state: _State, number: int) -> StatsColumns | None:
+    """The statistics in one row group of a file; None if it has no column of any."""
+    with open_table(state.path) as file:
+        columns = [name for name in file.schema_arrow.names if name.startswith("stats/")]
+        check_size(file, state.path, columns, group=number)
+        # The reader treats a name as the prefix of a path, hence the selection.
+        table = file.read_row_group(number, columns=columns, use_threads=False)
+        return StatsColumns(table.select(columns)) if columns else None
 
 
 def _arrays(stats: Mapping[str, Any]) -> FeatureStats:

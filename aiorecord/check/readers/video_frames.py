@@ -194,10 +194,8 @@ class _Reader:
             raise ValueError(f"frames of {stream.width}x{stream.height}")
         if (stream.width, stream.height) == (width, height):
             return True
-        self._add(
-            "video-size",
-            f"Its frames are {stream.width}x{stream.height}, meta/info.json says {width}x{height}.",
-        )
+        found = f"{stream.width}x{stream.height}"
+        self._add("video-size", f"Its frames are {found}, meta/info.json says {width}x{height}.")
         return False
 
     def _places(self) -> list[tuple[int, int, Place]]:
@@ -237,13 +235,9 @@ class _Reader:
                     self._progress.update(self._part.frames // 4 + position * 3 // 4)
             if pictures.seen < span.length:
                 self._part.whole.discard(span.episode)
-                self._add(
-                    "video-undecodable",
-                    f"Only {pictures.seen} of its {span.length} frames can be decoded"
-                    + (f": {failure}." if failure else "."),
-                    episode=span.episode,
-                    first_frame=pictures.seen,
-                )
+                message = f"Only {pictures.seen} of its {span.length} frames can be decoded"
+                message += f": {failure}." if failure else "."
+                self._add("video-undecodable", message, episode=span.episode, first_frame=pictures.seen)
                 continue
             found, stats = pictures.judge(
                 stored.get(span.episode), lossy=True, depth_limit=sampler.depth_limit

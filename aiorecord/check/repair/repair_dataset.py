@@ -18,7 +18,8 @@ from typing import Any
 
 from ...dataset.commit.lock import DatasetLock
 from ...dataset.commit.rollback import rollback
-from ...dataset.exchange.pack_journal import ASIDE, PACK_FOLDER, begin, is_decided, roll_forward
+from ...dataset.exchange.pack_evidence import free_aside
+from ...dataset.exchange.pack_journal import PACK_FOLDER, begin, is_decided, roll_forward
 from ...dataset.format import layout
 from ...dataset.format.info_json import DatasetInfo
 from ...dataset.format.numbered_files import remove_temporaries
@@ -32,7 +33,7 @@ from ..checked import Checked
 from ..findings import CODES, UNDETERMINED, Report
 from ..jobs import Job, ProgressCallback, run_jobs
 from ..pairing import Pairing
-from ..readers.folder_tree import IMAGES_FOLDER, asides, lerobot_temporaries
+from ..readers.folder_tree import IMAGES_FOLDER, lerobot_temporaries
 from ..readers.video_frames import default_threads
 from .find_info import find_info
 from .find_rows import RowSearch
@@ -125,7 +126,7 @@ def repair_dataset(
     pool = WorkerPool(width, name="aiorecord-check")
     try:
         with storage.storage_errors(root, "repair"), DatasetLock(root):
-            return _Repair(root, pool, width, progress).run(accept_loss, dry_run, on_plan)
+            return _Repair(root, pool, width, progress, accept_loss, dry_run, on_plan).run()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -153,66 +154,65 @@ def _refuse_undetermined(checked: Checked) -> None:
         )
 
 
+@dataclass
 class _Repair:
-    def __init__(self, root: Path, pool: WorkerPool, width: int, progress: ProgressCallback | None) -> None:
-        self._root, self._pool, self._width, self._progress = root, pool, width, progress
-        number = len(asides(root)) + 1
-        while (root / f"{ASIDE}{number}").exists():
-            number += 1
-        self._aside = root / f"{ASIDE}{number}"
+    """One repair; for the options see `repair_dataset`."""
+
+    root: Path
+    pool: WorkerPool
+    width: int
+    progress: ProgressCallback | None
+    accept_loss: bool
+    dry_run: bool
+    on_plan: Callable[[RepairPlan], None] | None
+
+    def __post_init__(self) -> None:
+        self._aside = free_aside(self.root)
         self._actions: list[str] = []
         self._lost: dict[int, str] = {}
         self._plan = RepairPlan()
 
-    def run(
-        self, accept_loss: bool, dry_run: bool, on_plan: Callable[[RepairPlan], None] | None
-    ) -> RepairResult:
-        if dry_run and is_decided(self._root):
+    def run(self) -> RepairResult:
+        if self.dry_run and is_decided(self.root):
             self._plan.steps.append("Finish a packing or repair that had been interrupted, then check again.")
-        elif roll_forward(self._root):
+        elif roll_forward(self.root):
             self._actions.append("Finished a packing or repair that had been interrupted.")
         checked = self._check()
         before = checked.report
         try:
             if checked.info is None and checked.report.codes & {"info-missing", "info-invalid"}:
                 _refuse_undetermined(checked)
-                found = find_info(self._root, self._run)
+                found = find_info(self.root, self._run)
                 self._plan.steps += found.said
                 checked = self._check(found.info) if found.info is not None else checked
-            return self._repair(checked, accept_loss, dry_run, on_plan)
+            return self._repair(checked)
         except _UndeterminedError as error:
             self._discard()
             after = self._checked.report
             return RepairResult(before, after, self._actions, plan=self._plan, undetermined=str(error))
 
-    def _repair(
-        self,
-        checked: Checked,
-        accept_loss: bool,
-        dry_run: bool,
-        on_plan: Callable[[RepairPlan], None] | None,
-    ) -> RepairResult:
+    def _repair(self, checked: Checked) -> RepairResult:
         """Repair step by step, as long as everything is determined."""
         before = checked.report
         _refuse_undetermined(checked)
         if self._may_roll_back(checked):
-            if dry_run:
+            if self.dry_run:
                 self._plan.steps.append("Roll back an interrupted commit, whose episode is in staging.")
             elif self._roll_back(checked):
                 checked = self._check()
                 _refuse_undetermined(checked)
         rebuilding: Rebuilding | None = None
         stale: dict[int, EpisodeStats] | None = None
-        if checked.info is not None and not is_decided(self._root):
+        if checked.info is not None and not is_decided(self.root):
             if not checked.report.ok:
                 rebuilding = self._prepare(checked, checked.info)
             elif checked.report.codes & STATISTICS:
                 stale = recomputed_statistics(checked)
                 self._plan.steps.append(statistics_step(len(stale)))
-        if on_plan is not None:
-            on_plan(self._plan)
-        refused = self._plan.loses and not accept_loss
-        if refused or dry_run:
+        if self.on_plan is not None:
+            self.on_plan(self._plan)
+        refused = self._plan.loses and not self.accept_loss
+        if refused or self.dry_run:
             self._discard()
             return RepairResult(before, checked.report, self._actions, plan=self._plan, refused=refused)
         self._lost = self._plan.lost
@@ -229,19 +229,14 @@ class _Repair:
 
     def _discard(self) -> None:
         """Delete files that were prepared and not decided."""
-        if not is_decided(self._root):
-            roll_forward(self._root)
+        if not is_decided(self.root):
+            roll_forward(self.root)
 
     def _check(self, info_found: DatasetInfo | None = None) -> Checked:
-        check = Check(
-            self._root,
-            self._pool,
-            self._width,
-            progress=self._progress,
-            holding_lock=True,
-            info_found=info_found,
-        )
-        self._checked = check.run()
+        progress, root = self.progress, self.root
+        self._checked = Check(
+            root, self.pool, self.width, progress=progress, holding_lock=True, info_found=info_found
+        ).run()
         return self._checked
 
     def _run(self, what: str, jobs: list[Job]) -> dict[Path, Any]:
@@ -250,9 +245,9 @@ class _Repair:
         Raises:
             _UndeterminedError: a job was not run, which says nothing about its file.
         """
-        tell = None if self._progress is None else partial(self._progress, what)
+        tell = None if self.progress is None else partial(self.progress, what)
         results: dict[Path, Any] = {}
-        for outcome in run_jobs(self._pool, jobs, tell, width=self._width):
+        for outcome in run_jobs(self.pool, jobs, tell, width=self.width):
             if outcome.code is not None and CODES[outcome.code][0] == UNDETERMINED:
                 raise _UndeterminedError(f"{outcome.job.path.name}: {outcome.message} Nothing was changed.")
             results[outcome.job.path] = outcome.value
@@ -260,39 +255,37 @@ class _Repair:
 
     def _may_roll_back(self, checked: Checked) -> bool:
         """Whether staging may hold the episode of an interrupted commit."""
-        crashes = {"reader-crashed", "not-a-file"}
+        if checked.info is None or checked.report.ok:
+            return False
         if checked.info_found:
             return False  # the counts are unknown; whole episodes are kept, and `recover` finds them
-        if checked.info is None or not Staging(self._root).episode_paths() or checked.report.codes & crashes:
-            return False
-        return not checked.report.ok
+        crashes = checked.report.codes & {"reader-crashed", "not-a-file"}
+        return not crashes and bool(Staging(self.root).episode_paths())
 
     def _roll_back(self, checked: Checked) -> bool:
         """Undo an interrupted commit of aiorecord, whose episode is still in staging."""
         assert checked.info is not None
         try:
-            changed = rollback(self._root, checked.info)
+            changed = rollback(self.root, checked.info)
         except DatasetError:
             return False  # more is damaged than by a commit; the rebuild repairs it
         if changed:
-            self._actions.append(
-                f"Rolled back an interrupted commit ({len(changed)} files); its episode is in staging: run "
-                "`aiorecord recover`."
-            )
+            message = f"Rolled back an interrupted commit ({len(changed)} files); its episode is in staging"
+            self._actions.append(f"{message}: run `aiorecord recover`.")
         return bool(changed)
 
     def _prepare(self, checked: Checked, info: DatasetInfo) -> Rebuilding:
         """Determine which episodes can be kept, and write files needed for that into the pack folder."""
-        folder = begin(self._root)
+        folder = begin(self.root)
         search = RowSearch(checked, info, folder, self._run)
         trusted = {row.episode: row for part in checked.parts.values() for row in part.rows}
         recovered = {row.episode: row for row in search.recovered_episodes()}
         rows = trusted | {number: row for number, row in recovered.items() if number not in trusted}
-        pairing = Pairing(checked, info, read_dataset_id(self._root))
+        pairing = Pairing(checked, info, read_dataset_id(self.root))
         candidates = search.candidates(rows, set(trusted), pairing)
         self._actions += search.actions
         judge_rows(candidates)
-        videos = VideoRepair(checked, info, default_threads(self._width), pairing, self._run)
+        videos = VideoRepair(checked, info, default_threads(self.width), pairing, self._run)
         for key in checked.video_keys:
             videos.place(key, candidates)
         new_videos = videos.straighten(folder, candidates)
@@ -324,11 +317,11 @@ class _Repair:
             )
         if new.checked.info_found:
             self._actions.append("Rebuilt meta/info.json from other files.")
-        publish(new, self._aside, self._pool, self._width)
+        publish(new, self._aside, self.pool, self.width)
         kept = [episode.found for episode in new.kept]
         known = {k.named.dataset for k in kept if k.named is not None and k.named.dataset is not None}
         if len(known) == 1:
-            ensure_dataset_id(self._root, known.pop())
+            ensure_dataset_id(self.root, known.pop())
         self._actions.append(
             f"Put the dataset together again: {len(kept)} episodes, {self._plan.frames} frames"
             + (f"; {len(self._lost)} episodes could not be kept." if self._lost else ".")
@@ -336,19 +329,19 @@ class _Repair:
 
     def _recompute(self, checked: Checked, stats: dict[int, EpisodeStats]) -> None:
         """Publish the statistics that the check recomputed."""
-        publish_statistics(checked, begin(self._root), stats, self._aside, self._pool, self._width)
+        publish_statistics(checked, begin(self.root), stats, self._aside, self.pool, self.width)
         whose = f"the statistics of {len(stats)} episodes and " if stats else ""
         self._actions.append(f"Recomputed {whose}meta/stats.json; nothing else was changed.")
 
     def _clear_away(self, checked: Checked) -> bool:
         """Remove half-written files, and move files aside that no reader of the dataset uses."""
         places = [f.place for f in checked.report.findings if f.code == "video-orphan"]
-        moved = [self._root / place for place in places]
-        moved += lerobot_temporaries(self._root)
-        moved += [self._root / f.place for f in checked.report.findings if f.code == "not-a-file"]
+        moved = [self.root / place for place in places]
+        moved += lerobot_temporaries(self.root)
+        moved += [self.root / f.place for f in checked.report.findings if f.code == "not-a-file"]
         if "lerobot-killed-image-folder" in checked.report.codes:
-            moved.append(self._root / IMAGES_FOLDER)
-        gone = remove_temporaries(self._root) if "temporary-file" in checked.report.codes else []
+            moved.append(self.root / IMAGES_FOLDER)
+        gone = remove_temporaries(self.root) if "temporary-file" in checked.report.codes else []
         if gone:
             self._actions.append(f"Removed {len(gone)} half-written files.")
         count = sum(self._move_aside(path) for path in moved)
@@ -357,8 +350,8 @@ class _Repair:
         return bool(gone or count)
 
     def _move_aside(self, path: Path) -> bool:
-        relative = path.relative_to(self._root)
-        if any((self._root / parent).is_symlink() for parent in relative.parents if parent != Path()):
+        relative = path.relative_to(self.root)
+        if any((self.root / parent).is_symlink() for parent in relative.parents if parent != Path()):
             return False  # it is outside of the dataset
         target = self._aside / relative
         with storage.storage_errors(path, "move aside"):

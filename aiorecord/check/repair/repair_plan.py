@@ -45,6 +45,10 @@ class Candidate:
     paired: bool = False
     named: Named | None = None
 
+    def reject(self, problem: str) -> None:
+        """Set the problem, unless it has one."""
+        self.problem = self.problem or problem
+
 
 @dataclass(frozen=True)
 class Kept:
