@@ -29,7 +29,7 @@ from .generations import Generations, Metadata
 from .jobs import Job, Outcome, ProgressCallback, is_regular, run_jobs
 from .pairing import Pairing
 from .readers.data_file import RowsFile, rows_job
-from .readers.folder_tree import file_index, leftovers, name_in, parquet_files
+from .readers.folder_tree import file_index, leftovers, parquet_files
 from .readers.metadata import (
     EpisodeRow,
     EpisodesPart,
@@ -40,7 +40,7 @@ from .readers.metadata import (
     total_stats_job,
 )
 from .readers.model import RowsPart
-from .readers.video_frames import default_threads, video_file_job
+from .readers.video_frames import VideoFile, default_threads
 
 TRIES = 4
 """How often the check of a dataset is tried if its files are exchanged meanwhile, as packing does."""
@@ -157,7 +157,7 @@ class Check:
             self._look(before)
         except OSError as error:
             path = error.path if isinstance(error, StorageError) else None
-            place = "." if path is None else self._name(path)
+            place = "." if path is None else self._checked.name(path)
             self._add("file-unread", place, f"The rest was not checked: {error}.")
         generations = Generations(checked, before, self._read_again, self.wait_for_commit)
         judge = generations.alone if self.holding_lock else generations.judge
@@ -195,7 +195,7 @@ class Check:
         tell = None if self.progress is None else partial(self.progress, what)
         for outcome in run_jobs(self.pool, jobs, tell, width=self.width):
             if outcome.code is not None:
-                self._add(outcome.code, self._name(outcome.job.path), outcome.message)
+                self._add(outcome.code, self._checked.name(outcome.job.path), outcome.message)
             yield outcome
 
     def _read_files(self, what: str, jobs: list[Job]) -> Iterator[tuple[Path, Any]]:
@@ -206,17 +206,11 @@ class Check:
                 self._found += outcome.value.findings
             yield outcome.job.path, outcome.value
 
-    def _name(self, path: Path) -> str:
-        try:
-            return name_in(self.root, path)
-        except ValueError:
-            return str(path)
-
     def _is_file(self, path: Path, missing: Finding | None = None) -> bool:
         """Whether a path is a file; otherwise a finding is reported, `missing` if there is nothing."""
         regular = is_regular(path)
         if regular is False:
-            self._add("not-a-file", self._name(path), "It is a folder, a pipe or a device.")
+            self._add("not-a-file", self._checked.name(path), "It is a folder, a pipe or a device.")
         elif regular is None and missing is not None:
             self._found.append(missing)
             return False
@@ -262,7 +256,7 @@ class Check:
             part = outcome.value or EpisodesPart([], outcome.code or "episodes-unreadable", outcome.message)
             parts[outcome.job.path] = part
             if outcome.value is not None and part.problem is not None:
-                self._add(part.problem, self._name(outcome.job.path), part.message)
+                self._add(part.problem, self._checked.name(outcome.job.path), part.message)
         self._checked.parts = {path: parts[path] for path in paths}
         rows = [row for path in paths for row in parts[path].rows]
         if self._checked.info_found:
@@ -325,8 +319,9 @@ class Check:
             path = self.root / name
             places[path] = key, index
             if self._is_file(path, Finding("video-missing", name, _missing(rows), camera=key)):
-                job = video_file_job(self.root, path, key, info, rows, [], fast=self.fast, threads=threads)
-                jobs.append(job)
+                spec = info.features[key]
+                file = VideoFile(self.root, path, key, spec, info.fps, rows, [], self.fast, threads)
+                jobs.append(file.job())
         for path, part in self._read_files("videos", jobs):
             checked.videos[places[path]] = part
             checked.report.video_frames += part.frames if part is not None else 0
@@ -343,10 +338,10 @@ class Check:
         for path in sorted(folder.glob("*/*/*.mp4")):
             if path in wanted or path.name.startswith("."):
                 continue
-            if self._name(path) in replaced:
-                kept.append(replaced[self._name(path)])
+            if self._checked.name(path) in replaced:
+                kept.append(replaced[self._checked.name(path)])
             else:
-                self._add("video-orphan", self._name(path), "No episode refers to it.")
+                self._add("video-orphan", self._checked.name(path), "No episode refers to it.")
         if kept:
             size = sum(kept) / layout.MEGABYTE
             message = f"{len(kept)} videos ({size:.1f} MiB) that were replaced are kept for their readers."

@@ -41,8 +41,11 @@ class Checked:
     agreed: bool = True
 
     def name(self, path: Path) -> str:
-        """The name of a file of the dataset in findings."""
-        return name_in(self.report.root, path)
+        """The name of a file in findings; its whole path if it is not below the dataset's root."""
+        try:
+            return name_in(self.report.root, path)
+        except ValueError:
+            return str(path)
 
     @property
     def video_keys(self) -> list[str]:

@@ -47,7 +47,7 @@ class RowsFile:
 
     Attributes:
         root: the dataset.
-        path: the file; outside of the root when it is a recovered copy.
+        path: the file, or a recovered copy in the pack folder.
         features: LeRobot's feature dict.
         fps: frames per second.
         episodes: the rows of `meta/episodes` for its episodes; their statistics are compared.
@@ -72,10 +72,7 @@ class _Reader:
         root, path, features = file.root, file.path, file.features
         self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
         self._episodes, self._progress = file.episodes, progress
-        try:
-            self._place = name_in(root, path)
-        except ValueError:
-            self._place = path.name
+        self._place = name_in(root, path)
         self._schema = data_schema(features)
         self._numeric = {
             key: Feature(key, spec["dtype"], tuple(spec["shape"]))
@@ -175,22 +172,16 @@ class _Reader:
         part.runs.append(run)
         if not counted:
             wrong = int(np.argmax((frames != grid) | (index - index[0] != grid)))
-            self._add(
-                "rows-index",
-                f"frame_index or index does not rise by one: row {wrong} has frame_index {frames[wrong]} and "
-                f"index {index[wrong]}.",
-                episode=episode,
-                first_frame=wrong,
-            )
+            has = f"row {wrong} has frame_index {frames[wrong]} and index {index[wrong]}"
+            message = f"frame_index or index does not rise by one: {has}."
+            self._add("rows-index", message, episode=episode, first_frame=wrong)
         if off.any():
             wrong = int(np.argmax(off))
-            self._add(
-                "rows-timestamp",
+            message = (
                 f"{int(off.sum())} timestamps are off the grid of {self._fps} frames per second; the "
-                f"first is {columns['timestamp'][wrong]:.6f} s instead of {times[wrong]:.6f} s.",
-                episode=episode,
-                first_frame=wrong,
+                f"first is {columns['timestamp'][wrong]:.6f} s instead of {times[wrong]:.6f} s."
             )
+            self._add("rows-timestamp", message, episode=episode, first_frame=wrong)
         self._check_values(run, columns, stored.get(episode))
 
     def _check_values(

@@ -15,7 +15,6 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from ...dataset.format.info_json import DatasetInfo
 from ...dataset.packing.episode_places import file_size
 from ...encoding.stats import FeatureStats
 from ...errors import AiorecordError
@@ -86,22 +85,11 @@ class VideoFile:
     fast: bool
     threads: int
 
-
-def video_file_job(
-    root: Path,
-    path: Path,
-    key: str,
-    info: DatasetInfo,
-    episodes: list[EpisodeRow],
-    inferred: list[tuple[int, int, float]],
-    *,
-    fast: bool,
-    threads: int,
-) -> Job:
-    """The job that checks one video file; for the arguments see `VideoFile`."""
-    file = VideoFile(root, path, key, info.features[key], info.fps, episodes, inferred, fast, threads)
-    frames = frames_claimed(episodes) + sum(length for _, length, _ in inferred)
-    return Job(path, video_job, (file,), max(1, frames or file_size(path) // _BYTES_PER_UNIT))
+    def job(self) -> Job:
+        """The job that checks it."""
+        frames = frames_claimed(self.episodes) + sum(length for _, length, _ in self.inferred)
+        total = max(1, frames or file_size(self.path) // _BYTES_PER_UNIT)
+        return Job(self.path, video_job, (self,), total)
 
 
 def video_job(file: VideoFile, progress: Progress) -> VideoPart:

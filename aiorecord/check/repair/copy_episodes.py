@@ -64,7 +64,7 @@ def cut_out_job(
     ):
         todo = list(found)
         done = 0
-        for number, packet in enumerate(_packets(source)):
+        for number, (_, packet) in enumerate(_timed_packets(source, fps)):
             if not todo or number < todo[0].first:
                 continue
             cut = todo[0]
@@ -140,12 +140,10 @@ def _is_within(seconds: float | None, start_s: float, end_s: float) -> bool:
     return seconds is not None and start_s <= seconds < end_s
 
 
-def _packets(container: InputContainer) -> Iterator[av.Packet]:
-    return (packet for packet in container.demux(container.streams.video[0]) if packet.size)
-
-
 def _timed_packets(container: InputContainer, fps: int) -> Iterator[tuple[float | None, av.Packet]]:
     """The packets, each with the time in seconds at which it is shown."""
-    base = container.streams.video[0].time_base or Fraction(1, fps)
-    for packet in _packets(container):
-        yield None if packet.pts is None else float(packet.pts * base), packet
+    stream = container.streams.video[0]
+    base = stream.time_base or Fraction(1, fps)
+    for packet in container.demux(stream):
+        if packet.size:
+            yield None if packet.pts is None else float(packet.pts * base), packet

@@ -15,7 +15,7 @@ from ..checked import Checked
 from ..jobs import Job, RunJobs, is_regular
 from ..pairing import Pairing, frame_at
 from ..readers.metadata import Place
-from ..readers.video_frames import VideoPart, video_file_job
+from ..readers.video_frames import VideoFile, VideoPart
 from .copy_episodes import cut_out_job, digests_job
 from .repair_plan import Candidate
 from .video_order import places_by_order
@@ -117,8 +117,9 @@ class VideoRepair:
     def _read_unseen(self, key: str, files: dict[FileIndex, Path]) -> None:
         """Read the ids stored in videos that `meta/episodes` does not name."""
         info, checked = self.info, self.checked
+        spec = info.features[key]
         jobs = [
-            video_file_job(self._root, path, key, info, [], [], fast=True, threads=1)
+            VideoFile(self._root, path, key, spec, info.fps, [], [], True, 1).job()
             for index, path in files.items()
             if (key, index) not in checked.videos
         ]
@@ -151,10 +152,10 @@ class VideoRepair:
                 for c in there[index]
                 if not self._was_seen(key, c)
             ]
-            path, info = self._root / layout.video_path(key, index), self.info
-            jobs.append(
-                video_file_job(self._root, path, key, info, seen, inferred, fast=False, threads=self.threads)
-            )
+            path, spec = self._root / layout.video_path(key, index), self.info.features[key]
+            fps, threads = self.info.fps, self.threads
+            file = VideoFile(self._root, path, key, spec, fps, seen, inferred, False, threads)
+            jobs.append(file.job())
         looked = self.run("videos", jobs)
         for index in unseen:
             parts[index] = looked.get(files[index]) if index in files else None
