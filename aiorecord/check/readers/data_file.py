@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...dataset.format.reader_limits import TOLERANCE_S
 from ...dataset.format.table_size import MAX_TABLE_ROWS, check_shapes
-from ...dataset.format.tables import column_array, data_schema, evidence_of, open_table
+from ...dataset.format.tables import column_array, data_schema, evidence_of, open_table, stored_type
 from ...encoding.stats import FeatureStats, column_stats
 from ...errors import AiorecordError
 from ...features import Feature
@@ -116,7 +116,7 @@ class _Reader:
         wrong = [
             f"{name} is {schema.field(name).type}, not {type_}"
             for name, type_ in wanted.items()
-            if name in schema.names and not _same(_stored(schema.field(name).type), type_)
+            if name in schema.names and not _same(stored_type(schema.field(name).type), type_)
         ]
         if missing or wrong:
             parts = [f"it lacks {', '.join(missing)}"] if missing else []
@@ -133,7 +133,7 @@ class _Reader:
             nulls = [name for name in names if table[name].null_count]
             if nulls:
                 raise ValueError(f"nulls in {', '.join(nulls)}")
-            columns = {key: column_array(_plain(table[key]), self._numeric[key]) for key in names}
+            columns = {key: column_array(table[key], self._numeric[key]) for key in names}
             episode = columns["episode_index"]
             cuts = [0, *(np.flatnonzero(np.diff(episode)) + 1).tolist(), len(episode)]
             for start, end in pairwise(cuts):
@@ -238,12 +238,6 @@ def _joined(pieces: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
 
 
-def _stored(type_: Any) -> pa.DataType:
-    """A column's type; for an extension type, its storage type."""
-    stored: pa.DataType = type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
-    return stored
-
-
 def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether two types are equivalent; lists of fixed and of variable length are both used."""
     if isinstance(found, pa.ListType | pa.FixedSizeListType | pa.LargeListType):
@@ -255,10 +249,3 @@ def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_string(wanted):
         return pa.types.is_string(found) or pa.types.is_large_string(found)
     return found == wanted
-
-
-def _plain(column: Any) -> Any:
-    if isinstance(column.type, pa.BaseExtensionType):
-        stored: Any = column.type.storage_type
-        return pa.chunked_array([chunk.storage for chunk in column.chunks], stored)
-    return column
