@@ -289,10 +289,8 @@ def _faults(value: Any) -> set[object]:
 
 def _limit_memory() -> None:
     global _limited
-    if (
-        _limited or sys.platform != "linux"
-    ):  # on other systems the limit has no effect, or affects shared libraries
-        return
+    if _limited or sys.platform != "linux":
+        return  # on other systems the limit has no effect, or affects shared libraries
     import resource
 
     used = address_bytes()

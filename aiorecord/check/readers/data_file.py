@@ -69,10 +69,9 @@ def rows_job(file: RowsFile, progress: Progress) -> RowsPart:
 
 class _Reader:
     def __init__(self, file: RowsFile, progress: Progress) -> None:
-        root, path, features = file.root, file.path, file.features
-        self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
-        self._episodes, self._progress = file.episodes, progress
-        self._place = name_in(root, path)
+        self._file, self._path, self._fps, self._progress = file, file.path, file.fps, progress
+        self._place = name_in(file.root, file.path)
+        features = file.features
         self._schema = data_schema(features)
         self._numeric = {
             key: Feature(key, spec["dtype"], tuple(spec["shape"]))
@@ -96,10 +95,10 @@ class _Reader:
                 check_shapes(file, self._path, {k: math.prod(f.shape) for k, f in self._numeric.items()})
                 part.rows = file.metadata.num_rows
                 part.evidence = evidence_of(file.schema_arrow)
-                stored = stored_stats(self._root, self._episodes)
+                stored = stored_stats(self._file.root, self._file.episodes)
                 for columns in self._runs(file):
                     self._check_run(columns, stored)
-                if self._images and not self._fast:
+                if self._images and not self._file.fast:
                     self._check_images(file, stored)
         except (AiorecordError, OSError, ValueError, TypeError, KeyError) as error:
             self._add("data-unreadable", f"It cannot be read: {content_error(error)}")

@@ -42,7 +42,7 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
         yield Finding("staging-unfinished", f"{STAGING_FOLDER}/episodes", message)
     if (root / PACK_FOLDER).exists() and holder is None:
         yield Finding("staging-packing", PACK_FOLDER, "A packing or a repair was interrupted.")
-    for path in asides(root):
+    for path in sorted(path for path in root.iterdir() if path.name.startswith(ASIDE)):
         yield Finding("aside-folder", path.name, "It holds what a repair moved aside.")
     if holder is None:
         message = "It is half written, left by an interrupted program."
@@ -57,11 +57,6 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
             f"LeRobot was killed while it recorded or encoded an episode: {files} images are left of it."
         )
         yield Finding("lerobot-killed-image-folder", IMAGES_FOLDER, message)
-
-
-def asides(root: Path) -> list[Path]:
-    """The folders that repairs have made."""
-    return sorted(path for path in root.iterdir() if path.name.startswith(ASIDE))
 
 
 def lerobot_temporaries(root: Path) -> list[Path]:

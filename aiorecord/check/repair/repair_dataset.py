@@ -46,7 +46,7 @@ from .statistics_repair import (
     EpisodeStats,
     publish_statistics,
     recomputed_statistics,
-    statistics_step,
+    whose,
 )
 
 
@@ -208,7 +208,10 @@ class _Repair:
                 rebuilding = self._prepare(checked, checked.info)
             elif checked.report.codes & STATISTICS:
                 stale = recomputed_statistics(checked)
-                self._plan.steps.append(statistics_step(len(stale)))
+                self._plan.steps.append(
+                    f"Recompute {whose(stale)}the merged statistics of all episodes (meta/stats.json); rows, "
+                    "videos and everything else stay as they are."
+                )
         if self.on_plan is not None:
             self.on_plan(self._plan)
         refused = self._plan.loses and not self.accept_loss
@@ -330,8 +333,7 @@ class _Repair:
     def _recompute(self, checked: Checked, stats: dict[int, EpisodeStats]) -> None:
         """Publish the statistics that the check recomputed."""
         publish_statistics(checked, begin(self.root), stats, self._aside, self.pool, self.width)
-        whose = f"the statistics of {len(stats)} episodes and " if stats else ""
-        self._actions.append(f"Recomputed {whose}meta/stats.json; nothing else was changed.")
+        self._actions.append(f"Recomputed {whose(stats)}meta/stats.json; nothing else was changed.")
 
     def _clear_away(self, checked: Checked) -> bool:
         """Remove half-written files, and move files aside that no reader of the dataset uses."""

@@ -61,13 +61,9 @@ def recomputed_statistics(checked: Checked) -> dict[int, EpisodeStats]:
     return dict(found)
 
 
-def statistics_step(episodes: int) -> str:
-    """A sentence on what is about to be done."""
-    whose = f"the statistics of {episodes} episodes and " if episodes else ""
-    return (
-        f"Recompute {whose}the merged statistics of all episodes (meta/stats.json); rows, videos and "
-        "everything else stay as they are."
-    )
+def whose(stats: Mapping[int, EpisodeStats]) -> str:
+    """The part of a sentence that names the recomputed statistics besides the merged ones; may be empty."""
+    return f"the statistics of {len(stats)} episodes and " if stats else ""
 
 
 def publish_statistics(
