@@ -169,7 +169,6 @@ class _Repair:
     def __post_init__(self) -> None:
         self._aside = free_aside(self.root)
         self._actions: list[str] = []
-        self._lost: dict[int, str] = {}
         self._plan = RepairPlan()
 
     def run(self) -> RepairResult:
@@ -218,7 +217,6 @@ class _Repair:
         if refused or self.dry_run:
             self._discard()
             return RepairResult(before, checked.report, self._actions, plan=self._plan, refused=refused)
-        self._lost = self._plan.lost
         if rebuilding is not None:
             self._rebuild(rebuilding)
             checked = self._check()
@@ -228,7 +226,7 @@ class _Repair:
         if checked.info is not None and checked.report.is_determined and self._clear_away(checked):
             checked = self._check()
         aside = self._aside if self._aside.exists() else None
-        return RepairResult(before, checked.report, self._actions, self._lost, aside, self._plan)
+        return RepairResult(before, checked.report, self._actions, self._plan.lost, aside, self._plan)
 
     def _discard(self) -> None:
         """Delete files that were prepared and not decided."""
@@ -327,7 +325,7 @@ class _Repair:
             ensure_dataset_id(self.root, known.pop())
         self._actions.append(
             f"Put the dataset together again: {len(kept)} episodes, {self._plan.frames} frames"
-            + (f"; {len(self._lost)} episodes could not be kept." if self._lost else ".")
+            + (f"; {len(self._plan.lost)} episodes could not be kept." if self._plan.lost else ".")
         )
 
     def _recompute(self, checked: Checked, stats: dict[int, EpisodeStats]) -> None:
