@@ -9,7 +9,7 @@ from ..dataset.format import layout, quality_log
 from ..dataset.format.info_json import DatasetInfo
 from ..errors import StorageError
 from .checked import Checked
-from .findings import CODES, UNDETERMINED, Finding
+from .findings import Finding, is_undetermined
 from .readers.folder_tree import file_index, parquet_files
 from .readers.metadata import EpisodeRow
 from .readers.model import Run
@@ -18,7 +18,7 @@ from .readers.model import Run
 def compare_counts(checked: Checked, info: DatasetInfo) -> Iterator[Finding]:
     """Check that episodes are numbered from 0 in the order of the files, without gaps, and all counted."""
     problems = {part.problem for part in checked.parts.values()} - {None}
-    if any(CODES[code][0] == UNDETERMINED for code in problems if code is not None):
+    if any(is_undetermined(code) for code in problems if code is not None):
         return  # its content is unknown, so nothing can be called missing
     rows = [row for part in checked.parts.values() for row in part.rows]
     counted = rows[: info.total_episodes]

@@ -143,6 +143,11 @@ CODES: dict[str, tuple[str, str]] = {
 """Every code, with its severity and advice. Codes are stable: scripts may rely on them."""
 
 
+def is_undetermined(code: str) -> bool:
+    """Whether findings of a code say neither that there is damage nor that there is none."""
+    return CODES[code][0] == UNDETERMINED
+
+
 @dataclass(frozen=True)
 class Finding:
     """One problem.

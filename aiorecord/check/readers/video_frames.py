@@ -26,7 +26,7 @@ from ..jobs import Job, content_error
 from .data_file import timestamp_tolerance
 from .decoded_frames import FrameSampler, visible
 from .episode_pictures import MAX_PIXELS, EpisodePictures, camera_feature
-from .folder_tree import name_in
+from .folder_tree import file_index, name_in
 from .metadata import EpisodeRow, Place, frames_claimed, stored_stats
 from .spans import Span, locate
 from .video_info import info_findings
@@ -188,10 +188,11 @@ class _Reader:
 
     def _places(self) -> list[tuple[int, int, Place]]:
         """Index, length and position of the episodes in the file."""
+        index = file_index(self._file.path)
+        assert index is not None
         places = [(row.episode, row.length, row.videos[self._key]) for row in self._file.episodes]
-        index = next((place.index for _, _, place in places), None)
         for episode, length, start in self._file.inferred:
-            places.append((episode, length, Place(index, start, start + length / self._fps)))  # type: ignore[arg-type]
+            places.append((episode, length, Place(index, start, start + length / self._fps)))
         return places
 
     def _decode(self, times: NDArray[np.float64], spans: Sequence[Span]) -> None:

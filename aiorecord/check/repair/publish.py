@@ -16,7 +16,7 @@ from ...errors import DatasetError, StorageError
 from ...system import storage
 from ...workers.pool import WorkerPool
 from ..checked import Checked
-from ..findings import CODES, UNDETERMINED
+from ..findings import is_undetermined
 from ..jobs import Job, is_regular, run_jobs
 from ..readers.folder_tree import parquet_files
 from ..readers.model import RowsPart
@@ -143,8 +143,7 @@ def run_writing(root: Path, pool: WorkerPool, jobs: Sequence[Job], width: int) -
     """
     for outcome in run_jobs(pool, jobs, width=width):
         if outcome.code is not None:
-            undetermined = CODES[outcome.code][0] == UNDETERMINED
-            raise (StorageError if undetermined else DatasetError)(
+            raise (StorageError if is_undetermined(outcome.code) else DatasetError)(
                 f"{root}: the repaired files could not be written, nothing was changed: {outcome.message}",
                 path=root,
             )

@@ -30,7 +30,7 @@ from ...system import storage
 from ...workers.pool import WorkerPool
 from ..check_dataset import Check, default_workers
 from ..checked import Checked
-from ..findings import CODES, UNDETERMINED, Report
+from ..findings import UNDETERMINED, Report, is_undetermined
 from ..jobs import Job, ProgressCallback, run_jobs
 from ..pairing import Pairing
 from ..readers.folder_tree import IMAGES_FOLDER, lerobot_temporaries
@@ -249,7 +249,7 @@ class _Repair:
         tell = None if self.progress is None else partial(self.progress, what)
         results: dict[Path, Any] = {}
         for outcome in run_jobs(self.pool, jobs, tell, width=self.width):
-            if outcome.code is not None and CODES[outcome.code][0] == UNDETERMINED:
+            if outcome.code is not None and is_undetermined(outcome.code):
                 raise _UndeterminedError(f"{outcome.job.path.name}: {outcome.message} Nothing was changed.")
             results[outcome.job.path] = outcome.value
         return results
