@@ -6,43 +6,41 @@ import copy
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..dataset.commit.generation import Look, look
 from ..dataset.exchange.pack_journal import is_decided
 from ..dataset.exchange.replaced_videos import read_replaced
-from ..dataset.format import layout, quality_log
-from ..dataset.format.info_json import DatasetInfo, parse_info
-from ..dataset.format.layout import FileIndex, parse_index
-from ..dataset.packing.episode_places import file_size
+from ..dataset.format import layout
+from ..dataset.format.info_json import DatasetInfo, parse_info, read_info
+from ..dataset.format.layout import FileIndex
 from ..errors import DatasetError, StorageError
 from ..media.evidence import read_dataset_id
-from ..system.storage import MAX_JSON_BYTES
 from ..workers.pool import WorkerPool
-from .agreement import Agreement
+from .agreement import compare_counts, compare_rows, flagged_episodes
 from .checked import Checked
 from .compare import total_differences
 from .findings import Finding, Report
 from .generations import Generations, Metadata
-from .jobs import Job, Outcome, is_regular, run_jobs
+from .jobs import Job, Outcome, ProgressCallback, is_regular, run_jobs
 from .pairing import Pairing
 from .readers.data_file import RowsFile, rows_job
-from .readers.folder_tree import leftovers, name_in, parquet_files
+from .readers.folder_tree import file_index, leftovers, parquet_files
 from .readers.metadata import (
     EpisodeRow,
     EpisodesPart,
     episodes_job,
-    load_info,
+    frames_claimed,
     load_stats,
     tasks_job,
     total_stats_job,
 )
 from .readers.model import RowsPart
-from .readers.video_frames import VideoFile, default_threads, video_job
-
-ProgressCallback = Callable[[str, int, int], None]
+from .readers.video_frames import VideoFile, default_threads
 
 TRIES = 4
 """How often the check of a dataset is tried if its files are exchanged meanwhile, as packing does."""
@@ -52,9 +50,6 @@ SETTLE_S = 1.0
 
 PATIENCE_S = 10.0
 """Longest time in seconds that a repeated check waits for a packing to end."""
-
-_BYTES_PER_UNIT = 1 << 12
-"""Progress of a video is in frames, whose number is unknown before; it is estimated from the file size."""
 
 
 def default_workers() -> int:
@@ -121,6 +116,7 @@ def _await_packing(root: Path) -> None:
         time.sleep(0.05)
 
 
+@dataclass
 class Check:
     """One pass of a check, between two looks at the dataset; `run` it once.
 
@@ -135,44 +131,37 @@ class Check:
         wait_for_commit: waits for a commit whose lock cannot be seen.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        pool: WorkerPool,
-        width: int,
-        fast: bool = False,
-        progress: ProgressCallback | None = None,
-        *,
-        holding_lock: bool = False,
-        info_found: DatasetInfo | None = None,
-        wait_for_commit: Callable[[], object] = _wait_for_commit,
-    ) -> None:
-        self._info_found = info_found
-        self.root, self.pool, self.width, self.fast = root, pool, width, fast
-        self._progress = progress
-        self._holding_lock, self._wait_for_commit = holding_lock, wait_for_commit
+    root: Path
+    pool: WorkerPool
+    width: int
+    fast: bool = False
+    progress: ProgressCallback | None = None
+    _: KW_ONLY
+    holding_lock: bool = False
+    info_found: DatasetInfo | None = None
+    wait_for_commit: Callable[[], object] = _wait_for_commit
+
+    def __post_init__(self) -> None:
         self._holder: str | None = None
         self._found: list[Finding] = []
-        self._checked = Checked(Report(root, fast=fast))
+        self._checked = Checked(Report(self.root, fast=self.fast))
 
     def run(self) -> Checked:
         """Check everything."""
         started = time.monotonic()
         checked = self._checked
         before = look(self.root)
-        self._holder = None if self._holding_lock else before.holder
+        self._holder = None if self.holding_lock else before.holder
         self._look_for_leftovers()
         try:
             self._look(before)
         except OSError as error:
             path = error.path if isinstance(error, StorageError) else None
-            place = "." if path is None else self._name(path)
+            place = "." if path is None else self._checked.name(path)
             self._add("file-unread", place, f"The rest was not checked: {error}.")
-        generations = Generations(checked, before, self._read_again, self._wait_for_commit)
-        if self._holding_lock:
-            checked.report.add(generations.alone(self._found))
-        else:
-            checked.report.add(generations.judge(self._found))
+        generations = Generations(checked, before, self._read_again, self.wait_for_commit)
+        judge = generations.alone if self.holding_lock else generations.judge
+        checked.report.add(judge(self._found))
         checked.report.episodes = len(checked.episodes)
         checked.report.seconds = time.monotonic() - started
         return checked
@@ -187,87 +176,77 @@ class Check:
                     self._add("file-unread", ".", f"The folder cannot be read: {error}.")
 
     def _look(self, before: Look) -> None:
-        if not self._load_info(before) and self._info_found is not None:
-            self._checked.info, self._checked.info_found = copy.deepcopy(self._info_found), True
-        if self._checked.info is not None:
-            self._load_tasks(self._checked.info)
-            self._load_episodes(self._checked.info)
-            self._look_at_data(self._checked.info)
-            self._look_at_videos(self._checked.info)
-            self._look_at_totals(self._checked.info)
-            self._found += flagged_episodes(self.root, self._checked)
+        info = self._load_info(before)
+        if info is None and self.info_found is not None:
+            info, self._checked.info_found = copy.deepcopy(self.info_found), True
+        self._checked.info = info
+        if info is not None:
+            self._load_tasks(info)
+            self._load_episodes(info)
+            self._look_at_data(info)
+            self._look_at_videos(info)
+            self._look_at_totals(info)
+            self._found += flagged_episodes(self._checked)
 
     def _add(self, code: str, place: str, message: str, **details: Any) -> None:
         self._found.append(Finding(code, place, message, **details))
 
     def _jobs(self, what: str, jobs: list[Job]) -> Iterable[Outcome]:
-        def tell(done: int, total: int) -> None:
-            if self._progress is not None:
-                self._progress(what, done, total)
-
+        tell = None if self.progress is None else partial(self.progress, what)
         for outcome in run_jobs(self.pool, jobs, tell, width=self.width):
             if outcome.code is not None:
-                self._add(outcome.code, self._name(outcome.job.path), outcome.message)
+                self._add(outcome.code, self._checked.name(outcome.job.path), outcome.message)
             yield outcome
 
-    def _name(self, path: Path) -> str:
-        try:
-            return name_in(self.root, path)
-        except ValueError:
-            return str(path)
+    def _read_files(self, what: str, jobs: list[Job]) -> Iterator[tuple[Path, Any]]:
+        """What data or video files hold, None for one whose reader died; their findings are reported."""
+        for outcome in self._jobs(what, jobs):
+            self._checked.report.files += 1
+            if outcome.value is not None:
+                self._found += outcome.value.findings
+            yield outcome.job.path, outcome.value
 
-    def _is_file(self, path: Path) -> bool:
-        """Whether an existing path is a file; otherwise a finding is reported."""
-        if is_regular(path) is False:
-            self._add("not-a-file", self._name(path), "It is a folder, a pipe or a device.")
+    def _is_file(self, path: Path, missing: Finding | None = None) -> bool:
+        """Whether a path is a file; otherwise a finding is reported, `missing` if there is nothing."""
+        regular = is_regular(path)
+        if regular is False:
+            self._add("not-a-file", self._checked.name(path), "It is a folder, a pipe or a device.")
+        elif regular is None and missing is not None:
+            self._found.append(missing)
             return False
-        return True
+        return regular is not False
 
-    def _load_info(self, before: Look) -> bool:
+    def _load_info(self, before: Look) -> DatasetInfo | None:
         path = self.root / layout.INFO_PATH
-        if is_regular(path) is None:
-            self._add("info-missing", layout.INFO_PATH, "It is missing, so this is not a dataset.")
-            return False
-        if not self._is_file(path):
-            return False
+        missing = Finding("info-missing", layout.INFO_PATH, "It is missing, so this is not a dataset.")
+        if not self._is_file(path, missing):
+            return None
         try:
             # Episodes counted at the first look are checked; those added meanwhile are ignored.
-            if before.info is not None and len(before.info) <= MAX_JSON_BYTES:
-                self._checked.info = parse_info(before.info, path)
-            else:
-                self._checked.info = load_info(self.root)
+            return read_info(self.root) if before.info is None else parse_info(before.info, path)
         except DatasetError as error:
             self._add("info-invalid", layout.INFO_PATH, f"{error}")
-            return False
-        return True
+            return None
 
     def _load_tasks(self, info: DatasetInfo) -> None:
         path = self.root / layout.TASKS_PATH
-        if is_regular(path) is None:
-            if info.total_tasks:
-                self._add("tasks-unreadable", layout.TASKS_PATH, "It is missing.")
-            else:
-                self._checked.tasks = {}
+        if is_regular(path) is None and not info.total_tasks:
+            self._checked.tasks = {}
             return
-        if not self._is_file(path):
+        if not self._is_file(path, Finding("tasks-unreadable", layout.TASKS_PATH, "It is missing.")):
             return
-        for outcome in self._jobs("tasks", [Job(path, tasks_job, (self.root,))]):
-            if outcome.code is not None:
-                continue
-            if isinstance(outcome.value, str):
-                self._add("tasks-unreadable", layout.TASKS_PATH, outcome.value)
-            else:
-                self._checked.tasks = outcome.value
+        (outcome,) = self._jobs("tasks", [Job(path, tasks_job, (self.root,))])
+        if isinstance(outcome.value, str):
+            self._add("tasks-unreadable", layout.TASKS_PATH, outcome.value)
+        else:
+            self._checked.tasks = outcome.value
         tasks = self._checked.tasks
         if self._checked.info_found:
             info.total_tasks = len(tasks or ())
         if tasks is not None and len(tasks) != info.total_tasks:
-            self._add(
-                "info-counts",
-                layout.INFO_PATH,
-                f"total_tasks is {info.total_tasks}, meta/tasks.parquet holds {len(tasks)}.",
-                is_ahead=len(tasks) > info.total_tasks,
-            )
+            message = f"total_tasks is {info.total_tasks}, meta/tasks.parquet holds {len(tasks)}."
+            is_ahead = len(tasks) > info.total_tasks
+            self._add("info-counts", layout.INFO_PATH, message, is_ahead=is_ahead)
 
     def _load_episodes(self, info: DatasetInfo) -> None:
         paths = [path for path in parquet_files(self.root / layout.EPISODES_FOLDER) if self._is_file(path)]
@@ -277,13 +256,13 @@ class Check:
             part = outcome.value or EpisodesPart([], outcome.code or "episodes-unreadable", outcome.message)
             parts[outcome.job.path] = part
             if outcome.value is not None and part.problem is not None:
-                self._add(part.problem, self._name(outcome.job.path), part.message)
+                self._add(part.problem, self._checked.name(outcome.job.path), part.message)
         self._checked.parts = {path: parts[path] for path in paths}
         rows = [row for path in paths for row in parts[path].rows]
         if self._checked.info_found:
             info.total_episodes, info.total_frames = len(rows), rows[-1].end if rows else 0
         self._checked.episodes = {row.episode: row for row in rows[: info.total_episodes]}
-        self._found += Agreement(self._checked, info).order()
+        self._found += compare_counts(self._checked, info)
 
     def _episodes_jobs(self, paths: list[Path]) -> list[Job]:
         keys = tuple(self._checked.video_keys)
@@ -306,31 +285,21 @@ class Check:
         by_file: dict[FileIndex, list[EpisodeRow]] = defaultdict(list)
         for row in checked.episodes.values():
             by_file[row.data].append(row)
+        paths = {path: file_index(path) for path in parquet_files(self.root / layout.DATA_FOLDER)}
         jobs: list[Job] = []
-        there: set[FileIndex] = set()
-        for path in parquet_files(self.root / layout.DATA_FOLDER):
-            index = parse_index(f"{path.parent.name}/{path.name}")
-            rows = by_file.get(index, []) if index is not None else []
-            if index is not None:
-                there.add(index)
-            if not self._is_file(path):
-                continue
-            total = sum(row.length for row in rows if 0 < row.length < 1 << 40) or 1
-            file = RowsFile(self.root, path, info.features, info.fps, rows, self.fast)
-            jobs.append(Job(path, rows_job, (file,), total))
-        for index, rows in by_file.items():
-            if index not in there:
-                shown = _episodes(row.episode for row in rows)
-                self._add("data-missing", layout.data_path(index), f"It is missing; it should hold {shown}.")
-        parts: dict[Path, RowsPart | None] = {}
-        for outcome in self._jobs("rows", jobs):
-            parts[outcome.job.path] = outcome.value
-            if outcome.value is not None:
-                self._found += outcome.value.findings
-                checked.report.frames += outcome.value.rows
-            checked.report.files += 1
-        checked.data = {job.path: parts.get(job.path) for job in jobs}
-        self._found += Agreement(checked, info).runs()
+        for path, index in paths.items():
+            if self._is_file(path):
+                rows = by_file.get(index, []) if index is not None else []
+                file = RowsFile(self.root, path, info.features, info.fps, rows, self.fast)
+                jobs.append(Job(path, rows_job, (file,), frames_claimed(rows) or 1))
+        there = set(paths.values())
+        for number, rows in by_file.items():
+            if number not in there:
+                self._add("data-missing", layout.data_path(number), _missing(rows))
+        parts: dict[Path, RowsPart | None] = dict(self._read_files("rows", jobs))
+        checked.data = {job.path: parts[job.path] for job in jobs}
+        checked.report.frames = sum(part.rows for part in parts.values() if part is not None)
+        self._found += compare_rows(checked, info)
 
     def _look_at_videos(self, info: DatasetInfo) -> None:
         checked = self._checked
@@ -340,50 +309,24 @@ class Check:
                 if key in row.videos:
                     found[key, row.videos[key].index].append(row)
                 else:
-                    self._add(
-                        "video-missing",
-                        row.file,
-                        "meta/episodes does not say where its video is.",
-                        episode=row.episode,
-                        camera=key,
-                    )
+                    message = "meta/episodes does not say where its video is."
+                    self._add("video-missing", row.file, message, episode=row.episode, camera=key)
         jobs: list[Job] = []
+        places: dict[Path, tuple[str, FileIndex]] = {}
+        threads = default_threads(self.width)
         for (key, index), rows in sorted(found.items()):
-            path = self.root / layout.video_path(key, index)
-            if is_regular(path) is None:
-                shown = _episodes(row.episode for row in rows)
-                self._add(
-                    "video-missing", self._name(path), f"It is missing; it should hold {shown}.", camera=key
-                )
-            elif self._is_file(path):
-                jobs.append(self.video_job(info, key, index, rows, []))
-        for outcome in self._jobs("videos", jobs):
-            number = parse_index("/".join(outcome.job.path.parts[-2:]))
-            assert number is not None
-            checked.videos[outcome.job.arguments[0].key, number] = outcome.value
-            if outcome.value is not None:
-                self._found += outcome.value.findings
-                checked.report.video_frames += outcome.value.frames
-            checked.report.files += 1
+            name = layout.video_path(key, index)
+            path = self.root / name
+            places[path] = key, index
+            if self._is_file(path, Finding("video-missing", name, _missing(rows), camera=key)):
+                spec = info.features[key]
+                file = VideoFile(self.root, path, key, spec, info.fps, rows, [], self.fast, threads)
+                jobs.append(file.job())
+        for path, part in self._read_files("videos", jobs):
+            checked.videos[places[path]] = part
+            checked.report.video_frames += part.frames if part is not None else 0
         self._found += Pairing(checked, info, read_dataset_id(self.root)).findings()
         self._look_for_orphans(set(found))
-
-    def video_job(
-        self,
-        info: DatasetInfo,
-        key: str,
-        index: FileIndex,
-        rows: list[EpisodeRow],
-        inferred: list[tuple[int, int, float]],
-    ) -> Job:
-        """The job that checks one video file."""
-        path = self.root / layout.video_path(key, index)
-        threads = default_threads(self.width)
-        spec = info.features[key]
-        file = VideoFile(self.root, path, key, spec, info.fps, rows, inferred, self.fast, threads)
-        frames = sum(row.length for row in rows if 0 < row.length < 1 << 40)
-        frames += sum(length for _, length, _ in inferred)
-        return Job(path, video_job, (file,), max(1, frames or file_size(path) // _BYTES_PER_UNIT))
 
     def _look_for_orphans(self, used: set[tuple[str, FileIndex]]) -> None:
         if not self._checked.is_complete:
@@ -395,10 +338,10 @@ class Check:
         for path in sorted(folder.glob("*/*/*.mp4")):
             if path in wanted or path.name.startswith("."):
                 continue
-            if self._name(path) in replaced:
-                kept.append(replaced[self._name(path)])
+            if self._checked.name(path) in replaced:
+                kept.append(replaced[self._checked.name(path)])
             else:
-                self._add("video-orphan", self._name(path), "No episode refers to it.")
+                self._add("video-orphan", self._checked.name(path), "No episode refers to it.")
         if kept:
             size = sum(kept) / layout.MEGABYTE
             message = f"{len(kept)} videos ({size:.1f} MiB) that were replaced are kept for their readers."
@@ -409,10 +352,7 @@ class Check:
         path = self.root / layout.STATS_PATH
         if not checked.episodes or self._holder is not None:
             return  # a commit writes stats.json before info.json counts the episode
-        if is_regular(path) is None:
-            self._add("stats-missing", layout.STATS_PATH, "It is missing.")
-            return
-        if not self._is_file(path):
+        if not self._is_file(path, Finding("stats-missing", layout.STATS_PATH, "It is missing.")):
             return
         try:
             stored = load_stats(self.root)
@@ -422,42 +362,22 @@ class Check:
         counts = Counter(row.file for row in checked.episodes.values())
         files = [self.root / name for name in counts]
         arguments = (files, list(counts.values()), list(info.features))
-        for outcome in self._jobs("statistics", [Job(path, total_stats_job, arguments, len(files))]):
-            if isinstance(outcome.value, str):
-                message = f"The statistics of the episodes cannot be merged: {outcome.value}."
-                self._add("stats-total", layout.STATS_PATH, message)
-                continue
-            for key, difference in total_differences(stored, outcome.value or {}).items():
-                self._add(
-                    "stats-total",
-                    layout.STATS_PATH,
-                    f"It differs from the merged statistics of the episodes: {key}: {difference}.",
-                )
+        (outcome,) = self._jobs("statistics", [Job(path, total_stats_job, arguments, len(files))])
+        if isinstance(outcome.value, str):
+            message = f"The statistics of the episodes cannot be merged: {outcome.value}."
+            self._add("stats-total", layout.STATS_PATH, message)
+            return
+        for key, difference in total_differences(stored, outcome.value or {}).items():
+            message = f"It differs from the merged statistics of the episodes: {key}: {difference}."
+            self._add("stats-total", layout.STATS_PATH, message)
 
 
-def flagged_episodes(root: Path, checked: Checked) -> list[Finding]:
-    """Findings on episodes that exceeded their limits when they were recorded, by the quality record."""
-    try:
-        records, _ = quality_log.read(root, len(checked.episodes))
-    except StorageError:
-        return []  # only these findings depend on it
-    return [
-        Finding(
-            "episode-flagged",
-            quality_log.PATH,
-            f"When it was recorded, {'; '.join(record.flags)}.",
-            episode=index,
-        )
-        for index, record in sorted(records.items())
-        if record.flags and (row := checked.episodes.get(index)) is not None and row.length == record.length
-    ]
-
-
-def _episodes(numbers: Iterable[int]) -> str:
-    """A list of episodes for people."""
-    found = sorted(numbers)
+def _missing(rows: Iterable[EpisodeRow]) -> str:
+    """The message about a missing file that should hold some episodes."""
+    found = sorted(row.episode for row in rows)
+    shown = f"{len(found)} episodes from {found[0]} to {found[-1]}"
     if len(found) == 1:
-        return f"episode {found[0]}"
-    if found == list(range(found[0], found[-1] + 1)):
-        return f"episodes {found[0]} to {found[-1]}"
-    return f"{len(found)} episodes from {found[0]} to {found[-1]}"
+        shown = f"episode {found[0]}"
+    elif found == list(range(found[0], found[-1] + 1)):
+        shown = f"episodes {found[0]} to {found[-1]}"
+    return f"It is missing; it should hold {shown}."

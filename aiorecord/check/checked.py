@@ -8,6 +8,7 @@ from pathlib import Path
 from ..dataset.format.info_json import DatasetInfo
 from ..dataset.format.layout import FileIndex
 from .findings import Report
+from .readers.folder_tree import name_in
 from .readers.metadata import EpisodeRow, EpisodesPart
 from .readers.model import RowsPart
 from .readers.video_frames import VideoPart
@@ -38,6 +39,13 @@ class Checked:
     videos: dict[tuple[str, FileIndex], VideoPart | None] = field(default_factory=dict)
     info_found: bool = False
     agreed: bool = True
+
+    def name(self, path: Path) -> str:
+        """The name of a file in findings; its whole path if it is not below the dataset's root."""
+        try:
+            return name_in(self.report.root, path)
+        except ValueError:
+            return str(path)
 
     @property
     def video_keys(self) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encoding.stats import QUANTILES, STAT_NAMES, FeatureStats
+from .findings import Finding
 
 LOSSY_MEAN, LOSSY_STD = 0.03, 0.10
 """How far statistics of decoded video may be from those of the original pixels, which are in [0, 1].
@@ -41,6 +42,11 @@ class Difference(NamedTuple):
     def code(self) -> str:
         """The code of the finding."""
         return "stats-mismatch" if self.is_gross else "stats-stale"
+
+    def finding(self, place: str, key: str, episode: int, camera: str | None = None) -> Finding:
+        """The finding about it."""
+        message = f"Statistics of {key} in meta/episodes: {self.what}."
+        return Finding(self.code, place, message, episode, camera)
 
 
 NONE_STORED = Difference("it has none", False)
@@ -78,16 +84,12 @@ def numeric_difference(stored: Mapping[str, Any], actual: FeatureStats, key: str
             if not name.startswith("q"):  # datasets converted from older formats have no quantiles
                 slight = slight or Difference(f"{name} is missing", False)
             continue
-        what = _difference(name, stored[name], actual[name], fine + rooms[name])
-        if what is None:
-            continue
-        if key in BOOKKEEPING or name.startswith("q"):
-            is_gross = False
-        else:
-            is_gross = _difference(name, stored[name], actual[name], same + rooms[name]) is not None
-        if is_gross:
-            return Difference(what, True)
-        slight = slight or Difference(what, False)
+        found = _judged(name, stored[name], actual[name], fine + rooms[name], same + rooms[name])
+        if found is not None and (key in BOOKKEEPING or name.startswith("q")):
+            found = found._replace(is_gross=False)
+        if found is not None and found.is_gross:
+            return found
+        slight = slight or found
     return slight
 
 
@@ -125,13 +127,13 @@ def image_difference(
         if name not in stored:
             slight = slight or Difference(f"{name} is missing", False)
             continue
-        what = _difference(name, stored[name], actual[name], np.array(bound if lossy else LOSSLESS))
-        if what is None:
-            continue
-        is_gross = _difference(name, stored[name], actual[name], np.array(bound)) is not None
-        if is_gross and not (pixels > MANY_PIXELS and _same_spread(stored, actual, lossy=lossy)):
-            return Difference(what, True)
-        slight = slight or Difference(what, False)
+        fine = np.array(bound if lossy else LOSSLESS)
+        found = _judged(name, stored[name], actual[name], fine, np.array(bound))
+        if found is not None and found.is_gross:
+            if pixels <= MANY_PIXELS or not _same_spread(stored, actual, lossy=lossy):
+                return found
+            found = found._replace(is_gross=False)
+        slight = slight or found
     return slight
 
 
@@ -165,10 +167,7 @@ def depth_difference(
         return None
     largest = limit if lossy else max(1.0, float(np.abs(actual["max"]).max()))
     fine, same = np.array(largest * (0.02 if lossy else LOSSLESS)), np.array(largest * 0.02)
-    what = _difference("mean", stored["mean"], actual["mean"], fine)
-    if what is None:
-        return None
-    return Difference(what, _difference("mean", stored["mean"], actual["mean"], same) is not None)
+    return _judged("mean", stored["mean"], actual["mean"], fine, same)
 
 
 def total_differences(
@@ -199,6 +198,14 @@ def _total_difference(stored: FeatureStats | None, actual: FeatureStats) -> str 
         if found is not None:
             return found
     return None
+
+
+def _judged(
+    name: str, stored: Any, actual: NDArray[Any], fine: NDArray[Any], same: NDArray[Any]
+) -> Difference | None:
+    """A difference beyond the tolerance `fine`; it is gross if it is also beyond `same`."""
+    what = _difference(name, stored, actual, fine)
+    return None if what is None else Difference(what, _difference(name, stored, actual, same) is not None)
 
 
 def _difference(name: str, stored: Any, actual: NDArray[Any], tolerance: NDArray[Any]) -> str | None:

@@ -22,6 +22,9 @@ _LATER = (
     "Check again when the recording has ended: while a program writes into the dataset, nothing is repaired."
 )
 
+FOOTERLESS = "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in finalize())."
+"""The message about such a file, whatever is in it."""
+
 CODES: dict[str, tuple[str, str]] = {
     # The dataset as a whole.
     "info-missing": (
@@ -138,6 +141,11 @@ CODES: dict[str, tuple[str, str]] = {
     "lerobot-killed-temporary-video": (WARNING, _REPAIR),
 }
 """Every code, with its severity and advice. Codes are stable: scripts may rely on them."""
+
+
+def is_undetermined(code: str) -> bool:
+    """Whether findings of a code say neither that there is damage nor that there is none."""
+    return CODES[code][0] == UNDETERMINED
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from ..errors import DatasetError, StorageError
 from ..staging.folder import STAGING_FOLDER
 from .checked import Checked
 from .findings import NOTE, Finding
-from .readers.folder_tree import name_in
 from .readers.metadata import EpisodeRow, EpisodesPart
 
 _EXPLAINED = {
@@ -56,6 +55,7 @@ class _Doubt:
     everything: bool = False
 
 
+@dataclass(frozen=True)
 class Generations:
     """Judges the findings of one pass of a check; call `judge` or `alone`, once.
 
@@ -66,31 +66,26 @@ class Generations:
         wait_for_commit: waits for a commit to end; called if it is unknown whether a process records.
     """
 
-    def __init__(
-        self,
-        checked: Checked,
-        before: Look,
-        read_again: Callable[[], Metadata],
-        wait_for_commit: Callable[[], object],
-    ) -> None:
-        self._checked, self._before, self._read_again = checked, before, read_again
-        self._root, self._wait_for_commit = checked.report.root, wait_for_commit
+    checked: Checked
+    before: Look
+    read_again: Callable[[], Metadata]
+    wait_for_commit: Callable[[], object]
 
     def alone(self, found: list[Finding]) -> list[Finding]:
         """The findings when the caller holds the lock; a program that writes without it may be undetected."""
-        if look(self._root) == self._before:
+        if look(self.checked.report.root) == self.before:
             return found
-        self._checked.agreed = False
+        self.checked.agreed = False
         message = "It changed although its lock was held: a program that does not see it writes into it."
         return [*found, Finding("dataset-changed", ".", message)]
 
     def judge(self, found: list[Finding]) -> list[Finding]:
         """The findings that hold independent of what was written meanwhile."""
-        before, after = self._before, look(self._root)
+        before, after = self.before, look(self.checked.report.root)
         is_known = before.holder is not None or before.holder_is_dead
         if not is_known and after == before and any(_is_explained(finding) for finding in found):
-            self._wait_for_commit()  # a commit whose lock cannot be seen may have been under way
-            after = look(self._root)
+            self.wait_for_commit()  # a commit whose lock cannot be seen may have been under way
+            after = look(self.checked.report.root)
         if before.holder is None and after.holder is None and after == before:
             return found
         found = [replace(f, is_live=True) for f in found if not _is_explained(f) and not self._is_new(f)]
@@ -101,7 +96,7 @@ class Generations:
         doubt = self._doubt(after)
         if doubt is None:
             return found
-        self._checked.agreed = False
+        self.checked.agreed = False
         firm = self._firm(doubt)
         left = [f for f in found if f.severity == NOTE or replace(f, is_live=False) in firm]
         message = "Its files were exchanged each time they were read, so mismatches are not reported."
@@ -109,13 +104,13 @@ class Generations:
 
     def _is_new(self, finding: Finding) -> bool:
         """Whether it is about a file added after the first look, which nothing counted then."""
-        path = self._root / finding.place
-        was_read = path in self._checked.data or path in self._checked.parts
-        return was_read and finding.place not in self._before.files
+        path = self.checked.report.root / finding.place
+        was_read = path in self.checked.data or path in self.checked.parts
+        return was_read and finding.place not in self.before.files
 
     def _doubt(self, after: Look) -> _Doubt | None:
         """What was exchanged among the files counted at the first look; None if nothing was."""
-        before, checked = self._before, self._checked
+        before, checked = self.before, self.checked
         if before.is_packing or after.is_packing:
             return _Doubt(everything=True)
         if after == before:
@@ -123,8 +118,8 @@ class Generations:
         if checked.info is None:
             return None if after.info == before.info else _Doubt(everything=True)
         try:
-            now = parse_info(after.info or b"", self._root / layout.INFO_PATH)
-            again = self._read_again()
+            now = parse_info(after.info or b"", self.checked.report.root / layout.INFO_PATH)
+            again = self.read_again()
         except (DatasetError, StorageError):
             return _Doubt(everything=True)
         if not _continues(checked.info, now) or not _has_tasks(again.tasks, checked.tasks):
@@ -138,7 +133,7 @@ class Generations:
         # By their text, where NaN equals itself.
         episodes = {n for n in numbers if repr(rows.get(n)) != repr(checked.episodes.get(n))}
         names = {name for row in checked.episodes.values() for name in self._files_of(row)}
-        names |= {self._name(path) for path in checked.data}
+        names |= {checked.name(path) for path in checked.data}
         files = {name for name in names if before.files.get(name) != after.files.get(name)}
         return _Doubt(frozenset(files), frozenset(episodes)) if files or episodes else None
 
@@ -146,21 +141,19 @@ class Generations:
         """The findings on files that did not change, and whose rows in `meta/episodes` did not either."""
         if doubt.everything:
             return set()
+        checked = self.checked
         doubtful = set(doubt.files)
         for number in doubt.episodes:
-            if (row := self._checked.episodes.get(number)) is not None:
+            if (row := checked.episodes.get(number)) is not None:
                 doubtful.update(self._files_of(row))
-        parts: dict[str, Any] = {self._name(path): part for path, part in self._checked.data.items()}
-        parts |= {layout.video_path(key, index): part for (key, index), part in self._checked.videos.items()}
+        parts: dict[str, Any] = {checked.name(path): part for path, part in checked.data.items()}
+        parts |= {layout.video_path(key, index): part for (key, index), part in checked.videos.items()}
         read = {name: part for name, part in parts.items() if part is not None and name not in doubtful}
         return {finding for part in read.values() for finding in part.findings}
 
     def _files_of(self, row: EpisodeRow) -> list[str]:
         videos = [layout.video_path(key, place.index) for key, place in row.videos.items()]
         return [layout.data_path(row.data), *videos]
-
-    def _name(self, path: Path) -> str:
-        return name_in(self._root, path)
 
 
 def _is_explained(finding: Finding) -> bool:

@@ -65,6 +65,13 @@ class Job:
     total: int = 1
 
 
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with what is being done, the units done and the units in all."""
+
+type RunJobs = Callable[[str, list[Job]], dict[Path, Any]]
+"""Runs jobs, under a name for their progress; returns results by path, None for a job that failed."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a job ended.
@@ -85,7 +92,7 @@ class Outcome:
 def run_jobs(
     pool: WorkerPool,
     jobs: Sequence[Job],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     *,
     width: int,
     stall_s: float = STALL_S,
@@ -143,6 +150,13 @@ def is_refusal(error: BaseException) -> bool:
         return True
     number = getattr(error, "errno", None)
     return number in _REFUSALS or (number == errno.EIO and not type(error).__module__.startswith("av"))
+
+
+def content_error(error: BaseException) -> str:
+    """The text of an error that a file's content caused; one that comes from the machine is raised."""
+    if is_refusal(error):
+        raise error
+    return str(error)
 
 
 def unreadable(path: Path) -> str | None:
@@ -275,10 +289,8 @@ def _faults(value: Any) -> set[object]:
 
 def _limit_memory() -> None:
     global _limited
-    if (
-        _limited or sys.platform != "linux"
-    ):  # on other systems the limit has no effect, or affects shared libraries
-        return
+    if _limited or sys.platform != "linux":
+        return  # on other systems the limit has no effect, or affects shared libraries
     import resource
 
     used = address_bytes()

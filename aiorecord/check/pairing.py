@@ -17,7 +17,6 @@ from ..dataset.format.layout import FileIndex
 from ..media.evidence import Evidence, Named
 from .checked import Checked
 from .findings import Finding
-from .readers.folder_tree import name_in
 from .readers.metadata import EpisodeRow, Place
 from .readers.model import RowsPart, Run
 from .readers.video_frames import VideoPart
@@ -36,7 +35,7 @@ class Pairing:
     """
 
     def __init__(self, checked: Checked, info: DatasetInfo, dataset: str | None) -> None:
-        self._root, self._fps, self._dataset = checked.report.root, info.fps, dataset
+        self._checked, self._fps, self._dataset = checked, info.fps, dataset
         self._cameras = set(checked.video_keys)
         self._episodes = checked.episodes
         self._data = {path: part for path, part in checked.data.items() if part is not None}
@@ -101,44 +100,32 @@ class Pairing:
         """Findings on files whose stored ids contradict `meta/episodes`, or do not fit the files."""
         for path, part in self._data.items():
             if part.readable and part.evidence is not None and not _is_its(part):
-                yield self._stale(name_in(self._root, path), "rows")
+                yield self._stale(self._checked.name(path), "rows")
         for (key, index), video in self._parts.items():
             if video.evidence is not None and (key, index) not in self._videos:
                 yield self._stale(layout.video_path(key, index), "frames")
         for path, part in self._data.items():
             for run in part.runs:
                 named, row = self.of_rows(path, run), self._episodes.get(run.episode)
-                if row is None or path != self._root / layout.data_path(row.data):
+                if row is None or self._checked.name(path) != layout.data_path(row.data):
                     continue
                 if named is not None and row.id not in (None, named.id):
-                    yield Finding(
-                        "rows-other-episode",
-                        name_in(self._root, path),
-                        f"Its rows say that they are {named.id}, meta/episodes that they are {row.id}.",
-                        episode=row.episode,
-                    )
+                    message = f"Its rows say that they are {named.id}, meta/episodes that they are {row.id}."
+                    yield Finding("rows-other-episode", self._checked.name(path), message, row.episode)
                 named = named or by_metadata(row, run)
                 if named is not None:
                     yield from self._compare(row, named)
 
     def _stale(self, place: str, what: str) -> Finding:
-        return Finding(
-            "evidence-stale",
-            place,
-            f"Its stored description does not account for its {what}: another program has rewritten it.",
-        )
+        message = f"Its stored description does not account for its {what}: another program has rewritten it."
+        return Finding("evidence-stale", place, message)
 
     def _compare(self, row: EpisodeRow, named: Named) -> Iterator[Finding]:
         for key, place in row.videos.items():
             message = self._contradiction(key, place, named)
             if message is not None:
-                yield Finding(
-                    "video-other-episode",
-                    layout.video_path(key, place.index),
-                    message,
-                    episode=row.episode,
-                    camera=key,
-                )
+                name = layout.video_path(key, place.index)
+                yield Finding("video-other-episode", name, message, row.episode, key)
 
     def _contradiction(self, key: str, place: Place, named: Named) -> str | None:
         part, spans = self._parts.get((key, place.index)), self._videos.get((key, place.index))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,20 @@ from numpy.typing import NDArray
 
 from ...dataset.format.reader_limits import TOLERANCE_S
 from ...dataset.format.table_size import MAX_TABLE_ROWS, check_shapes
-from ...dataset.format.tables import column_array, data_schema, evidence_of, open_table
+from ...dataset.format.tables import column_array, data_schema, evidence_of, open_table, stored_type
 from ...encoding.stats import FeatureStats, column_stats
 from ...errors import AiorecordError
 from ...features import Feature
 from ...workers.progress import Progress
 from ..compare import NONE_STORED, Difference, numeric_difference
-from ..findings import Finding
-from ..jobs import is_refusal
+from ..findings import FOOTERLESS, Finding
+from ..jobs import content_error
+from .episode_pictures import camera_feature
 from .folder_tree import name_in
 from .footer import is_footerless
 from .metadata import EpisodeRow, stored_stats
 from .model import RowsPart, Run
-from .stored_images import ImageCheck
+from .stored_images import add_images, pictures_of_run
 
 _BATCH_ROWS = 2048
 _IMAGE_ROWS = 16
@@ -45,7 +47,7 @@ class RowsFile:
 
     Attributes:
         root: the dataset.
-        path: the file; outside of the root when it is a recovered copy.
+        path: the file, or a recovered copy in the pack folder.
         features: LeRobot's feature dict.
         fps: frames per second.
         episodes: the rows of `meta/episodes` for its episodes; their statistics are compared.
@@ -67,32 +69,25 @@ def rows_job(file: RowsFile, progress: Progress) -> RowsPart:
 
 class _Reader:
     def __init__(self, file: RowsFile, progress: Progress) -> None:
-        root, path, features = file.root, file.path, file.features
-        self._root, self._path, self._fps, self._fast = root, path, file.fps, file.fast
-        self._episodes, self._progress = file.episodes, progress
-        self._known = {row.episode for row in file.episodes}
-        try:
-            self._place = name_in(root, path)
-        except ValueError:
-            self._place = path.name
+        self._file, self._path, self._fps, self._progress = file, file.path, file.fps, progress
+        self._place = name_in(file.root, file.path)
+        features = file.features
         self._schema = data_schema(features)
         self._numeric = {
             key: Feature(key, spec["dtype"], tuple(spec["shape"]))
             for key, spec in features.items()
             if spec["dtype"] not in ("string", "image", "video")
         }
-        self._images = {key: spec for key, spec in features.items() if spec["dtype"] == "image"}
+        self._images = [
+            camera_feature(key, spec) for key, spec in features.items() if spec["dtype"] == "image"
+        ]
         self._part = RowsPart()
 
     def read(self) -> RowsPart:
         part = self._part
         try:
             if is_footerless(self._path):
-                self._add(
-                    "lerobot-killed-footerless-parquet",
-                    "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in "
-                    "finalize()).",
-                )
+                self._add("lerobot-killed-footerless-parquet", FOOTERLESS)
                 return part
             with open_table(self._path) as file:
                 if not self._has_columns(file.schema_arrow):
@@ -100,15 +95,13 @@ class _Reader:
                 check_shapes(file, self._path, {k: math.prod(f.shape) for k, f in self._numeric.items()})
                 part.rows = file.metadata.num_rows
                 part.evidence = evidence_of(file.schema_arrow)
-                stored = stored_stats(self._root, self._episodes) if self._episodes else {}
+                stored = stored_stats(self._file.root, self._file.episodes)
                 for columns in self._runs(file):
                     self._check_run(columns, stored)
-                if self._images and not self._fast:
+                if self._images and not self._file.fast:
                     self._check_images(file, stored)
         except (AiorecordError, OSError, ValueError, TypeError, KeyError) as error:
-            if is_refusal(error):
-                raise
-            self._add("data-unreadable", f"It cannot be read: {error}")
+            self._add("data-unreadable", f"It cannot be read: {content_error(error)}")
             return part
         part.readable = True
         return part
@@ -122,13 +115,12 @@ class _Reader:
         wrong = [
             f"{name} is {schema.field(name).type}, not {type_}"
             for name, type_ in wanted.items()
-            if name in schema.names and not _same(_stored(schema.field(name).type), type_)
+            if name in schema.names and not _same(stored_type(schema.field(name).type), type_)
         ]
         if missing or wrong:
             parts = [f"it lacks {', '.join(missing)}"] if missing else []
-            self._add(
-                "data-columns", "Its columns are not the features: " + "; ".join([*parts, *wrong]) + "."
-            )
+            parts += wrong
+            self._add("data-columns", f"Its columns are not the features: {'; '.join(parts)}.")
         return not missing and not wrong
 
     def _runs(self, file: pq.ParquetFile) -> Iterator[dict[str, NDArray[Any]]]:
@@ -140,7 +132,7 @@ class _Reader:
             nulls = [name for name in names if table[name].null_count]
             if nulls:
                 raise ValueError(f"nulls in {', '.join(nulls)}")
-            columns = {key: column_array(_plain(table[key]), self._numeric[key]) for key in names}
+            columns = {key: column_array(table[key], self._numeric[key]) for key in names}
             episode = columns["episode_index"]
             cuts = [0, *(np.flatnonzero(np.diff(episode)) + 1).tolist(), len(episode)]
             for start, end in pairwise(cuts):
@@ -179,78 +171,70 @@ class _Reader:
         part.runs.append(run)
         if not counted:
             wrong = int(np.argmax((frames != grid) | (index - index[0] != grid)))
-            self._add(
-                "rows-index",
-                f"frame_index or index does not rise by one: row {wrong} has frame_index {frames[wrong]} and "
-                f"index {index[wrong]}.",
-                episode=episode,
-                first_frame=wrong,
-            )
+            has = f"row {wrong} has frame_index {frames[wrong]} and index {index[wrong]}"
+            message = f"frame_index or index does not rise by one: {has}."
+            self._add("rows-index", message, episode=episode, first_frame=wrong)
         if off.any():
             wrong = int(np.argmax(off))
-            self._add(
-                "rows-timestamp",
+            message = (
                 f"{int(off.sum())} timestamps are off the grid of {self._fps} frames per second; the "
-                f"first is {columns['timestamp'][wrong]:.6f} s instead of {times[wrong]:.6f} s.",
-                episode=episode,
-                first_frame=wrong,
+                f"first is {columns['timestamp'][wrong]:.6f} s instead of {times[wrong]:.6f} s."
             )
+            self._add("rows-timestamp", message, episode=episode, first_frame=wrong)
         self._check_values(run, columns, stored.get(episode))
 
     def _check_values(
         self, run: Run, columns: dict[str, NDArray[Any]], stored: dict[str, FeatureStats] | None
     ) -> None:
         recomputed: dict[str, FeatureStats] = {}
-        known = run.episode in self._known
         for key, values in columns.items():
             finite = np.isfinite(values).all() if values.dtype.kind == "f" else True
             if not finite:
                 bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-                self._add(
-                    "values-not-finite",
-                    f"{key} is NaN or infinite in {int(bad.sum())} frames.",
-                    episode=run.episode,
-                    first_frame=int(np.argmax(bad)),
-                )
+                message = f"{key} is NaN or infinite in {int(bad.sum())} frames."
+                first = int(np.argmax(bad))
+                self._add("values-not-finite", message, episode=run.episode, first_frame=first)
             actual = column_stats(values)
             if stored is None or key not in stored:
+                difference: Difference | None = NONE_STORED
+            else:
+                difference = numeric_difference(stored[key], actual, key) if finite else None
+            if difference is not None:
                 recomputed[key] = actual
-                if known:
-                    self._mismatch(run, key, NONE_STORED)
-            elif finite and (difference := numeric_difference(stored[key], actual, key)) is not None:
-                recomputed[key] = actual
-                self._mismatch(run, key, difference)
+                if stored is not None:
+                    self._part.findings.append(difference.finding(self._place, key, run.episode))
         if recomputed:
             self._part.stats[len(self._part.runs) - 1] = recomputed
 
-    def _mismatch(self, run: Run, key: str, difference: Difference) -> None:
-        message = f"Statistics of {key} in meta/episodes: {difference.what}."
-        self._add(difference.code, message, episode=run.episode)
-
     def _check_images(self, file: pq.ParquetFile, stored: dict[int, dict[str, FeatureStats]]) -> None:
         part = self._part
-        for key, spec in self._images.items():
-            check = ImageCheck(self._place, key, spec, self._fps, part.runs, stored, self._known)
-            for batch in file.iter_batches(batch_size=_IMAGE_ROWS, columns=[key], use_threads=False):
-                check.add(batch.column(0).to_pylist())
-                self._progress.update(part.rows)
-            check.finish()
-            part.findings += check.findings
-            part.bad_images |= check.bad
-            for number, stats in check.stats.items():
-                part.stats.setdefault(number, {})[key] = stats
+        for feature in self._images:
+            images = self._images_in(file, feature.key)
+            for number, run in enumerate(part.runs):
+                pictures = pictures_of_run(self._place, feature, self._fps, run)
+                of_run = islice(images, run.length)
+                bad = add_images(pictures, feature, of_run)
+                if bad is not None:
+                    at = pictures.seen
+                    self._add(*bad, episode=run.episode, camera=feature.key, first_frame=at)
+                    part.bad_images.add(number)
+                    deque(of_run, 0)  # go on with the next episode
+                    continue
+                found, stats = pictures.judge(stored.get(run.episode), lossy=False)
+                part.findings += found
+                if stats is not None:
+                    part.stats.setdefault(number, {})[feature.key] = stats
+
+    def _images_in(self, file: pq.ParquetFile, key: str) -> Iterator[Any]:
+        for batch in file.iter_batches(batch_size=_IMAGE_ROWS, columns=[key], use_threads=False):
+            yield from batch.column(0).to_pylist()
+            self._progress.update(self._part.rows)
 
 
 def _joined(pieces: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     if len(pieces) == 1:
         return pieces[0]
     return {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
-
-
-def _stored(type_: Any) -> pa.DataType:
-    """A column's type; for an extension type, its storage type."""
-    stored: pa.DataType = type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
-    return stored
 
 
 def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
@@ -264,10 +248,3 @@ def _same(found: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_string(wanted):
         return pa.types.is_string(found) or pa.types.is_large_string(found)
     return found == wanted
-
-
-def _plain(column: Any) -> Any:
-    if isinstance(column.type, pa.BaseExtensionType):
-        stored: Any = column.type.storage_type
-        return pa.chunked_array([chunk.storage for chunk in column.chunks], stored)
-    return column

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ...dataset.exchange.pack_journal import ASIDE, PACK_FOLDER
 from ...dataset.format import layout
+from ...dataset.format.layout import FileIndex
+from ...dataset.format.numbered_files import temporary_files
 from ...staging.folder import STAGING_FOLDER, Staging
 from ...system import storage
 from ..findings import Finding
@@ -36,51 +38,25 @@ def leftovers(root: Path, holder: str | None) -> Iterator[Finding]:
     staged = Staging(root).episode_paths()
     if staged and holder is None:
         names = ", ".join(path.name for path in staged[:3]) + (", ..." if len(staged) > 3 else "")
-        yield Finding(
-            "staging-unfinished",
-            f"{STAGING_FOLDER}/episodes",
-            f"{len(staged)} episodes are unfinished: {names}.",
-        )
+        message = f"{len(staged)} episodes are unfinished: {names}."
+        yield Finding("staging-unfinished", f"{STAGING_FOLDER}/episodes", message)
     if (root / PACK_FOLDER).exists() and holder is None:
         yield Finding("staging-packing", PACK_FOLDER, "A packing or a repair was interrupted.")
-    for path in asides(root):
+    for path in sorted(path for path in root.iterdir() if path.name.startswith(ASIDE)):
         yield Finding("aside-folder", path.name, "It holds what a repair moved aside.")
     if holder is None:
+        message = "It is half written, left by an interrupted program."
         for path in temporary_files(root):
-            yield Finding(
-                "temporary-file", name_in(root, path), "It is half written, left by an interrupted program."
-            )
+            yield Finding("temporary-file", name_in(root, path), message)
+    message = "LeRobot was killed while it encoded a video."
     for path in lerobot_temporaries(root):
-        yield Finding(
-            "lerobot-killed-temporary-video",
-            name_in(root, path),
-            "LeRobot was killed while it encoded a video.",
-        )
+        yield Finding("lerobot-killed-temporary-video", name_in(root, path), message)
     files = sum(len(names) for _, _, names in os.walk(root / IMAGES_FOLDER))
     if files:  # LeRobot leaves empty folders when it ends normally
-        yield Finding(
-            "lerobot-killed-image-folder",
-            IMAGES_FOLDER,
-            f"LeRobot was killed while it recorded or encoded an episode: {files} images are left of it.",
+        message = (
+            f"LeRobot was killed while it recorded or encoded an episode: {files} images are left of it."
         )
-
-
-def asides(root: Path) -> list[Path]:
-    """The folders that repairs have made."""
-    return sorted(path for path in root.iterdir() if path.name.startswith(ASIDE))
-
-
-def temporary_files(root: Path) -> list[Path]:
-    """Files and folders that interrupted writers of aiorecord left in the dataset."""
-    suffix = storage.TEMPORARY_SUFFIX
-    found = [path for path in root.iterdir() if path.name.endswith(suffix)]
-    for top in ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
-        for folder, folders, names in os.walk(root / top):
-            for name in [name for name in folders if name.endswith(suffix)]:
-                folders.remove(name)
-                found.append(Path(folder, name))
-            found += [Path(folder, name) for name in names if name.endswith(suffix)]
-    return sorted(found)
+        yield Finding("lerobot-killed-image-folder", IMAGES_FOLDER, message)
 
 
 def lerobot_temporaries(root: Path) -> list[Path]:
@@ -114,6 +90,11 @@ def _entries(folder: Path) -> list[Path]:
             return [Path(entry.path) for entry in os.scandir(folder)]
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+
+def file_index(path: Path) -> FileIndex | None:
+    """The number of a data or video file, by its name and its folder's; None for another name."""
+    return layout.parse_index(f"{path.parent.name}/{path.name}")
 
 
 def name_in(root: Path, path: Path) -> str:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from ...dataset.format import layout
 from ...dataset.format.episodes import StatsColumns, episode_stats, ids_of
-from ...dataset.format.info_json import DatasetInfo, read_info
 from ...dataset.format.layout import FileIndex
 from ...dataset.format.table_size import check_size
 from ...dataset.format.tables import open_table, read_tasks
 from ...encoding.stats import FeatureStats, aggregate, from_json
-from ...errors import DatasetError, StorageError
-from ...system.storage import storage_errors
+from ...errors import DatasetError
+from ...system.storage import read_json, storage_errors
 from ...workers.progress import Progress
-from ..jobs import is_refusal, is_regular, looks
+from ..findings import FOOTERLESS
+from ..jobs import content_error, is_regular, looks
 from .folder_tree import name_in
 from .footer import is_footerless
 
 MAX_JSON_BYTES = 64 << 20
-"""Larger info.json or stats.json files are not read: those of real datasets have kilobytes."""
+"""A larger stats.json is not read: those of real datasets have kilobytes."""
 MAX_EPISODES = 10_000_000
 """Files of `meta/episodes` with more rows are not read."""
 
@@ -78,6 +78,11 @@ class EpisodeRow:
     id: str | None = None
 
 
+def frames_claimed(rows: Iterable[EpisodeRow]) -> int:
+    """How many frames episodes have together, for the progress; impossible lengths are left out."""
+    return sum(row.length for row in rows if 0 < row.length < 1 << 40)
+
+
 @dataclass
 class EpisodesPart:
     """The content of a file of `meta/episodes`.
@@ -93,17 +98,6 @@ class EpisodesPart:
     message: str = ""
 
 
-def load_info(root: Path) -> DatasetInfo:
-    """Read info.json, if the file is not too large.
-
-    Raises:
-        DatasetError: missing or not valid.
-    """
-    path = root / layout.INFO_PATH
-    load_json(path)
-    return read_info(root)
-
-
 def load_json(path: Path) -> Any:
     """Read a JSON file, if it is not too large.
 
@@ -114,16 +108,9 @@ def load_json(path: Path) -> Any:
     if not is_regular(path):
         raise DatasetError(f"{path} is missing, or not a file.", path=path)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-        if len(data) > MAX_JSON_BYTES:
-            raise DatasetError(f"{path} has more than {MAX_JSON_BYTES >> 20} MB.", path=path)
-        return json.loads(data)
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        if is_refusal(error):
-            raise StorageError(f"{path} cannot be read: {error}", path=path) from error
+        with storage_errors(path, "read"):
+            return read_json(path, max_bytes=MAX_JSON_BYTES)
+    except ValueError as error:
         raise DatasetError(f"{path} cannot be read: {error}", path=path) from error
 
 
@@ -146,19 +133,13 @@ def tasks_job(root: Path, progress: Progress) -> dict[str, int] | str:
     try:
         return read_tasks(root)
     except (DatasetError, OSError, ValueError, TypeError) as error:
-        if is_refusal(error):
-            raise
-        return str(error)
+        return content_error(error)
 
 
 def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Progress) -> EpisodesPart:
     """Read one file of `meta/episodes`, without the statistics. A job."""
     if is_footerless(path):
-        return EpisodesPart(
-            [],
-            "lerobot-killed-footerless-parquet",
-            "It has no footer: its writer died before it was finished (LeRobot 0.6 writes it in finalize()).",
-        )
+        return EpisodesPart([], "lerobot-killed-footerless-parquet", FOOTERLESS)
     name = name_in(root, path)
     try:
         with open_table(path) as file:
@@ -177,9 +158,7 @@ def episodes_job(root: Path, path: Path, videos: tuple[str, ...], progress: Prog
             for batch in file.iter_batches(batch_size=4096, columns=wanted, use_threads=False):
                 rows += _rows(batch, videos, name, len(rows), ids)
     except (DatasetError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if is_refusal(error):
-            raise
-        return EpisodesPart([], "episodes-unreadable", f"It cannot be read: {error}")
+        return EpisodesPart([], "episodes-unreadable", f"It cannot be read: {content_error(error)}")
     return EpisodesPart(rows)
 
 
@@ -209,17 +188,17 @@ def _rows(
 
 
 def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, FeatureStats]]:
-    """The statistics of some episodes, from the row groups that hold them; missing ones are left out."""
-    found: dict[int, dict[str, FeatureStats]] = {}
+    """The statistics of some episodes, from the row groups that hold them; empty where there are none."""
+    found: dict[int, dict[str, FeatureStats]] = {row.episode: {} for row in rows}
     by_file: dict[str, dict[int, int]] = {}
     for row in rows:
         by_file.setdefault(row.file, {})[row.row] = row.episode
     for name, wanted in by_file.items():
-        path = root / name
+        state = _state(root / name)
         first = 0
-        for number, count in enumerate(_kept.open(path)):
+        for number, count in enumerate(_group_rows(state)):
             inside = [at for at in wanted if first <= at < first + count]
-            if inside and (columns := _kept.read(number)) is not None:
+            if inside and (columns := _group_stats(state, number)) is not None:
                 for at in inside:
                     stats = columns.row(at - first)
                     found[wanted[at]] = {key: _arrays(value) for key, value in stats.items()}
@@ -227,45 +206,38 @@ def stored_stats(root: Path, rows: list[EpisodeRow]) -> dict[int, dict[str, Feat
     return found
 
 
-class _KeptStats:
-    """A cache of the statistics that were read last: those of the next data file are mostly next to them.
+class _State(NamedTuple):
+    """A file as it is now. What was read of it is read again if it changed, or for a second read."""
 
-    They are read again if the file changed, or for a second read.
-    """
-
-    def __init__(self) -> None:
-        self._file: tuple[object, ...] = ()
-        self._counts: list[int] = []
-        self._group = -1
-        self._columns: StatsColumns | None = None
-
-    def open(self, path: Path) -> list[int]:
-        """Open a file; returns the number of rows in each row group."""
-        with storage_errors(path, "read"):
-            about = path.stat()
-        file = (path, about.st_ino, about.st_mtime_ns, about.st_size, looks())
-        if file != self._file:
-            self._file = ()
-            with open_table(path) as table:
-                self._counts = [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)]
-            self._file, self._path, self._group = file, path, -1
-        return self._counts
-
-    def read(self, number: int) -> StatsColumns | None:
-        """The statistics in one row group of the file; None if it has no column of any."""
-        if number != self._group:
-            self._group = -1
-            with open_table(self._path) as file:
-                columns = [name for name in file.schema_arrow.names if name.startswith("stats/")]
-                check_size(file, self._path, columns, group=number)
-                # The reader treats a name as the prefix of a path, hence the selection.
-                table = file.read_row_group(number, columns=columns, use_threads=False)
-                self._columns = StatsColumns(table.select(columns)) if columns else None
-            self._group = number
-        return self._columns
+    path: Path
+    inode: int
+    changed_ns: int
+    size: int
+    looks: int
 
 
-_kept = _KeptStats()
+def _state(path: Path) -> _State:
+    with storage_errors(path, "read"):
+        about = path.stat()
+    return _State(path, about.st_ino, about.st_mtime_ns, about.st_size, looks())
+
+
+@lru_cache(maxsize=1)
+def _group_rows(state: _State) -> list[int]:
+    """The number of rows in each row group of a file."""
+    with open_table(state.path) as file:
+        return [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+
+
+@lru_cache(maxsize=1)  # the statistics for the next data file are mostly in the same row group
+def _group_stats(state: _State, number: int) -> StatsColumns | None:
+    """The statistics in one row group of a file; None if it has no column of any."""
+    with open_table(state.path) as file:
+        columns = [name for name in file.schema_arrow.names if name.startswith("stats/")]
+        check_size(file, state.path, columns, group=number)
+        # The reader treats a name as the prefix of a path, hence the selection.
+        table = file.read_row_group(number, columns=columns, use_threads=False)
+        return StatsColumns(table.select(columns)) if columns else None
 
 
 def _arrays(stats: Mapping[str, Any]) -> FeatureStats:

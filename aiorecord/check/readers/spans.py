@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ class Span:
     episode: int
     length: int
     start_s: float
-    end_s: float
     first: int
     """Number of its first frame in display order; -1 if not all frames exist."""
 
@@ -49,12 +48,9 @@ def locate(
         span = _span(times, episode, length, place, fps, report)
         if span.first >= 0:
             if covered[span.first : span.first + length].any():
-                report(
-                    "video-overlap",
-                    f"It begins at {place.start_s:.4f} s, the episode before it ends at {before:.4f} s.",
-                    episode=episode,
-                )
-                span = Span(episode, length, place.start_s, place.end_s, -1)
+                message = f"It begins at {place.start_s:.4f} s, the episode before it ends at {before:.4f} s."
+                report("video-overlap", message, episode=episode)
+                span = replace(span, first=-1)
             else:
                 covered[span.first : span.first + length] = True
         before = max(before, place.end_s)
@@ -64,10 +60,8 @@ def locate(
     unused = int((~covered).sum())
     if unused and all(span.first >= 0 for span in spans):
         at = int(np.argmax(~covered))
-        report(
-            "video-unused-frames",
-            f"{unused} of {len(times)} frames belong to no episode, from {times[at]:.3f} s on.",
-        )
+        message = f"{unused} of {len(times)} frames belong to no episode, from {times[at]:.3f} s on."
+        report("video-unused-frames", message)
     return spans
 
 
@@ -89,13 +83,10 @@ def _refused(span: Span, shown_s: NDArray[np.float64], fps: int, report: Report)
 def _span(
     times: NDArray[np.float64], episode: int, length: int, place: Place, fps: int, report: Report
 ) -> Span:
-    missing = Span(episode, length, place.start_s, place.end_s, -1)
+    missing = Span(episode, length, place.start_s, -1)
     if not (np.isfinite([place.start_s, place.end_s]).all() and 0 <= place.start_s <= place.end_s):
-        report(
-            "video-frames-missing",
-            f"Its place is from {place.start_s} s to {place.end_s} s.",
-            episode=episode,
-        )
+        message = f"Its place is from {place.start_s} s to {place.end_s} s."
+        report("video-frames-missing", message, episode=episode)
         return missing
     half = 0.5 / fps
     first = int(np.searchsorted(times, place.start_s - half))
@@ -104,7 +95,7 @@ def _span(
     wanted = place.start_s + np.arange(len(found)) / fps
     reached = int(np.argmin(good)) if not (good := _close(found, wanted)).all() else len(found)
     if reached >= length and end - first == length:
-        return Span(episode, length, place.start_s, place.end_s, first)
+        return replace(missing, first=first)
     has = end - first
     claims = round((place.end_s - place.start_s) * fps)
     if claims == has < length:
@@ -117,19 +108,12 @@ def _span(
             last_frame=length - 1,
         )
     elif has > length:
-        report(
-            "video-frames-missing",
-            f"Its place in the file holds {has} frames for {length} rows.",
-            episode=episode,
-        )
+        message = f"Its place in the file holds {has} frames for {length} rows."
+        report("video-frames-missing", message, episode=episode)
     else:
-        report(
-            "video-frames-missing",
-            f"Only {reached} of its {length} frames are where they should be.",
-            episode=episode,
-            first_frame=reached,
-            last_frame=length - 1,
-        )
+        message = f"Only {reached} of its {length} frames are where they should be."
+        missed = {"first_frame": reached, "last_frame": length - 1}
+        report("video-frames-missing", message, episode=episode, **missed)
     return missing
 
 

@@ -1,146 +1,49 @@
-"""Checks images that are stored in Parquet, one by one."""
+"""Decodes the images that are stored in Parquet, one by one."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ...encoding.stats import FeatureStats, depth_stats, histogram_stats, sample_indices
 from ...features import Feature
 from ...staging.histograms import histogram, sampling_stride
-from ..compare import NONE_STORED, Difference, depth_difference, image_difference
-from ..findings import Finding
-from ..frozen import FreezeFinder
-from ..jobs import is_refusal
+from ..jobs import content_error
+from .episode_pictures import MAX_PIXELS, EpisodePictures
 from .model import Run
 
-_MAX_PIXELS = 1 << 27
+
+def pictures_of_run(place: str, feature: Feature, fps: int, run: Run) -> EpisodePictures:
+    """The stored images of one episode, to be filled by `add_images`."""
+    stride = sampling_stride(*feature.size_hwc[:2])
+
+    def sample(pixels: NDArray[Any]) -> NDArray[Any]:
+        return histogram(pixels) if pixels.ndim == 3 else pixels[::stride, ::stride].copy()
+
+    return EpisodePictures(place, feature, fps, run.episode, run.length, sample)
 
 
-class ImageCheck:
-    """Checks the images of one camera in one data file.
+def add_images(pictures: EpisodePictures, feature: Feature, values: Iterable[Any]) -> tuple[str, str] | None:
+    """Add an episode's images, dicts of ``bytes`` and ``path``, up to the first that cannot be used.
 
-    Args:
-        place: the file, for findings.
-        key: the camera.
-        spec: its feature.
-        fps: frames per second.
-        runs: the episodes in the file, in order.
-        stored: statistics in `meta/episodes`, by episode.
-        known: episodes with a row in `meta/episodes`.
-
-    Attributes:
-        findings: what is wrong.
-        bad: places in `runs` of episodes with an image that cannot be used.
-        stats: recomputed statistics, if none are stored or they differ.
+    Returns:
+        The code and message of the finding about that one, None if all can be used.
     """
-
-    def __init__(
-        self,
-        place: str,
-        key: str,
-        spec: dict[str, Any],
-        fps: int,
-        runs: list[Run],
-        stored: dict[int, dict[str, FeatureStats]],
-        known: set[int],
-    ) -> None:
-        self.findings: list[Finding] = []
-        self.bad: set[int] = set()
-        self.stats: dict[int, FeatureStats] = {}
-        self._place, self._key, self._fps, self._runs = place, key, fps, runs
-        self._stored, self._known = stored, known
-        self._feature = Feature(key, "image", tuple(spec["shape"]), spec.get("names"), spec.get("info") or {})
-        self._size = self._feature.size_hwc
-        self._number = -1
-        self._left = 0
-        self._begin()
-
-    def add(self, values: list[Any]) -> None:
-        """The next rows: dicts of ``bytes`` and ``path``."""
-        for value in values:
-            if not self._left:
-                self._end()
-                self._begin()
-            self._look(value)
-            self._left -= 1
-            self._frame += 1
-
-    def finish(self) -> None:
-        """End the file."""
-        self._end()
-
-    def _begin(self) -> None:
-        self._number += 1
-        self._frame = 0
-        self._finder = FreezeFinder(self._fps)
-        self._samples: list[NDArray[Any]] = []
-        if self._number < len(self._runs):
-            self._left = self._runs[self._number].length
-            self._wanted = set(sample_indices(self._left))
-
-    def _look(self, value: Any) -> None:
-        episode = self._runs[self._number].episode
-        details: dict[str, Any] = {"episode": episode, "camera": self._key, "first_frame": self._frame}
+    height, width, channels = feature.size_hwc
+    wanted = (height, width) if channels == 1 else (height, width, channels)
+    for value in values:
         try:
             pixels = decode_image((value or {}).get("bytes") or b"")
         except (ValueError, av.FFmpegError, struct.error) as error:
-            if is_refusal(error):
-                raise
-            self._bad("image-undecodable", f"The image cannot be decoded: {error}", details)
-            return
-        height, width, channels = self._size
-        if pixels.shape != ((height, width) if channels == 1 else self._size):
-            self._bad("image-size", f"The image is {pixels.shape}, not {self._size}.", details)
-            return
-        self._finder.add(pixels)
-        if self._frame in self._wanted:
-            if channels == 1:
-                stride = sampling_stride(height, width)
-                self._samples.append(pixels[::stride, ::stride].copy())
-            else:
-                self._samples.append(histogram(pixels))
-
-    def _bad(self, code: str, message: str, details: dict[str, Any]) -> None:
-        if self._number not in self.bad:  # one per episode is enough
-            self.findings.append(Finding(code, self._place, message, **details))
-        self.bad.add(self._number)
-
-    def _end(self) -> None:
-        if self._number >= len(self._runs) or self._number in self.bad:
-            return
-        episode = self._runs[self._number].episode
-        for first, last in self._finder.finish():
-            self.findings.append(frozen(self._place, episode, self._key, first, last, self._fps))
-        if not self._samples:
-            return
-        samples = np.stack(self._samples)
-        actual = depth_stats(samples) if self._feature.is_depth else histogram_stats(samples)
-        stored = self._stored.get(episode, {}).get(self._key)
-        if stored is None:
-            difference: Difference | None = NONE_STORED
-        elif self._feature.is_depth:
-            difference = depth_difference(stored, actual, lossy=False, limit=np.inf)
-        else:
-            pixels = int(samples[:, 0].sum(dtype=np.int64))
-            difference = image_difference(stored, actual, lossy=False, pixels=pixels)
-        if difference is not None:
-            self.stats[self._number] = actual
-            if episode in self._known:
-                message = f"Statistics of {self._key} in meta/episodes: {difference.what}."
-                self.findings.append(
-                    Finding(difference.code, self._place, message, episode=episode, camera=self._key)
-                )
-
-
-def frozen(place: str, episode: int, camera: str, first: int, last: int, fps: int) -> Finding:
-    """The finding about a run of equal pictures."""
-    message = f"{last - first + 1} frames ({(last - first + 1) / fps:.1f} s) show the same picture."
-    return Finding("camera-frozen", place, message, episode, camera, first, last)
+            return "image-undecodable", f"The image cannot be decoded: {content_error(error)}"
+        if pixels.shape != wanted:
+            return "image-size", f"The image is {pixels.shape}, not {feature.size_hwc}."
+        pictures.add(pixels, pixels)
+    return None
 
 
 def decode_image(data: bytes) -> NDArray[Any]:
@@ -155,7 +58,7 @@ def decode_image(data: bytes) -> NDArray[Any]:
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError("neither PNG nor TIFF")
     width, height = struct.unpack(">II", data[16:24])
-    if not 0 < width * height <= _MAX_PIXELS:
+    if not 0 < width * height <= MAX_PIXELS:
         raise ValueError(f"a size of {width}x{height}")
     context = av.CodecContext.create("png", "r")
     assert isinstance(context, av.VideoCodecContext)
@@ -191,7 +94,7 @@ def _decode_tiff(data: bytes) -> NDArray[Any]:
     except (KeyError, IndexError) as error:
         raise ValueError(f"TIFF tag {error} is missing") from None
     dtype = {(16, 1): "u2", (32, 3): "f4"}.get((bits, sample))
-    if compression != 1 or dtype is None or not 0 < width * height <= _MAX_PIXELS:
+    if compression != 1 or dtype is None or not 0 < width * height <= MAX_PIXELS:
         raise ValueError(f"a TIFF of another kind ({bits} bits, compression {compression}, {width}x{height})")
     pixels = b"".join(data[start : start + size] for start, size in zip(starts, sizes, strict=True))
     if len(pixels) != width * height * bits // 8:

@@ -15,25 +15,25 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from ...dataset.packing.episode_places import file_size
 from ...encoding.stats import FeatureStats
 from ...errors import AiorecordError
-from ...features import Feature
 from ...media.evidence import Evidence
 from ...media.video_file import evidence_of
 from ...workers.progress import Progress
-from ..compare import NONE_STORED, Difference, depth_difference, image_difference
 from ..findings import Finding
-from ..jobs import is_refusal
+from ..jobs import Job, content_error
 from .data_file import timestamp_tolerance
-from .decoded import DecodedEpisode
-from .folder_tree import name_in
-from .metadata import EpisodeRow, Place, stored_stats
+from .decoded_frames import FrameSampler, visible
+from .episode_pictures import MAX_PIXELS, EpisodePictures, camera_feature
+from .folder_tree import file_index, name_in
+from .metadata import EpisodeRow, Place, frames_claimed, stored_stats
 from .spans import Span, locate
-from .stored_images import frozen
 from .video_info import info_findings
 
-_MAX_PIXELS = 1 << 27
 _MAX_FRAMES = 100_000_000
+_BYTES_PER_UNIT = 1 << 12
+"""Progress of a video is in frames, whose number is unknown before; it is estimated from the file size."""
 
 
 @dataclass
@@ -85,6 +85,12 @@ class VideoFile:
     fast: bool
     threads: int
 
+    def job(self) -> Job:
+        """The job that checks it."""
+        frames = frames_claimed(self.episodes) + sum(length for _, length, _ in self.inferred)
+        total = max(1, frames or file_size(self.path) // _BYTES_PER_UNIT)
+        return Job(self.path, video_job, (self,), total)
+
 
 def video_job(file: VideoFile, progress: Progress) -> VideoPart:
     """Check a video file. A job."""
@@ -96,10 +102,7 @@ class _Reader:
         self._file, self._progress = file, progress
         self._key, self._fps = file.key, file.fps
         self._place = name_in(file.root, file.path)
-        spec = file.spec
-        self._feature = Feature(
-            file.key, "video", tuple(spec["shape"]), spec.get("names"), spec.get("info") or {}
-        )
+        self._feature = camera_feature(file.key, file.spec)
         self._part = VideoPart()
 
     def read(self) -> VideoPart:
@@ -113,9 +116,7 @@ class _Reader:
             if not self._file.fast:
                 self._decode(times, spans)
         except (AiorecordError, av.FFmpegError, OSError, ValueError, TypeError) as error:
-            if is_refusal(error):
-                raise
-            self._add("video-unreadable", f"It cannot be read: {error}")
+            self._add("video-unreadable", f"It cannot be read: {content_error(error)}")
             part.readable = False
             part.whole = set()
         return part
@@ -123,15 +124,11 @@ class _Reader:
     def _add(self, code: str, message: str, **details: Any) -> None:
         self._part.findings.append(Finding(code, self._place, message, camera=self._key, **details))
 
-    def _open(self) -> InputContainer:
-        # The format is given: otherwise a file that is a playlist would make libav open other files.
-        return av.open(str(self._file.path), "r", format="mp4", options={"protocol_whitelist": "file"})
-
     def _read_packets(self) -> NDArray[np.float64] | None:
         """When each frame is shown, in seconds, increasing; None if the file cannot be used."""
         part = self._part
         stamps: list[int] = []
-        with self._open() as container:
+        with open_mp4(self._file.path) as container:
             if not container.streams.video:
                 self._add("video-unreadable", "It holds no video.")
                 return None
@@ -181,86 +178,78 @@ class _Reader:
 
     def _has_size(self, stream: VideoStream) -> bool:
         height, width, _ = self._feature.size_hwc
-        if stream.width * stream.height > _MAX_PIXELS:
+        if stream.width * stream.height > MAX_PIXELS:
             raise ValueError(f"frames of {stream.width}x{stream.height}")
         if (stream.width, stream.height) == (width, height):
             return True
-        self._add(
-            "video-size",
-            f"Its frames are {stream.width}x{stream.height}, meta/info.json says {width}x{height}.",
-        )
+        found = f"{stream.width}x{stream.height}"
+        self._add("video-size", f"Its frames are {found}, meta/info.json says {width}x{height}.")
         return False
 
     def _places(self) -> list[tuple[int, int, Place]]:
         """Index, length and position of the episodes in the file."""
+        index = file_index(self._file.path)
+        assert index is not None
         places = [(row.episode, row.length, row.videos[self._key]) for row in self._file.episodes]
-        index = next((place.index for _, _, place in places), None)
         for episode, length, start in self._file.inferred:
-            places.append((episode, length, Place(index, start, start + length / self._fps)))  # type: ignore[arg-type]
+            places.append((episode, length, Place(index, start, start + length / self._fps)))
         return places
 
     def _decode(self, times: NDArray[np.float64], spans: Sequence[Span]) -> None:
-        stored = stored_stats(self._file.root, self._file.episodes) if self._file.episodes else {}
+        if not any(span.first >= 0 for span in spans):
+            return
+        stored = stored_stats(self._file.root, self._file.episodes)
+        sampler = FrameSampler(self._feature)
         whole = sorted((span for span in spans if span.first >= 0), key=lambda span: span.first)
         frames = self._frames()
         position = 0
         failure: str | None = None
         for span in whole:
-            look = DecodedEpisode(span.length, self._feature, self._fps)
+            pictures = EpisodePictures(
+                self._place, self._feature, self._fps, span.episode, span.length, sampler.sample
+            )
             while position < span.first + span.length:
                 try:
                     frame = next(frames, None)
                 except (av.FFmpegError, ValueError) as error:
-                    if is_refusal(error):
-                        raise
-                    frame, failure = None, str(error)
+                    frame, failure = None, content_error(error)
                 if frame is None:
                     break
                 if frame.is_corrupt and failure is None:
                     failure = f"frame {position} is damaged"
                 if position >= span.first and not frame.is_corrupt:
-                    look.add(position - span.first, frame)
+                    pictures.add(visible(frame), frame)
                 position += 1
                 if position % 32 == 0:
                     self._progress.update(self._part.frames // 4 + position * 3 // 4)
-            if look.seen < span.length:
+            if pictures.seen < span.length:
                 self._part.whole.discard(span.episode)
-                self._add(
-                    "video-undecodable",
-                    f"Only {look.seen} of its {span.length} frames can be decoded"
-                    + (f": {failure}." if failure else "."),
-                    episode=span.episode,
-                    first_frame=look.seen,
-                )
+                message = f"Only {pictures.seen} of its {span.length} frames can be decoded"
+                message += f": {failure}." if failure else "."
+                self._add("video-undecodable", message, episode=span.episode, first_frame=pictures.seen)
                 continue
-            for first, last in look.finder.finish():
-                self._part.findings.append(
-                    frozen(self._place, span.episode, self._key, first, last, self._fps)
-                )
-            self._compare(span, look, stored.get(span.episode))
+            found, stats = pictures.judge(
+                stored.get(span.episode), lossy=True, depth_limit=sampler.depth_limit
+            )
+            self._part.findings += found
+            if stats is not None:
+                self._part.stats[span.episode] = stats
 
     def _frames(self) -> Iterator[av.VideoFrame]:
-        with self._open() as container:
+        with open_mp4(self._file.path) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = self._file.threads
             stream.codec_context.options = {"err_detect": "crccheck"}
             for packet in container.demux(stream):
                 yield from cast(list[av.VideoFrame], packet.decode())
 
-    def _compare(self, span: Span, look: DecodedEpisode, stored: dict[str, FeatureStats] | None) -> None:
-        actual = look.stats()
-        known = any(row.episode == span.episode for row in self._file.episodes)
-        if stored is None or self._key not in stored:
-            difference: Difference | None = NONE_STORED
-        elif self._feature.is_depth:
-            difference = depth_difference(stored[self._key], actual, lossy=True, limit=look.depth_limit)
-        else:
-            difference = image_difference(stored[self._key], actual, lossy=True, pixels=look.pixels)
-        if difference is not None:
-            self._part.stats[span.episode] = actual
-            if known:
-                message = f"Statistics of {self._key} in meta/episodes: {difference.what}."
-                self._add(difference.code, message, episode=span.episode)
+
+def open_mp4(path: Path) -> InputContainer:
+    """Open a video that anybody may have written.
+
+    The format is given: otherwise a file that is a playlist would make libav open other files.
+    """
+    return av.open(str(path), "r", format="mp4", options={"protocol_whitelist": "file"})
 
 
 def default_threads(workers: int) -> int:

@@ -21,6 +21,7 @@ from ...media.remux import copied
 from ...media.video_file import verify_video
 from ...system import storage
 from ...workers.progress import Progress
+from ..readers.video_frames import open_mp4
 
 _FASTSTART = {"movflags": "faststart"}
 
@@ -58,12 +59,12 @@ def cut_out_job(
     target.parent.mkdir(parents=True, exist_ok=True)
     total = 0
     with (
-        _open(path) as source,
+        open_mp4(path) as source,
         copied(target, source.streams.video[0], fps, evidence, _FASTSTART) as copy,
     ):
         todo = list(found)
         done = 0
-        for number, packet in enumerate(_packets(source)):
+        for number, (_, packet) in enumerate(_timed_packets(source, fps)):
             if not todo or number < todo[0].first:
                 continue
             cut = todo[0]
@@ -75,7 +76,7 @@ def cut_out_job(
         progress.update(total // 2)
     verify_video(target, total, fps)
     decoded = 0
-    with _open(target) as made:
+    with open_mp4(target) as made:
         made.streams.video[0].codec_context.options = {"err_detect": "crccheck"}
         for frame in made.decode(video=0):
             decoded += not frame.is_corrupt
@@ -95,12 +96,10 @@ def digests_job(path: Path, spans: Sequence[tuple[float, int]], fps: int, progre
         fps: frames per second.
     """
     ends = [(start - 0.5 / fps, start + (length - 0.5) / fps) for start, length in spans]
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        base = stream.time_base or Fraction(1, fps)
-        sums = [hashlib.sha256(stream.codec_context.extradata or b"") for _ in spans]
-        for number, packet in enumerate(_packets(container)):
-            shown = None if packet.pts is None else float(packet.pts * base)
+    with open_mp4(path) as container:
+        extradata = container.streams.video[0].codec_context.extradata or b""
+        sums = [hashlib.sha256(extradata) for _ in spans]
+        for number, (shown, packet) in enumerate(_timed_packets(container, fps)):
             for (start_s, end_s), digest in zip(ends, sums, strict=True):
                 if shown is not None and _is_within(shown, start_s, end_s):
                     digest.update(f"{round((shown - start_s) * fps)} {packet.size} ".encode())
@@ -118,12 +117,8 @@ class _Cut:
 
 
 def _find(path: Path, spans: Sequence[tuple[float, int]], fps: int) -> list[_Cut]:
-    with _open(path) as container:
-        base = container.streams.video[0].time_base or Fraction(1, fps)
-        stamps = [
-            (None if packet.pts is None else float(packet.pts * base), packet.is_keyframe)
-            for packet in _packets(container)
-        ]
+    with open_mp4(path) as container:
+        stamps = [(shown, packet.is_keyframe) for shown, packet in _timed_packets(container, fps)]
     found: list[_Cut] = []
     at = 0
     for start_s, length in spans:
@@ -145,9 +140,10 @@ def _is_within(seconds: float | None, start_s: float, end_s: float) -> bool:
     return seconds is not None and start_s <= seconds < end_s
 
 
-def _open(path: Path) -> InputContainer:
-    return av.open(str(path), "r", format="mp4", options={"protocol_whitelist": "file"})
-
-
-def _packets(container: InputContainer) -> Iterator[av.Packet]:
-    return (packet for packet in container.demux(container.streams.video[0]) if packet.size)
+def _timed_packets(container: InputContainer, fps: int) -> Iterator[tuple[float | None, av.Packet]]:
+    """The packets, each with the time in seconds at which it is shown."""
+    stream = container.streams.video[0]
+    base = stream.time_base or Fraction(1, fps)
+    for packet in container.demux(stream):
+        if packet.size:
+            yield None if packet.pts is None else float(packet.pts * base), packet

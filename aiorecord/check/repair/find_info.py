@@ -9,7 +9,7 @@ info.json is made.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ...media.evidence import read_dataset_id
 from ...media.video_file import probe_video
 from ...staging.folder import EpisodeFolder, Staging
 from ...workers.progress import Progress
-from ..jobs import Job, is_refusal, is_regular
+from ..jobs import Job, RunJobs, content_error, is_regular
 from ..readers.data_file import timestamp_tolerance
 from ..readers.folder_tree import parquet_files
 from ..readers.metadata import load_json
@@ -67,12 +67,12 @@ class _DataFile:
     fps: int | None
 
 
-def find_info(root: Path, run: Callable[[str, list[Job]], dict[Path, Any]]) -> FoundInfo:
+def find_info(root: Path, run: RunJobs) -> FoundInfo:
     """Reconstruct info.json. Only reads.
 
     Args:
         root: the dataset's root folder.
-        run: runs jobs; returns their results by path, None for a job that failed.
+        run: runs jobs.
 
     Raises:
         StorageError: the disk refused.
@@ -155,9 +155,7 @@ def _by_staging(root: Path, files: Sequence[_DataFile]) -> FoundInfo | None:
     return FoundInfo(info, [f"Rebuild meta/info.json from the episode {name} in staging."])
 
 
-def _by_columns(
-    root: Path, files: Mapping[Path, _DataFile], run: Callable[[str, list[Job]], dict[Path, Any]]
-) -> FoundInfo:
+def _by_columns(root: Path, files: Mapping[Path, _DataFile], run: RunJobs) -> FoundInfo:
     """The info derived from columns, timestamps and videos."""
 
     def no(why: str) -> FoundInfo:
@@ -227,8 +225,7 @@ def describe_job(path: Path, progress: Progress) -> _DataFile | None:
                 batch = next(file.iter_batches(batch_size=_ROWS, columns=names, use_threads=False), None)
                 fps = None if batch is None else _rate(batch)
     except (AiorecordError, OSError, ValueError, TypeError, KeyError) as error:
-        if is_refusal(error):
-            raise
+        content_error(error)
         return None
     named = evidence.episodes if evidence is not None else ()
     ids = frozenset(episode.dataset for episode in named if episode.dataset is not None)
@@ -240,8 +237,7 @@ def probe_job(path: Path, progress: Progress) -> dict[str, Any] | None:
     try:
         return probe_video(path)
     except (AiorecordError, OSError, ValueError) as error:
-        if is_refusal(error):
-            raise
+        content_error(error)
         return None
 
 

@@ -9,6 +9,7 @@ from ...dataset.format import layout
 from ...dataset.format.layout import FileIndex
 from ..checked import Checked
 from ..pairing import Pairing
+from ..readers.folder_tree import file_index
 from ..readers.metadata import EpisodeRow
 from ..readers.video_frames import VideoPart
 from .repair_plan import Candidate, RepairPlan
@@ -49,18 +50,24 @@ def note_losses(
             plan.lost[episode] = "its rows cannot be read, or are missing"
             if what := _left_of(checked, row):
                 plan.readable.append(f"episode {episode}: {plan.lost[episode]}; there is still {what}")
-    _note_files(plan, checked, candidates, rows, unreferenced, pairing)
+    found = _unclaimed(candidates, rows, unreferenced, pairing)
+    plan.not_paired += found
+    if checked.is_complete:
+        return  # a file that a complete `meta/episodes` does not name was not part of the dataset
+    plan.readable += found
+    used = {candidate.data for candidate in candidates}
+    for path in checked.data:
+        if file_index(path) not in used and _has_content(path):
+            plan.readable.append(f"{checked.name(path)}: it cannot be read")
 
 
-def _note_files(
-    plan: RepairPlan,
-    checked: Checked,
+def _unclaimed(
     candidates: Sequence[Candidate],
     rows: Mapping[int, EpisodeRow],
     unreferenced: Mapping[tuple[str, FileIndex], VideoPart | None],
     pairing: Pairing,
-) -> None:
-    """Add the files that belong to no kept or lost episode."""
+) -> list[str]:
+    """What videos hold of no kept and no lost episode."""
     found: list[str] = []
     ids = {candidate.named.id for candidate in candidates if candidate.named is not None}
     ids |= {row.id for row in rows.values()}
@@ -72,15 +79,7 @@ def _note_files(
         if part is not None and part.readable and not pairing.says(key, index):
             place = layout.video_path(key, index)
             found.append(f"{place}: {part.frames} frames of an unknown episode")
-    plan.not_paired += found
-    if checked.is_complete:
-        return  # a file that a complete `meta/episodes` does not name was not part of the dataset
-    plan.readable += found
-    used = {candidate.data for candidate in candidates}
-    for path in checked.data:
-        number = layout.parse_index(f"{path.parent.name}/{path.name}")
-        if number not in used and _has_content(path):
-            plan.readable.append(f"{path.relative_to(checked.report.root).as_posix()}: it cannot be read")
+    return found
 
 
 def _is_copy(candidate: Candidate, kept: Candidate | None) -> bool:

@@ -12,7 +12,6 @@ from ...encoding.stats import FeatureStats
 from ...media.evidence import Named
 from ..readers.metadata import EpisodeRow, Place
 from ..readers.model import Run
-from .rewrite import Kept
 
 MAX_TASKS = 100_000
 """Task numbers above this count as damage."""
@@ -45,6 +44,37 @@ class Candidate:
     videos: dict[str, Place] = field(default_factory=dict)
     paired: bool = False
     named: Named | None = None
+
+    def reject(self, problem: str) -> None:
+        """Set the problem, unless it has one."""
+        self.problem = self.problem or problem
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An episode of the repaired dataset.
+
+    Attributes:
+        episode: its new index.
+        first: its first row's ``index``.
+        tasks: its tasks.
+        found: its rows, with the old index, and the places of everything else.
+    """
+
+    episode: int
+    first: int
+    tasks: tuple[str, ...]
+    found: Candidate
+
+    @property
+    def length(self) -> int:
+        """Frames."""
+        return self.found.run.length
+
+    @property
+    def old(self) -> EpisodeRow | None:
+        """Its row in `meta/episodes`, which has the statistics that are not recomputed, or None."""
+        return self.found.row if self.found.trusted else None
 
 
 @dataclass
@@ -111,24 +141,9 @@ def kept_episodes(candidates: Sequence[Candidate], tasks: Mapping[int, str]) -> 
     for candidate in candidates:
         if candidate.problem is not None:
             continue
-        run = candidate.run
-        kept.append(
-            Kept(
-                len(kept),
-                run.episode,
-                first,
-                run.length,
-                candidate.source,
-                run.row,
-                candidate.data,
-                tuple(tasks[number] for number in run.tasks),
-                candidate.videos,
-                candidate.stats,
-                candidate.row if candidate.trusted else None,
-                candidate.named,
-            )
-        )
-        first += run.length
+        names = tuple(tasks[number] for number in candidate.run.tasks)
+        kept.append(Kept(len(kept), first, names, candidate))
+        first += candidate.run.length
     return kept
 
 

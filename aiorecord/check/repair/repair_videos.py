@@ -3,50 +3,47 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...dataset.format import layout
 from ...dataset.format.info_json import DatasetInfo
 from ...dataset.format.layout import FileIndex
 from ...dataset.format.numbered_files import numbered_files
 from ...media.evidence import Evidence, Named
-from ..check_dataset import Check
 from ..checked import Checked
-from ..jobs import Job, is_regular
+from ..jobs import Job, RunJobs, is_regular
 from ..pairing import Pairing, frame_at
 from ..readers.metadata import Place
-from ..readers.video_frames import VideoFile, VideoPart, video_job
+from ..readers.video_frames import VideoFile, VideoPart
 from .copy_episodes import cut_out_job, digests_job
 from .repair_plan import Candidate
 from .video_order import places_by_order
 
 
+@dataclass
 class VideoRepair:
     """Finds and verifies the videos of candidates, and removes frames off the grid.
 
     Args:
         checked: the result of the check.
         info: the dataset's info.json.
-        check: makes the jobs that check a video.
+        threads: decoding threads of each video.
         pairing: the ids stored in the files.
-        run: runs jobs; returns their results by path, None for a job that failed.
+        run: runs jobs.
 
     Attributes:
         unreferenced: the videos that `meta/episodes` does not name; None if the reader died.
     """
 
-    def __init__(
-        self,
-        checked: Checked,
-        info: DatasetInfo,
-        check: Check,
-        pairing: Pairing,
-        run: Callable[[str, list[Job]], dict[Path, Any]],
-    ) -> None:
-        self._checked, self._info, self._check, self._run = checked, info, check, run
-        self._root, self._pairing = check.root, pairing
+    checked: Checked
+    info: DatasetInfo
+    threads: int
+    pairing: Pairing
+    run: RunJobs
+
+    def __post_init__(self) -> None:
+        self._root = self.checked.report.root
         self.unreferenced: dict[tuple[str, FileIndex], VideoPart | None] = {}
         self._parts: dict[tuple[str, FileIndex], VideoPart | None] = {}
 
@@ -65,9 +62,9 @@ class VideoRepair:
         for candidate in candidates:
             row, named = candidate.row, candidate.named
             place = row.videos.get(key) if row is not None and candidate.paired else None
-            if place is not None and (named is None or not self._pairing.contradicts(key, place, named)):
+            if place is not None and (named is None or not self.pairing.contradicts(key, place, named)):
                 candidate.videos[key] = place
-            elif named is not None and (found := self._pairing.find(key, named)):
+            elif named is not None and (found := self.pairing.find(key, named)):
                 candidate.videos[key] = found[0]
                 if len(found) > 1:
                     claimed.append((candidate, found))
@@ -83,8 +80,8 @@ class VideoRepair:
         for candidate, places in claimed:
             for place in places:
                 spans[place.index].append((place.start_s, candidate.run.length))
-        jobs = [Job(files[i], digests_job, (files[i], spans[i], self._info.fps)) for i in spans]
-        looked = self._run("videos of one episode", jobs) if jobs else {}
+        jobs = [Job(files[i], digests_job, (files[i], spans[i], self.info.fps)) for i in spans]
+        looked = self.run("videos of one episode", jobs) if jobs else {}
         for candidate, places in claimed:
             found = set()
             for place in places:
@@ -94,19 +91,17 @@ class VideoRepair:
             if len(found) > 1 or None in found:
                 names = " and ".join(layout.video_path(key, place.index) for place in places)
                 how = "and cannot be compared" if None in found else "with different frames"
-                candidate.problem = (
-                    candidate.problem or f"not paired: {names} are all marked as its video, {how}"
-                )
+                candidate.reject(f"not paired: {names} are all marked as its video, {how}")
 
     def _place_by_order(self, key: str, candidates: list[Candidate], files: dict[FileIndex, Path]) -> None:
         """Find candidates without ids by the order of the files, if that order is unambiguous."""
         if all(key in candidate.videos for candidate in candidates):
             return
         parts = {
-            index: self._checked.videos.get((key, index)) or self.unreferenced.get((key, index))
+            index: self.checked.videos.get((key, index)) or self.unreferenced.get((key, index))
             for index in files
         }
-        places = places_by_order(candidates, parts, fps=self._info.fps, chunks_size=self._info.chunks_size)
+        places = places_by_order(candidates, parts, fps=self.info.fps, chunks_size=self.info.chunks_size)
         if places is None:
             return
         pairs = list(zip(candidates, places, strict=True))
@@ -116,27 +111,27 @@ class VideoRepair:
 
     def _is_at(self, a: Place, b: Place) -> bool:
         """Whether two places begin with the same frame of the same file."""
-        fps = self._info.fps
+        fps = self.info.fps
         return a.index == b.index and frame_at(a.start_s, fps) == frame_at(b.start_s, fps)
 
     def _read_unseen(self, key: str, files: dict[FileIndex, Path]) -> None:
         """Read the ids stored in videos that `meta/episodes` does not name."""
-        info, checked = self._info, self._checked
+        info, checked = self.info, self.checked
         spec = info.features[key]
         jobs = [
-            Job(path, video_job, (VideoFile(self._root, path, key, spec, info.fps, [], [], True, 1),))
+            VideoFile(self._root, path, key, spec, info.fps, [], [], True, 1).job()
             for index, path in files.items()
             if (key, index) not in checked.videos
         ]
-        looked = self._run("videos", jobs)
+        looked = self.run("videos", jobs)
         for index, path in files.items():
             if (key, index) not in checked.videos:
                 self.unreferenced[key, index] = looked.get(path)
-                self._pairing.add_video(key, index, looked.get(path))
+                self.pairing.add_video(key, index, looked.get(path))
 
     def _verify(self, key: str, candidates: list[Candidate], files: dict[FileIndex, Path]) -> None:
         """Use the results of the check; decode episodes at places that it did not read."""
-        checked = self._checked
+        checked = self.checked
         parts: dict[FileIndex, VideoPart | None] = {
             index: part for (camera, index), part in checked.videos.items() if camera == key
         }
@@ -157,8 +152,11 @@ class VideoRepair:
                 for c in there[index]
                 if not self._was_seen(key, c)
             ]
-            jobs.append(self._check.video_job(self._info, key, index, seen, inferred))
-        looked = self._run("videos", jobs)
+            path, spec = self._root / layout.video_path(key, index), self.info.features[key]
+            fps, threads = self.info.fps, self.threads
+            file = VideoFile(self._root, path, key, spec, fps, seen, inferred, False, threads)
+            jobs.append(file.job())
+        looked = self.run("videos", jobs)
         for index in unseen:
             parts[index] = looked.get(files[index]) if index in files else None
         self._parts |= {(key, index): part for index, part in parts.items()}
@@ -166,17 +164,15 @@ class VideoRepair:
             place = candidate.videos.get(key)
             part = parts.get(place.index) if place is not None else None
             if place is None:
-                candidate.problem = (
-                    candidate.problem or f"not paired: it is unknown which video of {key} is its"
-                )
+                candidate.reject(f"not paired: it is unknown which video of {key} is its")
             elif part is None or candidate.run.episode not in part.whole:
-                candidate.problem = candidate.problem or f"its video of {key} is not whole"
+                candidate.reject(f"its video of {key} is not whole")
             elif candidate.run.episode in part.stats:
                 candidate.stats = {**candidate.stats, key: part.stats[candidate.run.episode]}
 
     def _was_seen(self, key: str, candidate: Candidate) -> bool:
         """Whether the check has read its frames at this place."""
-        row = self._checked.episodes.get(candidate.run.episode)
+        row = self.checked.episodes.get(candidate.run.episode)
         return row is not None and row is candidate.row and row.videos.get(key) == candidate.videos[key]
 
     def straighten(self, folder: Path, candidates: list[Candidate]) -> dict[str, str]:
@@ -204,17 +200,17 @@ class VideoRepair:
             old = layout.video_path(key, index)
             named = tuple(c.named or Named(None, c.run.length) for c in episodes)
             evidence = Evidence(named, key) if any(name.id for name in named) else None
-            arguments = (self._root / old, folder / source, spans, self._info.fps, evidence)
+            arguments = (self._root / old, folder / source, spans, self.info.fps, evidence)
             job = Job(folder / source, cut_out_job, arguments, total)
-            copied = self._run("videos off the grid", [job])[job.path] == total
+            copied = self.run("videos off the grid", [job])[job.path] == total
             at = 0
             for candidate in episodes:
                 if copied:
                     end = at + candidate.run.length
-                    candidate.videos[key] = Place(index, at / self._info.fps, end / self._info.fps)
+                    candidate.videos[key] = Place(index, at / self.info.fps, end / self.info.fps)
                     at = end
                 else:
-                    candidate.problem = f"its video of {key} has frames off the grid"
+                    candidate.reject(f"its video of {key} has frames off the grid")
             if copied:
                 moves[source] = old
         return moves

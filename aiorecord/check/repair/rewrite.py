@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,43 +28,11 @@ from ...media.evidence import Evidence, Named, describing
 from ...system import storage
 from ...workers.progress import Progress
 from ..readers.footer import find_row_groups, write_with_footer
-from ..readers.metadata import EpisodeRow, Place, stored_stats
+from ..readers.metadata import stored_stats
+from .repair_plan import Kept
 
 _ROWS_PER_GROUP = 50
 _NUMBERS = {"frame_index", "episode_index", "index"}
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An episode of the repaired dataset.
-
-    Attributes:
-        episode: its new index.
-        was: its index before.
-        first: ``index`` of its first row.
-        length: frames.
-        source: the Parquet file that holds its rows.
-        row: its first row there.
-        data: number of its data file.
-        tasks: its tasks.
-        videos: the locations of its videos.
-        stats: recomputed statistics, by feature.
-        old: its row in `meta/episodes`, which has the other statistics; None if there is none.
-        named: the episode id to store in its files; None if unknown.
-    """
-
-    episode: int
-    was: int
-    first: int
-    length: int
-    source: Path
-    row: int
-    data: FileIndex
-    tasks: tuple[str, ...]
-    videos: dict[str, Place]
-    stats: dict[str, FeatureStats] = field(default_factory=dict)
-    old: EpisodeRow | None = None
-    named: Named | None = None
 
 
 def recover_job(path: Path, target: Path, schema: pa.Schema, progress: Progress) -> int:
@@ -99,13 +66,13 @@ def write_data_job(
         info: info.json, to store in the file.
     """
     schema = data_schema(features)
-    named = tuple(kept.named or Named(None, kept.length) for kept in episodes)
+    named = tuple(kept.found.named or Named(None, kept.length) for kept in episodes)
     used = {name for kept in episodes for name in kept.tasks}
     evidence = Evidence(named, None, {n: name for n, name in tasks.items() if name in used}, describing(info))
     if any(episode.id for episode in named):
         schema = with_evidence(schema, evidence)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with open_table(episodes[0].source) as file, parquet_writer(target, schema) as writer:
+    with open_table(episodes[0].found.source) as file, parquet_writer(target, schema) as writer:
         for kept, table in _tables(file, episodes, schema):
             write_row_group(writer, table)
             progress.update(kept.episode)
@@ -124,7 +91,7 @@ def _tables(
         while todo and table.num_rows:
             kept = todo[0]
             done = sum(part.num_rows for part in pending)
-            skip = max(0, kept.row + done - at)
+            skip = max(0, kept.found.run.row + done - at)
             if skip >= table.num_rows:
                 break
             part = table.slice(skip, kept.length - done)
@@ -172,7 +139,7 @@ def write_metadata_job(
         episodes: all of them, in order.
         tasks: all tasks and their numbers.
     """
-    ids = {kept.episode: kept.named.id for kept in episodes if kept.named is not None and kept.named.id}
+    ids = {kept.episode: named.id for kept in episodes if (named := kept.found.named) and named.id}
     schema = with_ids(episodes_schema(features), ids)
     index = FileIndex(0, 0)
     target = folder / Path(layout.episodes_path(index)).relative_to("meta")
@@ -183,7 +150,7 @@ def write_metadata_job(
             for start in range(0, len(episodes), _ROWS_PER_GROUP):
                 group = episodes[start : start + _ROWS_PER_GROUP]
                 old = [kept.old for kept in group if kept.old is not None]
-                stored = stored_stats(root, old) if old else {}
+                stored = stored_stats(root, old)
                 rows = []
                 for kept in group:
                     stats = _stats(kept, stored.get(kept.old.episode, {}) if kept.old else {}, features, fps)
@@ -206,9 +173,9 @@ def _stats(
 ) -> dict[str, FeatureStats]:
     """All statistics of an episode, in the order of the features."""
     # The recomputed statistics of these are of the old numbers.
-    stats = stored | {key: value for key, value in kept.stats.items() if key not in _NUMBERS}
+    stats = stored | {key: value for key, value in kept.found.stats.items() if key not in _NUMBERS}
     renumbered = kept.old is None or (kept.old.episode, kept.old.first) != (kept.episode, kept.first)
-    if renumbered or kept.stats.keys() & _NUMBERS:
+    if renumbered or kept.found.stats.keys() & _NUMBERS:
         numbers = default_columns(
             kept.length,
             fps=fps,
@@ -223,8 +190,8 @@ def _stats(
 def _row(kept: Kept, index: FileIndex, stats: dict[str, FeatureStats]) -> dict[str, Any]:
     row: dict[str, Any] = {"episode_index": kept.episode, "tasks": list(kept.tasks), "length": kept.length}
     row |= {"dataset_from_index": kept.first, "dataset_to_index": kept.first + kept.length}
-    row |= location("data", kept.data) | location("meta/episodes", index)
-    for key, place in kept.videos.items():
+    row |= location("data", kept.found.data) | location("meta/episodes", index)
+    for key, place in kept.found.videos.items():
         row |= location(f"videos/{key}", place.index)
         row |= {f"videos/{key}/from_timestamp": place.start_s, f"videos/{key}/to_timestamp": place.end_s}
     return row | stats_columns(stats)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...dataset.exchange.pack_journal import Journal, decide, roll_forward
+from ...dataset.exchange.pack_journal import Journal
 from ...dataset.format import layout
 from ...dataset.format.episodes import episodes_schema
-from ...dataset.format.layout import parse_index
 from ...dataset.format.numbered_files import link_or_copy
 from ...dataset.format.tables import open_table, parquet_writer, write_row_group
 from ...encoding.stats import FeatureStats, to_json
@@ -33,8 +31,9 @@ from ...workers.progress import Progress
 from ..checked import Checked
 from ..compare import total_differences
 from ..jobs import Job
+from ..readers.folder_tree import file_index
 from ..readers.metadata import load_stats, total_stats_job
-from .publish import link_aside, run_writing
+from .publish import exchange, link_aside, run_writing
 
 STATISTICS = frozenset({"stats-stale", "stats-total"})
 """Findings that recomputing statistics resolves."""
@@ -50,7 +49,7 @@ def recomputed_statistics(checked: Checked) -> dict[int, EpisodeStats]:
             continue
         for number, stats in rows.stats.items():
             row = checked.episodes.get(rows.runs[number].episode)
-            if row is not None and row.data == parse_index(f"{path.parent.name}/{path.name}"):
+            if row is not None and row.data == file_index(path):
                 found[row.episode] |= stats
     for (key, index), video in checked.videos.items():
         if video is None:
@@ -62,13 +61,9 @@ def recomputed_statistics(checked: Checked) -> dict[int, EpisodeStats]:
     return dict(found)
 
 
-def statistics_step(episodes: int) -> str:
-    """A sentence on what is about to be done."""
-    whose = f"the statistics of {episodes} episodes and " if episodes else ""
-    return (
-        f"Recompute {whose}the merged statistics of all episodes (meta/stats.json); rows, videos and "
-        "everything else stay as they are."
-    )
+def whose(stats: Mapping[int, EpisodeStats]) -> str:
+    """The part of a sentence that names the recomputed statistics besides the merged ones; may be empty."""
+    return f"the statistics of {len(stats)} episodes and " if stats else ""
 
 
 def publish_statistics(
@@ -102,8 +97,8 @@ def publish_statistics(
         row = checked.episodes[episode]
         changes[row.file][row.row] = value
     counts = Counter(row.file for row in checked.episodes.values())
-    task = _Task(root, folder, features, dict(counts), dict(changes))
-    run_writing(root, pool, [Job(folder, statistics_job, (task,), len(counts) + 1)], width)
+    arguments = (root, folder, features, dict(counts), dict(changes))
+    run_writing(root, pool, [Job(folder, statistics_job, arguments, len(counts) + 1)], width)
 
     old = root / layout.EPISODES_FOLDER
     new = folder / "episodes"
@@ -117,68 +112,62 @@ def publish_statistics(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(path.resolve(), target)
         link_aside(root, replaced)
-        for path in [folder, *folder.rglob("*")]:
-            if path.is_dir():
-                storage.fsync_folder(path)
     journal = Journal(os.urandom(4).hex(), {"aside": aside.name, layout.STATS_PATH: layout.STATS_PATH})
     journal.folders["episodes"] = layout.EPISODES_FOLDER
-    decide(root, journal)
-    roll_forward(root, journal)
+    exchange(root, folder, journal)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """The input of `statistics_job`. Picklable.
+def statistics_job(
+    root: Path,
+    folder: Path,
+    features: dict[str, dict[str, Any]],
+    counts: dict[str, int],
+    changes: dict[str, dict[int, EpisodeStats]],
+    progress: Progress,
+) -> None:
+    """Write the changed files of `meta/episodes`, and stats.json. A job. Durable, except their names.
 
-    Attributes:
+    Args:
         root: the dataset.
         folder: receives the changed files of ``episodes/``, and ``meta/stats.json``.
         features: LeRobot's feature dict.
         counts: files of `meta/episodes`, relative to the root, in order, and how many rows of each count.
         changes: new statistics by file, row in it, and feature.
     """
-
-    root: Path
-    folder: Path
-    features: dict[str, dict[str, Any]]
-    counts: dict[str, int]
-    changes: dict[str, dict[int, EpisodeStats]]
-
-
-def statistics_job(task: _Task, progress: Progress) -> None:
-    """Write the changed files of `meta/episodes`, and stats.json. A job. Durable, except their names."""
-    added = _added_columns(task)
+    added = _added_columns(root, features, changes)
     files: list[Path] = []
-    for done, name in enumerate(task.counts):
-        path = task.root / name
-        if added or name in task.changes:
-            target = task.folder / Path(name).relative_to("meta")
+    for done, name in enumerate(counts):
+        path = root / name
+        if added or name in changes:
+            target = folder / Path(name).relative_to("meta")
             target.parent.mkdir(parents=True, exist_ok=True)
-            _rewrite(path, target, task.changes.get(name, {}), added)
+            _rewrite(path, target, changes.get(name, {}), added)
             path = target
         files.append(path)
         progress.update(done)
-    (task.folder / "episodes").mkdir(exist_ok=True)
-    merged = total_stats_job(files, list(task.counts.values()), list(task.features), progress)
+    (folder / "episodes").mkdir(exist_ok=True)
+    merged = total_stats_job(files, list(counts.values()), list(features), progress)
     if isinstance(merged, str):
-        raise DatasetError(f"The statistics of the episodes cannot be added up: {merged}.", path=task.root)
-    keys = {key for rows in task.changes.values() for stats in rows.values() for key in stats}
-    total = load_stats(task.root)
+        raise DatasetError(f"The statistics of the episodes cannot be added up: {merged}.", path=root)
+    keys = {key for rows in changes.values() for stats in rows.values() for key in stats}
+    total = load_stats(root)
     keys |= total_differences(total, merged).keys()
-    total |= {key: merged[key] for key in task.features if key in keys and key in merged}
-    storage.write_json(task.folder / layout.STATS_PATH, to_json(total))
+    total |= {key: merged[key] for key in features if key in keys and key in merged}
+    storage.write_json(folder / layout.STATS_PATH, to_json(total))
 
 
-def _added_columns(task: _Task) -> list[pa.Field[Any]]:
+def _added_columns(
+    root: Path, features: dict[str, dict[str, Any]], changes: Mapping[str, Mapping[int, EpisodeStats]]
+) -> list[pa.Field[Any]]:
     """Columns of features without any yet. They are added to all files, because readers join the files."""
     keys: set[str] = set()
-    for name, rows in task.changes.items():
-        with open_table(task.root / name) as file:
+    for name, rows in changes.items():
+        with open_table(root / name) as file:
             there = set(file.schema_arrow.names)
         keys |= {key for stats in rows.values() for key in stats if f"stats/{key}/mean" not in there}
     return [
         field
-        for field in episodes_schema(task.features)
+        for field in episodes_schema(features)
         if field.name.startswith("stats/") and field.name.split("/", 1)[1].rpartition("/")[0] in keys
     ]
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from ...dataset.format.layout import FileIndex, next_packed
 from ..readers.metadata import Place
+from ..readers.video_frames import VideoPart
 from .repair_plan import Candidate
-
-if TYPE_CHECKING:
-    from ..readers.video_frames import VideoPart
 
 
 def places_by_order(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ...check.check_dataset import ProgressCallback, check_dataset
+from ...check.check_dataset import check_dataset
 from ...check.findings import ERROR, NOTE, UNDETERMINED, WARNING, Finding, Report
+from ...check.jobs import ProgressCallback
 from ...check.repair.repair_dataset import RepairResult, repair_dataset
 from ...check.repair.repair_plan import RepairPlan
 from ...errors import AiorecordError, StorageError

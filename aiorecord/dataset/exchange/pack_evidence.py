@@ -37,6 +37,18 @@ _PLACE = ("/chunk_index", "/file_index", "/from_timestamp", "/to_timestamp")
 _SAME = ["episode_index", "length", "dataset_from_index", "dataset_to_index"]
 
 
+def free_aside(root: Path) -> Path:
+    """The next folder that files are moved into; it does not exist yet.
+
+    Raises:
+        StorageError: the disk refused to look.
+    """
+    number = 1
+    while storage.is_there(root / f"{ASIDE}{number}"):
+        number += 1
+    return root / f"{ASIDE}{number}"
+
+
 @dataclass
 class Journal:
     """The decided steps of a packing. All paths are relative, with ``/``.

@@ -106,8 +106,25 @@ def remove_files(paths: Iterable[Path]) -> list[Path]:
     return removed
 
 
+def temporary_files(root: Path) -> list[Path]:
+    """The files and folders that interrupted writers left in `meta`, `data`, `videos` and the root itself.
+
+    Raises:
+        OSError: the root cannot be read.
+    """
+    suffix = storage.TEMPORARY_SUFFIX
+    found = [path for path in root.iterdir() if path.name.endswith(suffix)]
+    for top in ("meta", "data", "videos"):
+        for folder, folders, names in os.walk(root / top):
+            for name in [name for name in folders if name.endswith(suffix)]:
+                folders.remove(name)
+                found.append(Path(folder, name))
+            found += [Path(folder, name) for name in names if name.endswith(suffix)]
+    return sorted(found)
+
+
 def remove_temporaries(root: Path) -> list[Path]:
-    """Delete what interrupted writers left in `meta`, `data`, `videos` and the root itself.
+    """Delete `temporary_files`.
 
     Returns:
         The files and folders that were removed.
@@ -115,15 +132,8 @@ def remove_temporaries(root: Path) -> list[Path]:
     Raises:
         StorageError: the disk refused to remove one; the others are removed.
     """
-    suffix = storage.TEMPORARY_SUFFIX
     with storage.storage_errors(root, "search"):
-        found = [path for path in root.iterdir() if path.name.endswith(suffix)]
-        for top in ("meta", "data", "videos"):
-            for folder, folders, names in os.walk(root / top):
-                for name in [name for name in folders if name.endswith(suffix)]:
-                    folders.remove(name)
-                    found.append(Path(folder, name))
-                found += [Path(folder, name) for name in names if name.endswith(suffix)]
+        found = temporary_files(root)
 
     def remove(path: Path) -> None:
         with storage.storage_errors(path, "remove"):

@@ -160,11 +160,25 @@ def column_array(column: pa.ChunkedArray[Any], feature: Feature) -> NDArray[Any]
     Raises:
         ValueError: the column's values do not have the feature's shape.
     """
-    values: Any = column.combine_chunks()
+    values: Any = stored(column).combine_chunks()
     for _ in range(0 if feature.shape == (1,) else len(feature.shape)):
         values = values.flatten()
     array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
     return array if feature.shape == (1,) else array.reshape(len(column), *feature.shape)
+
+
+def stored_type(type_: Any) -> pa.DataType:
+    """A column's type; its storage type if it is an extension type, as `datasets` registers when loaded."""
+    found: pa.DataType = type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
+    return found
+
+
+def stored(column: Any) -> Any:
+    """A column without its extension type, if it has one."""
+    if not isinstance(column.type, pa.BaseExtensionType):
+        return column
+    type_: Any = stored_type(column.type)
+    return pa.chunked_array([chunk.storage for chunk in column.chunks], type_)
 
 
 def as_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -176,11 +190,7 @@ def as_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     columns = []
     for field in schema:
-        column: Any = table.column(field.name)
-        if isinstance(column.type, pa.BaseExtensionType):
-            # If `datasets` is loaded, it has registered its array types.
-            stored: Any = column.type.storage_type
-            column = pa.chunked_array([chunk.storage for chunk in column.chunks], stored)
+        column = stored(table.column(field.name))
         columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=schema)
 

@@ -39,6 +39,7 @@ from ..format.tables import (
     open_table,
     parquet_writer,
     read_evidence,
+    stored_type,
     with_evidence,
     write_row_group,
 )
@@ -370,8 +371,4 @@ def _has_nulls(metadata: pq.FileMetaData) -> bool:
 
 def _storage_types(schema: pa.Schema) -> dict[str, pa.DataType]:
     """Column types; those that `datasets` registers are replaced by their storage types."""
-    types: dict[str, Any] = {field.name: field.type for field in schema}
-    return {
-        name: type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
-        for name, type_ in types.items()
-    }
+    return {field.name: stored_type(field.type) for field in schema}

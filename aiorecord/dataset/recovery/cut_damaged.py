@@ -15,7 +15,7 @@ from ...errors import AiorecordError, StorageError
 from ...staging.folder import EpisodeFolder
 from ...staging.whole_frames import soundness
 from ...system import storage
-from ..exchange.pack_evidence import ASIDE
+from ..exchange.pack_evidence import free_aside
 from ..format.numbered_files import link_or_copy
 from .salvage import StagedEpisode, State, Step, complete_salvaged, undetermined
 
@@ -33,7 +33,7 @@ def cut_damaged(root: Path, found: list[StagedEpisode]) -> list[StagedEpisode]:
     Raises:
         StorageError: the disk refused to move a folder aside, or to write a manifest.
     """
-    aside = _free_aside(root)
+    aside = free_aside(root)
     return [episode for episode in found if episode.state is State.DAMAGED and _cut(root, aside, episode)]
 
 
@@ -90,10 +90,3 @@ def _measure(episode: StagedEpisode) -> bool:
 def _damage(episode: StagedEpisode) -> str:
     """The description of the damage, without the advice."""
     return episode.note.partition("; nothing was changed")[0].removeprefix("is ")
-
-
-def _free_aside(root: Path) -> Path:
-    number = 1
-    while storage.is_there(root / f"{ASIDE}{number}"):
-        number += 1
-    return root / f"{ASIDE}{number}"

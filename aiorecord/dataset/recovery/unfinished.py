@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -12,7 +11,7 @@ from ..exchange.pack_journal import PACK_FOLDER, is_decided
 from ..format import layout
 from ..format.info_json import DatasetInfo
 from ..format.links import damage_errors
-from ..format.numbered_files import numbered_files
+from ..format.numbered_files import numbered_files, temporary_files
 from ..format.tables import read_table
 
 
@@ -36,7 +35,8 @@ def unfinished(root: Path, info: DatasetInfo) -> list[str]:
         tops = (layout.EPISODES_FOLDER, layout.DATA_FOLDER)
         if any(_exceeds(root / top, info.total_episodes) for top in tops):
             found.append(f"the half-written commit of episode {info.total_episodes} is undone")
-        count = _temporaries(root)
+        with storage.storage_errors(root, "search"):
+            count = len(temporary_files(root))
         if count:
             found.append(f"temporary files are deleted: {count}")
     return found
@@ -49,12 +49,3 @@ def _exceeds(folder: Path, total_episodes: int) -> bool:
         return False
     episodes = read_table(files[-1], ["episode_index"])["episode_index"]
     return bool(len(episodes)) and pc.max(episodes).as_py() >= total_episodes
-
-
-def _temporaries(root: Path) -> int:
-    with storage.storage_errors(root, "search"):
-        count = sum(name.endswith(storage.TEMPORARY_SUFFIX) for name in os.listdir(root))
-        for top in ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
-            for _, folders, names in os.walk(root / top):
-                count += sum(name.endswith(storage.TEMPORARY_SUFFIX) for name in (*folders, *names))
-    return count
