@@ -36,28 +36,26 @@ DEPTH_QUANTA = 4095
 
 @dataclass
 class VideoEncoderConfig:
-    """How a camera's final video is encoded.
+    """How a camera's final video is encoded."""
 
-    Attributes:
-        vcodec: encoder; ``auto`` takes the best hardware encoder that works, else `libsvtav1`.
-        pix_fmt: pixel format of the video.
-        g: distance of keyframes, in frames. None leaves it to the codec.
-        crf: quality, lower is better; passed as the codec's own quality option.
-        preset: the codec's speed preset. None: 12 for `libsvtav1`, else the codec's own.
-        fast_decode: tuning for fast decoding, 0 is off.
-        video_backend: only ``pyav``.
-        extra_options: more codec options, of those that `encoder_options` allows; they never override the
-            fields above.
-    """
-
+    # The texts below the fields are also what `--help-all` shows.
     vcodec: str = "libsvtav1"
+    """Encoder of the videos, such as libsvtav1 (small) or h264 (fast); auto takes the best hardware encoder
+    that works here, else libsvtav1."""
     pix_fmt: str = "yuv420p"
+    """Pixel format of the videos."""
     g: int | None = 2
+    """Distance of keyframes in frames; unset leaves it to the codec."""
     crf: int | float | None = 30
+    """Quality, lower is better; passed as the codec's own quality option."""
     preset: int | str | None = None
+    """The codec's speed preset; if unset, 12 for libsvtav1, else the codec's own."""
     fast_decode: int = 0
+    """Tuning for fast decoding; 0 is off."""
     video_backend: str = "pyav"
+    """Only pyav; lerobot has this setting."""
     extra_options: dict[str, Any] = field(default_factory=dict)
+    """More codec options, of those that aiorecord allows; they never override the other settings."""
 
     def __post_init__(self) -> None:
         """Normalise names; raise ConfigError for settings that no codec supports."""
@@ -167,22 +165,22 @@ class RGBEncoderConfig(VideoEncoderConfig):
 
 @dataclass
 class DepthEncoderConfig(VideoEncoderConfig):
-    """Settings for depth cameras: 12-bit codes, by default HEVC lossless, and the quantiser's parameters.
-
-    Attributes:
-        depth_min: depth in metres that becomes code 0.
-        depth_max: depth in metres that becomes code 4095.
-        shift: offset in metres added before the logarithm.
-        use_log: quantise the logarithm of the depth (finer near the camera) rather than the depth.
-    """
+    """Settings for depth cameras: 12-bit codes, by default HEVC lossless, and the quantiser's parameters."""
 
     vcodec: str = "hevc"
+    """Encoder of the depth videos."""
     pix_fmt: str = "gray12le"
+    """Pixel format of the depth videos; lerobot reads 12-bit codes."""
     extra_options: dict[str, Any] = field(default_factory=lambda: {"x265-params": "lossless=1"})
+    """More codec options, of those that aiorecord allows; the default makes hevc lossless."""
     depth_min: float = 0.01
+    """Depth in metres that becomes code 0."""
     depth_max: float = 10.0
+    """Depth in metres that becomes code 4095."""
     shift: float = 3.5
+    """Offset in metres that is added before the logarithm."""
     use_log: bool = True
+    """Quantise the logarithm of the depth (finer near the camera) rather than the depth."""
 
     def __post_init__(self) -> None:
         """Also check the quantiser's range."""

@@ -19,8 +19,8 @@ from pathlib import Path
 
 def child(slow, arguments):
     """The command, in this process; does not return."""
-    from aiorecord.capture import camera
     from aiorecord.cli import main
+    from aiorecord.staging import lossless
     from aiorecord.staging.lossless import LosslessWriter
 
     class Slowed(LosslessWriter):
@@ -41,7 +41,7 @@ def child(slow, arguments):
                 waste.path.unlink()
 
     if slow > 1:
-        camera.LosslessWriter = Slowed
+        lossless.LosslessWriter = Slowed
     raise SystemExit(main(arguments))
 
 

@@ -11,6 +11,7 @@ import leaks
 import pytest
 
 from aiorecord.clock import FakeClock
+from aiorecord.recording import core
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,4 +68,4 @@ def fail_if(left: list[str]) -> None:
 @pytest.fixture
 def steady_clock(monkeypatch):
     """Recorders made in this process keep every deadline, however busy the machine is."""
-    monkeypatch.setattr("aiorecord.recording.core.SystemClock", lambda: FakeClock(auto=True))
+    monkeypatch.setattr(core, "SystemClock", lambda: FakeClock(auto=True))

@@ -1,9 +1,8 @@
-"""Turns measurements into verdicts and recommendations. Pure functions."""
+"""Turns measurements into recommendations. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from .cell import Cell, Measurement
@@ -15,42 +14,20 @@ RATE_SHARE = 0.99
 """A cell keeps its rate if it has this share of the requested frames."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on one measurement.
-
-    Attributes:
-        on_time: the rate is kept, ticks are on time, and nothing is lost.
-        text: a sentence for the user.
-    """
-
-    on_time: bool
-    text: str
-
-
-def judge(measured: Measurement) -> Verdict:
-    """Decide whether a cell can be recorded on this machine, and how much encoding it leaves."""
-    cell = measured.cell
-    what = f"{cell.cameras}x{cell.height}p@{cell.fps} {cell.codec}"
-    if measured.error is not None:
-        return Verdict(False, f"{what}: cannot be recorded here: {measured.error}")
-    problems = []
-    if measured.rows < RATE_SHARE * measured.frames:
-        problems.append(f"only {measured.sustained_fps:.1f} of {cell.fps} fps")
-    if measured.late(99) > LATE_PERIODS * 1000 / cell.fps:
-        problems.append(f"1 tick in 100 is {measured.late(99):.0f} ms late or later")
-    if measured.lost:
-        problems.append(f"{measured.lost} frames lost")
-    if problems:
-        return Verdict(False, f"{what}: too much for this machine ({', '.join(problems)})")
-    return Verdict(True, f"{what}: on time, {_afterwards(measured)}")
+def is_on_time(measured: Measurement) -> bool:
+    """Whether a cell can be recorded here: the rate is kept, ticks are on time, nothing is lost."""
+    return (
+        measured.error is None
+        and measured.rows >= RATE_SHARE * measured.frames
+        and measured.late(99) <= LATE_PERIODS * 1000 / measured.cell.fps
+        and not measured.lost
+    )
 
 
 def _afterwards(measured: Measurement) -> str:
-    backlog = measured.backlog_min_per_min
     if measured.drain_s < 1.0:
         return "saved at once"
-    return f"finishes {backlog:.1f} min after each minute recorded"
+    return f"finishes {measured.backlog_min_per_min:.1f} min after each minute recorded"
 
 
 def recommendations(measurements: Sequence[Measurement]) -> list[str]:
@@ -65,7 +42,7 @@ def recommendations(measurements: Sequence[Measurement]) -> list[str]:
         places.setdefault((m.cell.cameras, m.cell.width, m.cell.height, m.cell.fps), []).append(m)
     lines = []
     for (cameras, width, height, fps), group in sorted(places.items()):
-        good = [m for m in group if judge(m).on_time]
+        good = [m for m in group if is_on_time(m)]
         name = f"{cameras}x{width}x{height}@{fps}"
         if good:
             lines.append(f"{name}: " + "; ".join(f"{m.cell.codec} {_afterwards(m)}" for m in good))
@@ -76,19 +53,9 @@ def recommendations(measurements: Sequence[Measurement]) -> list[str]:
 
 
 def middle(measurements: Sequence[Measurement], system: str, cell: Cell) -> dict[str, float]:
-    """The median over the rounds of one cell and system; empty without figures.
-
-    Returns:
-        ``late_p99_ms, late_max_ms, dead_max_ms, add_frame_p99_ms, sustained_fps, lost, backlog_frames,
-        drain_s, cpu_ms_per_frame, peak_rss_mb, backlog_min_per_min``.
-    """
-    chosen = [m for m in measurements if m.system == system and m.cell == cell and m.error is None]
-    if not chosen:
-        return {}
-    names = ["late_p99_ms", "late_max_ms", "dead_max_ms", "add_frame_p99_ms", "sustained_fps", "lost"]
-    names += ["backlog_frames", "drain_s", "cpu_ms_per_frame", "peak_rss_mb", "backlog_min_per_min"]
-    summaries = [m.summary() for m in chosen]
-    return {name: float(median(s[name] for s in summaries)) for name in names}
+    """The medians of `Measurement.figures` over the rounds of one cell and system; empty without rounds."""
+    figures = [m.figures() for m in measurements if m.system == system and m.cell == cell and m.error is None]
+    return {name: float(median(each[name] for each in figures)) for name in figures[0]} if figures else {}
 
 
 def drain_floor_s(frames: float, bare: dict[str, float], cores: int) -> float:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 import sys
 import time
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from ..encoders import RGBEncoderConfig
 from ..encoding.camera_encoding import direct_encode
 from ..errors import AiorecordError
 from ..media.video_file import count_packets
+from ..quality import versions
 from ..recording.recorder import Recorder
 from ..system.memory import configure_allocator, spare_collections
 from ..system.scheduling import realtime
@@ -28,11 +27,7 @@ def main(argv: list[str]) -> int:
     configure_allocator()  # as the command does
     order = Order.read(Path(argv[0]))
     measured = Measurement(order.system, order.cell)
-    measured.versions = {
-        "aiorecord": version("aiorecord"),
-        "av": version("av"),
-        "python": platform.python_version(),
-    }
+    measured.versions = versions()
     try:
         ring = make_ring(order.cell)
         if order.system == "bare":

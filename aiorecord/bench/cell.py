@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ConfigError
-from ..options import EncodeChoice
+from ..options import EncodeChoice, check_number
 
 type System = Literal["aiorecord", "bare", "lerobot-streaming", "lerobot-png"]
 
@@ -53,10 +53,8 @@ class Cell:
     def __post_init__(self) -> None:
         """Raise ConfigError for settings that cannot be recorded."""
         for name in ("cameras", "fps", "episodes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more, not {getattr(self, name)}.", option=name)
-        if not self.seconds > 0:
-            raise ConfigError(f"seconds must be above 0, not {self.seconds}.", option="seconds")
+            check_number(name, getattr(self, name), least=1)
+        check_number("seconds", self.seconds, above=0)
         if self.source != "sim" and not self.source.startswith("video:"):
             raise ConfigError(f"The source is 'sim' or 'video:FILE', not {self.source!r}.", option="source")
         for name in ("width", "height"):
@@ -165,12 +163,9 @@ class Measurement:
         """A percentile of the duration of `add_frame` in milliseconds."""
         return float(np.percentile(self.add_frame_ms, percentile)) if self.add_frame_ms else 0.0
 
-    def summary(self) -> dict[str, Any]:
-        """The figures, JSON-ready, without the long lists."""
+    def figures(self) -> dict[str, float]:
+        """The figures, rounded, without the long lists."""
         return {
-            "system": self.system,
-            "cell": dataclasses.asdict(self.cell),
-            "error": self.error,
             "frames": self.frames,
             "rows": self.rows,
             "lost": self.lost,
@@ -188,9 +183,12 @@ class Measurement:
             "backlog_min_per_min": round(self.backlog_min_per_min, 3),
             "cpu_ms_per_frame": round(self.cpu_ms_per_frame, 3),
             "peak_rss_mb": round(self.peak_rss_bytes / 2**20, 1),
-            "plan": self.plan,
-            "versions": self.versions,
         }
+
+    def summary(self) -> dict[str, Any]:
+        """What was measured, JSON-ready, without the long lists."""
+        about = {"system": self.system, "cell": dataclasses.asdict(self.cell), "error": self.error}
+        return {**about, **self.figures(), "plan": self.plan, "versions": self.versions}
 
     def write(self, path: Path) -> None:
         """Write everything as JSON."""

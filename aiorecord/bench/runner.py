@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import itertools
 import subprocess
@@ -26,17 +27,7 @@ def grid(
         ConfigError: one of them cannot be recorded.
     """
     return [
-        Cell(
-            cameras=count,
-            width=width,
-            height=height,
-            codec=codec,
-            fps=base.fps,
-            episodes=base.episodes,
-            seconds=base.seconds,
-            source=base.source,
-            encode=base.encode,
-        )
+        dataclasses.replace(base, cameras=count, width=width, height=height, codec=codec)
         for codec, (width, height), count in itertools.product(codecs, sizes, cameras)
     ]
 

@@ -40,3 +40,9 @@ def wait_set(event: threading.Event) -> bool:
         if interpreter_ends():
             return False
     return True
+
+
+def join_started(thread: threading.Thread) -> None:
+    """Wait for a thread to end, if it was started."""
+    if thread.ident is not None:
+        thread.join()

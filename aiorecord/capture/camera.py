@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,18 @@ from numpy.typing import NDArray
 
 from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
 from ..printable import get_logger
-from ..staging.checksums import SUMS_SUFFIX
-from ..staging.folder import Camera
+from ..staging.folder import EpisodeFolder
 from ..staging.histograms import HistogramWriter
-from ..staging.lossless import LosslessWriter
+from ..staging.kind import FrameWriter, OpenWriter
+from ..staging.kinds import KINDS
 from ..staging.raw import RawWriter
 from ..system.storage import fsync_folder, storage_errors
 from ..system.threads import start_thread
-from .background import lower_thread_priority
-from .budget import DEFAULT_LIMIT_BYTES, ByteBudget
-from .frame_memory import FrameMemory
-from .frame_queue import FrameQueue
-from .frames import CameraStatus, FrameWriter, TakenFrame
+from .background import join_started, lower_thread_priority
+from .budget import ByteBudget
+from .frame_queue import FrameMemory, FrameQueue
+from .frames import CameraStatus, TakenFrame
 from .repeats import Repeats, StaleTimes
-
-__all__ = ["DEFAULT_LIMIT_BYTES", "ByteBudget", "CameraCapture", "CameraStatus", "FrameWriter", "TakenFrame"]
 
 logger = get_logger(__name__)
 
@@ -61,36 +58,37 @@ class CameraCapture:
 
     Args:
         key: the feature key.
-        camera: how it is captured.
         folder: the episode folder.
-        fps: frames per second.
         budget: memory shared with the other cameras.
-        open_writer: makes the encoder's file; called in the camera's thread.
+        open_writer: makes the camera's file, in the camera's thread; None: as its kind of capture does.
+
+    Attributes:
+        key: the feature key.
+        camera: how it is captured.
+        captured: frames taken.
+        dtype: of the frames; for depth None until the first one.
+        error: what stopped the capture, None if nothing did.
+        encoder_error: what stopped the encoder, after which the spill took over; None if it did not fail.
     """
 
     def __init__(
-        self,
-        key: str,
-        camera: Camera,
-        folder: Path,
-        fps: int,
-        budget: ByteBudget,
-        open_writer: Callable[[Path, Camera, int], FrameWriter] | None = None,
+        self, key: str, folder: EpisodeFolder, budget: ByteBudget, open_writer: OpenWriter | None = None
     ) -> None:
         self.key = key
-        self.camera = camera
-        self._folder = folder
-        self._fps = fps
+        self.camera = folder.manifest.cameras[key]
+        self.captured = 0
+        self.error: AiorecordError | None = None
+        self.encoder_error: AiorecordError | None = None
+        self._kind = KINDS[self.camera.capture]
+        self.dtype: np.dtype[Any] | None = None if self._kind.is_depth else np.dtype(np.uint8)
+        self._folder = folder.path
+        self._fps = folder.manifest.fps
         self._budget = budget
-        self._open_writer = open_writer or _open_writer
-        self._shape = (camera.height, camera.width) + (() if camera.capture == "raw" else (3,))
-        self._dtype: np.dtype[Any] | None = None if camera.capture == "raw" else np.dtype(np.uint8)
-        self._captured = 0
+        self._open_writer = open_writer or self._kind.writer(folder.manifest)
+        self._shape = self._kind.shape(self.camera)
         self._late = 0
         self._repeats = Repeats()
         self._stale = StaleTimes()
-        self._error: AiorecordError | None = None
-        self._encoder_error: AiorecordError | None = None
         self._memory = FrameMemory(self._shape, budget)
         self._queue = FrameQueue(budget, self._memory, self._repeats)
         self._writer: FrameWriter | None = None
@@ -108,29 +106,9 @@ class CameraCapture:
         self._over = False  # the threads have ended
 
     @property
-    def error(self) -> AiorecordError | None:
-        """The error that stopped the capture, None if there is none."""
-        return self._error
-
-    @property
-    def dtype(self) -> np.dtype[Any] | None:
-        """The dtype of the frames; for depth None until the first one."""
-        return self._dtype
-
-    @property
     def depth_unit(self) -> str | None:
         """``mm`` or ``m`` for depth, by the dtype of its frames; None for colour and before the first."""
-        return None if self._dtype is None else DEPTH_UNITS.get(self._dtype)
-
-    @property
-    def captured(self) -> int:
-        """Frames taken."""
-        return self._captured
-
-    @property
-    def encoder_error(self) -> AiorecordError | None:
-        """The error that stopped the encoder, after which the spill took over; None if it did not fail."""
-        return self._encoder_error
+        return None if self.dtype is None else DEPTH_UNITS.get(self.dtype)
 
     @property
     def encoded(self) -> int:
@@ -138,7 +116,7 @@ class CameraCapture:
         writer = self._writer
         if writer is None:
             return 0
-        return writer.frames if self._encoder_error is None else writer.safe
+        return writer.frames if self.encoder_error is None else writer.safe
 
     @property
     def spilled(self) -> int:
@@ -169,14 +147,9 @@ class CameraCapture:
         self.raise_error()
 
     def raise_error(self) -> None:
-        """Raise the error that stopped the capture, if there is one.
-
-        Raises:
-            StorageError: the disk refused.
-            EncodeError: the encoder failed.
-        """
-        if self._error is not None:
-            raise self._error
+        """Raise the error that stopped the capture, if there is one: the disk's, or the encoder's."""
+        if self.error is not None:
+            raise self.error
 
     def take(self, image: NDArray[Any], *, copy: bool = True) -> TakenFrame:
         """Copy an image; nothing is recorded until `enqueue`, which cannot fail.
@@ -197,13 +170,13 @@ class CameraCapture:
         self.raise_error()
         # `Schema.check` has looked at the shape. It is looked at again on purpose: from here on pixels are
         # raw memory that libav reads by the size it was told, and the dtype of depth is known here only.
-        dtypes = tuple(DEPTH_UNITS) if self._dtype is None else (self._dtype,)
+        dtypes = tuple(DEPTH_UNITS) if self.dtype is None else (self.dtype,)
         if image.shape != self._shape or image.dtype not in dtypes:
             expected = f"{self._shape} {' or '.join(map(str, dtypes))}"
             raise FrameError(
                 f"{self.key!r} is {image.shape} {image.dtype}, expected {expected}.",
                 key=self.key,
-                frame_index=self._captured,
+                frame_index=self.captured,
             )
         if not self._queue.takes(image.nbytes):
             raise StorageError(
@@ -220,71 +193,47 @@ class CameraCapture:
             taken_ns: when the camera took it, on any scale of the camera's own; None if not known.
             late: its tick was late.
         """
-        frame.index = self._captured
-        self._dtype = frame.pixels.dtype
-        self._captured += 1
+        frame.index = self.captured
+        self.dtype = frame.pixels.dtype
+        self.captured += 1
         self._late += late
         self._stale.add(taken_ns)
         self._queue.put(frame)
 
     def look(self) -> None:
-        """Let the spill take over if a frame waits too long, also when no further frame comes.
-
-        Called by the thread that flushes; takes no lock, never blocks.
-        """
+        """See `FrameQueue.look`."""
         self._queue.look()
-
-    def put(self, image: NDArray[Any]) -> None:
-        """`take` and `enqueue` at once.
-
-        Raises:
-            FrameError: another shape or dtype.
-            StorageError: the disk refused, or does not keep up.
-            EncodeError: the encoder failed at an earlier frame.
-            StateError: the capture is closed.
-        """
-        self.enqueue(self.take(image))
 
     def status(self) -> CameraStatus:
         """A snapshot; cheap."""
-        left = max(0, self._captured - self.encoded - self.spilled)
+        left = max(0, self.captured - self.encoded - self.spilled)
         # After the threads have ended or failed, nothing processes the frames that are left.
-        lost = left if self._over or self._error is not None else 0
-        written = 0 if self._writer is None else self._writer.bytes_written
-        spill = self._spill
+        lost = left if self._over or self.error is not None else 0
         return CameraStatus(
-            captured=self._captured,
+            captured=self.captured,
             queued_frames=left - lost,
             queued_bytes=self._queue.account.waiting,
             spilled=self.spilled,
-            bytes_written=written + (0 if spill is None else spill.bytes_written),
-            error=self._error,
+            bytes_written=sum(file.size for file in (self._writer, self._spill) if file is not None),
+            error=self.error,
             late=self._late,
             repeated=self._repeats.count,
             stale=self._stale.count if self._stale.known else None,
             lost=lost,
             longest_freeze_s=self._repeats.longest / self._fps,
-            encoder_error=self._encoder_error,
+            encoder_error=self.encoder_error,
         )
 
     def paths(self) -> list[Path]:
         """The files written so far."""
-        names = [self.camera.file]
-        if self.camera.capture == "live":
-            names.append(self.camera.file + SUMS_SUFFIX)
-        if self.camera.histograms is not None:
-            names += [self.camera.histograms, self.camera.histograms + SUMS_SUFFIX]
-        if self._spill is not None:
-            names.append(self.camera.spill)
-        return [self._folder / name for name in names]
+        return [path for file in self._files() for path in file.paths]
 
     def sizes(self) -> dict[str, int]:
         """Bytes that are in each file now, by its name: whole appends only. Callable from any thread."""
-        files: dict[str, FrameWriter | HistogramWriter | None] = {self.camera.file: self._writer}
-        if self.camera.histograms is not None:
-            files[self.camera.histograms] = self._histograms
-        files[self.camera.spill] = self._spill
-        return {name: file.size for name, file in files.items() if file is not None}
+        return {file.path.name: file.size for file in self._files()}
+
+    def _files(self) -> list[FrameWriter | HistogramWriter]:
+        return [file for file in (self._writer, self._histograms, self._spill) if file is not None]
 
     def end(self) -> None:
         """Take no more frames; the encoder's thread encodes those that wait, then ends. Never blocks."""
@@ -306,13 +255,13 @@ class CameraCapture:
         self._taken_over = True
         self.end()
         # In this order: the encoder's last frames must not go to the spill.
-        _join(encoder)
+        join_started(encoder)
         with self._handing_over():
             while self._encode_next():
                 self._queue.look()  # an encoder that is too slow gives way to the spill, as ever
         self._end_encoder()
         self._queue.wake(spill=True, more=False)
-        _join(spill)
+        join_started(spill)
         with self._failing():
             while self._spill_next():
                 pass
@@ -322,17 +271,14 @@ class CameraCapture:
 
     def _encode(self) -> None:
         lower_thread_priority(ENCODER_NICE)
-        try:
+        with self._failing():
             self._writer = self._open_writer(self._folder / self.camera.file, self.camera, self._fps)
-        except Exception as error:  # noqa: BLE001 - raised by wait_open
-            self._fail(error)
-            self._opened.set()
-            return
-        if self.camera.histograms is not None:
-            with self._failing():
+            if self.camera.histograms is not None:
                 self._histograms = HistogramWriter(self._folder / self.camera.histograms)
-        self._memory.make_ready()
+            self._memory.make_ready()
         self._opened.set()
+        if self.error is not None:
+            return  # raised by `wait_open`; `close` closes what was opened
         with self._handing_over():
             while self._queue.wait(spill=False) and not self._taken_over and self._encode_next():
                 pass
@@ -425,8 +371,8 @@ class CameraCapture:
         except StorageError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - whatever an encoder raises
-            if self._encoder_error is None:
-                self._encoder_error = self._told(error)
+            if self.encoder_error is None:
+                self.encoder_error = self._told(error)
                 logger.error("%s: its frames are written raw from here on: %s", self.key, error)
             self._queue.begin_spill()
 
@@ -440,15 +386,6 @@ class CameraCapture:
         return error
 
     def _fail(self, error: Exception) -> None:
-        if self._error is None:
-            self._error = self._told(error)
+        if self.error is None:
+            self.error = self._told(error)
         self._queue.drop()
-
-
-def _open_writer(path: Path, camera: Camera, fps: int) -> FrameWriter:
-    return RawWriter(path) if camera.capture == "raw" else LosslessWriter(path, camera, fps)
-
-
-def _join(thread: threading.Thread) -> None:
-    if thread.ident is not None:
-        thread.join()

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig
-from ..errors import AiorecordError, EncodeError, StateError, StorageError
+from ..errors import AiorecordError, DamageError, EncodeError, StateError, StorageError
 from ..features import CheckedFrame, Schema
-from ..media.encoder import default_threads
 from ..quality import Pace, PaceCounter, json_facts, versions
-from ..staging.folder import Camera, EpisodeFolder, Manifest, Staging
-from ..staging.live import LiveWriter
+from ..staging.folder import EpisodeFolder, Staging
+from ..staging.manifest import Manifest
 from ..staging.rows import RowsJournal
-from ..staging.whole_frames import complete_cut, whole_frames_of
+from ..staging.whole_frames import soundness
 from ..system.loop_owner import ProcessOwner
 from ..system.machine_time import unix_ns
-from ..system.storage import fsync_file, fsync_folder, storage_errors
+from ..system.storage import fsync_folder, storage_errors
 from .budget import ByteBudget
-from .camera import CameraCapture, CameraStatus, FrameWriter
-from .camera_plan import live_camera, plan_camera
-from .counts import camera_facts, encoder_errors
+from .camera import CameraCapture
+from .camera_plan import plan_camera
+from .frames import CameraStatus
 from .journal import EpisodeJournal
-
-__all__ = ["CameraStatus", "CaptureStatus", "EpisodeCapture"]
 
 
 @dataclass(frozen=True)
@@ -52,22 +48,18 @@ class EpisodeCapture:
 
     Attributes:
         folder: the episode folder; its manifest is complete after `finish`.
+        is_durable: it was finished: from then on neither a kill nor a power loss loses any of it.
     """
 
     def __init__(self, folder: EpisodeFolder, schema: Schema, budget: ByteBudget) -> None:
         self.folder = folder
         self._process = ProcessOwner("episode that is being captured")
         self._rows = RowsJournal(folder.rows_path, schema)
-        self._cameras = {
-            key: CameraCapture(
-                key, camera, folder.path, folder.manifest.fps, budget, _live_writer(folder.manifest, camera)
-            )
-            for key, camera in folder.manifest.cameras.items()
-        }
+        self._cameras = {key: CameraCapture(key, folder, budget) for key in folder.manifest.cameras}
         self._pace = PaceCounter(folder.manifest.fps)
         self._ended = False
         self._is_over = False  # finished or discarded
-        self._durable = False
+        self.is_durable = False
         self._described = False
         self._ticked = False
         self._end_lock = threading.Lock()
@@ -89,14 +81,9 @@ class EpisodeCapture:
     ) -> Self:
         """Make everything ready for the first frame: folder, files, codecs, threads. Blocking.
 
-        Args:
+        Args other than those of the `Manifest`:
             staging: where the folder is made.
             schema: the features.
-            fps: frames per second.
-            rgb_encoder: settings of the final videos of colour cameras.
-            depth_encoder: settings of the final videos of depth cameras.
-            encoder_threads: threads per final encoder, None leaves it to the codec.
-            robot_type: as in info.json.
             budget: memory for waiting frames, shared with other captures.
             live: keys of colour video cameras that are captured in their final codec.
 
@@ -105,9 +92,7 @@ class EpisodeCapture:
             StorageError: the disk refused; files made so far are removed if possible.
         """
         cameras = {
-            key: live_camera(feature, rgb_encoder)
-            if key in live
-            else plan_camera(feature, depth_encoder if feature.is_depth else rgb_encoder)
+            key: plan_camera(feature, depth_encoder if feature.is_depth else rgb_encoder, live=key in live)
             for key, feature in schema.cameras.items()
         }
         folder = staging.create(
@@ -259,20 +244,16 @@ class EpisodeCapture:
             # may be without its row. Rows that the disk refuses are kept for the second try.
             with contextlib.suppress(StorageError):
                 self._rows.write()
-            self._close_cameras()
+            for camera in self._cameras.values():
+                camera.close()
             self._rows.close()
             self._journal.sync()
             with storage_errors(self.path, "make durable"):
                 fsync_folder(self.path)
             self._raise_failure(while_recording=False)
-            self._complete_manifest(interrupted)
-            self._is_over = self._durable = True
+            self._check_counts()
+            self._complete(self.length, {"cameras": self._camera_facts()}, interrupted)
         return self.folder
-
-    @property
-    def is_durable(self) -> bool:
-        """Whether it was finished: from then on neither a kill nor a power loss loses any of it."""
-        return self._durable
 
     @property
     def failure(self) -> AiorecordError | None:
@@ -286,7 +267,7 @@ class EpisodeCapture:
         """Faults that lost no frame, a sentence each: capture encoders that failed."""
         return [
             f"The capture encoder of {key} failed, and its frames were written raw from there on: {error}"
-            for key, error in encoder_errors(self._cameras).items()
+            for key, error in self._encoder_errors().items()
         ]
 
     def keep(self, interrupted: bool = False) -> EpisodeFolder:
@@ -314,21 +295,16 @@ class EpisodeCapture:
         """Complete the episode as far as its rows and the frames of every camera can be read back."""
         # Waiting rows are of no use beyond the last frame, but the stream must be closed properly.
         self._rows.close()
-        manifest = self.folder.manifest
-        length, _ = whole_frames_of(self.folder)
-        if not length:
+        found = soundness(self.folder)
+        if found.damage:
+            raise DamageError(f"Episode {self.id} is damaged: {'; '.join(found.damage)}.", path=self.path)
+        if not found.frames:
             raise error
-        for path in (path for camera in self._cameras.values() for path in camera.paths()):
-            if path.exists():
-                with storage_errors(path, "make durable"):
-                    fsync_file(path)
+        self._journal.sync()
         facts = self._camera_facts()
         for key in facts:
-            facts[key]["lost"] = facts[key]["captured"] - length
-        manifest.quality = {**manifest.quality, "cameras": facts, "failure": str(error)}
-        self._note_encoder_errors()
-        complete_cut(self.folder, length)
-        self._is_over = self._durable = True
+            facts[key]["lost"] = facts[key]["captured"] - found.frames
+        self._complete(found.frames, {"cameras": facts, "failure": str(error)}, interrupted=True)
         return self.folder
 
     def let_go(self) -> None:
@@ -341,11 +317,8 @@ class EpisodeCapture:
         """
         self._process.check_process("Letting go of an episode")
         with self._end_lock:
-            if self._is_over:
-                return
-            self._ended = self._is_over = True
-            self._stop_threads()
-            self._rows.abandon()
+            if not self._is_over:
+                self._abandon()
 
     def discard(self) -> None:
         """Drop the episode, whatever its state, and delete its folder. Blocking, idempotent.
@@ -356,9 +329,7 @@ class EpisodeCapture:
         """
         self._process.check_process("Discarding an episode")
         with self._end_lock:
-            self._ended = self._is_over = True
-            self._stop_threads()
-            self._rows.abandon()
+            self._abandon()
             self.folder.remove()
 
     def _start(self) -> None:
@@ -371,14 +342,13 @@ class EpisodeCapture:
             fsync_folder(self.path)
         self._journal.start()
 
-    def _stop_threads(self) -> None:
-        """End the threads, without what waits."""
+    def _abandon(self) -> None:
+        """End the threads, without what waits, and close the files."""
+        self._ended = self._is_over = True
         self._journal.stop()
-        self._close_cameras(abandon=True)
-
-    def _close_cameras(self, *, abandon: bool = False) -> None:
         for camera in self._cameras.values():
-            camera.close(abandon=abandon)
+            camera.close(abandon=True)
+        self._rows.abandon()
 
     def _raise_failure(self, *, while_recording: bool = True) -> None:
         # Rows that the disk refused were kept, and finish() has just written them. Data of a failed fsync
@@ -396,43 +366,35 @@ class EpisodeCapture:
         manifest.quality = {**manifest.quality, "started_unix_ns": unix_ns()}
         manifest.task = task
         for key, camera in self._cameras.items():
-            if manifest.cameras[key].capture == "raw":
-                manifest.cameras[key].depth_unit = camera.depth_unit
+            manifest.cameras[key].depth_unit = camera.depth_unit
 
     def _camera_facts(self) -> dict[str, Any]:
-        return camera_facts(self._cameras, ticked=self._ticked)
+        statuses = {key: camera.status() for key, camera in self._cameras.items()}
+        return {key: asdict(status.quality(ticked=self._ticked)) for key, status in statuses.items()}
 
-    def _note_encoder_errors(self) -> None:
-        failed = {key: str(error) for key, error in encoder_errors(self._cameras).items()}
-        if failed:
-            manifest = self.folder.manifest
-            manifest.quality = {**manifest.quality, "capture_encoder_failed": failed}
+    def _encoder_errors(self) -> dict[str, AiorecordError]:
+        found = {key: camera.encoder_error for key, camera in self._cameras.items()}
+        return {key: error for key, error in found.items() if error is not None}
 
-    def _complete_manifest(self, interrupted: bool) -> None:
-        manifest = self.folder.manifest
-        length = self._rows.rows
+    def _check_counts(self) -> None:
+        """Check that every camera holds a frame for each row, and note in which of its files they are."""
         for key, camera in self._cameras.items():
-            if camera.readable != length:
-                problem = f"{key!r} holds {camera.readable} frames, the episode {length} rows."
+            if camera.readable != self.length:
+                problem = f"{key!r} holds {camera.readable} frames, the episode {self.length} rows."
                 raise EncodeError(problem, camera=key)
-            manifest.cameras[key].frames = camera.encoded
-            manifest.cameras[key].spilled = camera.spilled
-        manifest.quality = {**manifest.quality, "cameras": self._camera_facts()}
-        self._note_encoder_errors()
-        manifest.length = length
-        manifest.interrupted = interrupted
-        manifest.state = "complete"
+            self.manifest.cameras[key].frames = camera.encoded
+            self.manifest.cameras[key].spilled = camera.spilled
+
+    def _complete(self, length: int, facts: dict[str, Any], interrupted: bool) -> None:
+        """Mark the episode as complete, durably."""
+        manifest = self.folder.manifest
+        if failed := {key: str(error) for key, error in self._encoder_errors().items()}:
+            facts["capture_encoder_failed"] = failed
+        manifest.quality = {**manifest.quality, **facts}
+        manifest.state, manifest.length, manifest.interrupted = "complete", length, interrupted
         try:
             self.folder.save()
         except BaseException:
-            manifest.state = "recording"
+            manifest.state, manifest.length = "recording", None
             raise
-
-
-def _live_writer(manifest: Manifest, camera: Camera) -> Callable[[Path, Camera, int], FrameWriter] | None:
-    """What opens the file of a live capture; None for a camera that is captured otherwise."""
-    if camera.capture != "live":
-        return None
-    encoder = manifest.rgb_encoder
-    threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
-    return partial(LiveWriter, encoder=encoder, threads=threads)
+        self._is_over = self.is_durable = True

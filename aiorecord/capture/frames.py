@@ -1,40 +1,15 @@
-"""Frame and status types of a camera capture, and the interface of its frame writers."""
+"""Frame and status types of a camera capture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import av
 from numpy.typing import NDArray
 
 from ..errors import AiorecordError
-
-
-class FrameWriter(Protocol):
-    """The file that the encoder thread writes: `LosslessWriter` or `RawWriter`."""
-
-    @property
-    def frames(self) -> int:
-        """Frames in the file."""
-
-    @property
-    def bytes_written(self) -> int:
-        """Bytes given to the file."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that are in the file."""
-
-    @property
-    def safe(self) -> int:
-        """Frames that can be read from the file if the process is killed now."""
-
-    def write(self, frame: Any, /) -> None:
-        """Append a frame: an rgb24 `av.VideoFrame` for colour, an array for depth."""
-
-    def close(self) -> None:
-        """Finish the file."""
+from ..quality import CameraQuality
 
 
 @dataclass(slots=True)
@@ -87,3 +62,19 @@ class CameraStatus:
     lost: int = 0
     longest_freeze_s: float = 0.0
     encoder_error: AiorecordError | None = None
+
+    def quality(self, *, ticked: bool) -> CameraQuality:
+        """What the episode's quality record says of the camera.
+
+        Args:
+            ticked: frames were recorded at ticks; otherwise it is not known which were late.
+        """
+        return CameraQuality(
+            captured=self.captured,
+            spilled=self.spilled,
+            late=self.late if ticked else None,
+            repeated=self.repeated,
+            stale=self.stale,
+            lost=self.lost,
+            longest_freeze_s=round(self.longest_freeze_s, 6),
+        )

@@ -12,9 +12,8 @@ from ..staging.rows import RowsJournal
 from ..staging.synced import SyncedLog
 from ..system.storage import fsync_file, fsync_files, storage_errors
 from ..system.threads import start_thread
-from .background import wait_set
+from .background import join_started, wait_set
 from .camera import CameraCapture
-from .counts import marks
 
 FLUSH_PERIOD_S = 1.0
 """How much of a running episode a power loss may take.
@@ -72,8 +71,7 @@ class EpisodeJournal:
         """End the thread; `finish` writes what is left. Blocking, idempotent."""
         self._closing.set()
         self._frames_came.set()
-        if self.thread.ident is not None:
-            self.thread.join()
+        join_started(self.thread)
         self._synced.close()
 
     def sync(self) -> None:
@@ -108,13 +106,9 @@ class EpisodeJournal:
             raise
         return True
 
-    def _flush_rows(self) -> None:
-        self._rows.flush()
-        self._rows_size = self._rows.size
-
     def _run(self) -> None:
         try:
-            first, marked = True, marks(self._cameras)
+            saved: dict[str, Any] | None = None
             while wait_set(self._frames_came):
                 for _ in range(2):
                     if self._closing.wait(FLUSH_PERIOD_S / 2):
@@ -124,14 +118,17 @@ class EpisodeJournal:
                 self._frames_came.clear()
                 if self._closing.is_set():
                     return  # finish() came since: its wake-up may have been the one just cleared
-                self._flush_rows()
+                self._rows.flush()
+                self._rows_size = self._rows.size
                 if not self._sync():
                     return
-                found = marks(self._cameras)
-                if first or self._noted or found != marked:
-                    self._noted, first, marked = False, False, found
+                facts = self._facts()
+                # Frames alone, which every flush has more of, are no reason to write.
+                found = {key: {**counts, "captured": 0} for key, counts in facts.items()}
+                if self._noted or found != saved:
+                    self._noted, saved = False, found
                     # Saved now, so that a killed episode has these counts too.
-                    self._folder.save({"cameras": self._facts()})
+                    self._folder.save({"cameras": facts})
         except AiorecordError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001 - raised with the next frame

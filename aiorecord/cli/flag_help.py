@@ -19,7 +19,6 @@ _NAMES = {"int": "N", "float": "X", "str": "TEXT", "int|float": "X", "int|str": 
 _INDENT = 26
 _SAID = {
     f"--{draccus.utils.CONFIG_ARG}": "Read flags from this file; flags on the command line override them.",
-    "--dataset.rgb_encoder.vcodec": "Encoder of the videos: libsvtav1 (small), h264 (fast), ...",
 }
 """Help texts of flags for which draccus has none."""
 

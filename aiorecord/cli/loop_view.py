@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -76,7 +77,7 @@ class LoopView:
             self.line(f"[{self._doing}]  {', '.join(facts)}")
             return
         self._next_s = time.monotonic() + REFRESH_S
-        self._screen.show(lambda width, height: self._lines(facts, share, values, width, height), "aiorecord")
+        self._screen.show(partial(self._lines, facts, share, values))
 
     def _lines(
         self, facts: list[str], share: float | None, values: list[tuple[str, float]], width: int, height: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -14,9 +13,10 @@ from ..encoders import HARDWARE_CODECS, RGBEncoderConfig
 from ..encoding.plans.measure import moving_pictures
 from ..errors import AiorecordError
 from ..features import Feature
-from ..staging.folder import Camera
 from ..staging.live import LiveWriter
 from ..staging.lossless import LosslessWriter
+from ..staging.manifest import Camera
+from ..system.processor import usable_processors
 from ..system.storage import temporary_folder
 from ..workers.pool import WorkerPool
 from .diagnosis import Finding, Level
@@ -50,7 +50,7 @@ def codecs() -> Iterator[Finding]:
         else:
             yield _finding(codec, answer)
     if missing:
-        yield Finding("codecs", "hardware", f"these do not open here: {', '.join(missing)}", Level.NOTE)
+        yield Finding("hardware", f"these do not open here: {', '.join(missing)}", Level.NOTE)
 
 
 def measure(codec: str | None, seconds: float) -> tuple[float, float]:
@@ -108,18 +108,19 @@ def _finding(codec: str, answer: tuple[float, float] | str) -> Finding:
     name = f"{codec} (the default)" if default else codec
     if isinstance(answer, str):
         level = Level.BLOCK if codec == "capture" else Level.WARN
-        return Finding("codecs", name, f"does not work here: {answer}", level, PYAV)
+        return Finding(name, f"does not work here: {answer}", level, PYAV)
     rate, cpu_s = answer
     text = f"{rate:.0f} frames/s of {WIDTH}x{HEIGHT}, {1e3 * cpu_s:.1f} ms of processor time each"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cameras = cores / max(cpu_s * FPS, 1e-9)  # cameras that the processors can encode if they do nothing else
+    cameras = usable_processors() / max(
+        cpu_s * FPS, 1e-9
+    )  # cameras that the processors can encode if they do nothing else
     if codec == "capture" and cameras < 4:
         advice = f"That is enough for {max(1, int(cameras / 2))} camera(s): use fewer or smaller pictures."
-        return Finding("codecs", name, text, Level.WARN, advice)
+        return Finding(name, text, Level.WARN, advice)
     if codec != "capture" and cameras < 1:
         text += f": slower than one camera at {FPS} fps, so that saves wait on disk"
         advice = (
             "Nothing is lost by it. `aiorecord bench` measures what keeps up (vcodec=h264 is the fastest)."
         )
-        return Finding("codecs", name, text, Level.NOTE, advice)
-    return Finding("codecs", name, text)
+        return Finding(name, text, Level.NOTE, advice)
+    return Finding(name, text)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .diagnosis import Finding, Level
+from .diagnosis import Finding, Level, judged
 
 _QUERYCAP = 0x80685600  # VIDIOC_QUERYCAP of linux/videodev2.h: struct v4l2_capability, 104 bytes
 _CAPTURE = 0x00000001 | 0x00001000  # V4L2_CAP_VIDEO_CAPTURE, also multi-planar
@@ -23,7 +23,7 @@ REALSENSE = "pyrealsense2"
 def cameras() -> Iterator[Finding]:
     """Video devices: names, drivers, and whether they can be opened."""
     if sys.platform != "linux":
-        yield Finding("cameras", "cameras", "not looked for on this system", Level.NOTE)
+        yield Finding("cameras", "not looked for on this system", Level.NOTE)
         yield from realsense()
         return
     found = sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
@@ -31,7 +31,6 @@ def cameras() -> Iterator[Finding]:
     yield from shown[:_LISTED]
     if not shown:
         yield Finding(
-            "cameras",
             "cameras",
             "no video device",
             Level.NOTE,
@@ -45,7 +44,6 @@ def realsense() -> Iterator[Finding]:
     """RealSense cameras, found by their own library; lerobot's type for them is ``intelrealsense``."""
     if find_spec(REALSENSE) is None:
         yield Finding(
-            "cameras",
             "RealSense",
             f"{REALSENSE} is not installed, so none can be found",
             Level.NOTE,
@@ -55,7 +53,7 @@ def realsense() -> Iterator[Finding]:
     library: Any = import_module(REALSENSE)
     found = list(library.context().query_devices())
     if not found:
-        yield Finding("cameras", "RealSense", "none is plugged in")
+        yield Finding("RealSense", "none is plugged in")
     for device in found[:_LISTED]:
         facts = {
             name: device.get_info(info)
@@ -66,8 +64,8 @@ def realsense() -> Iterator[Finding]:
         usb, firmware = facts.get("usb_type_descriptor", "?"), facts.get("firmware_version", "?")
         text = f"{facts.get('name', 'camera')}, USB {usb}, firmware {firmware}"
         slow = usb.startswith(("1", "2"))
-        advice = "Use a USB 3 port and cable: at USB 2 it has fewer sizes and rates." if slow else ""
-        yield Finding("cameras", f"RealSense {serial}", text, Level.WARN if slow else Level.OK, advice)
+        advice = "Use a USB 3 port and cable: at USB 2 it has fewer sizes and rates."
+        yield judged(f"RealSense {serial}", text, slow, advice)
 
 
 def ports() -> Iterator[Finding]:
@@ -76,12 +74,11 @@ def ports() -> Iterator[Finding]:
         return
     found = [path for name in ("ttyACM*", "ttyUSB*") for path in sorted(Path("/dev").glob(name))]
     if not found:
-        yield Finding("ports", "serial ports", "none (ttyACM, ttyUSB): no arm is plugged in", Level.NOTE)
+        yield Finding("serial ports", "none (ttyACM, ttyUSB): no arm is plugged in", Level.NOTE)
     for path in found[:_LISTED]:
-        if os.access(path, os.R_OK | os.W_OK):
-            yield Finding("ports", str(path), "can be opened")
-        else:
-            yield Finding("ports", str(path), "may not be opened", Level.WARN, _join_group(path, "dialout"))
+        opens = os.access(path, os.R_OK | os.W_OK)
+        text = "can be opened" if opens else "may not be opened"
+        yield judged(str(path), text, not opens, _join_group(path, "dialout"))
 
 
 def _camera(path: Path) -> Finding | None:
@@ -93,12 +90,9 @@ def _camera(path: Path) -> Finding | None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     except PermissionError:
-        return Finding(
-            "cameras", str(path), f"{name}: may not be opened", Level.WARN, _join_group(path, "video")
-        )
+        return Finding(str(path), f"{name}: may not be opened", Level.WARN, _join_group(path, "video"))
     except OSError as error:
         return Finding(
-            "cameras",
             str(path),
             f"{name}: {error.strerror}",
             Level.WARN,
@@ -115,7 +109,7 @@ def _camera(path: Path) -> Finding | None:
     if not (own if everything & _DEVICE_CAPS else everything) & _CAPTURE:
         return None
     driver = bytes(answer[:16]).split(b"\0")[0].decode(errors="replace")
-    return Finding("cameras", str(path), f"{name} ({driver}), can be opened")
+    return Finding(str(path), f"{name} ({driver}), can be opened")
 
 
 def _join_group(path: Path, usual: str) -> str:

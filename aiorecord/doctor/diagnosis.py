@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Finding:
     """One fact about the machine.
 
     Attributes:
-        section: the group that it belongs to.
+        section: the group that it belongs to; `look` fills it in.
         name: what was checked.
         text: the result.
         level: how much it matters: a *note* is good to know, a *warn* makes a recording work less well, a
@@ -34,11 +34,16 @@ class Finding:
         advice: what to do, empty if nothing.
     """
 
-    section: str
+    section: str = field(default="", kw_only=True)
     name: str
     text: str
     level: Level = Level.OK
     advice: str = ""
+
+
+def judged(name: str, text: str, is_bad: bool, advice: str, level: Level = Level.WARN) -> Finding:
+    """A finding that needs advice only where it is bad; `level` is for that case."""
+    return Finding(name, text, level, advice) if is_bad else Finding(name, text)
 
 
 def blocks(findings: Iterable[Finding]) -> bool:
@@ -81,9 +86,8 @@ def anonymous(finding: Finding) -> Finding:
     def clean(text: str) -> str:
         return plain(text if home in ("/", "/root") else text.replace(home, "~"))
 
-    return Finding(
-        finding.section, clean(finding.name), clean(finding.text), finding.level, clean(finding.advice)
-    )
+    name, text, advice = map(clean, (finding.name, finding.text, finding.advice))
+    return replace(finding, name=name, text=text, advice=advice)
 
 
 def _wrapped(text: str, first: str, width: int) -> list[str]:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .diagnosis import Finding, Level
+from ..system.disk import filesystem
+from .diagnosis import Finding, Level, judged
 
 RESERVE_BYTES = 1e9
 """Space that a recording leaves free by default (`min_free_gb`): with less, none begins."""
@@ -25,29 +26,34 @@ _WRITTEN = 16 * _BLOCK
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs"}
 
 
-def space(folder: Path) -> Iterator[Finding]:
-    """Free space where datasets go, and in the temporary folder."""
+def disk(folder: Path, *, fast: bool) -> Iterator[Finding]:
+    """The disk where datasets go, and the one for temporary files; how fast it writes unless `fast`."""
+    yield _space(folder)
+    yield _temporary()
+    if not fast:
+        yield from _speed(folder)
+
+
+def _space(folder: Path) -> Finding:
     place = _existing(folder)
     free = shutil.disk_usage(place).free
-    kind = _filesystem(place)
+    kind, _ = filesystem(place)
     text = f"{folder}: {free / 1e9:.1f} GB free{f' ({kind})' if kind else ''}"
     if not os.access(place, os.W_OK):
         advice = "Choose another folder: --dataset.root=..., or make it yours."
-        yield Finding("disk", "space", f"{folder} may not be written", Level.BLOCK, advice)
-    elif free < RESERVE_BYTES:
+        return Finding("space", f"{folder} may not be written", Level.BLOCK, advice)
+    if free < RESERVE_BYTES:
         advice = "Make room, choose another disk (--dataset.root), or lower --min_free_gb."
-        yield Finding("disk", "space", text, Level.BLOCK, advice)
-    elif free < LITTLE_BYTES:
-        yield Finding("disk", "space", text, Level.WARN, "Make room: two cameras take 1 to 2 GB a minute.")
-    elif kind in _REMOTE:
+        return Finding("space", text, Level.BLOCK, advice)
+    if free < LITTLE_BYTES:
+        return Finding("space", text, Level.WARN, "Make room: two cameras take 1 to 2 GB a minute.")
+    if kind in _REMOTE:
         advice = "Record to a disk of this machine and copy datasets afterwards: a network may stall."
-        yield Finding("disk", "space", text, Level.WARN, advice)
-    else:
-        yield Finding("disk", "space", text)
-    yield from _temporary()
+        return Finding("space", text, Level.WARN, advice)
+    return Finding("space", text)
 
 
-def _temporary() -> Iterator[Finding]:
+def _temporary() -> Finding:
     try:
         with tempfile.TemporaryFile() as file:
             file.write(b"x")
@@ -55,16 +61,10 @@ def _temporary() -> Iterator[Finding]:
         free = shutil.disk_usage(tempfile.gettempdir()).free
     except OSError as error:
         advice = "Set TMPDIR to a folder that can be written."
-        yield Finding("disk", "temporary files", f"cannot be made: {error}", Level.BLOCK, advice)
-        return
-    little = free < 200e6
-    yield Finding(
-        "disk",
-        "temporary files",
-        f"{tempfile.gettempdir()}: {free / 1e9:.1f} GB free",
-        Level.WARN if little else Level.OK,
-        "Checking and measuring need some 100 MB. Make room, or set TMPDIR." if little else "",
-    )
+        return Finding("temporary files", f"cannot be made: {error}", Level.BLOCK, advice)
+    text = f"{tempfile.gettempdir()}: {free / 1e9:.1f} GB free"
+    advice = "Checking and measuring need some 100 MB. Make room, or set TMPDIR."
+    return judged("temporary files", text, free < 200e6, advice)
 
 
 def memory() -> Iterator[Finding]:
@@ -79,29 +79,17 @@ def memory() -> Iterator[Finding]:
     if limit.is_file() and (given := limit.read_text().strip()).isdecimal():
         available = min(available, int(given))
         text += f", at most {int(given) / 1e9:.1f} GB for this container"
-    little = available < 1e9
-    yield Finding(
-        "memory",
-        "memory",
-        text,
-        Level.WARN if little else Level.OK,
-        "Close other programs, or use --encode_workers=1 and --buffer_mb=64." if little else "",
-    )
+    advice = "Close other programs, or use --encode_workers=1 and --buffer_mb=64."
+    yield judged("memory", text, available < 1e9, advice)
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
-        yield Finding(
-            "memory",
-            "shared memory",
-            f"{shared}: {free / 1e9:.2f} GB free",
-            Level.NOTE if free < 64e6 else Level.OK,
-            "aiorecord needs none; lerobot's training does (docker run --shm-size=2g)."
-            if free < 64e6
-            else "",
-        )
+        text = f"{shared}: {free / 1e9:.2f} GB free"
+        advice = "aiorecord needs none; lerobot's training does (docker run --shm-size=2g)."
+        yield judged("shared memory", text, free < 64e6, advice, Level.NOTE)
 
 
-def speed(folder: Path) -> Iterator[Finding]:
+def _speed(folder: Path) -> Iterator[Finding]:
     """How fast the disk writes, measured with a file that is deleted again."""
     place = _existing(folder)
     if not os.access(place, os.W_OK) or shutil.disk_usage(place).free < RESERVE_BYTES:
@@ -122,32 +110,11 @@ def speed(folder: Path) -> Iterator[Finding]:
                 os.fsync(file.fileno())
                 syncs.append(time.perf_counter() - started_s)
     sync_s = sorted(syncs)[len(syncs) // 2]
-    slow = rate < SLOW_BYTES_PER_S or sync_s > SLOW_SYNC_S
-    yield Finding(
-        "disk",
-        "speed",
-        f"{rate / 1e6:.0f} MB/s written and synced, {1e3 * sync_s:.1f} ms to sync a small write",
-        Level.WARN if slow else Level.OK,
-        "It is slow for several cameras: record to another disk (--dataset.root), or use fewer pixels."
-        if slow
-        else "",
-    )
+    text = f"{rate / 1e6:.0f} MB/s written and synced, {1e3 * sync_s:.1f} ms to sync a small write"
+    advice = "It is slow for several cameras: record to another disk (--dataset.root), or use fewer pixels."
+    yield judged("speed", text, rate < SLOW_BYTES_PER_S or sync_s > SLOW_SYNC_S, advice)
 
 
 def _existing(folder: Path) -> Path:
     """The folder, or its nearest existing parent."""
     return next((path for path in (folder, *folder.parents) if path.is_dir()), Path("/"))
-
-
-def _filesystem(place: Path) -> str:
-    """The type of a folder's filesystem; empty if the system does not report it."""
-    if sys.platform != "linux":
-        return ""
-    best, kind = "", ""
-    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
-        fields = line.split()
-        point = fields[4].replace("\\040", " ")
-        holds = place == Path(point) or Path(point) in place.parents
-        if holds and len(point) >= len(best) and "-" in fields:
-            best, kind = point, fields[fields.index("-") + 1]
-    return kind

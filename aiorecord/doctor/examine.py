@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from . import codec_speed, device_checks, disk_checks, permission_checks, version_checks
 from .diagnosis import Finding, Level
-
-type Part = Callable[[], Iterator[Finding]]
 
 
 def look(folder: Path, *, fast: bool = False) -> Iterator[Finding]:
@@ -22,25 +21,22 @@ def look(folder: Path, *, fast: bool = False) -> Iterator[Finding]:
     Yields:
         The findings, section by section.
     """
-    parts: dict[str, Part] = {
+    sections: dict[str, Callable[[], Iterator[Finding]]] = {
         "versions": version_checks.packages,
         "machine": version_checks.machine,
         "permissions": permission_checks.permissions,
         "cameras": device_checks.cameras,
         "ports": device_checks.ports,
         "memory": disk_checks.memory,
-        "disk": partial(disk_checks.space, folder),
+        "disk": partial(disk_checks.disk, folder, fast=fast),
     }
     if not fast:
-        parts |= {"speed": partial(disk_checks.speed, folder), "codecs": codec_speed.codecs}
-    for name, part in parts.items():
+        sections["codecs"] = codec_speed.codecs
+    for section, check in sections.items():
         try:
-            yield from part()
+            for finding in check():
+                yield replace(finding, section=section)
         except Exception as error:  # noqa: BLE001 - whatever a machine refuses is what is looked for
-            yield Finding(
-                name,
-                name,
-                f"could not be examined: {type(error).__name__}: {error}",
-                Level.WARN,
-                "Put this line into a bug report.",
-            )
+            text = f"could not be examined: {type(error).__name__}: {error}"
+            advice = "Put this line into a bug report."
+            yield Finding(section, text, Level.WARN, advice, section=section)

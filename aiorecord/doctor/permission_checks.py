@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ..system.scheduling import realtime
 from ..system.speech import speech_command
-from .diagnosis import Finding, Level
+from .diagnosis import Finding, Level, judged
 
 RTPRIO = (
     'Allow it: echo "$USER - rtprio 1" | sudo tee /etc/security/limits.d/90-rtprio.conf, then log in again. '
@@ -30,29 +30,24 @@ def permissions() -> Iterator[Finding]:
 
 def _priority() -> Finding:
     if sys.platform != "linux":
-        return Finding("permissions", "priority", "real-time priority exists only on Linux", Level.NOTE)
+        return Finding("priority", "real-time priority exists only on Linux", Level.NOTE)
     with realtime() as allowed:
         pass
-    if allowed:
-        return Finding("permissions", "priority", "the control loop may be real-time")
-    return Finding("permissions", "priority", "the control loop may not be real-time", Level.WARN, RTPRIO)
+    text = f"the control loop may {'' if allowed else 'not '}be real-time"
+    return judged("priority", text, not allowed, RTPRIO)
 
 
 def _keys() -> Finding:
     if sys.platform == "win32":
         return Finding(
-            "permissions",
             "keys",
             "not read on Windows",
             Level.NOTE,
             "Ctrl-C ends an episode and the recording; episodes end by --dataset.episode_time_s.",
         )
     if sys.stdin is not None and sys.stdin.isatty():
-        return Finding(
-            "permissions", "keys", "read from this terminal; no permission is needed, also over SSH"
-        )
+        return Finding("keys", "read from this terminal; no permission is needed, also over SSH")
     return Finding(
-        "permissions",
         "keys",
         "standard input is no terminal, so no keys are read here",
         Level.NOTE,
@@ -66,15 +61,14 @@ def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = soft != resource.RLIM_INFINITY and soft < FEW_FILES
     limit = "no limit" if soft == resource.RLIM_INFINITY else f"{soft} at once"
-    advice = f"Raise it before recording: ulimit -n {min(4096, hard) if hard > 0 else 4096}." if few else ""
-    return Finding("permissions", "open files", limit, Level.WARN if few else Level.OK, advice)
+    advice = f"Raise it before recording: ulimit -n {min(4096, hard) if hard > 0 else 4096}."
+    return judged("open files", limit, few, advice)
 
 
 def _display() -> Finding:
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        return Finding("permissions", "display", "a viewer (--display_data) can open here")
+        return Finding("display", "a viewer (--display_data) can open here")
     return Finding(
-        "permissions",
         "display",
         "none, so no viewer can open here",
         Level.NOTE,
@@ -85,11 +79,8 @@ def _display() -> Finding:
 def _speech() -> Finding:
     command = speech_command("")
     if command is not None:
-        return Finding(
-            "permissions", "speech", f"phases are spoken by {command[0]}, unless --play_sounds=false"
-        )
+        return Finding("speech", f"phases are spoken by {command[0]}, unless --play_sounds=false")
     return Finding(
-        "permissions",
         "speech",
         "no speech program (spd-say), so phases are not spoken",
         Level.NOTE,

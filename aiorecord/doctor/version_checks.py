@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..system.installation import install_hint, installation
-from ..system.processor import processor_name
-from .diagnosis import Finding, Level
+from ..system.processor import processor_name, usable_processors
+from .diagnosis import Finding, Level, judged
 
 NEEDED = ("av", "numpy", "pyarrow", "draccus", "rich", "anyio", "aiofiles", "pyyaml")
 EXTRAS = {
@@ -27,46 +27,31 @@ def packages() -> Iterator[Finding]:
     """aiorecord, Python, and the packages that matter."""
     here = installation()
     commit = "" if here.checkout is None else _commit(here.checkout)
-    yield Finding("versions", "aiorecord", f"{_version('aiorecord')}{commit}, {here.described()}")
-    yield Finding("versions", "Python", f"{platform.python_version()} ({platform.python_implementation()})")
+    yield Finding("aiorecord", f"{_version('aiorecord')}{commit}, {here.described()}")
+    yield Finding("Python", f"{platform.python_version()} ({platform.python_implementation()})")
     found = {name: _version(name) for name in NEEDED}
-    yield Finding("versions", "packages", ", ".join(f"{name} {text}" for name, text in found.items()))
-    yield Finding("versions", "FFmpeg", _libraries())
+    yield Finding("packages", ", ".join(f"{name} {text}" for name, text in found.items()))
+    yield Finding("FFmpeg", _libraries())
     for extra, (package, use) in EXTRAS.items():
         text = _version(package)
-        if text == "-":
-            yield Finding(
-                "versions", f"extra {extra}", f"not installed; for {use}", Level.NOTE, install_hint(extra)
-            )
-        else:
-            yield Finding("versions", f"extra {extra}", f"{package} {text}")
+        missing = text == "-"
+        text = f"not installed; for {use}" if missing else f"{package} {text}"
+        yield judged(f"extra {extra}", text, missing, install_hint(extra), Level.NOTE)
 
 
 def machine() -> Iterator[Finding]:
     """The system and its processors."""
-    yield Finding("machine", "system", f"{platform.system()} {platform.release()}, {platform.machine()}")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("system", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    usable = usable_processors()
     text = f"{os.cpu_count()} of {processor_name()}"
     if usable != os.cpu_count():
         text += f", {usable} of them for this process"
-    few = usable < 2
-    yield Finding(
-        "machine",
-        "processors",
-        text,
-        Level.WARN if few else Level.OK,
-        "One processor for the loop and the encoders: use few cameras, and --encode=deferred." if few else "",
-    )
+    advice = "One processor for the loop and the encoders: use few cameras, and --encode=deferred."
+    yield judged("processors", text, usable < 2, advice)
     if hasattr(os, "getloadavg"):
         load = os.getloadavg()[0]
-        busy = load > usable
-        yield Finding(
-            "machine",
-            "load",
-            f"{load:.1f} over the last minute",
-            Level.WARN if busy else Level.OK,
-            "Other programs take the processors. Close them before you record or measure." if busy else "",
-        )
+        advice = "Other programs take the processors. Close them before you record or measure."
+        yield judged("load", f"{load:.1f} over the last minute", load > usable, advice)
 
 
 def _version(package: str) -> str:

@@ -28,9 +28,11 @@ from ..media.evidence import Evidence, Named, read_dataset_id
 from ..media.image_files import PngEncoder, tiff_bytes
 from ..media.libav_errors import libav_errors
 from ..media.video_file import open_output, probe_video, verify_video
-from ..staging.folder import Camera, EpisodeFolder
+from ..staging.folder import EpisodeFolder
 from ..staging.histograms import histogram, sampling_stride
-from ..staging.reader import count_frames, iterate_histograms, read_frames, read_spill
+from ..staging.kinds import KINDS
+from ..staging.manifest import Camera
+from ..staging.reader import count_frames, read_frames, read_histograms, read_spill
 from ..staging.staged_file import Extent
 from ..system.machine_time import monotonic_s
 from ..system.storage import TEMPORARY_SUFFIX, is_there, replacing, storage_errors
@@ -157,7 +159,7 @@ def _sampled_histograms(
     camera = manifest.cameras[key]
     known, found = 0, {}
     extents: dict[str, Extent] = {}
-    for array in islice(iterate_histograms(folder, key, extents), manifest.length):
+    for array in islice(read_histograms(folder, key, extents), manifest.length):
         if known in wanted:
             found[known] = array
         known += 1
@@ -304,7 +306,7 @@ def _encode_video(
         encoder = fallback_encoder(configured, fallback_vcodec)
     threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
     evidence = _evidence(folder, feature.key)
-    if camera.capture == "live" and fallback_vcodec is None:
+    if KINDS[camera.capture].is_final and fallback_vcodec is None:
         final = folder.path / f"{feature.key}.mp4"
         with _publishing(final) as temporary:
             _finish_live(folder, camera, frames, temporary, encoder, threads, evidence)

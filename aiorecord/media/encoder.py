@@ -37,7 +37,6 @@ class FinalEncoder:
     Attributes:
         frames: frames encoded so far.
         packets: packets passed to the container, one per frame.
-        packet_bytes: their size.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class FinalEncoder:
     ) -> None:
         self.frames = 0
         self.packets = 0
-        self.packet_bytes = 0
         self._container = container
         self._on_packet = on_packet
         self._converter = PixelConverter(encoder.pix_fmt)
@@ -97,13 +95,12 @@ class FinalEncoder:
         for packet in packets:
             if self._delay is None:
                 self._delay = -(packet.dts or 0)
-            size, number = packet.size, packet.pts
+            number = packet.pts
             packet.time_base = self._tick
             packet.dts = self.packets - self._delay
             packet.duration = 1  # encoders leave that of the last packet unset
             self._container.mux(packet)
             self.packets += 1
-            self.packet_bytes += size
             if self._on_packet is not None:
                 self._on_packet(-1 if number is None else number)
 

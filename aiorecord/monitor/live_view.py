@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -68,19 +69,14 @@ class LiveScreen:
         self._follow_size()
         self._live.stop()
 
-    def show(self, lines: Lines, title: str) -> None:
-        """Show lines in place of those before.
-
-        Args:
-            lines: returns them.
-            title: of the frame around them.
-        """
+    def show(self, lines: Lines) -> None:
+        """Show lines in place of those before."""
         if self._away:
             return
         started_s = time.perf_counter()
         self._follow_size()
         ascii_only = not self._console.encoding.startswith("utf")
-        self._live.update(framed(lines, title, *self._size, ascii_only=ascii_only), refresh=True)
+        self._live.update(framed(lines, *self._size, ascii_only=ascii_only), refresh=True)
         self._cost_s = max(time.perf_counter() - started_s, 0.9 * self._cost_s)
 
     def fits(self, slack_s: float) -> bool:
@@ -145,7 +141,7 @@ class LiveView(LiveScreen):
 
     def draw(self, snapshot: Snapshot) -> None:
         """Show a snapshot."""
-        self.show(lambda width, height: screen(snapshot, self._keys, width, height), TITLE)
+        self.show(partial(screen, snapshot, self._keys))
 
 
 def render(
@@ -160,43 +156,23 @@ def render(
         height: rows of the terminal.
         ascii_only: with ASCII characters only.
     """
-    return framed(
-        lambda columns, rows: screen(snapshot, keys, columns, rows),
-        TITLE,
-        width,
-        height,
-        ascii_only=ascii_only,
-    )
+    return framed(partial(screen, snapshot, keys), width, height, ascii_only=ascii_only)
 
 
-def framed(lines: Lines, title: str, width: int, height: int, *, ascii_only: bool = False) -> RenderableType:
-    """Lines with a frame around them where the terminal has room for one.
-
-    Args:
-        lines: returns them.
-        title: of the frame.
-        width: columns of the terminal.
-        height: rows of the terminal.
-        ascii_only: with ASCII characters only.
-    """
+def framed(lines: Lines, width: int, height: int, *, ascii_only: bool) -> RenderableType:
+    """Lines with a frame around them where a terminal of this size has room for one."""
     roomy = width >= FRAME_COLUMNS and height >= FRAME_ROWS
     made = lines(width - 4, height - 2) if roomy else lines(width, height)
-    shown = Group(*(_one_line(_in_ascii(line) if ascii_only else line) for line in made))
+    if ascii_only:
+        made = [Text(line.plain.translate(_ASCII), style=line.style, spans=line.spans) for line in made]
+    for line in made:
+        line.no_wrap, line.overflow = True, "crop"
+    shown = Group(*made)
     if not roomy:
         return shown
     return Panel(
-        shown, title=title, title_align="left", border_style="dim", box=ASCII if ascii_only else ROUNDED
+        shown, title=TITLE, title_align="left", border_style="dim", box=ASCII if ascii_only else ROUNDED
     )
-
-
-def _one_line(line: Text) -> Text:
-    line.no_wrap = True
-    line.overflow = "crop"
-    return line
-
-
-def _in_ascii(line: Text) -> Text:
-    return Text(line.plain.translate(_ASCII), style=line.style, spans=line.spans)
 
 
 def render_svg(snapshot: Snapshot, keys: bool = True, *, width: int = 100, height: int = 24) -> str:

@@ -6,11 +6,20 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from ..capture.frames import CameraStatus
 from ..robots.guarding.source_policy import short
 from ..session import Phase
-from .snapshot import CameraRow, SaveRow, Snapshot, Take, camera_counts
+from .snapshot import (
+    SOURCE_COLUMNS,
+    SaveRow,
+    Snapshot,
+    Take,
+    camera_counts,
+    camera_error,
+    source_counts,
+)
 from .terminal_layout import Section, bar, cut, fit, flow, table, wrapped
-from .units import size_text, time_text, waiting_text
+from .units import size_text, time_text
 
 SHOWN_SAVES = 8
 ROOMY_ROWS = 18
@@ -50,9 +59,9 @@ def screen(s: Snapshot, keys: bool, width: int, height: int) -> list[Text]:
     if s.saves:
         sections.append(Section(_saves(s.saves, width, roomy), _SAVES, least=2))
     sections.append(Section(_foot(s, width), _FOOT))
-    if s.disk_warning is not None:
-        warning = Text(f"disk: {s.disk_warning}", style="bold red")
-        sections.append(Section(wrapped(warning, width, 3 if roomy else 2), _DISK))
+    if (warning := s.disk_warning()) is not None:
+        text = Text(f"disk: {warning}", style="bold red")
+        sections.append(Section(wrapped(text, width, 3 if roomy else 2), _DISK))
     messages = s.messages if roomy else s.messages[-1:]
     sections.append(Section([cut(Text(message, style="yellow"), width) for message in messages], _MESSAGES))
     sections.append(Section(_keys(s, keys, width), _KEYS))
@@ -87,10 +96,7 @@ def _head(s: Snapshot, keys: bool, width: int) -> list[Text]:
         phase = Text(" SAVING ", style=_PHASE_STYLE[Phase.DRAINING])
         facts = [Text("in the foreground: the next take waits", style="bold")]
     elif s.phase is Phase.RECORDING:
-        facts = [
-            Text(f"episode {s.index}", style="bold"),
-            Text(f"take {s.number} of {s.total}", style="bold"),
-        ]
+        facts = [Text(part, style="bold") for part in s.coming]
     elif s.phase is Phase.RESETTING:
         what = "put the scene back"
         if s.over:
@@ -98,12 +104,12 @@ def _head(s: Snapshot, keys: bool, width: int) -> list[Text]:
             what = "the last take can still be recorded again" if again else "the last take is over"
         facts = [Text(what, style="bold")]
     elif s.phase is Phase.WAITING:
-        facts = list(wrapped(Text(waiting_text(s.index, s.backlog_bytes, s.wait_s), style="bold"), width, 3))
+        facts = list(wrapped(Text(s.waiting_text(), style="bold"), width, 3))
     elif s.phase is Phase.DRAINING:
         count = len(s.saves)
         what = "nothing waits" if not count else f"{count} episode{'s' * (count > 1)} to go"
-        if s.backlog_frames and s.backlog_s is not None:
-            what += f", about {time_text(s.backlog_s)}"
+        if s.backlog.frames and s.backlog.seconds is not None:
+            what += f", about {time_text(s.backlog.seconds)}"
         facts = [Text(what, style="bold")]
     elif s.phase is Phase.PACKING:
         facts = ["merging small files"]
@@ -144,12 +150,12 @@ def _lateness(worst_ms: float, late: int, missed: int) -> list[Text]:
 
 
 def _next(s: Snapshot, width: int) -> list[Text]:
+    episode, take = s.coming
+    facts = [episode, take]
     if s.again:
-        facts = [f"episode {s.index} once more", f"take {s.number} of {s.total}"]
+        facts = [f"{episode} once more", take]
     elif s.over:
         facts = ["the end: all takes are recorded"]
-    else:
-        facts = [f"episode {s.index}", f"take {s.number} of {s.total}"]
     return flow([Text.assemble(("next  ", "dim"), facts[0]), *facts[1:]], width)
 
 
@@ -175,56 +181,44 @@ def _flags(s: Snapshot, width: int, most: int) -> list[Text]:
 
 def _cameras(s: Snapshot, width: int, roomy: bool) -> list[Text]:
     heads = ("camera", "captured", "queued", "", "spilled to disk", "repeated", "stale", "lost", "")
-    rows = [[Text(head, style="dim") for head in heads]]
-    captured = any(c.captured != s.frames for c in s.cameras)  # otherwise shown elsewhere on the screen
-    for c in s.cameras:
-        counts = [_nonzero(count) for count in (c.spilled, c.repeated, c.stale)]
-        rows.append(
-            [
-                Text(c.name),
-                Text(str(c.captured) if captured else ""),
-                Text(str(c.queued)),
-                Text(size_text(c.queued_bytes) if c.queued_bytes else ""),
-                *counts,
-                Text(str(c.lost) if c.lost else "", style="bold red"),
-                Text(c.error or "", style="bold red"),
-            ]
-        )
-    for column in range(1, len(heads)):
-        if not any(row[column].plain for row in rows[1:]):
-            rows[0][column] = Text()
-    lines = table(rows, [False, *[True] * 7, False], width) if roomy else None
-    return [_camera(c, width) for c in s.cameras] if lines is None else lines
+    captured = any(c.captured != s.frames for c in s.cameras.values())  # otherwise shown elsewhere
+    rows = [
+        [
+            Text(name),
+            Text(str(c.captured) if captured else ""),
+            Text(str(c.queued_frames)),
+            Text(size_text(c.queued_bytes) if c.queued_bytes else ""),
+            *(_nonzero(count) for count in (c.spilled, c.repeated, c.stale)),
+            Text(str(c.lost) if c.lost else "", style="bold red"),
+            Text(camera_error(c), style="bold red"),
+        ]
+        for name, c in s.cameras.items()
+    ]
+    lines = table(heads, rows, [False, *[True] * 7, False], width) if roomy else None
+    return lines or [_camera(name, c, width) for name, c in s.cameras.items()]
 
 
-def _camera(c: CameraRow, width: int) -> Text:
+def _camera(name: str, c: CameraStatus, width: int) -> Text:
     """A camera in one line, for narrow terminals."""
-    what = f"{c.queued} queued"
+    what = f"{c.queued_frames} queued"
     if counts := camera_counts(c):
         what += f", {counts}"
-    style = "bold red" if c.lost or c.error else ""
-    return cut(Text.assemble(c.name, "  ", (f"{what}  {c.error or ''}".rstrip(), style)), width)
+    error = camera_error(c)
+    style = "bold red" if c.lost or error else ""
+    return cut(Text.assemble(name, "  ", (f"{what}  {error}".rstrip(), style)), width)
 
 
 def _sources(s: Snapshot, width: int, roomy: bool) -> list[Text]:
-    heads = ("source", "failures", "retried", "held", "lost", "connected again", "last failure")
-    rows = [[Text(head, style="dim") for head in heads]]
+    rows, compact = [], []
     for source in s.sources:
-        style = "" if source.held_s is None else "bold red"
-        counts = (source.errors, source.retries, source.held, source.lost, source.reconnects)
-        name, failure = Text(short(source.source), style=style), Text(source.last_error or "")
-        rows.append([name, *(_nonzero(count) for count in counts), failure])
-    for column in range(1, len(heads)):
-        if not any(row[column].plain for row in rows[1:]):
-            rows[0][column] = Text()
-    lines = table(rows, [False, *[True] * 5, False], width) if roomy and width >= 70 else None
-    if lines is not None:
-        return lines
-    compact = []
-    for row, source in zip(rows[1:], s.sources, strict=True):
-        facts = f"  {source.errors} failures, held {source.held} times  {source.last_error or ''}"
-        compact.append(cut(Text.assemble(row[0], facts), width))
-    return compact
+        name = Text(short(source.source), style="" if source.held_s is None else "bold red")
+        error = source.last_error or ""
+        rows.append([name, *map(_nonzero, source_counts(source)), Text(error)])
+        facts = f"  {source.errors} failures, held {source.held} times  {error}"
+        compact.append(cut(Text.assemble(name, facts), width))
+    heads = (*SOURCE_COLUMNS, "last failure")
+    lines = table(heads, rows, [False, *[True] * 5, False], width) if roomy and width >= 70 else None
+    return lines or compact
 
 
 def _nonzero(count: int | None) -> Text:
@@ -233,15 +227,14 @@ def _nonzero(count: int | None) -> Text:
 
 def _saves(saves: Sequence[SaveRow], width: int, roomy: bool) -> list[Text]:
     shown = saves[:SHOWN_SAVES]
-    rows = [[Text(head, style="dim") for head in ("saving", "frames", "stage", "", "")]]
+    rows = []
     for save in shown:
         progress = (bar(save.progress, 24 if width >= 90 else 12), Text(f"{save.progress:.0%}"))
         rows.append([Text(save.label), Text(str(save.frames)), Text(_stage(save)), *progress])
     lines = None
     if roomy and width >= 58 and not any(save.error for save in shown):
-        lines = table(rows, [False, True, False, False, True], width)
-    if lines is None:
-        lines = [_save(save, width) for save in shown]
+        lines = table(("saving", "frames", "stage", "", ""), rows, [False, True, False, False, True], width)
+    lines = lines or [_save(save, width) for save in shown]
     if len(saves) > SHOWN_SAVES:
         lines.append(Text(f"and {len(saves) - SHOWN_SAVES} more", style="dim"))
     return lines
@@ -261,15 +254,13 @@ def _stage(save: SaveRow) -> str:
 
 def _foot(s: Snapshot, width: int) -> list[Text]:
     episodes = "1 episode" if s.episodes == 1 else f"{s.episodes} episodes"
-    disk = f"disk {size_text(s.free)} free"
-    if s.minutes_left is not None:
-        disk += f" = {time_text(s.minutes_left * 60)} of recording"
+    disk = f"disk {size_text(s.disk.free)} free"
+    if s.disk.seconds_left is not None:
+        disk += f" = {time_text(s.disk.seconds_left)} of recording"
     parts = [f"{episodes} in the dataset", disk]
-    if s.backlog_frames:
-        rest = f"{s.backlog_frames} frames to encode"
-        if s.backlog_s is not None and s.phase is not Phase.DRAINING:  # there it is in the heading
-            rest += f", about {time_text(s.backlog_s)}"
-        parts.append(rest)
+    # While only saves go on, the time is in the heading.
+    if (backlog := s.backlog_text(with_time=s.phase is not Phase.DRAINING)) is not None:
+        parts.append(backlog)
     return flow([Text(part, style="dim") for part in parts], width)
 
 

@@ -6,7 +6,9 @@ import platform
 from dataclasses import asdict
 from typing import Any
 
-from ..capture.episode import CameraStatus, EpisodeCapture
+from ..capture.episode import EpisodeCapture
+from ..capture.frames import CameraStatus
+from ..quality import versions
 from ..saving.handle import Stage
 from ..session import EpisodeRecord, Session
 from ..system.disk import DiskStatus
@@ -57,21 +59,8 @@ def build_report(
         "sources": {status.source: asdict(status) for status in session.sources()},
         "recovered": [episode.as_dict() for episode in recorder.recovered],
         "encode_plan": {key: plan.as_dict() for key, plan in recorder.plans.items()},
-        "versions": {
-            "aiorecord": _version("aiorecord"),
-            "python": platform.python_version(),
-            "av": _version("av"),
-            "platform": platform.platform(),
-        },
+        "versions": {**versions(), "platform": platform.platform()},
     }
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import (
-        version,
-    )  # imported here: it takes 30 ms that the first frame need not wait for
-
-    return version(package)
 
 
 def _episode(record: EpisodeRecord, cameras: Any) -> dict[str, Any]:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..capture.episode import EpisodeCapture
+from ..capture.episode import CaptureStatus, EpisodeCapture
+from ..capture.frames import CameraStatus
 from ..clock import NS_PER_S
-from ..robots.guarding.source_policy import SourceStatus
+from ..robots.guarding.source_policy import SourceStatus, short
 from ..saving.backlog import Backlog
 from ..saving.handle import EpisodeSave, Stage
 from ..session import Phase, Session
 from ..system.disk import DiskStatus
-
-
-@dataclass(frozen=True)
-class CameraRow:
-    """One camera of the running episode; counts as in `CameraStatus`."""
-
-    name: str
-    captured: int
-    queued: int
-    queued_bytes: int
-    spilled: int
-    error: str | None
-    late: int = 0
-    repeated: int = 0
-    stale: int | None = None
-    lost: int = 0
+from .units import size_text, time_text
 
 
 @dataclass(frozen=True)
@@ -37,7 +22,7 @@ class SaveRow:
 
     label: str
     frames: int
-    stage: str
+    stage: Stage
     progress: float
     held: bool
     error: str | None
@@ -46,8 +31,7 @@ class SaveRow:
     @property
     def text(self) -> str:
         """Its stage for a view, and its priority if it has one."""
-        shown = stage_text(self.stage)
-        return f"{shown}, priority {self.priority}" if self.priority else shown
+        return stage_text(self.stage, self.priority)
 
 
 @dataclass(frozen=True)
@@ -88,12 +72,10 @@ class Snapshot:
         rate: effective ticks per second of the running phase.
         late_ms: the worst lateness in the running phase, including skipped deadlines.
         late_ticks: ticks of the running phase that came late.
-        backlog_frames: frames of ended episodes that are not encoded yet, over all cameras.
-        backlog_s: how long encoding them will take at the rate measured so far, None if unknown.
-        backlog_bytes: space that ended episodes take in staging.
+        cameras: of the running episode, by the names for people.
+        backlog: what ended episodes still need.
         wait_s: how long it will take until the next episode may begin; None if it may, or if unknown.
-        minutes_left: recording time for which the disk has room, None before it is known.
-        disk_warning: a warning about the disk for the operator, None while it has room.
+        disk: the dataset's disk.
         sources: the robot, the teleoperator and each feature that has failed so far.
         flags: during a reset, the plan's limits that the previous episode exceeded.
         running_flags: the limits that the running episode has exceeded so far.
@@ -117,19 +99,15 @@ class Snapshot:
     late_ticks: int
     frames: int
     episodes: int
-    cameras: list[CameraRow]
+    cameras: dict[str, CameraStatus]
     saves: list[SaveRow]
-    backlog_frames: int
-    backlog_s: float | None
-    free: int
-    minutes_left: float | None
+    backlog: Backlog
+    disk: DiskStatus
     messages: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     running_flags: list[str] = field(default_factory=list)
     sources: list[SourceStatus] = field(default_factory=list)
-    backlog_bytes: int = 0
     wait_s: float | None = None
-    disk_warning: str | None = None
     index: int = 0
     phase_s: float | None = None
     last: Take | None = None
@@ -137,6 +115,28 @@ class Snapshot:
     again: bool = False
     stopping: bool = False
     foreground: bool = False
+
+    @property
+    def coming(self) -> tuple[str, str]:
+        """Which episode and which take is recorded now or next."""
+        return f"episode {self.index}", f"take {self.number} of {self.total}"
+
+    def waiting_text(self) -> str:
+        """Why the next episode does not begin yet."""
+        known = _about(self.wait_s)
+        staged = size_text(self.backlog.bytes)
+        return f"episode {self.index} waits until earlier ones are saved: {staged} in staging{known}"
+
+    def backlog_text(self, *, with_time: bool = True) -> str | None:
+        """What is still to be encoded, and how long that takes if it is known; None if nothing."""
+        if not self.backlog.frames:
+            return None
+        known = _about(self.backlog.seconds) if with_time else ""
+        return f"{self.backlog.frames} frames to encode{known}"
+
+    def disk_warning(self) -> str | None:
+        """A warning about the disk for the operator, None while it has room."""
+        return self.disk.describe() if self.disk.is_low else None
 
 
 class Observer:
@@ -160,7 +160,6 @@ class Observer:
         session = self.session
         recorder, plan, ticker = session.recorder, session.plan, session.ticker
         status = recorder.get_status()
-        cameras = self._cameras(status.episode)
         rate, late_ms, late_ticks = None, 0.0, 0
         if ticker is not None and len(ticker.lateness):
             elapsed_ns = recorder.clock.now_ns() - ticker.start_ns
@@ -169,8 +168,6 @@ class Observer:
             periods = (elapsed_ns + 1) * recorder.fps // NS_PER_S + 1
             rate = len(ticker.lateness) * recorder.fps / periods
             late_ms, late_ticks = ticker.lateness.counts()["worst_ms"], ticker.lateness.recent()[1]
-        backlog, disk = status.backlog, status.disk or DiskStatus(0)
-        disk_left_s = disk.seconds_left
         return Snapshot(
             phase=session.phase,
             number=session.machine.number,
@@ -183,17 +180,13 @@ class Observer:
             late_ticks=late_ticks,
             frames=status.episode.frames if status.episode else 0,
             episodes=status.episodes,
-            cameras=cameras,
+            cameras=self._cameras(status.episode),
             saves=self._saves(status.pending),
-            backlog_frames=backlog.frames,
-            backlog_s=backlog.seconds,
-            backlog_bytes=backlog.bytes,
-            wait_s=_wait_s(backlog, recorder.options.max_backlog_gb * 1e9),
-            free=disk.free,
-            minutes_left=None if disk_left_s is None else disk_left_s / 60,
-            disk_warning=disk.describe() if status.disk is not None and disk.is_low else None,
+            backlog=status.backlog,
+            wait_s=_wait_s(status.backlog, recorder.options.max_backlog_gb * 1e9),
+            disk=status.disk or DiskStatus(0),
             messages=list(self.messages),
-            sources=[source for source in session.sources() if source.errors or source.held],
+            sources=failed_sources(session.sources()),
             flags=list(session.records[-1].flags)
             if session.records and session.phase is Phase.RESETTING
             else [],
@@ -213,10 +206,10 @@ class Observer:
             SaveRow(
                 names.get(save) or session.name_of(save),
                 save.length,
-                save.stage.value,
+                save.stage,
                 save.progress,
                 session.can_take_back(save),
-                _text(save.error),
+                None if save.error is None else str(save.error),
                 save.priority,
             )
             for save in pending
@@ -230,9 +223,8 @@ class Observer:
         late = record.lateness
         problems = [] if record.end_reason is None else [f"cut short: {record.end_reason}"]
         if isinstance(record.save.source, EpisodeCapture):
-            for row in self._cameras(record.save.source.status()):
-                if counts := camera_counts(row):
-                    problems.append(f"{row.name}: {counts}")
+            cameras = self._cameras(record.save.source.status())
+            problems += [f"{name}: {counts}" for name, c in cameras.items() if (counts := camera_counts(c))]
         return Take(
             session.name_of(record.save),
             record.frames,
@@ -245,24 +237,11 @@ class Observer:
             session.can_take_back(record.save),
         )
 
-    def _cameras(self, capture: Any) -> list[CameraRow]:
+    def _cameras(self, capture: CaptureStatus | None) -> dict[str, CameraStatus]:
         if capture is None:
-            return [CameraRow(_short(key), 0, 0, 0, 0, None) for key in self.session.recorder.schema.cameras]
-        return [
-            CameraRow(
-                _short(key),
-                c.captured,
-                c.queued_frames,
-                c.queued_bytes,
-                c.spilled,
-                _text(c.error or c.encoder_error),
-                late=c.late,
-                repeated=c.repeated,
-                stale=c.stale,
-                lost=c.lost,
-            )
-            for key, c in capture.cameras.items()
-        ]
+            nothing = CameraStatus(0, 0, 0, 0, 0, None)
+            return {short(key): nothing for key in self.session.recorder.schema.cameras}
+        return {short(key): status for key, status in capture.cameras.items()}
 
 
 def _wait_s(backlog: Backlog, limit_bytes: float) -> float | None:
@@ -272,20 +251,36 @@ def _wait_s(backlog: Backlog, limit_bytes: float) -> float | None:
     return backlog.seconds * (1 - limit_bytes / backlog.bytes)
 
 
-def stage_text(stage: str) -> str:
-    """The stage of an ended episode's save, as a view shows it, including whether it is not durable yet."""
-    return Stage(stage).words
+def _about(seconds: float | None) -> str:
+    return "" if seconds is None else f", about {time_text(seconds)}"
 
 
-def _short(key: str) -> str:
-    return key.removeprefix("observation.images.").removeprefix("observation.")
+def stage_text(stage: Stage, priority: int = 0) -> str:
+    """The stage of an ended episode's save, as a view shows it, and its priority if it has one."""
+    return f"{stage.words}, priority {priority}" if priority else stage.words
 
 
-def _text(error: object) -> str | None:
-    return None if error is None else str(error)
-
-
-def camera_counts(c: CameraRow) -> str:
+def camera_counts(c: CameraStatus) -> str:
     """The problems of a camera, empty if there are none. Late ticks are not a camera's fault."""
     counts = {"spilled": c.spilled, "repeated": c.repeated, "stale": c.stale, "lost": c.lost}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+SOURCE_COLUMNS = ("source", "failures", "retried", "held", "lost", "connected again")
+"""Headings of a source's name and `source_counts`."""
+
+
+def source_counts(source: SourceStatus) -> tuple[int, int, int, int, int]:
+    """How often a source failed and was retried, held, lost and connected again."""
+    return source.errors, source.retries, source.held, source.lost, source.reconnects
+
+
+def failed_sources(sources: Iterable[SourceStatus]) -> list[SourceStatus]:
+    """Those that have failed so far."""
+    return [source for source in sources if source.errors or source.held]
+
+
+def camera_error(c: CameraStatus) -> str:
+    """What stopped the capture of a camera, or its encoder; empty if nothing did."""
+    error = c.error or c.encoder_error
+    return "" if error is None else str(error)

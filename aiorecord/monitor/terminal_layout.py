@@ -11,8 +11,6 @@ from rich.text import Text
 GAP = "   "
 """The separator between facts on a line, and between the columns of a table."""
 
-ELLIPSIS = "…"
-
 
 @dataclass
 class Section:
@@ -62,30 +60,33 @@ def wrapped(text: Text, width: int, most: int) -> list[Text]:
     return [cut(Text(line, style=text.style), width) for line in lines]
 
 
-def table(rows: Sequence[Sequence[Text]], right: Sequence[bool], width: int) -> list[Text] | None:
-    """Rows in columns as wide as their widest cell; empty columns are left out.
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[Text]], right: Sequence[bool], width: int
+) -> list[Text] | None:
+    """Rows under headings, in columns as wide as their widest cell; empty columns are left out.
 
     Args:
-        rows: cells, as many in each row as `right` has; the last column is cut where it is too long.
+        heads: of the columns; the first column is never left out.
+        rows: cells, as many in each row as `heads` has; the last column is cut where it is too long.
         right: by column, whether it is aligned to the right.
         width: in cells.
 
     Returns:
         The lines; None if the columns do not fit.
     """
-    widths = [max(row[column].cell_len for row in rows) for column in range(len(right))]
-    shown = [column for column, size in enumerate(widths) if size]
-    fixed = sum(widths[column] for column in shown[:-1]) + len(GAP) * (len(shown) - 1)
-    if not shown or width - fixed < min(widths[shown[-1]], 8):
+    shown = [0, *(at for at in range(1, len(heads)) if any(row[at].plain for row in rows))]
+    cells = [[Text(heads[at], style="dim") for at in shown], *([row[at] for at in shown] for row in rows)]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
+    fixed = sum(widths[:-1]) + len(GAP) * (len(shown) - 1)
+    if width - fixed < min(widths[-1], 8):
         return None
     lines = []
-    for row in rows:
+    for row in cells:
         line = Text()
-        for place, column in enumerate(shown):
-            cell = cut(row[column], width - fixed) if place == len(shown) - 1 else row[column]
-            space = " " * max(0, widths[column] - cell.cell_len)
+        for column, size, cell in zip(shown, widths, [*row[:-1], cut(row[-1], width - fixed)], strict=True):
+            space = " " * max(0, size - cell.cell_len)
             line = Text.assemble(
-                line, GAP if place else "", *((space, cell) if right[column] else (cell, space))
+                line, GAP if column else "", *((space, cell) if right[column] else (cell, space))
             )
         line.rstrip()
         lines.append(line)

@@ -1,4 +1,4 @@
-"""Makes small pictures of camera images, for a notebook page."""
+"""Makes pictures of camera images that views can show: smaller ones, JPEGs, depth as grey."""
 
 from __future__ import annotations
 
@@ -30,14 +30,29 @@ def thumbnail(image: NDArray[Any]) -> NDArray[Any]:
 def data_url(small: NDArray[Any]) -> str:
     """A thumbnail as a JPEG in a URL; depth is stretched from nearest to farthest. Takes milliseconds."""
     if small.ndim == 2:
-        near, far = float(np.nanmin(small)), float(np.nanmax(small))
-        grey = np.nan_to_num((small.astype(np.float32) - near) * (255 / ((far - near) or 1.0)))
-        small = np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    height, width = small.shape[:2]
+        grey = np.nan_to_num(stretched(small, 255.0)).clip(0, 255).astype(np.uint8)
+        small = np.repeat(grey[..., None], 3, axis=2)
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(small, (3, 6))).decode()
+
+
+def stretched(depth: NDArray[Any], top: float) -> NDArray[np.float32]:
+    """Depth from its nearest point (0) to its farthest (`top`); NaN stays NaN."""
+    near, far = (float(bound.reduce(depth, axis=None)) for bound in (np.fmin, np.fmax))
+    full: NDArray[np.float32] = (depth.astype(np.float32) - near) / ((far - near) or 1.0) * top
+    return full
+
+
+def jpeg(picture: NDArray[np.uint8], quantizers: tuple[int, int]) -> bytes:
+    """A picture (H, W, 3) uint8 as a JPEG file.
+
+    Args:
+        picture: in RGB.
+        quantizers: the finest and the coarsest that the encoder may use, 1 to 31.
+    """
     encoder: Any = av.CodecContext.create("mjpeg", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
-    encoder.time_base = Fraction(1, 30)
-    encoder.options = {"qmin": "3", "qmax": "6"}
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(small), format="rgb24")
+    encoder.height, encoder.width = picture.shape[:2]
+    encoder.pix_fmt, encoder.time_base = "yuvj420p", Fraction(1, 30)
+    encoder.options = dict(zip(("qmin", "qmax"), map(str, quantizers), strict=True))
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
     packets = [*encoder.encode(frame.reformat(format="yuvj420p")), *encoder.encode(None)]
-    return "data:image/jpeg;base64," + base64.b64encode(b"".join(map(bytes, packets))).decode()
+    return b"".join(map(bytes, packets))

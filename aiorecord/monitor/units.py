@@ -21,16 +21,3 @@ def time_text(seconds: float) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def waiting_text(number: int, backlog_bytes: int, wait_s: float | None) -> str:
-    """Why the next episode does not begin yet.
-
-    Args:
-        number: of that episode.
-        backlog_bytes: space that ended episodes take on disk.
-        wait_s: seconds until it may begin, None if that is not known.
-    """
-    known = "" if wait_s is None else f", about {time_text(wait_s)}"
-    staged = size_text(backlog_bytes)
-    return f"episode {number} waits until earlier ones are saved: {staged} in staging{known}"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .entities import ACTION, OBSERVATION, Entity, entities
+
 
 @dataclass(frozen=True)
 class View:
@@ -20,6 +22,11 @@ class View:
     observation: Mapping[str, Any]
     action: Mapping[str, Any]
     features: Mapping[str, Mapping[str, Any]]
+
+    def entities(self) -> dict[str, list[Entity]]:
+        """The entities of the observation and of the action, by side."""
+        sides = {OBSERVATION: self.observation, ACTION: self.action}
+        return {side: list(entities(side, values, self.features)) for side, values in sides.items()}
 
 
 class Sink(Protocol):

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from ..capture.episode import CameraStatus, EpisodeCapture
+from ..capture.episode import EpisodeCapture
+from ..capture.frames import CameraStatus
 from ..capture.unsaved import drop, keep, keep_partial
 from ..clock import Lateness, Ticker
 from ..errors import ConfigError, EncodeError, StateError, StorageError

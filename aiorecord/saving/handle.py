@@ -15,6 +15,7 @@ from ..errors import SaveError, StateError
 from ..options import check_priority
 from ..printable import get_logger
 from ..staging.folder import EpisodeFolder
+from ..staging.kinds import KINDS
 from ..system.loop_owner import LoopOwner
 
 logger = get_logger(__name__)
@@ -206,7 +207,7 @@ class EpisodeSave(Awaitable[EpisodeSaveResult]):
     def frames_to_encode(self) -> int:
         """Frames over all cameras that an encoder has to work on: none of those captured live."""
         cameras = (self.folder or self.source).manifest.cameras.values()
-        return sum(c.spilled if c.capture == "live" else self.length for c in cameras)
+        return sum(c.spilled if KINDS[c.capture].is_final else self.length for c in cameras)
 
     @property
     def staged_bytes(self) -> int:

@@ -17,9 +17,8 @@ import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from .append_file import AppendFile
 from .checksum_owner import owner_seed
-from .records import MAX_PAYLOAD
+from .records import MAX_PAYLOAD, AppendFile
 from .staged_file import Extent, StagedFile
 
 SUMS_SUFFIX = ".crc"
@@ -40,9 +39,6 @@ class CheckedFile(AppendFile):
 
     Args:
         path: the file; neither it nor its checksums may exist.
-
-    Raises:
-        StorageError: one of them exists, or the disk refused.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,12 +50,13 @@ class CheckedFile(AppendFile):
             self._sums.close()
             raise
 
-    def append(self, *parts: bytes | memoryview) -> None:
-        """Append bytes and their checksum.
+    @property
+    def paths(self) -> list[Path]:
+        """The file and its checksums."""
+        return [self.path, self._sums.path]
 
-        Raises:
-            StorageError: the disk refused; the file is as it was before.
-        """
+    def append(self, *parts: bytes | memoryview) -> None:
+        """Append bytes and their checksum."""
         before = self.size
         super().append(*parts)
         crc = self._seed
@@ -88,10 +85,6 @@ def checked_chunks(
         extent: filled in with how far it is verified, and why no further.
         checked: it has checksums; otherwise all of it counts as whole, in pieces of `chunk` bytes.
         chunk: bytes.
-
-    Raises:
-        DamageError: it, or its checksums, are not plain files.
-        StorageError: one of them cannot be read.
     """
     file = StagedFile.open(path, extent)
     if file is None:

@@ -6,7 +6,7 @@
         episodes/<sequence>-<random>/
             manifest.json      what is captured, how, and how far: see Manifest
             rows.arrows        the rows (Arrow IPC stream)
-            <camera>.frames    lossless frames; or <camera>.raw or .mkv, see Camera.capture
+            <camera>.frames    the frames; or <camera>.raw, .mkv: by the kind of capture, see kinds
             <camera>.spill     frames that the capture encoder could not take in time, raw, in order
             <camera>.hist      per-frame pixel histograms of colour cameras, for exact statistics
             <file>.crc         checksums of a live capture, and of histograms: see checksums
@@ -42,23 +42,10 @@ from ..system.storage import (
     write_json,
 )
 from .checksum_owner import EPISODE_ID
-from .manifest import MANIFEST_VERSION, Camera, CaptureKind, Manifest, State, parse_manifest
+from .manifest import Manifest
 from .sealed_json import read_sealed, write_sealed
 
-__all__ = [
-    "MANIFEST_VERSION",
-    "STAGING_FOLDER",
-    "Camera",
-    "CaptureKind",
-    "EpisodeFolder",
-    "Manifest",
-    "Staging",
-    "State",
-    "check_plain_files",
-]
-
 STAGING_FOLDER = ".aiorecord"
-_ID = EPISODE_ID
 
 
 class EpisodeFolder:
@@ -81,13 +68,6 @@ class EpisodeFolder:
         self.manifest = manifest
 
     @property
-    def sequence(self) -> int:
-        """Position in the order of recording."""
-        match = _ID.fullmatch(self.id)
-        assert match, self.id  # folders with other names are never opened, see Staging.episodes
-        return int(match[1])
-
-    @property
     def rows_path(self) -> Path:
         """The rows journal."""
         return self.path / self.ROWS
@@ -97,9 +77,6 @@ class EpisodeFolder:
 
         Args:
             facts: added to its quality facts on disk, as they are so far; the manifest here does not change.
-
-        Raises:
-            StorageError: the disk refused.
         """
         data = dataclasses.asdict(self.manifest)
         data["quality"] = {**data["quality"], **(facts or {})}
@@ -120,6 +97,9 @@ class EpisodeFolder:
                 pipe would never answer); the manifest does not match its checksum.
             StorageError: the folder or the manifest cannot be read.
         """
+        # Imported here: the kinds of capture need libav, and who only names folders does not.
+        from .manifest_checks import parse_manifest
+
         file = path / cls.MANIFEST
         try:
             with storage_errors(path, "read"):
@@ -140,11 +120,7 @@ class EpisodeFolder:
         return cls(path, manifest)
 
     def size_bytes(self) -> int:
-        """Bytes of the captured frames on disk. Reads the folder; a file that vanishes meanwhile counts 0.
-
-        Raises:
-            StorageError: the folder cannot be read.
-        """
+        """Bytes of the captured frames on disk. Reads the folder; a file that vanishes meanwhile counts 0."""
         total = 0
         for camera in self.manifest.cameras.values():
             for name in (camera.file, camera.spill):
@@ -176,25 +152,16 @@ class Staging:
         Raises:
             StorageError: the staging area is a symbolic link, or cannot be read.
         """
-        self._check_place()
-        if not is_there(self.episodes_path):
-            return []
-        with storage_errors(self.episodes_path, "read"):
-            found = [(int(m[1]), p) for p in self.episodes_path.iterdir() if (m := _ID.fullmatch(p.name))]
-        return [path for _, path in sorted(found)]
+        return [path for _, path in self._numbered()]
 
     def create(self, manifest: Manifest) -> EpisodeFolder:
-        """Make the next episode's folder with its manifest, durably.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Make the next episode's folder with its manifest, durably."""
         self._check_place()
         with storage_errors(self.episodes_path, "create the staging folder"):
             make_folder(self.episodes_path)
             if not self._sequence:
-                paths = self.episode_paths()
-                self._sequence = EpisodeFolder(paths[-1], manifest).sequence if paths else 0
+                numbered = self._numbered()
+                self._sequence = numbered[-1][0] if numbered else 0
             self._sequence += 1
             path = self.episodes_path / f"{self._sequence:06d}-{os.urandom(4).hex()}"
             path.mkdir()
@@ -231,16 +198,19 @@ class Staging:
         return found
 
     def leftovers(self) -> list[Path]:
-        """The folders that `remove_leftovers` would remove. Only reads.
+        """The folders that `remove_leftovers` would remove. Only reads."""
+        return [path for path in self._entries() if _is_leftover(path)]
 
-        Raises:
-            StorageError: the disk refused.
-        """
+    def _numbered(self) -> list[tuple[int, Path]]:
+        """The episode folders with their sequence numbers, in order."""
+        return sorted((int(m[1]), p) for p in self._entries() if (m := EPISODE_ID.fullmatch(p.name)))
+
+    def _entries(self) -> list[Path]:
         self._check_place()
         if not is_there(self.episodes_path):
             return []
         with storage_errors(self.episodes_path, "read"):
-            return [path for path in self.episodes_path.iterdir() if _is_leftover(path)]
+            return list(self.episodes_path.iterdir())
 
     def _check_place(self) -> None:
         """Check that files written and deleted here are inside the dataset."""
@@ -281,7 +251,7 @@ def _is_leftover(path: Path) -> bool:
             return False
         if path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX):
             return True
-        if not _ID.fullmatch(path.name):
+        if not EPISODE_ID.fullmatch(path.name):
             return False
         names = os.listdir(path)
     except OSError:

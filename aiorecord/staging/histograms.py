@@ -50,40 +50,12 @@ def histogram(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return np.array(counts, dtype=HISTOGRAM_DTYPE)
 
 
-class HistogramWriter:
-    """Appends histograms to a new file.
-
-    Args:
-        path: the file; must not exist.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = CheckedFile(path)
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._file.size
+class HistogramWriter(CheckedFile):
+    """Appends histograms to a new file."""
 
     def write(self, pixels: NDArray[np.uint8]) -> None:
-        """Append the histogram of one (H, W, 3) uint8 frame.
-
-        Raises:
-            StorageError: the disk refused; the file is as it was before.
-        """
-        self._file.append(histogram(pixels).tobytes())
-
-    def close(self) -> None:
-        """Close the file. Idempotent.
-
-        Raises:
-            StorageError: the disk refused.
-        """
-        self._file.close()
+        """Append the histogram of one (H, W, 3) uint8 frame."""
+        self.append(histogram(pixels).tobytes())
 
 
 def histograms_in(path: Path, extent: Extent, *, checked: bool) -> Iterator[NDArray[np.uint32]]:
@@ -95,10 +67,6 @@ def histograms_in(path: Path, extent: Extent, *, checked: bool) -> Iterator[NDAr
         path: the file.
         extent: filled in with how far the file is whole.
         checked: it has checksums.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: it cannot be read.
     """
     for chunk in checked_chunks(path, extent, checked=checked, chunk=HISTOGRAM_BYTES):
         if len(chunk) != HISTOGRAM_BYTES:

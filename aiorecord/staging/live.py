@@ -12,18 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import av
 
 from ..encoders import VideoEncoderConfig
 from ..errors import CodecUnavailableError, EncodeError
-from ..media.encoder import FinalEncoder
+from ..media.encoder import FinalEncoder, default_threads
 from ..media.libav_errors import libav_errors
+from ..media.pixels import PixelConverter
 from .checksums import CheckedFile
-from .folder import Camera
-from .matroska_file import LiveBytes
+from .kind import CaptureKind, Frame, OpenWriter
+from .manifest import Camera, Manifest
+from .matroska_file import LiveBytes, LiveCapture, opened_capture
+from .staged_file import Extent
 
 CRASH_SAFE = {"live": "1", "flush_packets": "1", "cluster_time_limit": "1"}
 """Matroska muxer options: each frame is a cluster of its own, written when the next one begins."""
@@ -34,11 +39,17 @@ MAX_LIVE_FPS = 500
 MAX_REORDERED = 1024
 """More frames than any encoder decodes ahead of display order."""
 
+CHECKED_GROUPS = 3
+"""From how many keyframes before its end a cut-off live capture is decoded to find how far it is whole."""
 
-class LiveWriter:
+CHECKED_S = 3
+"""And from how many seconds at least: the encoder's settings set keyframes, an fsync happens each second."""
+
+
+class LiveWriter(CheckedFile):
     """One Matroska file being written by one thread, with the final video's packets.
 
-    Frames that the encoder holds back are not in the file yet, see `held_back`.
+    Frames that the encoder holds back are not in the file yet, see `held_back`; `frames` counts packets.
 
     Args:
         path: the file; must not exist.
@@ -55,13 +66,12 @@ class LiveWriter:
     def __init__(
         self, path: Path, camera: Camera, fps: int, *, encoder: VideoEncoderConfig, threads: int | None
     ) -> None:
-        self.path = path
+        super().__init__(path)
         self._codec = encoder.vcodec
         self._size = (camera.width, camera.height)
         self._whole = _WholeFrames()
-        self._safe = 0
+        self.frames = self.safe = 0
         self._bytes = LiveBytes()
-        self._file = CheckedFile(path)
         with libav_errors(f"create {path}", path, codec=self._codec):
             self._container = av.open(self._bytes, "w", format="matroska", options=CRASH_SAFE)
         try:
@@ -78,41 +88,22 @@ class LiveWriter:
                 ) from error
             with libav_errors(f"write {path}", path, codec=self._codec):
                 self._container.start_encoding()
-            self._append()
+            self._append_muxed()
         except BaseException:
             with contextlib.suppress(av.FFmpegError):  # another error is being raised
                 self._container.close()
-            self._file.close()
+            super().close()
             raise
 
-    @property
-    def frames(self) -> int:
-        """Packets written to the file."""
-        return self._encoder.packets
-
-    @property
-    def bytes_written(self) -> int:
-        """Their size."""
-        return self._encoder.packet_bytes
-
-    @property
-    def size(self) -> int:
-        """The size of the file."""
-        return self._file.size
-
-    @property
-    def safe(self) -> int:
-        """Frames that can be read after a kill at this moment: a cluster is written when the next begins."""
-        return self._safe
-
     def _count(self, number: int) -> None:
-        self._safe = self._whole.count
+        self.safe = self._whole.count  # a cluster is written when the next one begins
         self._whole.add(number)
+        self.frames += 1
 
     @property
     def held_back(self) -> int:
         """Frames that the encoder has not returned as packets yet; a killed process loses them."""
-        return self._encoder.frames - self._encoder.packets
+        return self._encoder.frames - self.frames
 
     def write(self, frame: av.VideoFrame) -> None:
         """Encode the next frame.
@@ -130,7 +121,7 @@ class LiveWriter:
             f"encode frame {self._encoder.frames} to {self.path}", self.path, codec=self._codec
         ):
             self._encoder.encode(frame)
-        self._append()
+        self._append_muxed()
 
     def close(self) -> None:
         """Flush the encoder and finish the file. Call it once, also after an error.
@@ -145,14 +136,14 @@ class LiveWriter:
             finally:
                 try:
                     self._container.close()
-                    self._append()
+                    self._append_muxed()
                 finally:
-                    self._file.close()
+                    super().close()
 
-    def _append(self) -> None:
+    def _append_muxed(self) -> None:
         """Pass libav's output to the operating system: after that, a kill does not lose it."""
         for part in self._bytes.take():
-            self._file.append(part)
+            self.append(part)
 
 
 def frame_number(packet: av.Packet, fps: int) -> int:
@@ -211,3 +202,65 @@ class _WholeFrames:
         if not ahead:
             self.count = self._packets
         return True
+
+
+class _Live(CaptureKind):
+    """The packets of the final video in Matroska, which a save copies."""
+
+    name = "live"
+    suffix = ".mkv"
+    is_final = True
+    has_sums = True
+
+    def writer(self, manifest: Manifest) -> OpenWriter:
+        encoder = manifest.rgb_encoder
+        threads = manifest.encoder_threads or default_threads(encoder, len(manifest.cameras))
+        return partial(LiveWriter, encoder=encoder, threads=threads)
+
+    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
+        # The frames are as the final video shows them.
+        count = self.count(path, camera, manifest, Extent())
+        # Semi-planar formats come back as three planes: the same values in another order.
+        converter = PixelConverter(camera.pix_fmt)
+        with opened_capture(path, checked=manifest.has_sums) as opened:
+            if opened is None:
+                return
+            decoded = (frame for _, frames in opened.decoded(opened.packets()) for frame in frames)
+            for frame in itertools.islice(decoded, count):
+                if (frame.width, frame.height) != (camera.width, camera.height):
+                    return
+                yield converter.convert(frame)
+
+    def count(self, path: Path, camera: Camera, manifest: Manifest, extent: Extent) -> int:
+        # Of a cut-off file without checksums, the end is decoded.
+        with opened_capture(path, checked=manifest.has_sums, extent=extent) as opened:
+            if opened is None or not opened.has_size(camera):
+                return 0
+            if manifest.state == "complete" or manifest.has_sums:
+                return whole_frames([frame_number(packet, manifest.fps) for packet in opened.packets()])
+            return _count_decoding_the_end(opened, manifest.fps)
+
+    def count_any(self, path: Path) -> int:
+        with opened_capture(path) as opened:
+            return 0 if opened is None else sum(1 for _ in opened.packets())
+
+
+def _count_decoding_the_end(opened: LiveCapture, fps: int) -> int:
+    """Decodes from a keyframe on that was certainly followed by an fsync."""
+    numbers: list[int] = []
+    tail: deque[list[av.Packet]] = deque()  # each from a keyframe on
+    waiting = 0
+    for packet in opened.packets():
+        numbers.append(frame_number(packet, fps))
+        if packet.is_keyframe or not tail:
+            tail.append([])
+            while len(tail) > CHECKED_GROUPS and waiting - len(tail[0]) >= CHECKED_S * fps:
+                waiting -= len(tail.popleft())
+        tail[-1].append(packet)
+        waiting += 1
+    decoded = opened.decoded(itertools.chain.from_iterable(tail))
+    whole = sum(packet is not None for packet, _ in decoded)
+    return whole_frames(numbers[: len(numbers) - waiting + whole])
+
+
+LIVE = _Live()

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -20,12 +19,10 @@ from av.video.reformatter import ColorRange
 from ..errors import CodecUnavailableError, EncodeError
 from ..media.libav_errors import libav_errors
 from ..media.pixels import PixelConverter
-from .folder import Camera
+from .kind import CaptureKind, Frame, OpenWriter
+from .manifest import Camera, Manifest
 from .records import RecordWriter, largest_payload, read_records
 from .staged_file import Extent
-
-if TYPE_CHECKING:
-    pass
 
 CODEC = "magicyuv"
 
@@ -95,11 +92,7 @@ class LosslessWriter(RecordWriter):
         self.append_record(self.frames, CODEC, self._shape, memoryview(packets[0]))
 
     def close(self) -> None:
-        """Close the file. Idempotent.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Close the file. Idempotent."""
         # The encoder's memory is freed with its objects, and a waiting save keeps this writer alive.
         self._encoder = self._converter = None
         super().close()
@@ -135,9 +128,6 @@ def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
 
     Yields:
         Frames in the camera's `pix_fmt`; for ``rgb`` rgb24.
-
-    Raises:
-        StorageError: the file cannot be read.
     """
     converter = PixelConverter(camera.pix_fmt)
     pix_fmt = _capture_pix_fmt(camera)
@@ -162,16 +152,6 @@ def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
         yield converter.convert(frame)
 
 
-def count_lossless(path: Path, camera: Camera, extent: Extent | None = None) -> int:
-    """The number of frames that `read_lossless` gives. Checks every record, decodes none.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: the file cannot be read.
-    """
-    return sum(1 for _ in _packets(path, camera, extent))
-
-
 def _packets(path: Path, camera: Camera, extent: Extent | None = None) -> Iterator[bytes]:
     shape = (camera.height, camera.width, 3)
     most = largest_payload(camera.height, camera.width)
@@ -182,10 +162,42 @@ def _packets(path: Path, camera: Camera, extent: Extent | None = None) -> Iterat
 
 
 def _capture_pix_fmt(camera: Camera) -> str:
-    return _RGB if camera.capture == "rgb" else camera.pix_fmt
+    return _RGB if camera.capture == RGB.name else camera.pix_fmt
 
 
 def encoder_threads(height: int, width: int, fps: int) -> int:
     """Capture threads for one camera: one up to 1280x720 at 30 fps, more where one is too slow."""
     needed = math.ceil(height * width * fps / PIXELS_PER_S_PER_THREAD)
     return max(1, min(needed, MAX_THREADS, os.cpu_count() or 1))
+
+
+class _Lossless(CaptureKind):
+    """Frames in the final video's pixel format, so that its encoder sees the pixels of a direct encode."""
+
+    name = "lossless"
+    suffix = ".frames"
+
+    def writer(self, manifest: Manifest) -> OpenWriter:
+        return LosslessWriter
+
+    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
+        return read_lossless(path, camera)
+
+    def count(self, path: Path, camera: Camera, manifest: Manifest, extent: Extent) -> int:
+        # Checks every record, decodes none.
+        return sum(1 for _ in _packets(path, camera, extent))
+
+
+class _LosslessRGB(_Lossless):
+    """RGB, for `image` features and for pixel formats that MagicYUV does not have."""
+
+    name = "rgb"
+    gives_arrays = True
+
+    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
+        for frame in read_lossless(path, camera):
+            yield frame.to_ndarray()
+
+
+LOSSLESS = _Lossless()
+RGB = _LosslessRGB()

@@ -1,24 +1,13 @@
-"""The manifest of a captured episode: what its folder holds, and checks for a manifest that is read back.
-
-A manifest may have been edited, damaged or forged. What passes `parse_manifest` names files
-inside the episode folder only, each for one purpose, and holds values of the right types.
-"""
+"""The manifest of a captured episode: what its folder holds."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..encoder_options import PIXEL_FORMATS
 from ..encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ..features import Schema
-from ..options import check_priority
-from ..quality import stored_facts
 from ..system.machine_time import unix_ns
-from ..values import is_whole
 
 MANIFEST_VERSION = 2
 """Since version 2 the manifest, live captures and histograms have checksums; version 1 can be read too."""
@@ -26,18 +15,7 @@ MANIFEST_VERSION = 2
 SUMS_VERSION = 2
 """The first version with checksums."""
 
-CaptureKind = Literal["lossless", "rgb", "raw", "live"]
 State = Literal["recording", "complete"]
-
-MAX_FPS = 1_000_000
-"""Upper limit when a manifest is read; far above any robot's."""
-
-MAX_THREADS = 1024
-MAX_LENGTH = 2**31 - 1
-_MAX_COUNT = 2**53
-
-_FILE_NAME = re.compile(r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]{0,254}")
-_OWN_FILES = {"manifest.json", "rows.arrows", "encoded.json", "commit.json", "synced.log"}
 
 
 @dataclass
@@ -45,11 +23,7 @@ class Camera:
     """How one camera of an episode is captured.
 
     Attributes:
-        capture: ``lossless``: in `pix_fmt` (the final video's format, so the final encode sees the very
-            pixels a direct encode would), see `staging.lossless`; ``rgb``: lossless RGB, for `image` features
-            and for formats that the capture codec does not hold; ``raw``: sensor values as they are (depth),
-            see `staging.raw`; ``live``: the packets of the final video in Matroska, to be copied into the
-            final file.
+        capture: the kind of capture, see `kinds.KINDS`.
         file: file name of the frames inside the episode folder.
         pix_fmt: pixel format of the frames that are read back; empty for ``raw``.
         height: pixels.
@@ -62,7 +36,7 @@ class Camera:
         depth_unit: ``mm`` or ``m`` for depth cameras, known from the first frame.
     """
 
-    capture: CaptureKind
+    capture: str
     file: str
     pix_fmt: str
     height: int
@@ -124,97 +98,3 @@ class Manifest:
     def encoder(self, key: str) -> VideoEncoderConfig:
         """The final encoder's settings of one camera."""
         return self.depth_encoder if Schema(self.features)[key].is_depth else self.rgb_encoder
-
-
-def parse_manifest(data: Any) -> Manifest:
-    """Read what `EpisodeFolder.save` wrote. Encoder settings are checked by their own class.
-
-    Args:
-        data: parsed JSON, of any kind.
-
-    Raises:
-        ValueError: it is not a manifest, or a value is impossible.
-        TypeError: a value has the wrong type.
-        KeyError: a part is missing.
-        AttributeError: a part is not an object.
-    """
-    if not is_whole(data["version"], 1, MANIFEST_VERSION):
-        known = f"this aiorecord reads versions 1 to {MANIFEST_VERSION}"
-        raise ValueError(f"version {data['version']!r:.40}, {known}")
-    # It is written again, and NaN and infinity cannot be. (The quality facts are checked separately.)
-    json.dumps({name: value for name, value in data.items() if name != "quality"}, allow_nan=False)
-    cameras = {key: Camera(**camera) for key, camera in data["cameras"].items()}
-    manifest = Manifest(
-        **{
-            **data,
-            "cameras": cameras,
-            "rgb_encoder": RGBEncoderConfig(**data["rgb_encoder"]),
-            "depth_encoder": DepthEncoderConfig(**data["depth_encoder"]),
-        }
-    )
-    manifest.quality = stored_facts(manifest.quality)
-    _check_values(manifest)
-    schema = manifest.schema()
-    if schema.cameras.keys() != cameras.keys():
-        raise ValueError("cameras do not match the features")
-    for key, camera in cameras.items():
-        _check_camera(key, camera, manifest)
-        if (camera.height, camera.width) != schema[key].size_hwc[:2]:
-            raise ValueError(f"{key!r} is {camera.width!r}x{camera.height!r}, unlike its feature")
-        if schema[key].is_depth != (camera.capture == "raw"):
-            raise ValueError(f"{key!r} cannot be captured as {camera.capture!r}")
-    _check_file_names(cameras)
-    return manifest
-
-
-def _check_values(manifest: Manifest) -> None:
-    fps, length, threads = manifest.fps, manifest.length, manifest.encoder_threads
-    if manifest.state not in ("recording", "complete"):
-        raise ValueError(f"unknown state {manifest.state!r:.40}")
-    if not is_whole(fps, 1, MAX_FPS):
-        raise ValueError(f"fps is {fps!r:.40}")
-    known = is_whole(length, 1, MAX_LENGTH)
-    if not (known if manifest.state == "complete" else length is None or known):
-        raise ValueError(f"length is {length!r:.40}")
-    if threads is not None and not is_whole(threads, 1, MAX_THREADS):
-        raise ValueError(f"encoder_threads is {threads!r:.40}")
-    if not isinstance(manifest.task, str) or not isinstance(manifest.robot_type, str | None):
-        raise ValueError("task or robot_type is not a text")
-    if not isinstance(manifest.interrupted, bool):
-        raise ValueError("interrupted is neither true nor false")
-    check_priority(manifest.priority)
-
-
-def _check_camera(key: str, camera: Camera, manifest: Manifest) -> None:
-    if camera.capture not in ("lossless", "rgb", "raw", "live"):
-        raise ValueError(f"unknown capture {camera.capture!r:.40}")
-    counts = (camera.frames is None or is_whole(camera.frames, 0, _MAX_COUNT)) and is_whole(
-        camera.spilled, 0, _MAX_COUNT
-    )
-    if not counts:
-        raise ValueError(f"the counts of {key!r} are {camera.frames!r:.40} and {camera.spilled!r:.40}")
-    if not (is_whole(camera.height, 1, _MAX_COUNT) and is_whole(camera.width, 1, _MAX_COUNT)):
-        raise ValueError(f"{key!r} is {camera.width!r:.40}x{camera.height!r:.40}")
-    known_format = isinstance(camera.pix_fmt, str) and camera.pix_fmt in PIXEL_FORMATS | {""}
-    if not known_format or camera.depth_unit not in (None, "mm", "m"):
-        raise ValueError(f"{key!r} has an unknown pixel format or unit")
-
-
-def _check_file_names(cameras: Mapping[str, Camera]) -> None:
-    """Check that every name stays in the episode folder, and that no file has two purposes."""
-    taken = set(_OWN_FILES)
-    sums: set[str] = set()
-    for key in cameras:
-        taken |= {f"{key}.mp4", f"{key}.png.arrow", f"{key}.progress"}
-    for camera in cameras.values():
-        for name in (camera.file, camera.spill, camera.histograms):
-            if name is None and camera.capture == "raw":
-                continue
-            if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
-                raise ValueError(f"the file name {name!r:.80} leaves the episode folder")
-            if name in taken:
-                raise ValueError(f"the file {name!r:.80} is used twice")
-            taken.add(name)
-            sums.add(f"{name}.crc")
-    if taken & sums:
-        raise ValueError("a file is named as the checksums of another")

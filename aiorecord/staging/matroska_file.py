@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -19,7 +20,12 @@ from av.video.stream import VideoStream
 from ..errors import AiorecordError, StorageError
 from ..system.storage import is_there
 from .checksums import checked_chunks, sums_path
+from .lossless import PADDING
+from .manifest import Camera
 from .staged_file import Extent
+
+STRICT = "crccheck+bitstream+buffer+explode+careful+compliant+aggressive"
+"""Makes libav's decoder refuse a damaged frame; otherwise it conceals the damage without an error."""
 
 
 class LiveBytes:
@@ -84,6 +90,10 @@ class LiveCapture:
         self._source = source
         self.stream: VideoStream = container.streams.video[0]
 
+    def has_size(self, camera: Camera) -> bool:
+        """Whether the header states the camera's size: otherwise it is damaged, or another file's."""
+        return (self.stream.width, self.stream.height) == (camera.width, camera.height)
+
     def packets(self) -> Iterator[av.Packet]:
         """The whole packets in decoding order, up to where the file is torn or damaged. Once.
 
@@ -101,6 +111,24 @@ class LiveCapture:
             refuse_memory(error, self._path)
         self._source.check()
 
+    def decoded(self, packets: Iterable[av.Packet]) -> Iterator[tuple[av.Packet | None, list[av.VideoFrame]]]:
+        """Each packet with the frames that it completes, up to the first that the decoder refuses.
+
+        At the end come the frames that the decoder held back, with None.
+        """
+        stream, context = self.stream, self.stream.codec_context
+        # One thread: an encode runs at the same time, and after a damaged frame none is still being decoded.
+        context.thread_count = 1
+        # No frames larger than the header states, whatever a packet claims.
+        pixels = (stream.width + PADDING) * (stream.height + PADDING)
+        context.options = {"err_detect": STRICT, "max_pixels": str(pixels)}
+        for packet in itertools.chain(packets, [None]):
+            try:
+                frames = context.decode(packet)
+            except av.FFmpegError:
+                return
+            yield packet, frames
+
 
 @contextlib.contextmanager
 def opened_capture(
@@ -115,10 +143,6 @@ def opened_capture(
 
     Yields:
         None when it is missing or its header never reached the disk.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: it cannot be read.
     """
     if checked is None:
         checked = is_there(sums_path(path))

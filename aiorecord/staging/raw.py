@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .kind import CaptureKind, Frame, OpenWriter
+from .manifest import Camera, Manifest
 from .records import MAX_DIMENSIONS, MAX_PAYLOAD, Record, RecordWriter, largest_payload, read_records
 from .staged_file import Extent
 
@@ -47,23 +49,12 @@ class RawWriter(RecordWriter):
         self.append_record(self.frames if index is None else index, dtype.str, array.shape, payload)
 
 
-def read_raw(path: Path) -> Iterator[NDArray[Any]]:
-    """The frames of a file in order, up to the end or the first record that is torn or damaged.
-
-    A file that does not exist has no frames.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: the file cannot be read.
-    """
-    for _, frame in read_indexed(path):
-        yield frame
-
-
 def read_indexed(
     path: Path, shape: tuple[int, ...] | None = None, extent: Extent | None = None
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Like `read_raw`, with each frame's index in its episode.
+    """The frames of a file in order with their index in the episode, up to the end or the first torn record.
+
+    A file that does not exist has no frames.
 
     Args:
         path: the file.
@@ -116,3 +107,26 @@ def _lz4() -> pa.Codec:
     import pyarrow as pa
 
     return pa.Codec("lz4_raw")
+
+
+class _Raw(CaptureKind):
+    """Depth as the sensor gave it: (H, W) uint16 or float32."""
+
+    name = "raw"
+    suffix = ".raw"
+    is_depth = True
+    gives_arrays = True
+
+    def writer(self, manifest: Manifest) -> OpenWriter:
+        return lambda path, camera, fps: RawWriter(path)
+
+    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
+        for _, array in read_indexed(path, self.shape(camera)):
+            yield array
+
+    def count(self, path: Path, camera: Camera, manifest: Manifest, extent: Extent) -> int:
+        # Checks every record, decompresses none.
+        return sum(1 for _ in raw_indices(path, self.shape(camera), extent))
+
+
+RAW = _Raw()

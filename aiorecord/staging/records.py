@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .append_file import AppendFile
+from ..system.storage import storage_errors
 from .checksum_owner import owner_seed
 from .staged_file import Extent, StagedFile
 
@@ -52,6 +52,60 @@ class Record:
     payload: bytes
 
 
+class AppendFile:
+    """A new file to which records are appended, unbuffered: what was appended survives a killed process.
+
+    A record that the disk refuses is cut off again, so that the file ends with a whole one and appending
+    can be tried again. Only `storage.fsync_file` makes it survive a power loss. Not thread-safe.
+
+    Args:
+        path: the file; must not exist.
+
+    Attributes:
+        path: the file.
+        size: bytes appended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        with storage_errors(path, "create"):
+            self._file = path.open("xb", buffering=0)
+
+    def append(self, *parts: bytes | memoryview) -> None:
+        """Append one record, given in parts."""
+        written = 0
+        with storage_errors(self.path, "write"):
+            try:
+                for part in parts:
+                    rest = memoryview(part).cast("B")
+                    while rest:
+                        count = self._file.write(rest) or 0
+                        written += count
+                        rest = rest[count:]
+            except OSError:
+                self.cut(self.size)
+                raise
+        self.size += written
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files on disk that are written."""
+        return [self.path]
+
+    def cut(self, size: int) -> None:
+        """Take back what was appended beyond a size."""
+        with storage_errors(self.path, "cut"):
+            self._file.truncate(size)
+            self._file.seek(size)
+        self.size = size
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        with storage_errors(self.path, "close"):
+            self._file.close()
+
+
 class RecordWriter(AppendFile):
     """Appends records to a new file; what was appended survives a killed process.
 
@@ -60,20 +114,12 @@ class RecordWriter(AppendFile):
 
     Attributes:
         frames: records written.
-
-    Raises:
-        StorageError: the disk refused.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.frames = 0
         self._seed = owner_seed(path)
-
-    @property
-    def bytes_written(self) -> int:
-        """The size of the file."""
-        return self.size
 
     @property
     def safe(self) -> int:
@@ -88,9 +134,6 @@ class RecordWriter(AppendFile):
             kind: what the payload is, 8 ASCII characters at most.
             shape: of the frame's array.
             payload: the frame, in parts of bytes, `MAX_PAYLOAD` together at most.
-
-        Raises:
-            StorageError: the disk refused; the file is as it was before.
         """
         sizes = shape + (0,) * (MAX_DIMENSIONS - len(shape))
         # Not len(): pyarrow's buffers get smaller when they are compressed into, but keep their length.
@@ -115,10 +158,6 @@ def read_records(
         extent: filled in with how far the file is whole: up to the last record after which the next was asked
             for.
         max_payload: bytes of the largest possible record; no more memory is allocated for one.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: the file cannot be read.
     """
     extent = Extent() if extent is None else extent
     file = StagedFile.open(path, extent)

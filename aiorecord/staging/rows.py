@@ -11,22 +11,21 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from ..errors import DatasetError, FrameError, StorageError
 from ..features import Feature, Schema
 from ..system.storage import fsync_file, storage_errors
-from .append_file import AppendFile
 from .checksum_owner import owner_seed
+from .records import AppendFile
+from .row_columns import arrow_column, rows_schema, values_checksum
 from .staged_file import Extent, StagedFile
 
 MAX_PENDING_BYTES = 64 << 20
@@ -43,25 +42,11 @@ _BROKEN = (pa.ArrowException, OSError, ValueError, TypeError, MemoryError)
 (beyond the end), and MemoryError for a length that no memory can hold."""
 
 
-def arrow_type(feature: Feature) -> pa.DataType:
-    """How a feature that is not a camera is stored: (1,) as a plain value, (n,) as a list of fixed size, more
-    dimensions as nested lists; what lerobot's data files hold, without extension types.
-    """
-    dtype = feature.dtype
-    value: pa.DataType = pa.string() if dtype == "string" else pa.from_numpy_dtype(np.dtype(dtype))
-    if feature.shape == (1,):
-        return value
-    if len(feature.shape) == 1:
-        return pa.list_(value, feature.shape[0])
-    for _ in feature.shape:
-        value = pa.list_(value)
-    return value
-
-
-def rows_schema(schema: Schema) -> pa.Schema:
-    """The columns of the journal."""
-    fields: list[pa.Field[Any]] = [pa.field(key, arrow_type(f)) for key, f in schema.columns.items()]
-    return pa.schema([*fields, pa.field("task", pa.string()), pa.field("time_ns", pa.int64())])
+class _Row(NamedTuple):
+    values: dict[str, Any]
+    task: str
+    time_ns: int
+    size: int
 
 
 class RowsJournal:
@@ -77,9 +62,6 @@ class RowsJournal:
     Attributes:
         path: the file.
         rows: rows appended.
-
-    Raises:
-        StorageError: the disk refused.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
@@ -88,10 +70,9 @@ class RowsJournal:
         self._columns = schema.columns
         self._schema = rows_schema(schema)
         # A deque's append and popleft are atomic, so the loop never waits for a lock.
-        self._pending: deque[tuple[dict[str, Any], str, int]] = deque()
+        self._pending: deque[_Row] = deque()
         self._appended_bytes = 0  # written by the appending thread only
         self._flushed_bytes = 0  # written by the flushing thread only
-        self._sizes: deque[int] = deque()
         # Arrow writes into memory and the file takes whole batches, so that a refused one can be repeated.
         self._buffer = io.BytesIO()
         self._file = AppendFile(path)
@@ -105,7 +86,8 @@ class RowsJournal:
             self._write_buffer()
             # pyarrow imports many of its modules when it first converts values, which holds the GIL for tens
             # of milliseconds: so convert some here, before recording begins.
-            _checksum(self._batch([({key: _blank(f) for key, f in self._columns.items()}, "", 0)]))
+            blank = {key: _blank(feature) for key, feature in self._columns.items()}
+            values_checksum(self._batch([_Row(blank, "", 0, 0)]))
         except BaseException:
             self._file.close()
             raise
@@ -143,9 +125,8 @@ class RowsJournal:
             else:
                 row[key] = copy = value.copy()
                 size += copy.nbytes
-        self._sizes.append(size)
         self._appended_bytes += size
-        self._pending.append((row, task, time_ns))
+        self._pending.append(_Row(row, task, time_ns, size))
         self.rows += 1
 
     def write(self) -> None:
@@ -159,12 +140,11 @@ class RowsJournal:
             rows = list(islice(self._pending, count))
             batch = self._batch(rows)
             self._writer.write_batch(
-                batch, custom_metadata={_CRC_KEY: str(_checksum(batch, self._seed)).encode()}
+                batch, custom_metadata={_CRC_KEY: str(values_checksum(batch, self._seed)).encode()}
             )
             self._write_buffer()
             for _ in range(count):
-                self._pending.popleft()
-                self._flushed_bytes += self._sizes.popleft()
+                self._flushed_bytes += self._pending.popleft().size
 
     def flush(self) -> None:
         """`write`, and make durable what was written.
@@ -177,11 +157,7 @@ class RowsJournal:
             fsync_file(self.path)
 
     def close(self) -> None:
-        """Write the remaining rows, end the stream, make it durable and close the file. Idempotent.
-
-        Raises:
-            StorageError: the disk refused; it can be called again.
-        """
+        """Write the remaining rows, end the stream, make it durable and close the file. Idempotent."""
         if self._closed:
             return
         self.write()
@@ -204,12 +180,12 @@ class RowsJournal:
         self._buffer.truncate()
         self._file.append(data)
 
-    def _batch(self, rows: list[tuple[dict[str, Any], str, int]]) -> pa.RecordBatch:
+    def _batch(self, rows: list[_Row]) -> pa.RecordBatch:
         arrays: list[pa.Array[Any]] = [
-            _column([values[key] for values, _, _ in rows], feature) for key, feature in self._columns.items()
+            arrow_column([row.values[key] for row in rows], feature) for key, feature in self._columns.items()
         ]
-        arrays.append(pa.array([task for _, task, _ in rows], pa.string()))
-        arrays.append(pa.array([time_ns for _, _, time_ns in rows], pa.int64()))
+        arrays.append(pa.array([row.task for row in rows], pa.string()))
+        arrays.append(pa.array([row.time_ns for row in rows], pa.int64()))
         return pa.record_batch(arrays, schema=self._schema)
 
 
@@ -253,12 +229,7 @@ def read_rows(path: Path, schema: Schema, extent: Extent | None = None) -> pa.Ta
 
 
 def count_rows(path: Path) -> int:
-    """The rows of a journal whose features are not known, up to its end or the first damaged batch.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: the file cannot be read.
-    """
+    """The rows of a journal whose features are not known, up to its end or the first damaged batch."""
     with _opened(path, Extent()) as opened:
         return 0 if opened is None else sum(batch.num_rows for batch in _whole_batches(*opened))
 
@@ -365,7 +336,7 @@ def _whole_batches(reader: pa.RecordBatchStreamReader, source: _Source) -> Itera
             batch, metadata = reader.read_next_batch_with_custom_metadata()
             batch.validate(full=True)
             crc = None if metadata is None else dict(metadata).get(_CRC_KEY)
-            sums = [str(_checksum(batch, seed)).encode() for seed in (source.seed, 0)]
+            sums = [str(values_checksum(batch, seed)).encode() for seed in (source.seed, 0)]
             whole = not batch.num_rows or crc in sums
         except StopIteration:
             source.check()
@@ -397,49 +368,3 @@ def _text_bytes(key: str, text: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError as error:
         raise FrameError(f"{key!r} cannot be stored as UTF-8: {error}", key=key) from error
-
-
-def arrow_numbers(values: NDArray[Any]) -> pa.Array[Any]:
-    """An Arrow array that shares the memory of some numbers, which must not be changed.
-
-    ``pa.array`` imports ``numpy.ma`` the first time, which takes longer than everything else before the first
-    frame except importing the libraries.
-
-    Args:
-        values: (N,) of any numeric dtype or bool.
-    """
-    if values.dtype == bool:  # a bit each in Arrow
-        return pa.array(values.tolist(), pa.bool_())
-    data: Any = pa.py_buffer(np.ascontiguousarray(values))
-    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, data])
-
-
-def _column(values: list[Any], feature: Feature) -> pa.Array[Any]:
-    if feature.dtype == "string":
-        return pa.array(values, pa.string())
-    flat: NDArray[Any] = np.concatenate([np.ravel(value) for value in values])
-    array: Any = arrow_numbers(flat)
-    dimensions = () if feature.shape == (1,) else feature.shape
-    if len(dimensions) == 1:
-        array = pa.FixedSizeListArray.from_arrays(array, dimensions[0])
-        dimensions = ()
-    for size in reversed(dimensions):
-        offsets: Any = arrow_numbers(np.arange(0, len(array) + 1, size, dtype=np.int32))
-        array = pa.ListArray.from_arrays(offsets, array)
-    column: pa.Array[Any] = array
-    return column
-
-
-def _checksum(batch: pa.RecordBatch, seed: int = 0) -> int:
-    """CRC-32 of the values, column by column, independent of Arrow's memory layout."""
-    crc = seed
-    for column in batch.columns:
-        values: Any = column
-        while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-            values = values.flatten()
-        if pa.types.is_string(values.type):
-            data = "\0".join(values.to_pylist()).encode()
-        else:
-            data = values.to_numpy(zero_copy_only=False).tobytes()
-        crc = zlib.crc32(data, crc)
-    return crc

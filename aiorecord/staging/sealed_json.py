@@ -24,11 +24,7 @@ def seal_of(path: Path, data: Mapping[str, Any]) -> str:
 
 
 def write_sealed(path: Path, data: Mapping[str, Any]) -> None:
-    """Durably replace a JSON file, with its checksum.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """Durably replace a JSON file, with its checksum."""
     plain: dict[str, Any] = json.loads(
         json.dumps(data, allow_nan=False)
     )  # as it will be read back: keys are text

@@ -1,8 +1,7 @@
 """Reads one file of staging with `read` and not by mapping, so that a disk failure raises an exception.
 
 Memory is allocated only for bytes that the file really has. Only plain files are read: a link leads
-elsewhere, a pipe may never answer. Read errors raise `StorageError` with `reading` set: the content of the
-file is then unknown, which is neither its end nor damage.
+elsewhere, a pipe may never answer.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from .append_file import AppendFile
+from .records import AppendFile
 from .staged_file import StagedFile
 
 SYNCED = "synced.log"
@@ -35,11 +35,7 @@ class SyncedLog:
         self._noted: dict[str, int] = {}
 
     def note(self, sizes: Mapping[str, int]) -> None:
-        """Record sizes that an fsync has just made durable; does nothing if they are not new or it is closed.
-
-        Raises:
-            StorageError: the disk refused.
-        """
+        """Record sizes that an fsync has just made durable; nothing if they are not new or it is closed."""
         if self._closed or sizes == self._noted:
             return
         if self._file is None:
@@ -56,12 +52,7 @@ class SyncedLog:
 
 
 def synced_sizes(folder: Path) -> dict[str, int]:
-    """The sizes in the newest whole line; empty if there is none.
-
-    Raises:
-        DamageError: it is not a plain file.
-        StorageError: it cannot be read.
-    """
+    """The sizes in the newest whole line; empty if there is none."""
     file = StagedFile.open(folder / SYNCED)
     if file is None:
         return {}

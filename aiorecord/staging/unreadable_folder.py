@@ -10,9 +10,12 @@ import av
 
 from ..errors import DamageError, StorageError
 from .folder import EpisodeFolder, check_plain_files
-from .matroska_file import opened_capture
-from .records import read_records
+from .kind import SPILL_SUFFIX
+from .kinds import KINDS
+from .raw import RAW
 from .rows import count_rows
+
+_KIND_OF_SUFFIX = {kind.suffix: kind for kind in KINDS.values()} | {SPILL_SUFFIX: RAW}
 
 
 def describe(path: Path) -> str:
@@ -38,13 +41,10 @@ def _describe(file: Path) -> str:
         if file.name == EpisodeFolder.ROWS:
             rows = count_rows(file)
             return f"{rows} rows"
-        if file.suffix == ".mkv":
-            with opened_capture(file) as opened:
-                frames = 0 if opened is None else sum(1 for _ in opened.packets())
-        elif file.suffix in (".frames", ".raw", ".spill"):
-            frames = sum(1 for _ in read_records(file))
-        else:
+        kind = _KIND_OF_SUFFIX.get(file.suffix)
+        if kind is None:
             return ""
+        frames = kind.count_any(file)
     except (DamageError, StorageError, av.FFmpegError) as error:
         return f"{file.name}: {error}"
     return f"{file.name}: {frames} frames"

@@ -174,22 +174,25 @@ def _is_read_only(path: Path) -> bool:
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return True
     # Linux 6.18's ext4 stays mounted for writing after an error, and refuses every write.
-    return "emergency_ro" in _filesystem_options(path)
+    return "emergency_ro" in filesystem(path)[1]
 
 
-def _filesystem_options(path: Path) -> list[str]:
-    """Mount options of the filesystem that holds a path (proc_pid_mountinfo(5)); empty if not on Linux."""
-    device = path.stat().st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
+def filesystem(path: Path) -> tuple[str, list[str]]:
+    """Type and options of the filesystem that holds a path (proc_pid_mountinfo(5)); empty if not on Linux."""
+    path = path.resolve()
+    longest, found = "", ("", list[str]())
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:
-        return []
+        return found
     for line in lines:
-        mount, _, filesystem = line.partition(" - ")
-        if filesystem and mount.split()[2] == number:
-            return filesystem.split()[-1].split(",")
-    return []
+        mount, _, described = line.partition(" - ")
+        point = mount.split()[4].replace("\\040", " ")
+        # Of several in one place, the last one is on top.
+        if path.is_relative_to(point) and len(point) >= len(longest) and described:
+            kind, *_, options = described.split()
+            longest, found = point, (kind, options.split(","))
+    return found
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -81,7 +81,30 @@ class NumberedCamera:
         return numbered_image(self.images - 1, self.height, self.width)
 
 
-class NumberedRobot:
+class _NumberedDevice:
+    def __init__(self, joints: Sequence[str], name: str) -> None:
+        self.joints = list(joints)
+        self.name = name
+        self.is_connected = False
+
+    @property
+    def action_features(self) -> dict[str, Any]:
+        """A target for each joint."""
+        return {"action": {"dtype": "float32", "shape": (len(self.joints),), "names": self.joints}}
+
+    async def connect(self) -> None:
+        """Count as connected."""
+        self.is_connected = True
+
+    async def disconnect(self) -> None:
+        """Count as disconnected."""
+        self.is_connected = False
+
+    def _numbered(self, number: int) -> NDArray[np.float32]:
+        return np.full(len(self.joints), number, np.float32)
+
+
+class NumberedRobot(_NumberedDevice):
     """A robot whose observation k has k in each joint and in the image of each camera.
 
     Args:
@@ -100,47 +123,28 @@ class NumberedRobot:
         cameras: Mapping[str, tuple[int, int]] | None = None,
         name: str = "numbered",
     ) -> None:
+        super().__init__(joints, name)
         sizes = {"front": (48, 64)} if cameras is None else cameras
-        self.joints = list(joints)
         self.cameras = {f"observation.images.{key}": NumberedCamera(*size) for key, size in sizes.items()}
-        self.name = name
-        self.is_connected = False
         self.observations = 0
         self.sent: list[Values] = []
 
     @property
     def observation_features(self) -> dict[str, Any]:
         """Its joints as ``observation.state`` and its cameras."""
-        return {
-            "observation.state": _vector(self.joints),
-            **{key: camera.feature for key, camera in self.cameras.items()},
-        }
-
-    @property
-    def action_features(self) -> dict[str, Any]:
-        """A target for each joint."""
-        return {"action": _vector(self.joints)}
+        cameras = {key: camera.feature for key, camera in self.cameras.items()}
+        return {"observation.state": self.action_features["action"], **cameras}
 
     @property
     def features(self) -> dict[str, Any]:
         """Those of its observations and of its actions together, as a recorder takes them."""
         return {**self.observation_features, **self.action_features}
 
-    async def connect(self) -> None:
-        """Count as connected."""
-        self.is_connected = True
-
-    async def disconnect(self) -> None:
-        """Count as disconnected."""
-        self.is_connected = False
-
     async def get_observation(self) -> Values:
         """The next observation."""
         self.observations += 1
-        return {
-            "observation.state": np.full(len(self.joints), self.observations - 1, np.float32),
-            **{key: camera.read() for key, camera in self.cameras.items()},
-        }
+        images = {key: camera.read() for key, camera in self.cameras.items()}
+        return {"observation.state": self._numbered(self.observations - 1), **images}
 
     async def send_action(self, action: Values) -> Values:
         """Keep the action in `sent`, and return it as what was sent."""
@@ -148,7 +152,7 @@ class NumberedRobot:
         return action
 
 
-class NumberedTeleoperator:
+class NumberedTeleoperator(_NumberedDevice):
     """A teleoperator whose action k has k in each joint.
 
     Args:
@@ -160,29 +164,10 @@ class NumberedTeleoperator:
     """
 
     def __init__(self, joints: Sequence[str] = ("a", "b", "c"), name: str = "numbered") -> None:
-        self.joints = list(joints)
-        self.name = name
-        self.is_connected = False
+        super().__init__(joints, name)
         self.actions = 0
-
-    @property
-    def action_features(self) -> dict[str, Any]:
-        """A target for each joint."""
-        return {"action": _vector(self.joints)}
-
-    async def connect(self) -> None:
-        """Count as connected."""
-        self.is_connected = True
-
-    async def disconnect(self) -> None:
-        """Count as disconnected."""
-        self.is_connected = False
 
     async def get_action(self) -> Values:
         """The next action."""
         self.actions += 1
-        return {"action": np.full(len(self.joints), self.actions - 1, np.float32)}
-
-
-def _vector(names: list[str]) -> dict[str, Any]:
-    return {"dtype": "float32", "shape": (len(names),), "names": names}
+        return {"action": self._numbered(self.actions - 1)}

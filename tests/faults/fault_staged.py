@@ -70,6 +70,13 @@ def encode_staged(root: Path) -> None:
 
 
 def make_staged(root: Path, *, packed: list[int], staged: list[int], encoded: bool = True) -> Expected:
+    """`record_staged` for tests without a loop."""
+    return asyncio.run(record_staged(root, packed=packed, staged=staged, encoded=encoded))
+
+
+async def record_staged(
+    root: Path, *, packed: list[int], staged: list[int], encoded: bool = True
+) -> Expected:
     """A dataset with packed episodes, and encoded ones that wait in staging for their commit.
 
     Args:
@@ -79,8 +86,8 @@ def make_staged(root: Path, *, packed: list[int], staged: list[int], encoded: bo
         encoded: whether they are encoded.
     """
     expected = Expected()
-    asyncio.run(record_coded(root, 1, packed, expected))
-    asyncio.run(record_coded(root, 2, staged, expected, save=False))
+    await record_coded(root, 1, packed, expected)
+    await record_coded(root, 2, staged, expected, save=False)
     if encoded:
         encode_staged(root)
     return expected

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fault_runs import record_argv
-from fault_staged import make_staged, record_coded
+from fault_staged import make_staged, record_coded, record_staged
 from fault_verify import Expected
 
 HERE = {"FAULT_ENCODE_HERE": "1"}
@@ -126,7 +126,7 @@ async def test_a_dataset_that_was_edited_gets_the_staged_episodes_behind_its_own
         "the dataset is edited while episodes are staged", "written anew with fewer or more episodes"
     )
     root = tmp_path / "set"
-    expected = make_staged(root, packed=[5, 6, 7], staged=[8, 9])
+    expected = await record_staged(root, packed=[5, 6, 7], staged=[8, 9])
     # Killed in the middle of a commit: its intent, which names the fourth episode, stays in staging.
     env = HERE | {"FAULT_ROOT": str(root), "FAULT_KILL": "20"}
     assert shimmed.run(["recover", str(root)], env=env).killed

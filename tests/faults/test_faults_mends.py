@@ -122,7 +122,7 @@ def test_a_foreign_meta_folder_is_not_a_free_place(tmp_path):
 
 def test_output_that_nobody_reads(monkeypatch):
     reading, writing = os.pipe()
-    monkeypatch.setattr("sys.stdout", os.fdopen(writing, "w"))
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writing, "w"))
     stream = sys.stdout
     with lasting_output():
         print("read", flush=True)

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from helpers import FPS, H264, leaked, rows_of
 
+from aiorecord.lerobot.dropin import download
+
 pytest.importorskip("lerobot")
 pytestmark = pytest.mark.lerobot
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 
 import lerobot_robot_bench as bench  # noqa: E402
+from huggingface_hub import constants  # noqa: E402
 from lerobot.configs import FeatureType, PipelineFeatureType, PolicyFeature  # noqa: E402
 from lerobot.datasets import aggregate_pipeline_dataset_features, create_initial_features  # noqa: E402
 from lerobot.processor import (  # noqa: E402
@@ -32,6 +35,8 @@ from lerobot.processor.converters import (  # noqa: E402
     transition_to_robot_action,
 )
 from lerobot.robots import RobotConfig  # noqa: E402
+from lerobot.robots import robot as robot_module  # noqa: E402
+from lerobot.teleoperators import teleoperator as teleoperator_module  # noqa: E402
 from lerobot.utils.feature_utils import combine_feature_dicts  # noqa: E402
 from lerobot_robot_bench import BenchArm, BenchArmConfig, BenchHand, BenchHandConfig  # noqa: E402
 
@@ -49,8 +54,8 @@ from aiorecord.session import SessionPlan  # noqa: E402
 def fresh(tmp_path, monkeypatch):
     bench.CALLS.clear()
     bench.HOOKS.clear()
-    monkeypatch.setattr("lerobot.robots.robot.HF_LEROBOT_CALIBRATION", tmp_path / "calibration")
-    monkeypatch.setattr("lerobot.teleoperators.teleoperator.HF_LEROBOT_CALIBRATION", tmp_path / "calibration")
+    monkeypatch.setattr(robot_module, "HF_LEROBOT_CALIBRATION", tmp_path / "calibration")
+    monkeypatch.setattr(teleoperator_module, "HF_LEROBOT_CALIBRATION", tmp_path / "calibration")
 
 
 DISCONNECTED = ["robot.disconnect", "teleop.disconnect"]
@@ -625,14 +630,14 @@ def test_replay_downloads_what_is_not_here(tmp_path, capsys, monkeypatch):
     assert download_episode("me/bench", tmp_path / "set", 0) == tmp_path / "set"
     capsys.readouterr()
     arguments = ["replay", "--robot.type=bench_arm", "--dataset.episode=0", "--play_sounds=false"]
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main([*arguments, "--dataset.repo_id=me/nothing-here"]) == 2
     err = capsys.readouterr().err
     assert "me/nothing-here is not on this machine and cannot be downloaded" in err
     assert "Traceback" not in err
 
     bench.CALLS.clear()
-    monkeypatch.setattr("aiorecord.lerobot.dropin.download.download_episode", lambda *_: tmp_path / "set")
+    monkeypatch.setattr(download, "download_episode", lambda *_: tmp_path / "set")
     assert main([*arguments, "--dataset.repo_id=me/bench"]) == 0
     length = len(rows_of(tmp_path / "set"))
     assert f"played {length} of {length}" in capsys.readouterr().out

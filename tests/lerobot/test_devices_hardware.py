@@ -26,6 +26,8 @@ sys.path.insert(0, str(BENCH))
 
 import bench_hardware as hardware  # noqa: E402
 from lerobot.datasets import LeRobotDataset  # noqa: E402
+from lerobot.robots import robot as robot_module  # noqa: E402
+from lerobot.teleoperators import teleoperator as teleoperator_module  # noqa: E402
 
 from aiorecord.cli import main  # noqa: E402
 
@@ -60,8 +62,8 @@ def bench(tmp_path, monkeypatch):
     calibration = tmp_path / "calibration"
     calibrate(calibration, *(f"robots/so_follower/{name}" for name in ("black", "two_left", "two_right")))
     calibrate(calibration, *(f"teleoperators/so_leader/{name}" for name in ("blue", "two_left", "two_right")))
-    monkeypatch.setattr("lerobot.robots.robot.HF_LEROBOT_CALIBRATION", calibration)
-    monkeypatch.setattr("lerobot.teleoperators.teleoperator.HF_LEROBOT_CALIBRATION", calibration)
+    monkeypatch.setattr(robot_module, "HF_LEROBOT_CALIBRATION", calibration)
+    monkeypatch.setattr(teleoperator_module, "HF_LEROBOT_CALIBRATION", calibration)
     yield calibration
     hardware.reset()
 

@@ -7,6 +7,8 @@ from helpers import FEATURES, episodes_of, make_frame
 pytest.importorskip("lerobot")
 pytestmark = pytest.mark.lerobot
 
+from lerobot.datasets import dataset_metadata, lerobot_dataset  # noqa: E402
+
 import aiorecord.lerobot  # noqa: E402
 from aiorecord import cli  # noqa: E402
 
@@ -19,8 +21,8 @@ def block(page, mark):
 @pytest.fixture
 def names(tmp_path, monkeypatch):
     """What the pages take for granted; datasets go where they go without a root."""
-    monkeypatch.setattr("lerobot.datasets.lerobot_dataset.HF_LEROBOT_HOME", tmp_path, raising=False)
-    monkeypatch.setattr("lerobot.datasets.dataset_metadata.HF_LEROBOT_HOME", tmp_path, raising=False)
+    monkeypatch.setattr(lerobot_dataset, "HF_LEROBOT_HOME", tmp_path, raising=False)
+    monkeypatch.setattr(dataset_metadata, "HF_LEROBOT_HOME", tmp_path, raising=False)
     monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path))
     frames = [{**make_frame(k, features=FEATURES), "task": "Test"} for k in range(4)]
     return {"features": FEATURES, "num_episodes": 2, "frames_of_my_robot": lambda: iter(frames)}

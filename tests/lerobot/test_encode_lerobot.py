@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,10 @@ from aiorecord.media.image_files import png_bytes, tiff_bytes
 from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.media.remux import concat_videos
 from aiorecord.media.video_file import open_output, probe_video
-from aiorecord.staging.folder import EpisodeFolder, Manifest, Staging
+from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import HistogramWriter
 from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.manifest import Manifest
 from aiorecord.staging.raw import RawWriter
 
 pytestmark = pytest.mark.lerobot
@@ -76,7 +78,7 @@ def stage(root: Path, frames: list[NDArray[Any]], kind: str, settings: dict[str,
     camera = manifest.cameras[KEY] = plan_camera(manifest.schema()[KEY], encoder)
     folder = Staging(root).create(manifest)
     if is_depth:
-        with RawWriter(folder.path / camera.file) as raw:
+        with closing(RawWriter(folder.path / camera.file)) as raw:
             for frame in frames:
                 raw.write(frame)
         return folder

@@ -10,7 +10,9 @@ from helpers import rows_of
 from lerobot.configs import RGBEncoderConfig
 from lerobot.datasets import LeRobotDataset, dataset_tools
 
+from aiorecord.check import check_dataset
 from aiorecord.check.findings import NOTE
+from aiorecord.check.repair import repair_dataset as repairing
 from aiorecord.check.repair.repair_dataset import repair_dataset
 from aiorecord.cli import main
 
@@ -30,8 +32,8 @@ EXTRA = {"dtype": "float32", "shape": (1,), "names": None}
 
 @pytest.fixture(autouse=True)
 def _shared_pool(monkeypatch):
-    for module in ("check_dataset", "repair.repair_dataset"):
-        monkeypatch.setattr(f"aiorecord.check.{module}.WorkerPool", lambda *_, **__: pool())
+    for module in (check_dataset, repairing):
+        monkeypatch.setattr(module, "WorkerPool", lambda *_, **__: pool())
 
 
 def recorded(root, lengths, seed):

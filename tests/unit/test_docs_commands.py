@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 from command_blocks import PAGES, ROOT, SHORT, fences, lines
 
+from aiorecord import cli
 from aiorecord.bench.cell import Measurement
+from aiorecord.check import check_dataset
+from aiorecord.check.repair import repair_dataset
 from aiorecord.cli import COMMANDS, main
+from aiorecord.cli.commands import bench
+from aiorecord.encoding.plans import apply
+from aiorecord.lerobot.drivers import device_flags
+from aiorecord.recording.core import RecorderCore
+from aiorecord.saving import saver
 from aiorecord.workers.pool import WorkerPool
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -91,19 +99,14 @@ def workers(monkeypatch):
 def test_they_run_in_order_in_a_fresh_folder(tmp_path, monkeypatch, capsys, steady_clock, workers):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("aiorecord.lerobot.drivers.device_flags.is_installed", lambda: False)
+    monkeypatch.setattr(device_flags, "is_installed", lambda: False)
     film("kitchen.mp4")
-    monkeypatch.setattr("aiorecord.cli.commands.bench.measure_all", measured)
-    monkeypatch.setattr("aiorecord.cli.commands.bench.check_systems", lambda systems: None)
-    monkeypatch.setattr("aiorecord.recording.core.RecorderCore.make_pool", lambda *given: workers)
-    for module in (
-        "check.check_dataset",
-        "check.repair.repair_dataset",
-        "saving.saver",
-        "encoding.plans.apply",
-    ):
-        monkeypatch.setattr(f"aiorecord.{module}.WorkerPool", lambda *given, **options: workers)
-    monkeypatch.setattr("aiorecord.cli.worker_ahead", contextlib.nullcontext)
+    monkeypatch.setattr(bench, "measure_all", measured)
+    monkeypatch.setattr(bench, "check_systems", lambda systems: None)
+    monkeypatch.setattr(RecorderCore, "make_pool", lambda *given: workers)
+    for module in (check_dataset, repair_dataset, saver, apply):
+        monkeypatch.setattr(module, "WorkerPool", lambda *given, **options: workers)
+    monkeypatch.setattr(cli, "worker_ahead", contextlib.nullcontext)
     ran = []
     for page in PAGES:
         for line in lines(page):

@@ -1,6 +1,7 @@
 """The tree explains itself: names that are found by searching, and a word at the door of each room."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -29,3 +30,10 @@ def test_every_module_says_what_it_is():
         if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert not silent
+
+
+def test_what_a_test_replaces_is_named_by_an_import():
+    """A name in a string is not found when its module moves."""
+    by_string = re.compile(r"""(?:setattr|delattr|patch)\(\s*f?["'][\w{}]+\.""")
+    tests = PACKAGE.parent / "tests"
+    assert not [path.name for path in tests.rglob("*.py") if by_string.search(path.read_text("utf-8"))]

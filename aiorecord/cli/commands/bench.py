@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ...bench.advice import drain_floor_s, judge, middle, recommendations
+from ...bench.advice import drain_floor_s, is_on_time, middle, recommendations
 from ...bench.benchmark_images import check_source
 from ...bench.cell import Cell, Measurement, System
 from ...bench.plot import check_plot, draw
@@ -257,7 +257,7 @@ def grid_table(cells: Sequence[Cell], results: Sequence[Measurement]) -> Table:
     for cell in cells:
         row = middle(results, "aiorecord", cell)
         mine = [m for m in results if m.system == "aiorecord" and m.cell == cell]
-        verdict = "ok" if all(judge(m).on_time for m in mine) else "late"
+        verdict = "ok" if all(map(is_on_time, mine)) else "late"
         if not row:
             table.add_row(cell.label(), *["-"] * 6, "failed")
             continue

@@ -32,6 +32,7 @@ from ...quality import (
     stored_facts,
 )
 from ...staging.folder import EpisodeFolder
+from ...staging.kinds import KINDS
 from ...system import storage
 from .numbered_files import remove_files
 
@@ -261,7 +262,8 @@ def _camera(folder: EpisodeFolder, key: str, noted: Mapping[str, Any], cut: int)
 def _encode(folder: EpisodeFolder, encoded: EncodedEpisode, key: str) -> dict[str, Any]:
     manifest = folder.manifest
     capture, made = manifest.cameras[key].capture, encoded.cameras[key]
-    facts: dict[str, Any] = {"plan": "live" if capture == "live" else "deferred", "capture": capture}
+    plan = "live" if KINDS[capture].is_final else "deferred"
+    facts: dict[str, Any] = {"plan": plan, "capture": capture}
     if manifest.features[key]["dtype"] == "image":
         facts |= {"codec": "png", "settings": {}}
     else:

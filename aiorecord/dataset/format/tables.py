@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ...errors import AiorecordError, DatasetError, StorageError
 from ...features import Feature, Schema
 from ...media.evidence import PARQUET_KEY, Evidence, parse
-from ...staging.rows import arrow_numbers
+from ...staging.row_columns import arrow_numbers
 from ...system import storage
 from . import layout
 from .table_size import check_size

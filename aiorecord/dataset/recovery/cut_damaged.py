@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ...errors import AiorecordError, StorageError
 from ...staging.folder import EpisodeFolder
-from ...staging.soundness import soundness
+from ...staging.whole_frames import soundness
 from ...system import storage
 from ..exchange.pack_evidence import ASIDE
 from ..format.numbered_files import link_or_copy

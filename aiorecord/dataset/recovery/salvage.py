@@ -17,9 +17,10 @@ from ...errors import AiorecordError, ConfigError, DamageError, StorageError
 from ...media.camera_info import depth_differences, depth_settings
 from ...options import Partial
 from ...printable import get_logger
-from ...staging.folder import EpisodeFolder, Manifest, Staging
-from ...staging.soundness import check_present, soundness
+from ...staging.folder import EpisodeFolder, Staging
+from ...staging.manifest import Manifest
 from ...staging.unreadable_folder import describe
+from ...staging.whole_frames import check_present, soundness
 from ...system.storage import each, storage_errors
 from ..commit.already_committed import check_committed
 from ..commit.writer import DatasetWriter

@@ -12,9 +12,9 @@ import numpy as np
 
 from ...encoders import VideoEncoderConfig
 from ...media.pixels import new_rgb_frame
-from ...staging.folder import Camera
 from ...staging.histograms import histogram
 from ...staging.live import LiveWriter
+from ...staging.manifest import Camera
 from ...system.machine_time import monotonic_s
 from ...system.storage import temporary_folder
 from .choice import LiveSpeed

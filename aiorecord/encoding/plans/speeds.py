@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from ...encoders import VideoEncoderConfig
-from ...system.processor import processor_name
+from ...system.processor import processor_name, usable_processors
 from ...system.storage import storage_errors, write_json
 from .choice import LiveSpeed
 
@@ -86,10 +86,9 @@ def store_speed(question: SpeedQuestion, speed: LiveSpeed, path: Path) -> None:
 @cache
 def described_machine() -> str:
     """This machine, as far as encoding speed goes: host, processor, cores, and the codecs' version."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     from importlib.metadata import version  # imported here: it takes 30 ms, and only measurements need it
 
-    return f"{platform.node()}, {processor_name()}, {cores} cores, av {version('av')}"
+    return f"{platform.node()}, {processor_name()}, {usable_processors()} cores, av {version('av')}"
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -8,14 +8,13 @@ as a list of labelled values on ``/observation/state`` and ``/action/state``, ea
 from __future__ import annotations
 
 import time
-from fractions import Fraction
 from typing import Any
 
-import av
 import numpy as np
 
 from ...errors import ConfigError
-from ..entities import ACTION, OBSERVATION, Entity, entities
+from ..entities import Entity
+from ..thumbnails import jpeg, stretched
 from ..view import View
 
 PORT = 8765
@@ -61,7 +60,6 @@ class FoxgloveSink:
         self._context: Any = None
         self._server: Any = None
         self._channels: dict[str, Any] = {}
-        self._encoders: dict[tuple[int, int], Any] = {}
 
     def open(self) -> str | None:
         """Start the server; see `Sink`.
@@ -88,19 +86,16 @@ class FoxgloveSink:
     def show(self, view: View) -> None:
         """Send a view to all connected clients."""
         now_ns = time.time_ns()
-        for side, values in ((OBSERVATION, view.observation), (ACTION, view.action)):
+        for side, shown in view.entities().items():
             numbers: dict[str, float] = {}
-            for entity in entities(side, values, view.features):
+            for entity in shown:
                 name = entity.path.removeprefix(f"{side}.")
-                if entity.kind == "numbers":
-                    labels = (
-                        [name]
-                        if entity.value.size == 1
-                        else [f"{name}_{i}" for i in range(entity.value.size)]
-                    )
-                    numbers |= zip(labels, entity.value.tolist(), strict=True)
-                else:
+                if entity.kind != "numbers":
                     self._send_image(f"/{side}/images/{name.replace('.', '_')}", name, entity, now_ns)
+                elif entity.value.size == 1:
+                    numbers[name] = entity.value.item()
+                else:
+                    numbers |= {f"{name}_{i}": value for i, value in enumerate(entity.value.tolist())}
             if numbers:
                 message = {"scalars": [{"label": k, "value": v} for k, v in numbers.items()]}
                 self._channel(f"/{side}/state").log(message, log_time=now_ns)
@@ -120,7 +115,7 @@ class FoxgloveSink:
         picture, encoding = _displayable(entity)
         if self._compressed and encoding == "rgb8":
             image: Any = messages.CompressedImage(
-                timestamp=stamp, frame_id=name, data=self._jpeg(picture), format="jpeg"
+                timestamp=stamp, frame_id=name, data=jpeg(picture, (2, 4)), format="jpeg"
             )
         else:
             height, width = picture.shape[:2]
@@ -148,18 +143,6 @@ class FoxgloveSink:
             self._channels[topic] = made
         return self._channels[topic]
 
-    def _jpeg(self, picture: np.ndarray[Any, Any]) -> bytes:
-        height, width = picture.shape[:2]
-        encoder: Any = self._encoders.get((height, width))
-        if encoder is None:
-            encoder = av.CodecContext.create("mjpeg", "w")
-            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
-            encoder.time_base = Fraction(1, 30)
-            encoder.options = {"qmin": "2", "qmax": "4"}
-            self._encoders[height, width] = encoder
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuvj420p")
-        return b"".join(bytes(packet) for packet in encoder.encode(frame))
-
 
 def _displayable(entity: Entity) -> tuple[np.ndarray[Any, Any], str]:
     """The picture as contiguous bytes that Foxglove can show, and Foxglove's name for their layout.
@@ -170,9 +153,8 @@ def _displayable(entity: Entity) -> tuple[np.ndarray[Any, Any], str]:
     channels = picture.shape[2]
     if channels == 1 and picture.dtype != np.uint8:
         encoding = "32FC1" if np.issubdtype(picture.dtype, np.floating) else "16UC1"
-        near, far = float(picture.min()), float(picture.max())
-        stretched = (picture.astype(np.float32) - near) / ((far - near) or 1.0) * _DEPTH_MAX[encoding]
-        return np.ascontiguousarray(stretched, np.float32 if encoding == "32FC1" else np.uint16), encoding
+        full = stretched(picture, _DEPTH_MAX[encoding])
+        return np.ascontiguousarray(full, np.float32 if encoding == "32FC1" else np.uint16), encoding
     if np.issubdtype(picture.dtype, np.floating):
         picture = (picture * 255.0).clip(0, 255)
     return np.ascontiguousarray(picture, np.uint8), {1: "mono8", 3: "rgb8", 4: "rgba8"}[channels]

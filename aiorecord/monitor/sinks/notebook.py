@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ...capture.episode import CameraStatus
+from ...capture.frames import CameraStatus
 from ...errors import StateError
 from ...options import check_number
 from ...printable import get_logger, plain
@@ -24,7 +24,7 @@ from ...saving.handle import EpisodeSave
 from ...session import Session
 from ...system.tasks import beside
 from ...system.threads import Threads
-from ..snapshot import stage_text
+from ..snapshot import SOURCE_COLUMNS, camera_error, failed_sources, source_counts, stage_text
 from ..thumbnails import data_url, thumbnail
 from ..units import size_text
 
@@ -197,25 +197,21 @@ def _table(names: Iterable[str], rows: str) -> str:
 
 
 def _camera_row(key: str, c: CameraStatus) -> str:
-    error = c.error or c.encoder_error
+    error = camera_error(c)
     counts = (c.spilled, c.late, c.repeated, "" if c.stale is None else c.stale, c.lost)
     cells = (short(key), c.captured, c.queued_frames, size_text(c.bytes_written), *counts)
-    return _row(cells, "" if error is None else f"<span style='{RED}'>{escape(str(error))}</span>")
+    return _row(cells, f"<span style='{RED}'>{escape(error)}</span>" if error else "")
 
 
 def _sources(statuses: Iterable[SourceStatus]) -> str:
     """The sources that have failed, as in the terminal; those held now are highlighted."""
     rows = ""
-    for source in statuses:
-        if not source.errors and not source.held:
-            continue
+    for source in failed_sources(statuses):
         state = "" if source.held_s is None else f"<b style='{RED}'>held for {source.held_s:.1f} s</b>"
-        counts = (source.errors, source.retries, source.held, source.lost, source.reconnects)
-        rows += _row((short(source.source), *counts), state, escape(source.last_error or ""))
+        rows += _row((short(source.source), *source_counts(source)), state, escape(source.last_error or ""))
     if not rows:
         return "<p>robot and teleoperator: no failures</p>"
-    names = ("source", "failures", "retried", "held", "lost", "connected again", "now", "last failure")
-    return _table(names, rows)
+    return _table((*SOURCE_COLUMNS, "now", "last failure"), rows)
 
 
 def _row(cells: Iterable[object], *html: str) -> str:
@@ -229,8 +225,8 @@ def _save_row(save: EpisodeSave) -> str:
         "<div style='width:160px;height:10px;background:#8884;border-radius:5px'>"
         f"<div style='width:{width}%;height:10px;background:#2a8;border-radius:5px'></div></div>"
     )
-    stage = stage_text(save.stage) + (f", priority {save.priority}" if save.priority else "")
     flags = "".join(f"<div style='{RED}'>flagged: {escape(flag)}</div>" for flag in save.flags)
     index = None if save.outcome is None else save.outcome.episode_index
     name = escape(save.episode_id if index is None else f"episode {index}")
+    stage = stage_text(save.stage, save.priority)
     return f"<tr><td>{name}</td><td>{stage}</td><td>{bar}</td><td>{flags}</td></tr>"

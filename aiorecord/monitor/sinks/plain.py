@@ -10,18 +10,14 @@ from ...printable import plain_lines
 from ...robots.guarding.source_policy import short
 from ...session import Phase
 from ..snapshot import Snapshot, camera_counts
-from ..units import size_text, time_text, waiting_text
+from ..units import size_text
 
 EVERY_S = 5.0
 """Shortest time between two progress lines, in seconds."""
 
 
-class PlainView:
-    """Prints what changes, line by line."""
-
-    def __init__(self) -> None:
-        self._phase: tuple[Phase, int] | None = None
-        self._printed_s = 0.0
+class NoView:
+    """A view that shows nothing: the messages that are necessary are printed elsewhere."""
 
     def __enter__(self) -> Self:
         return self
@@ -30,6 +26,27 @@ class PlainView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         pass
+
+    def draw(self, snapshot: Snapshot) -> None:
+        """Show nothing."""
+
+    def terminal(self, has: bool) -> None:
+        """Do nothing: whoever has the terminal, nothing in it is moved."""
+
+    def fits(self, slack_s: float) -> bool:
+        """Always false: there is nothing to show."""
+        return False
+
+    def line(self, text: str) -> None:
+        """Show nothing."""
+
+
+class PlainView(NoView):
+    """Prints what changes, line by line."""
+
+    def __init__(self) -> None:
+        self._phase: tuple[Phase, int] | None = None
+        self._printed_s = 0.0
 
     def draw(self, snapshot: Snapshot) -> None:
         """Print the snapshot if the phase changed, or if the last line is some seconds old."""
@@ -39,9 +56,6 @@ class PlainView:
             self._phase, self._printed_s = (snapshot.phase, snapshot.number), now_s
             self.line(describe(snapshot))
 
-    def terminal(self, has: bool) -> None:
-        """Do nothing: lines need no terminal control."""
-
     def fits(self, slack_s: float) -> bool:
         """Always true: printing a line is cheap."""
         return True
@@ -49,31 +63,6 @@ class PlainView:
     def line(self, text: str) -> None:
         """Print a line."""
         print(plain_lines(text), flush=True)  # noqa: T201 - printing is what this view does
-
-
-class NoView:
-    """A view that prints only necessary messages."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def draw(self, snapshot: Snapshot) -> None:
-        """Show nothing."""
-
-    def terminal(self, has: bool) -> None:
-        """Nothing to do."""
-
-    def fits(self, slack_s: float) -> bool:
-        """Always false: there is nothing to show."""
-        return False
-
-    def line(self, text: str) -> None:
-        """Show nothing."""
 
 
 def describe(s: Snapshot) -> str:
@@ -86,15 +75,15 @@ def describe(s: Snapshot) -> str:
         if s.over:
             parts.append("the last take is over")
         else:
-            parts.append(f"{next_}episode {s.index}, take {s.number} of {s.total}")
+            parts.append(next_ + ", ".join(s.coming))
         if s.seconds_left is not None:
             parts.append(f"{s.seconds_left:.0f} s left")
         if s.phase is Phase.RECORDING and s.rate is not None:
             parts.append(f"{s.rate:.1f} fps, at worst {s.late_ms:.1f} ms late")
     elif s.phase is Phase.WAITING:
-        parts.append(waiting_text(s.index, s.backlog_bytes, s.wait_s))
+        parts.append(s.waiting_text())
     parts += [f"FLAGGED: {flag}" for flag in s.running_flags]
-    parts += [f"{c.name}: {counts}" for c in s.cameras if (counts := camera_counts(c))]
+    parts += [f"{name}: {counts}" for name, c in s.cameras.items() if (counts := camera_counts(c))]
     parts += [
         f"{short(source.source)}: {source.errors} failures, {source.held} times held"
         for source in s.sources
@@ -104,10 +93,9 @@ def describe(s: Snapshot) -> str:
         stages = ", ".join(f"{save.label} {save.text} {save.progress:.0%}" for save in s.saves[:3])
         more = f" and {len(s.saves) - 3} more" if len(s.saves) > 3 else ""
         parts.append(f"saving {stages}{more}")
-    if s.backlog_frames:
-        known = "" if s.backlog_s is None else f", about {time_text(s.backlog_s)}"
-        parts.append(f"{s.backlog_frames} frames to encode{known}")
-    parts.append(f"{s.episodes} in the dataset, {size_text(s.free)} free")
-    if s.disk_warning is not None:
-        parts.append(f"DISK: {s.disk_warning}")
+    if (backlog := s.backlog_text()) is not None:
+        parts.append(backlog)
+    parts.append(f"{s.episodes} in the dataset, {size_text(s.disk.free)} free")
+    if (warning := s.disk_warning()) is not None:
+        parts.append(f"DISK: {warning}")
     return "  ".join(parts)

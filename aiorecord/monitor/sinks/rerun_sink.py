@@ -19,7 +19,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ..displays import display_problem, is_listening
-from ..entities import ACTION, OBSERVATION, Entity, entities
+from ..entities import Entity
 from ..view import View
 
 PORT = 9876
@@ -85,10 +85,7 @@ class RerunSink:
 
     def show(self, view: View) -> None:
         """Log a view."""
-        found = {
-            side: list(entities(side, values, view.features))
-            for side, values in ((OBSERVATION, view.observation), (ACTION, view.action))
-        }
+        found = view.entities()
         for side in found.values():
             for entity in side:
                 self._stream.log(

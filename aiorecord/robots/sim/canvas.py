@@ -7,12 +7,13 @@ shape works on its own bounding box only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+type Floats = NDArray[np.float32]
 type Lanes = NDArray[np.uint64]
 type Point = tuple[float, float]
 type Box = tuple[int, int, int, int]
@@ -26,11 +27,20 @@ SHADES = 128
 """Entries across a shape in a colour table."""
 
 
-def pack(rgb: Any) -> Lanes:
-    """Lanes of colours: (..., 3) values in 0..255 to (...) uint64."""
-    values = np.clip(np.rint(np.asarray(rgb, dtype=np.float64)), 0, 255).astype(np.uint64)
-    lanes: Lanes = values[..., 0] | (values[..., 1] << np.uint64(16)) | (values[..., 2] << np.uint64(32))
+def pack(rgb: NDArray[np.uint8]) -> Lanes:
+    """Lanes of colours: (..., 3) to (...) uint64."""
+    packed = np.zeros((*rgb.shape[:-1], 8), np.uint8)
+    for channel in range(3):
+        packed[..., 2 * channel] = rgb[..., channel]
+    # "<u8" so that the order holds on any machine; it costs nothing where it is the native one.
+    lanes: Lanes = packed.view("<u8")[..., 0].astype(np.uint64, copy=False)
     return lanes
+
+
+def unpack(lanes: Lanes) -> NDArray[np.uint8]:
+    """A view of packed pixels as their colours: (...) to (..., 3)."""
+    as_bytes = lanes.astype("<u8", copy=False).view(np.uint8)
+    return as_bytes.reshape(*lanes.shape, 8)[..., 0:6:2]
 
 
 def intersect(a: Box, b: Box) -> Box | None:
@@ -39,10 +49,8 @@ def intersect(a: Box, b: Box) -> Box | None:
     return box if box[0] < box[2] and box[1] < box[3] else None
 
 
-def union(boxes: list[Box]) -> Box | None:
-    """The smallest box around all, or None without any."""
-    if not boxes:
-        return None
+def union(boxes: list[Box]) -> Box:
+    """The smallest box around all."""
     left, top, right, bottom = zip(*boxes, strict=True)
     return min(left), min(top), max(right), max(bottom)
 
@@ -54,22 +62,23 @@ def clusters(boxes: list[Box]) -> list[Box]:
         grown = box
         apart = []
         for other in found:
-            if grown[0] < other[2] and other[0] < grown[2] and grown[1] < other[3] and other[1] < grown[3]:
-                grown = (
-                    min(grown[0], other[0]),
-                    min(grown[1], other[1]),
-                    max(grown[2], other[2]),
-                    max(grown[3], other[3]),
-                )
-            else:
+            if intersect(grown, other) is None:
                 apart.append(other)
+            else:
+                grown = union([grown, other])
         found = [*apart, grown]
     return found
 
 
-def around(points: list[Point], margin: float) -> Box:
+def slices(box: Box, origin: Box = (0, 0, 0, 0)) -> tuple[slice, slice]:
+    """Rows and columns of a box in an array that begins at the corner of `origin`."""
+    left, top = origin[:2]
+    return slice(box[1] - top, box[3] - top), slice(box[0] - left, box[2] - left)
+
+
+def _around(points: list[Point], margin: float) -> Box:
     """The box around points, widened by a margin."""
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    xs, ys = zip(*points, strict=True)
     return (
         int(min(xs) - margin),
         int(min(ys) - margin),
@@ -78,20 +87,20 @@ def around(points: list[Point], margin: float) -> Box:
     )
 
 
-class Shape(Protocol):
-    """Base class of shapes that can be drawn.
+class Shape(ABC):
+    """A shape that can be drawn.
 
-    Attributes:
+    Args:
         box: pixels it may touch, possibly outside the picture.
         depth: distance from the camera in metres, for painting the farthest first.
+        colours: one colour or a table of `SHADES`, packed.
     """
 
-    box: Box
-    depth: float
+    def __init__(self, box: Box, depth: float, colours: Any) -> None:
+        self.box, self.depth, self.colours = box, depth, colours
 
-    def cover(
-        self, xs: NDArray[np.float32], ys: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    @abstractmethod
+    def cover(self, xs: Floats, ys: Floats) -> tuple[Floats, Floats | None, Floats | None]:
         """Evaluate the shape at pixel columns `xs` (w,) and rows `ys` (h, 1).
 
         Returns:
@@ -99,21 +108,13 @@ class Shape(Protocol):
             shape from -1 to 1 for its colour table, or None for one colour; distance along it in pixels, or
             None.
         """
-        ...
 
-    @property
-    def colours(self) -> Any:
-        """One colour or a table of `SHADES`, packed."""
-        ...
-
-    def distance(
-        self, across: NDArray[np.float32] | None, along: NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | float:
-        """Millimetres from the camera."""
-        ...
+    def distance(self, across: Floats | None, along: Floats | None) -> Floats | float:
+        """Millimetres from the camera at the positions that `cover` returned."""
+        return self.depth * 1000
 
 
-class Capsule:
+class Capsule(Shape):
     """A tapering bar with round ends, shaded across like a cylinder.
 
     Args:
@@ -132,20 +133,16 @@ class Capsule:
         radii: tuple[float, float],
         depths: tuple[float, float],
         colours: Any,
-        radius_m: float = 0.0,
+        radius_m: float,
     ) -> None:
-        self.start, self.end, self.radii, self.depths = start, end, radii, depths
-        self.colours = colours
+        super().__init__(_around([start, end], max(radii) + 1.0), (depths[0] + depths[1]) / 2, colours)
+        self.start, self.radii, self.depths = start, radii, depths
         self.radius_m = radius_m
-        self.box = around([start, end], max(radii) + 1.0)
-        self.depth = (depths[0] + depths[1]) / 2
         dx, dy = end[0] - start[0], end[1] - start[1]
         self.length = max((dx * dx + dy * dy) ** 0.5, 1e-3)
         self.dx, self.dy = dx / self.length, dy / self.length
 
-    def cover(
-        self, xs: NDArray[np.float32], ys: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    def cover(self, xs: Floats, ys: Floats) -> tuple[Floats, Floats | None, Floats | None]:
         """See `Shape.cover`."""
         x, y = xs - np.float32(self.start[0]), ys - np.float32(self.start[1])
         along = x * np.float32(self.dx) + y * np.float32(self.dy)
@@ -168,9 +165,7 @@ class Capsule:
             along += np.float32(0.5)
         return along, across, inside
 
-    def distance(
-        self, across: NDArray[np.float32] | None, along: NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | float:
+    def distance(self, across: Floats | None, along: Floats | None) -> Floats | float:
         """See `Shape.distance`."""
         assert across is not None
         assert along is not None
@@ -185,7 +180,7 @@ class Capsule:
         return z
 
 
-class Ellipse:
+class Ellipse(Shape):
     """A disc seen at an angle; its colour table runs from the centre (index 0) to the rim.
 
     Args:
@@ -199,13 +194,10 @@ class Ellipse:
     def __init__(
         self, centre: Point, minor: Point, axes: tuple[float, float], depth: float, colours: Any
     ) -> None:
-        self.centre, self.minor, self.axes, self.depth = centre, minor, axes, depth
-        self.colours = colours
-        self.box = around([centre], axes[1] + 1.0)
+        super().__init__(_around([centre], axes[1] + 1.0), depth, colours)
+        self.centre, self.minor, self.axes = centre, minor, axes
 
-    def cover(
-        self, xs: NDArray[np.float32], ys: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    def cover(self, xs: Floats, ys: Floats) -> tuple[Floats, Floats | None, Floats | None]:
         """See `Shape.cover`."""
         (short, long), (mx, my) = self.axes, self.minor
         x, y = xs - np.float32(self.centre[0]), ys - np.float32(self.centre[1])
@@ -222,81 +214,56 @@ class Ellipse:
         u -= np.float32(1.0)
         return cover, u, None
 
-    def distance(
-        self, across: NDArray[np.float32] | None, along: NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | float:
-        """See `Shape.distance`."""
-        return self.depth * 1000
 
-
-class Polygon:
-    """A convex polygon in one colour.
+class Polygon(Shape):
+    """A convex polygon in one colour, widened by `GROW` so that no background shows between neighbours.
 
     Args:
         corners: pixels, in order, either way round.
         depth: metres.
         colour: packed.
-        grow: pixels by which it is widened, so that no background shows between neighbours.
     """
 
-    def __init__(self, corners: list[Point], depth: float, colour: Any, grow: float = 0.5) -> None:
-        self.corners, self.depth, self.colours, self.grow = corners, depth, colour, grow
-        self.box = around(corners, grow + 1.0)
+    GROW = 0.5
 
-    def cover(
-        self, xs: NDArray[np.float32], ys: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    def __init__(self, corners: list[Point], depth: float, colour: Any) -> None:
+        super().__init__(_around(corners, self.GROW + 1.0), depth, colour)
+        self.corners = corners
+
+    def cover(self, xs: Floats, ys: Floats) -> tuple[Floats, Floats | None, Floats | None]:
         """See `Shape.cover`."""
-        corners = self.corners
-        nexts = corners[1:] + corners[:1]
-        area = sum(ax * by - bx * ay for (ax, ay), (bx, by) in zip(corners, nexts, strict=True))
+        edges = list(zip(self.corners, self.corners[1:] + self.corners[:1], strict=True))
+        area = sum(ax * by - bx * ay for (ax, ay), (bx, by) in edges)
         sign = 1.0 if area > 0 else -1.0
-        cover: NDArray[np.float32] | None = None
-        for (ax, ay), (bx, by) in zip(corners, nexts, strict=True):
-            length = ((bx - ax) ** 2 + (by - ay) ** 2) ** 0.5
-            if length < 1e-3:
-                continue
+        cover = np.full((len(ys), len(xs)), np.inf, np.float32)
+        for (ax, ay), (bx, by) in edges:
+            length = max(((bx - ax) ** 2 + (by - ay) ** 2) ** 0.5, 1e-3)
             nx, ny = -(by - ay) * sign / length, (bx - ax) * sign / length
-            offset = self.grow + 0.5 - nx * ax - ny * ay
+            offset = self.GROW + 0.5 - nx * ax - ny * ay
             edge = xs * np.float32(nx) + (ys * np.float32(ny) + np.float32(offset))
-            cover = edge if cover is None else np.minimum(cover, edge, out=cover)
-        if cover is None:
-            cover = np.zeros((len(ys), len(xs)), np.float32)
+            np.minimum(cover, edge, out=cover)
         return cover, None, None
 
-    def distance(
-        self, across: NDArray[np.float32] | None, along: NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | float:
-        """See `Shape.distance`."""
-        return self.depth * 1000
 
-
-@dataclass(slots=True)
 class Shadow:
     """A capsule of darkness with a soft edge.
 
-    Attributes:
+    Args:
         start: pixels.
         end: pixels.
         radii: pixels at start and end.
         softness: pixels over which the edge fades.
     """
 
-    start: Point
-    end: Point
-    radii: tuple[float, float]
-    softness: float
+    def __init__(self, start: Point, end: Point, radii: tuple[float, float], softness: float) -> None:
+        self.box = _around([start, end], max(radii) + softness / 2)
+        self._bar = Capsule(start, end, radii, (1.0, 1.0), None, 0.0)
+        self._softness = softness
 
-    @property
-    def box(self) -> Box:
-        """Pixels it may touch."""
-        return around([self.start, self.end], max(self.radii) + self.softness / 2)
-
-    def cover(self, xs: NDArray[np.float32], ys: NDArray[np.float32]) -> NDArray[np.float32]:
+    def cover(self, xs: Floats, ys: Floats) -> Floats:
         """Darkness from 0 to 1."""
-        bar = Capsule(self.start, self.end, self.radii, (1.0, 1.0), None)
-        cover, _, _ = bar.cover(xs, ys)
-        cover *= np.float32(1.0 / self.softness)
+        cover, _, _ = self._bar.cover(xs, ys)
+        cover *= np.float32(1.0 / self._softness)
         cover += np.float32(0.5)
         np.clip(cover, np.float32(0.0), np.float32(1.0), out=cover)
         return cover
@@ -330,7 +297,7 @@ class Canvas:
             colour = np.take(shape.colours, across.astype(np.intp), mode="clip")
             colour *= alpha
         np.subtract(_ONE, alpha, out=alpha)
-        target = self._view(box)
+        target = self.lanes[slices(box, self.box)]
         alpha *= target
         alpha += colour
         alpha >>= _SHIFT
@@ -343,28 +310,21 @@ class Canvas:
             shadows: any number.
             strength: 0 to 1; how much of the light a full shadow takes.
         """
-        boxes = [box for shadow in shadows if (box := intersect(shadow.box, self.box))]
-        whole = union(boxes)
-        if whole is None:
+        inside = [(shadow, box) for shadow in shadows if (box := intersect(shadow.box, self.box))]
+        if not inside:
             return
-        dark = np.zeros((whole[3] - whole[1], whole[2] - whole[0]), np.float32)
-        for shadow in shadows:
-            box = intersect(shadow.box, self.box)
-            if box is not None:
-                x0, y0, x1, y1 = box
-                part = dark[y0 - whole[1] : y1 - whole[1], x0 - whole[0] : x1 - whole[0]]
-                np.maximum(part, shadow.cover(*_grid(box)), out=part)
+        whole = union([box for _, box in inside])
+        target = self.lanes[slices(whole, self.box)]
+        dark = np.zeros(target.shape, np.float32)
+        for shadow, box in inside:
+            part = dark[slices(box, whole)]
+            np.maximum(part, shadow.cover(*_grid(box)), out=part)
         dark *= np.float32(-256.0 * strength)
         dark += np.float32(256.0)
-        target = self._view(whole)
         light = dark.astype(np.uint16).astype(np.uint64)
         light *= target
         light >>= _SHIFT
         np.bitwise_and(light, _LANE_MASK, out=target)
-
-    def _view(self, box: Box) -> Lanes:
-        x0, y0 = self.box[:2]
-        return self.lanes[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0]
 
 
 class DepthCanvas:
@@ -375,7 +335,7 @@ class DepthCanvas:
         millimetres: its pixels (h, w) float32; changed in place.
     """
 
-    def __init__(self, box: Box, millimetres: NDArray[np.float32]) -> None:
+    def __init__(self, box: Box, millimetres: Floats) -> None:
         self.box, self.millimetres = box, millimetres
 
     def paint(self, shape: Shape) -> None:
@@ -384,8 +344,7 @@ class DepthCanvas:
         if box is None:
             return
         cover, across, along = shape.cover(*_grid(box))
-        x0, y0 = self.box[:2]
-        target = self.millimetres[box[1] - y0 : box[3] - y0, box[0] - x0 : box[2] - x0]
+        target = self.millimetres[slices(box, self.box)]
         distance = np.broadcast_to(np.float32(shape.distance(across, along)), cover.shape)
         front = distance < target
         np.copyto(target, distance, where=front & (cover >= 0.5))
@@ -397,6 +356,6 @@ class DepthCanvas:
             z[:, :-pixels][z[:, :-pixels] - z[:, pixels:] > 30.0] = 0.0
 
 
-def _grid(box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _grid(box: Box) -> tuple[Floats, Floats]:
     x0, y0, x1, y1 = box
     return np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32)[:, None]

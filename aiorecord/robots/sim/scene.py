@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arm import CUBE_SIDE, ArmPose
-from .canvas import SHADES, Capsule, Ellipse, Lanes, Point, Polygon, Shadow, Shape, pack
+from .canvas import SHADES, Capsule, Ellipse, Lanes, Polygon, Shadow, Shape, pack
 from .world import BRIGHTEST, DARKEST
 
 type Vector = NDArray[np.float64]
@@ -22,12 +23,10 @@ TO_LIGHT = _to_light / np.linalg.norm(_to_light)
 NEAR_M = 0.025
 ANGLES = 24
 
-_PRINTED, _SERVO, _JAW, _METAL = (
-    (236.0, 128.0, 36.0),
-    (58.0, 60.0, 66.0),
-    (240.0, 150.0, 62.0),
-    (150.0, 152.0, 156.0),
-)
+_PRINTED = (236.0, 128.0, 36.0)
+_SERVO = (58.0, 60.0, 66.0)
+_JAW = (240.0, 150.0, 62.0)
+_METAL = (150.0, 152.0, 156.0)
 _CUBE = (206.0, 48.0, 44.0)
 
 
@@ -90,7 +89,11 @@ def bar_colours(rgb: tuple[float, float, float], flatness: float, gloss: float) 
         light = np.clip(slope * a * 0.85 + facing * 0.62, 0.0, None)
         shade = 0.36 + 0.78 * light - 0.16 * np.clip(np.abs(v) - 0.86, 0.0, None) / 0.14
         rows.append(np.outer(shade, rgb) + (gloss * np.clip(light, 0.0, 1.0) ** 18)[:, None])
-    return pack(np.clip(rows, DARKEST, BRIGHTEST))
+    return _packed(rows)
+
+
+def _packed(rgb: Any) -> Lanes:
+    return pack(np.rint(np.clip(rgb, DARKEST, BRIGHTEST)).astype(np.uint8))
 
 
 @cache
@@ -99,7 +102,7 @@ def horn_colours() -> Lanes:
     r = np.linspace(0.0, 1.0, SHADES)[:, None]
     metal, dark, screw = np.array(_METAL), np.array(_SERVO), np.array((92.0, 92.0, 98.0))
     colours = np.where(r < 0.2, screw, np.where(r < 0.62, metal * (1.12 - 0.3 * r), dark * (1.3 - 0.4 * r)))
-    return pack(np.clip(colours, DARKEST, BRIGHTEST))
+    return _packed(colours)
 
 
 @dataclass(slots=True)
@@ -154,12 +157,10 @@ def shadows(lens: Lens, pose: ArmPose, cube: Cube, *, on_gripper: bool = False) 
     top = cube.centre + np.array([0.0, 0.0, side])
     bottom = cube.centre - np.array([0.0, 0.0, side])
     bars.append((bottom, top, side * 1.12, side * 1.12))
-    out = []
+    out: list[Shadow] = []
     for start, end, r0, r1 in bars:
         height = max(0.0, float(start[2] + end[2]) / 2)
-        shadow = _shadow(lens, start, end, r0, r1, 0.008 + 0.07 * height)
-        if shadow is not None:
-            out.append(shadow)
+        out += _shadow(lens, start, end, r0, r1, 0.008 + 0.07 * height)
     return out
 
 
@@ -167,19 +168,18 @@ def base_shadows(lens: Lens) -> list[Shadow]:
     """The shadows of the base on the table."""
     ends = np.array([-0.01, 0.0, 0.0]), np.array([-0.01, 0.0, 0.1])
     plate = np.array([-0.03, 0.0, 0.0]), np.array([0.03, 0.0, 0.0])
-    found = [_shadow(lens, *ends, 0.045, 0.03, 0.02), _shadow(lens, *plate, 0.068, 0.068, 0.02)]
-    return [shadow for shadow in found if shadow is not None]
+    return _shadow(lens, *ends, 0.045, 0.03, 0.02) + _shadow(lens, *plate, 0.068, 0.068, 0.02)
 
 
-def _shadow(lens: Lens, start: Vector, end: Vector, r0: float, r1: float, soft_m: float) -> Shadow | None:
+def _shadow(lens: Lens, start: Vector, end: Vector, r0: float, r1: float, soft_m: float) -> list[Shadow]:
     x0, y0, z0 = lens.project(start - TO_LIGHT * (start[2] / TO_LIGHT[2]))
     x1, y1, z1 = lens.project(end - TO_LIGHT * (end[2] / TO_LIGHT[2]))
     if min(z0, z1) < NEAR_M:
-        return None
+        return []
     s0, s1 = lens.focal / z0, lens.focal / z1
     # A shadow lies flat: seen at an angle it is narrower than the bar that casts it.
     flat = 0.55 + 0.45 * abs(float(lens.axes[2, 2]))
-    return Shadow((x0, y0), (x1, y1), (r0 * s0 * flat, r1 * s1 * flat), max(1.5, soft_m * (s0 + s1)))
+    return [Shadow((x0, y0), (x1, y1), (r0 * s0 * flat, r1 * s1 * flat), max(1.5, soft_m * (s0 + s1)))]
 
 
 def _bar(
@@ -202,15 +202,8 @@ def _bar(
 
 def _servo(lens: Lens, centre: Vector, axis: Vector, half: float, radius: float) -> list[Shape]:
     """A round housing along a joint's axis, with the horn on the side that faces the camera."""
-    out = _bar(
-        lens,
-        centre - half * axis,
-        centre + half * axis,
-        radius,
-        radius,
-        bar_colours(_SERVO, 0.2, 40.0),
-        0.012,
-    )
+    start, end = centre - half * axis, centre + half * axis
+    out = _bar(lens, start, end, radius, radius, bar_colours(_SERVO, 0.2, 40.0), 0.012)
     facing = axis if float(axis @ (lens.position - centre)) > 0 else -axis
     cap = centre + (half + 0.6 * radius) * facing
     x, y, z = lens.project(cap)
@@ -228,17 +221,10 @@ def _servo(lens: Lens, centre: Vector, axis: Vector, half: float, radius: float)
 
 
 def _arm(lens: Lens, pose: ArmPose) -> list[Shape]:
-    printed = bar_colours(_PRINTED, 0.55, 30.0)
-    turret = np.array([0.0, 0.0, 0.085])
+    printed, dark = bar_colours(_PRINTED, 0.55, 30.0), bar_colours(_SERVO, 0.1, 30.0)
+    foot, head = np.array([0.0, 0.0, 0.085]), pose.shoulder - np.array([0.0, 0.0, 0.008])
     side = pose.axis * 0.004
-    out = _bar(
-        lens,
-        turret,
-        pose.shoulder - np.array([0.0, 0.0, 0.008]),
-        0.034,
-        0.024,
-        bar_colours(_SERVO, 0.1, 30.0),
-    )
+    out = _bar(lens, foot, head, 0.034, 0.024, dark)
     out += _bar(lens, pose.shoulder + side, pose.elbow + side, 0.021, 0.0185, printed)
     out += _bar(lens, pose.elbow - side, pose.wrist - side, 0.0185, 0.0155, printed)
     out += _servo(lens, pose.shoulder, pose.axis, 0.016, 0.023)
@@ -252,13 +238,10 @@ def _gripper(lens: Lens, pose: ArmPose, *, body: bool) -> list[Shape]:
     out: list[Shape] = []
     knuckle = pose.wrist + 0.046 * pose.forward
     if body:
-        out += _bar(
-            lens, pose.wrist + 0.008 * pose.forward, knuckle, 0.018, 0.021, bar_colours(_SERVO, 0.35, 36.0)
-        )
-        out += _bar(
-            lens, knuckle - 0.017 * pose.lateral, knuckle + 0.017 * pose.lateral, 0.016, 0.016,
-            bar_colours(_PRINTED, 0.55, 30.0), 0.004,
-        )  # fmt: skip
+        printed, dark = bar_colours(_PRINTED, 0.55, 30.0), bar_colours(_SERVO, 0.35, 36.0)
+        across = 0.017 * pose.lateral
+        out += _bar(lens, pose.wrist + 0.008 * pose.forward, knuckle, 0.018, 0.021, dark)
+        out += _bar(lens, knuckle - across, knuckle + across, 0.016, 0.016, printed, 0.004)
     gap = pose.opening / 2
     for side in (-1.0, 1.0):
         root = knuckle + side * 0.02 * pose.lateral
@@ -280,28 +263,20 @@ def _box(
     """The faces of a box that the camera sees."""
     c, s = math.cos(math.radians(yaw)), math.sin(math.radians(yaw))
     axes = np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
-    to_camera = lens.position - centre
+    sides = axes * np.array(half)[:, None]
     out: list[Shape] = []
-    for number in range(3):
-        normal = axes[number]
-        distance = float(to_camera @ normal)
+    for number, axis in enumerate(axes):
+        distance = float((lens.position - centre) @ axis)
         if abs(distance) <= half[number]:
             continue
-        normal = normal if distance > 0 else -normal
-        u, v = (
-            axes[(number + 1) % 3] * half[(number + 1) % 3],
-            axes[(number + 2) % 3] * half[(number + 2) % 3],
-        )
-        middle = centre + normal * half[number]
-        corners: list[Point] = []
-        depths = []
-        for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
-            x, y, z = lens.project(middle + a * u + b * v)
-            corners.append((x, y))
-            depths.append(z)
+        towards = 1.0 if distance > 0 else -1.0
+        middle = centre + towards * sides[number]
+        u, v = sides[(number + 1) % 3], sides[(number + 2) % 3]
+        corners = [lens.project(middle + a * u + b * v) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+        depths = [depth for _, _, depth in corners]
         if min(depths) < NEAR_M:
             continue
-        shade = 0.42 + 0.68 * max(0.0, float(normal @ TO_LIGHT))
-        colour = pack(np.clip(np.array(rgb) * shade, DARKEST, BRIGHTEST))
-        out.append(Polygon(corners, sum(depths) / 4, colour))
+        shade = 0.42 + 0.68 * max(0.0, float(towards * axis @ TO_LIGHT))
+        colour = _packed(np.array(rgb) * shade)
+        out.append(Polygon([(x, y) for x, y, _ in corners], sum(depths) / 4, colour))
     return out

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError
+from ...options import check_number
+from ...values import is_whole
 from .arm import ArmPose
-from .canvas import Box, Canvas, DepthCanvas, Lanes, clusters, intersect
+from .canvas import Box, Canvas, DepthCanvas, Lanes, clusters, intersect, pack, slices, unpack
 from .image_pool import PictureMemory
 from .scene import Cube, Lens, base_shadows, base_shapes, shadows, shapes
 from .table import TableSampler, table_depth
@@ -71,15 +73,12 @@ def check_spec(name: str, spec: CameraSpec) -> None:
     """
     for side in ("width", "height"):
         value = getattr(spec, side)
-        if not isinstance(value, int) or not 32 <= value <= 4096 or value % 2:
+        if not is_whole(value, 32, 4096) or value % 2:
             raise ConfigError(
                 f"Camera {name!r}: {side} must be an even number of pixels from 32 to 4096, not {value!r}.",
                 option=f"cameras.{name}.{side}",
             )
-    if not spec.fps > 0:
-        raise ConfigError(
-            f"Camera {name!r}: fps must be above 0, not {spec.fps!r}.", option=f"cameras.{name}.fps"
-        )
+    check_number(f"cameras.{name}.fps", spec.fps, above=0)
 
 
 class Viewpoint:
@@ -121,23 +120,121 @@ def _somewhere(words: str) -> tuple[tuple[float, float, float], tuple[float, flo
     return (0.12 + 0.62 * math.cos(bearing), 0.68 * math.sin(bearing), height), (0.14, 0.0, 0.08), 44.0
 
 
-class _Still:
-    """A fixed camera's colour view of everything that never moves, rendered once.
+class _Camera:
+    """What a colour and a depth camera share: where it looks, and its random values.
 
-    Attributes:
-        rgb: (h, w, 3) uint8.
-        lanes: the same, packed.
+    Args:
+        name: of the camera.
+        spec: its settings, checked.
+        seed: of textures, noise and holes.
+        kind: a number by which the random values of two kinds of cameras differ.
     """
 
-    def __init__(self, view: Viewpoint, seed: int) -> None:
-        rgb, _ = _background(view, seed)
-        self.lanes = _pack_bytes(rgb)
-        lens = view.lens()
-        canvas = Canvas((0, 0, view.width, view.height), self.lanes)
-        canvas.shade(base_shadows(lens), SHADOW_STRENGTH)
-        for shape in base_shapes(lens):
-            canvas.paint(shape)
-        self.rgb = np.ascontiguousarray(_bytes(self.lanes)[..., 0:6:2])
+    def __init__(self, name: str, spec: CameraSpec, seed: int, kind: int) -> None:
+        self._view = Viewpoint(name, spec)
+        self._rng = np.random.default_rng([seed, kind, zlib.crc32(name.encode())])
+        self._size = spec.height, spec.width
+        self._tile = spec.height + _TILE_MARGIN, spec.width + _TILE_MARGIN
+        """Rows and columns of a pattern of noise: each picture takes it from another place."""
+
+    def _window(self) -> tuple[slice, slice]:
+        """Rows and columns of a pattern of noise for one picture."""
+        row, column = self._rng.integers(0, _TILE_MARGIN, 2)
+        return slice(row, row + self._size[0]), slice(column, column + self._size[1])
+
+    def _touched(self, boxes: list[Box]) -> list[Box]:
+        """The parts of the picture in which there is something to draw."""
+        frame = (0, 0, self._view.width, self._view.height)
+        return clusters([box for each in boxes if (box := intersect(each, frame))])
+
+
+class ColourCamera(_Camera):
+    """Renders colour pictures, with sensor noise whose standard deviation is given in grey levels."""
+
+    def __init__(self, name: str, spec: CameraSpec, seed: int, noise: float) -> None:
+        super().__init__(name, spec, seed, 5)
+        self._noise = _noise_tile(self._rng, self._tile, noise)
+        on_gripper = self._view.on_gripper
+        self._still = None if on_gripper else _still(self._view, seed)
+        self._sampler = TableSampler(spec.width, spec.height, seed) if on_gripper else None
+        self._memory = PictureMemory((*self._size, 3))
+
+    def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint8]:
+        """One picture (height, width, 3) uint8, which belongs to the caller."""
+        view = self._view
+        lens = view.lens(pose)
+        things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
+        dark = shadows(lens, pose, cube, on_gripper=view.on_gripper)
+        noise = self._noise[self._window()]
+        boxes = self._touched([*(shape.box for shape in things), *(shadow.box for shadow in dark)])
+        image = self._memory.take()
+        if self._still is not None:
+            rgb, packed = self._still
+            np.add(rgb, noise, out=image)
+            parts = [packed[slices(box)].copy() for box in boxes]
+        else:
+            assert self._sampler is not None
+            self._sampler.draw(lens, image)
+            parts = [pack(image[slices(box)]) for box in boxes]
+            image += noise
+        for box, lanes in zip(boxes, parts, strict=True):
+            canvas = Canvas(box, lanes)
+            canvas.shade(dark, SHADOW_STRENGTH)
+            for shape in things:
+                canvas.paint(shape)
+            colours, part, grain = unpack(lanes), image[slices(box)], noise[slices(box)]
+            for channel in range(3):
+                np.add(colours[..., channel], grain[..., channel], out=part[..., channel])
+        return image
+
+
+class DepthCamera(_Camera):
+    """Renders depth pictures with holes, and with noise whose scale is given: 1 is about 1.5 mm."""
+
+    def __init__(self, name: str, spec: CameraSpec, seed: int, noise: float) -> None:
+        super().__init__(name, spec, seed, 6)
+        grain = self._rng.normal(0.0, 1.5 * noise, self._tile)
+        self._noise = np.rint(grain).astype(np.int16).view(np.uint16)
+        self._keep = _hole_tile(self._rng, self._tile)
+        on_gripper = self._view.on_gripper
+        self._plane = np.zeros(self._size, np.float32) if on_gripper else _still_depth(self._view, seed)
+        self._millimetres = self._plane.astype(np.uint16)
+
+    def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint16]:
+        """One picture (height, width, 1) uint16 millimetres, 0 where nothing was measured."""
+        view = self._view
+        lens = view.lens(pose)
+        things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
+        if view.on_gripper:
+            table_depth(lens, self._plane)
+            image = self._plane.astype(np.uint16)
+        else:
+            image = self._millimetres.copy()
+        for box in self._touched([shape.box for shape in things]):
+            deep = self._plane[slices(box)].copy()
+            canvas = DepthCanvas(box, deep)
+            for shape in things:
+                canvas.paint(shape)
+            canvas.occlude(max(2, view.width // 90))
+            image[slices(box)] = deep
+        window = self._window()
+        empty = image == 0
+        image += self._noise[window]
+        image *= self._keep[window]
+        image[empty] = 0
+        return image[..., None]
+
+
+def _still(view: Viewpoint, seed: int) -> tuple[NDArray[np.uint8], Lanes]:
+    """A fixed camera's view of everything that never moves: colours (h, w, 3), and the same packed."""
+    rgb, _ = _background(view, seed)
+    lanes = pack(rgb)
+    lens = view.lens()
+    canvas = Canvas((0, 0, view.width, view.height), lanes)
+    canvas.shade(base_shadows(lens), SHADOW_STRENGTH)
+    for shape in base_shapes(lens):
+        canvas.paint(shape)
+    return np.ascontiguousarray(unpack(lanes)), lanes
 
 
 def _still_depth(view: Viewpoint, seed: int) -> NDArray[np.float32]:
@@ -177,105 +274,6 @@ def _look_at(lens: Lens, width: int, band: slice, seed: int) -> tuple[NDArray[np
     return rgb, (depth * np.float32(1000)).reshape(-1, width)
 
 
-class ColourCamera:
-    """Renders colour pictures.
-
-    Args:
-        name: of the camera.
-        spec: its settings, checked.
-        seed: of textures and noise.
-        noise: standard deviation of the sensor noise, in grey levels.
-    """
-
-    def __init__(self, name: str, spec: CameraSpec, seed: int, noise: float) -> None:
-        self._view = Viewpoint(name, spec)
-        self._rng = np.random.default_rng([seed, 5, zlib.crc32(name.encode())])
-        self._noise = _noise_tile(self._rng, spec.height, spec.width, noise)
-        self._still = None if self._view.on_gripper else _Still(self._view, seed)
-        self._sampler = TableSampler(spec.width, spec.height, seed) if self._view.on_gripper else None
-        self._memory = PictureMemory((spec.height, spec.width, 3))
-
-    def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint8]:
-        """One picture (height, width, 3) uint8, which belongs to the caller."""
-        view = self._view
-        lens = view.lens(pose)
-        things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
-        dark = shadows(lens, pose, cube, on_gripper=view.on_gripper)
-        row, column = self._rng.integers(0, _TILE_MARGIN, 2)
-        noise = self._noise[row : row + view.height, column : column + view.width]
-        boxes = _touched(view, [*(shape.box for shape in things), *(shadow.box for shadow in dark)])
-        if self._still is not None:
-            image = np.add(self._still.rgb, noise, out=self._memory.take())
-            parts = [self._still.lanes[_slices(box)].copy() for box in boxes]
-        else:
-            assert self._sampler is not None
-            image = self._memory.take()
-            self._sampler.draw(lens, image)
-            parts = [_pack_bytes(image[_slices(box)]) for box in boxes]
-            image += noise
-        for box, lanes in zip(boxes, parts, strict=True):
-            canvas = Canvas(box, lanes)
-            canvas.shade(dark, SHADOW_STRENGTH)
-            for shape in things:
-                canvas.paint(shape)
-            planes, part, grain = _bytes(lanes), image[_slices(box)], noise[_slices(box)]
-            for channel in range(3):
-                np.add(planes[..., 2 * channel], grain[..., channel], out=part[..., channel])
-        return image
-
-
-class DepthCamera:
-    """Renders depth pictures with noise and holes.
-
-    Args:
-        name: of the camera.
-        spec: its settings, checked.
-        seed: of noise and holes.
-        noise: scale of the depth noise; 1 is about 1.5 mm.
-    """
-
-    def __init__(self, name: str, spec: CameraSpec, seed: int, noise: float) -> None:
-        self._view = Viewpoint(name, spec)
-        self._rng = np.random.default_rng([seed, 6, zlib.crc32(name.encode())])
-        size = (spec.height + _TILE_MARGIN, spec.width + _TILE_MARGIN)
-        self._noise = np.rint(self._rng.normal(0.0, 1.5 * noise, size)).astype(np.int16).view(np.uint16)
-        self._keep = _hole_tile(self._rng, size)
-        self._still = None if self._view.on_gripper else _still_depth(self._view, seed)
-        self._table: NDArray[np.uint16] | None = None
-        if self._still is not None:
-            self._table = self._still.astype(np.uint16)
-        self._plane = np.empty((spec.height, spec.width), np.float32) if self._view.on_gripper else None
-
-    def render(self, pose: ArmPose, cube: Cube) -> NDArray[np.uint16]:
-        """One picture (height, width, 1) uint16 millimetres, 0 where nothing was measured."""
-        view = self._view
-        lens = view.lens(pose)
-        things = shapes(lens, pose, cube, on_gripper=view.on_gripper)
-        if self._still is not None:
-            assert self._table is not None
-            plane = self._still
-            image = self._table.copy()
-        else:
-            assert self._plane is not None
-            plane = self._plane
-            table_depth(lens, plane)
-            image = plane.astype(np.uint16)
-        for box in _touched(view, [shape.box for shape in things]):
-            deep = plane[_slices(box)].copy()
-            canvas = DepthCanvas(box, deep)
-            for shape in things:
-                canvas.paint(shape)
-            canvas.occlude(max(2, view.width // 90))
-            image[_slices(box)] = deep
-        row, column = self._rng.integers(0, _TILE_MARGIN, 2)
-        window = slice(row, row + view.height), slice(column, column + view.width)
-        empty = image == 0
-        image += self._noise[window]
-        image *= self._keep[window]
-        image[empty] = 0
-        return image[..., None]
-
-
 def _rays(lens: Lens, width: int, band: slice, shift: tuple[float, float]) -> NDArray[np.float32]:
     """Directions (h*w, 3) of a band of rows, with one metre along the optical axis."""
     x = ((np.arange(width) + shift[0] - lens.centre[0]) / lens.focal).astype(np.float32)
@@ -285,32 +283,8 @@ def _rays(lens: Lens, width: int, band: slice, shift: tuple[float, float]) -> ND
     return np.stack([x * right[i] + (y * down[i] + forward[i]) for i in range(3)], axis=-1).reshape(-1, 3)
 
 
-def _touched(view: Viewpoint, boxes: list[Box]) -> list[Box]:
-    frame = (0, 0, view.width, view.height)
-    return clusters([box for each in boxes if (box := intersect(each, frame))])
-
-
-def _slices(box: Box) -> tuple[slice, slice]:
-    return slice(box[1], box[3]), slice(box[0], box[2])
-
-
-def _bytes(lanes: Lanes) -> NDArray[np.uint8]:
-    """The bytes of packed pixels (h, w, 8): red, green and blue at 0, 2 and 4."""
-    # "<u8" so that the order holds on any machine; it costs nothing where it is the native one.
-    return lanes.astype("<u8", copy=False).view(np.uint8).reshape(*lanes.shape, 8)
-
-
-def _pack_bytes(rgb: NDArray[np.uint8]) -> Lanes:
-    packed = np.zeros((*rgb.shape[:2], 8), np.uint8)
-    for channel in range(3):
-        packed[..., 2 * channel] = rgb[..., channel]
-    lanes: Lanes = packed.view("<u8")[..., 0].astype(np.uint64, copy=False)
-    return lanes
-
-
-def _noise_tile(rng: np.random.Generator, height: int, width: int, noise: float) -> NDArray[np.uint8]:
-    """Noise to add modulo 256, larger than the picture so that each frame takes it from another place."""
-    size = (height + _TILE_MARGIN, width + _TILE_MARGIN)
+def _noise_tile(rng: np.random.Generator, size: tuple[int, int], noise: float) -> NDArray[np.uint8]:
+    """Noise (*size, 3) to add modulo 256."""
     luma = rng.normal(0.0, 0.8 * noise, (*size, 1)).astype(np.float32)
     tile = luma + rng.normal(0.0, 0.6 * noise, (*size, 3)).astype(np.float32)
     return np.clip(np.rint(tile), -NOISE_LIMIT, NOISE_LIMIT).astype(np.int8).view(np.uint8)

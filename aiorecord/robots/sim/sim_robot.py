@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, FrameError, StateError
+from ...options import check_number
 from ...system.threads import Threads, wrapped
 from ...system.uncancellable import ended
 from ...values import is_whole
@@ -101,9 +102,8 @@ class SimRobot:
             )
         if not 0 <= config.noise <= MAX_NOISE:
             raise ConfigError(f"noise must be from 0 to {MAX_NOISE:g}, not {config.noise!r}.", option="noise")
-        for option in ("joint_noise_deg", "lag_s"):
-            if not getattr(config, option) >= 0:
-                raise ConfigError(f"{option} must not be negative.", option=option)
+        check_number("joint_noise_deg", config.joint_noise_deg)
+        check_number("lag_s", config.lag_s)
         self._sides = _vector_features(
             {name: (spec.height, spec.width, 3) for name, spec in config.cameras.items()}
             | {name: (spec.height, spec.width, 1) for name, spec in config.depth_cameras.items()}
@@ -326,8 +326,7 @@ def _vector_features(cameras: Mapping[str, tuple[int, int, int]]) -> dict[str, d
 def _check_common(seed: int, fps: int) -> None:
     if not is_whole(seed, 0):
         raise ConfigError(f"seed must be an integer of 0 or more, not {seed!r}.", option="seed")
-    if not fps > 0:
-        raise ConfigError(f"fps must be above 0, not {fps!r}.", option="fps")
+    check_number("fps", fps, above=0)
 
 
 def _action_vector(action: Mapping[str, Any]) -> NDArray[np.float64]:

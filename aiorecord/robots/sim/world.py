@@ -25,6 +25,8 @@ TABLE = (-0.27, 0.545, -0.405, 0.405)
 
 MAT = (0.075, 0.345, -0.235, 0.235)
 GOAL_RADIUS = 0.042
+_MAT_GREEN, _MAT_RULE = (44.0, 92.0, 84.0), (205.0, 214.0, 190.0)
+_MAT_DISC, _MAT_RING = (226.0, 222.0, 208.0), (40.0, 74.0, 150.0)
 FLOOR_Z = -0.72
 WALL_TEXELS = 64
 
@@ -98,7 +100,7 @@ def table_texture(seed: int) -> NDArray[np.uint8]:
     warp, streaks, fibres = (ValueNoise(rng, (n, n), cells) for cells in ((24, 5), (700, 18), (1024, 60)))
     seam = np.abs(y - np.round(y / plank_m) * np.float32(plank_m)) < 0.0007
     grain = rng.normal(0.0, 0.018, (n, n // 4)).astype(np.float32)
-    mat = _Mat(rng, x, y)
+    mat_rows, mat_columns, mat_planes = _cutting_mat(rng, x, y)
     texture = np.empty((n + WALL_TEXELS, n, 3), np.uint8)
     for band in _bands(n):
         rings = warp[band]
@@ -112,13 +114,10 @@ def table_texture(seed: int) -> NDArray[np.uint8]:
         light = np.float32(1.0) + np.float32(0.075) * rings + np.float32(0.10) * tone[band]
         light *= np.where(seam[band], np.float32(0.62), np.float32(1.0))
         light += np.repeat(grain[band], 4, axis=1)
-        on_mat = mat.within(band)
         for channel, wood in enumerate((178.0, 132.0, 86.0)):
-            plane = light * np.float32(wood)
-            if on_mat is not None:
-                rows, part = on_mat
-                plane[rows, mat.columns] = mat.colours[channel][part]
-            texture[band, :, channel] = np.clip(plane, DARKEST, BRIGHTEST)
+            texture[band, :, channel] = np.clip(light * np.float32(wood), DARKEST, BRIGHTEST)
+    for channel, plane in enumerate(mat_planes):
+        texture[mat_rows, mat_columns, channel] = np.clip(plane, DARKEST, BRIGHTEST)
     plaster = ValueNoise(rng, (WALL_TEXELS, n), (16, 512))[:] * np.float32(7.0)
     texture[n:] = (plaster[..., None] + np.array([190.0, 192.0, 190.0], np.float32)).astype(np.uint8)
     texture.flags.writeable = False
@@ -137,81 +136,61 @@ def coarse_table_texture(seed: int) -> NDArray[np.uint8]:
     return half
 
 
-class _Mat:
-    """The cutting mat on the table.
+def _cutting_mat(rng: np.random.Generator, x: Floats, y: Floats) -> tuple[slice, slice, list[Floats]]:
+    """The cutting mat on the table: grid, edge and circle on worn green.
 
     Args:
         rng: source of randomness.
         x: world x of the texture's columns (columns,).
         y: world y of its rows (rows, 1).
 
-    Attributes:
-        columns: of the texture that it covers.
-        colours: red, green and blue planes of the mat alone.
+    Returns:
+        The rows and columns of the texture that it covers, and its red, green and blue planes.
     """
+    x0, x1, y0, y1 = MAT
+    columns, rows = np.flatnonzero((x >= x0) & (x <= x1)), np.flatnonzero((y[:, 0] >= y0) & (y[:, 0] <= y1))
+    shape = (len(rows), len(columns))
+    fine, broad = ValueNoise(rng, shape, (160, 90)), ValueNoise(rng, shape, (9, 6))
+    planes: list[Floats] = [np.empty(shape, np.float32) for _ in range(3)]
+    for band in _bands(shape[0]):
+        wear = fine[band] * np.float32(0.05) + broad[band] * np.float32(0.07)
+        _print_mat([plane[band] for plane in planes], wear, x[columns], y[rows[band]])
+    # A few cut marks, as on a used mat.
+    for _ in range(26):
+        row, column = int(rng.integers(0, shape[0] - 1)), int(rng.integers(0, shape[1] - 120))
+        slope = rng.uniform(-0.8, 0.8)
+        span = np.arange(int(rng.integers(30, 120)))
+        track = np.clip(row + (slope * span).astype(np.intp), 0, shape[0] - 1)
+        for plane in planes:
+            plane[track, column + span] *= np.float32(1.25)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1), planes
 
-    def __init__(self, rng: np.random.Generator, x: Floats, y: Floats) -> None:
-        columns = np.flatnonzero((x >= MAT[0]) & (x <= MAT[1]))
-        rows = np.flatnonzero((y[:, 0] >= MAT[2]) & (y[:, 0] <= MAT[3]))
-        self._top = int(rows[0])
-        self.columns = slice(int(columns[0]), int(columns[-1]) + 1)
-        x, y = x[columns], y[rows]
-        shape = (len(rows), len(columns))
-        fine, broad = ValueNoise(rng, shape, (160, 90)), ValueNoise(rng, shape, (9, 6))
-        self.colours = [np.empty(shape, np.float32) for _ in range(3)]
-        for band in _bands(shape[0]):
-            wear = fine[band] * np.float32(0.05) + broad[band] * np.float32(0.07)
-            self._print(band, wear, x, y[band])
-        # A few cut marks, as on a used mat.
-        for _ in range(26):
-            row, column = int(rng.integers(0, shape[0] - 1)), int(rng.integers(0, shape[1] - 120))
-            slope = rng.uniform(-0.8, 0.8)
-            span = np.arange(int(rng.integers(30, 120)))
-            track = np.clip(row + (slope * span).astype(np.intp), 0, shape[0] - 1)
-            for plane in self.colours:
-                plane[track, column + span] *= np.float32(1.25)
 
-    def within(self, band: slice) -> tuple[slice, slice] | None:
-        """The rows that the mat and a band of the texture share: of the band, and of the mat."""
-        first = max(band.start, self._top)
-        last = min(band.stop, self._top + len(self.colours[0]))
-        if first >= last:
-            return None
-        return slice(first - band.start, last - band.start), slice(first - self._top, last - self._top)
+def _print_mat(planes: list[Floats], wear: Floats, x: Floats, y: Floats) -> None:
+    """Colour rows of the mat."""
+    x0, x1, y0, y1 = MAT
+    line = np.zeros(wear.shape, np.float32)
 
-    def _print(self, band: slice, wear: Floats, x: Floats, y: Floats) -> None:
-        """Colour a band of rows: grid, edge and circle on worn green."""
-        x0, x1, y0, y1 = MAT
-        light = np.float32(1.0) + wear
-        line = np.zeros(wear.shape, np.float32)
+    def rules(step_m: float, half_m: float, strength: float) -> None:
+        for values in (x - np.float32(x0), y - np.float32(y0)):
+            near = np.abs(values - np.round(values / step_m) * np.float32(step_m)) < half_m
+            np.maximum(line, np.where(near, np.float32(strength), np.float32(0.0)), out=line)
 
-        def rules(step_m: float, half_m: float, strength: float) -> None:
-            for values in (x - np.float32(x0), y - np.float32(y0)):
-                near = np.abs(values - np.round(values / step_m) * np.float32(step_m)) < half_m
-                np.maximum(line, np.where(near, np.float32(strength), np.float32(0.0)), out=line)
-
-        rules(0.01, 0.00035, 0.16)
-        rules(0.05, 0.0006, 0.5)
-        edge = np.minimum(np.minimum(x - x0, x1 - x), np.minimum(y - y0, y1 - y))
-        np.maximum(line, ((edge > 0.004) & (edge < 0.0052)).astype(np.float32) * np.float32(0.7), out=line)
-        distance = np.sqrt((x - np.float32(GOAL[0])) ** 2 + (y - np.float32(GOAL[1])) ** 2)
-        disc = (distance < GOAL_RADIUS).astype(np.float32) * np.float32(0.9)
-        ring = (np.abs(distance - np.float32(GOAL_RADIUS)) < 0.0022).astype(np.float32)
-        ring = np.maximum(ring, (np.abs(distance - np.float32(0.012)) < 0.001).astype(np.float32))
-        for channel, (green, rule, inner, outer) in enumerate(
-            zip(
-                (44.0, 92.0, 84.0),
-                (205.0, 214.0, 190.0),
-                (226.0, 222.0, 208.0),
-                (40.0, 74.0, 150.0),
-                strict=True,
-            )
-        ):
-            plane = light * np.float32(green)
-            plane += line * (np.float32(rule) - plane)
-            plane += disc * (np.float32(inner) * (1 + wear) - plane)
-            plane += ring * (np.float32(outer) - plane)
-            self.colours[channel][band] = plane
+    rules(0.01, 0.00035, 0.16)
+    rules(0.05, 0.0006, 0.5)
+    edge = np.minimum(np.minimum(x - x0, x1 - x), np.minimum(y - y0, y1 - y))
+    np.maximum(line, ((edge > 0.004) & (edge < 0.0052)).astype(np.float32) * np.float32(0.7), out=line)
+    distance = np.sqrt((x - np.float32(GOAL[0])) ** 2 + (y - np.float32(GOAL[1])) ** 2)
+    disc = (distance < GOAL_RADIUS).astype(np.float32) * np.float32(0.9)
+    ring = (np.abs(distance - np.float32(GOAL_RADIUS)) < 0.0022).astype(np.float32)
+    ring = np.maximum(ring, (np.abs(distance - np.float32(0.012)) < 0.001).astype(np.float32))
+    for plane, green, rule, inner, outer in zip(
+        planes, _MAT_GREEN, _MAT_RULE, _MAT_DISC, _MAT_RING, strict=True
+    ):
+        plane[...] = (np.float32(1.0) + wear) * np.float32(green)
+        plane += line * (np.float32(rule) - plane)
+        plane += disc * (np.float32(inner) * (1 + wear) - plane)
+        plane += ring * (np.float32(outer) - plane)
 
 
 @lru_cache(maxsize=2)

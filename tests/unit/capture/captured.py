@@ -13,11 +13,13 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from aiorecord.capture.budget import ByteBudget
+from aiorecord.capture.camera import CameraCapture
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.features import CheckedFrame, Schema
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.manifest import Camera, Manifest
 from aiorecord.staging.raw import RawWriter
 from aiorecord.staging.reader import read_frames
 
@@ -71,6 +73,29 @@ def prepare(root: Path, features: dict[str, Any] = VIDEO, limit: int = 64 << 20,
         **options,
     }
     return EpisodeCapture.prepare(Staging(root), schema=schema, **arguments), schema
+
+
+def one_camera(path: Path, settings: Camera) -> EpisodeFolder:
+    """The folder of an episode that has one camera, ``cam``, and no files yet."""
+    shape = (settings.height, settings.width, 1 if settings.capture == "raw" else 3)
+    features = {"cam": {"dtype": "video", "shape": shape}}
+    manifest = Manifest(30, features, {"cam": settings}, RGBEncoderConfig(), DepthEncoderConfig())
+    return EpisodeFolder(path, manifest)
+
+
+class Capture(CameraCapture):
+    """The capture of the camera of `one_camera`, which takes and queues an image in one call."""
+
+    def put(self, image: np.ndarray) -> None:
+        self.enqueue(self.take(image))
+
+
+def start(path: Path, settings: Camera, budget: ByteBudget | None = None, open_writer: Any = None) -> Capture:
+    """A capture whose files are open."""
+    capture = Capture("cam", one_camera(path, settings), budget or ByteBudget(), open_writer)
+    capture.start()
+    capture.wait_open()
+    return capture
 
 
 def expected(schema: Schema, key: str, k: int, pix_fmt: str = "yuv420p") -> Any:

@@ -23,9 +23,10 @@ from captured import (
     wait_for,
 )
 
-from aiorecord.capture import camera as camera_module
+from aiorecord.capture import frame_queue
 from aiorecord.errors import AiorecordError, EncodeError, StorageError
 from aiorecord.features import Schema
+from aiorecord.staging import lossless
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.raw import RawWriter
@@ -98,7 +99,7 @@ def writing_threads(monkeypatch: Any, writer: type[Any]) -> list[str]:
 def ending(tmp_path: Path, monkeypatch: Any, frames: int = 6, limit: int = 64 << 20) -> Any:
     """A capture whose encoder stands in its first frame, being ended: with its schema, gate and closer."""
     encoder = gated()
-    monkeypatch.setattr(camera_module, "LosslessWriter", encoder)
+    monkeypatch.setattr(lossless, "LosslessWriter", encoder)
     capture, schema = prepare(tmp_path, limit=limit)
     for k in range(frames):
         capture.add_frame(checked(schema, k), "Task", k)
@@ -142,7 +143,7 @@ def test_an_encoder_that_fails_in_the_end_is_followed_by_the_spill(tmp_path, mon
 def test_an_encoder_that_is_too_slow_in_the_end_gives_way_to_the_spill(tmp_path, monkeypatch):
     names = writing_threads(monkeypatch, RawWriter)
     capture, schema, gate, closing = ending(tmp_path, monkeypatch)
-    monkeypatch.setattr("aiorecord.capture.frame_queue.MAX_WAIT_S", 0)
+    monkeypatch.setattr(frame_queue, "MAX_WAIT_S", 0)
     gate.release(6)
     closing.join(TIMEOUT_S)
     assert closing.error is None
@@ -183,7 +184,7 @@ def test_a_disk_that_refuses_the_last_frames_ends_the_episode_there(tmp_path, mo
 def test_an_episode_that_is_dropped_writes_none_of_its_last_frames(tmp_path, monkeypatch):
     names = writing_threads(monkeypatch, LosslessWriter)
     encoder = gated()
-    monkeypatch.setattr(camera_module, "LosslessWriter", encoder)
+    monkeypatch.setattr(lossless, "LosslessWriter", encoder)
     capture, schema = prepare(tmp_path)
     for k in range(6):
         capture.add_frame(checked(schema, k), "Task", k)

@@ -20,22 +20,24 @@ from captured import (
     checked,
     gated,
     noise,
+    one_camera,
     prepare,
+    start,
     wait_for,
 )
 
 from aiorecord import Recorder
-from aiorecord.capture import camera as camera_module
 from aiorecord.capture.budget import ByteBudget
-from aiorecord.capture.camera import CameraCapture
-from aiorecord.capture.camera_plan import live_camera
+from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.dataset.format.quality_log import read as read_quality
-from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
+from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.errors import EncodeError, StorageError
 from aiorecord.features import Schema
-from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest
+from aiorecord.staging import lossless
+from aiorecord.staging.folder import EpisodeFolder
 from aiorecord.staging.live import LiveWriter
 from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.manifest import Camera
 from aiorecord.staging.raw import RawWriter, raw_indices, read_indexed
 from aiorecord.staging.reader import read_frames, read_histograms
 
@@ -63,7 +65,7 @@ def failing(at: int, error: Exception, *, mid_write: bool = False, only: str = "
 @pytest.mark.parametrize("at", [0, 1, 4, 9])
 def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, at, mid_write, error):
     writer = failing(at, error, mid_write=mid_write, only=f"{FRONT}.frames")
-    monkeypatch.setattr(camera_module, "LosslessWriter", writer)
+    monkeypatch.setattr(lossless, "LosslessWriter", writer)
     capture, schema = prepare(tmp_path, EVERYTHING)
     for k in range(10):
         capture.add_frame(checked(schema, k), "Task", k)
@@ -83,7 +85,7 @@ def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, at, mid_wri
     assert camera.spilled >= 15 - at - 1
     for key in (FRONT, DEPTH, STILL):
         assert_frames(found, schema, key, 15)
-    assert len(read_histograms(found, FRONT)) == 15
+    assert len(list(read_histograms(found, FRONT))) == 15
     failed = found.manifest.quality["capture_encoder_failed"]
     assert failed.keys() == {FRONT}
     assert repr(error) in failed[FRONT] or str(error) in failed[FRONT]
@@ -98,7 +100,7 @@ def test_an_encoder_that_fails_to_end_its_file_costs_no_frame(tmp_path, monkeypa
             self._file.close()
             raise EncodeError("could not finish")
 
-    monkeypatch.setattr(camera_module, "LosslessWriter", Failing)
+    monkeypatch.setattr(lossless, "LosslessWriter", Failing)
     capture, schema = prepare(tmp_path)
     for k in range(5):
         capture.add_frame(checked(schema, k), "Task", k)
@@ -107,7 +109,7 @@ def test_an_encoder_that_fails_to_end_its_file_costs_no_frame(tmp_path, monkeypa
 
 
 def test_where_raw_frames_fail_as_well_the_episode_is_kept_up_to_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(camera_module, "LosslessWriter", failing(4, EncodeError("boom")))
+    monkeypatch.setattr(lossless, "LosslessWriter", failing(4, EncodeError("boom")))
     write = RawWriter.write
 
     def refused(self: RawWriter, array: Any, index: int | None = None) -> None:
@@ -136,9 +138,7 @@ def test_where_raw_frames_fail_as_well_the_episode_is_kept_up_to_there(tmp_path,
 def test_the_spill_begins_with_the_frames_that_the_encoder_has_in_hand(tmp_path):
     encoder = gated()
     budget = ByteBudget(4 * 48 * 64 * 3)
-    capture = CameraCapture("cam", COLOUR, tmp_path, 30, budget, encoder)
-    capture.start()
-    capture.wait_open()
+    capture = start(tmp_path, COLOUR, budget, encoder)
     for k in range(2):
         encoder.gate.release()
         capture.put(noise(k, SHAPE))
@@ -170,9 +170,7 @@ def test_memory_that_the_spill_still_needs_is_not_given_to_the_next_frames(tmp_p
     monkeypatch.setattr(RawWriter, "write", late)
     encoder = gated()
     budget = ByteBudget(8 * 48 * 64 * 3)
-    capture = CameraCapture("cam", COLOUR, tmp_path, 30, budget, encoder)
-    capture.start()
-    capture.wait_open()
+    capture = start(tmp_path, COLOUR, budget, encoder)
     for k in range(9):
         capture.put(noise(k, SHAPE))
     assert capture._queue.spilling
@@ -190,7 +188,7 @@ def test_memory_that_the_spill_still_needs_is_not_given_to_the_next_frames(tmp_p
 
 
 async def test_a_recorder_says_that_an_encoder_failed_and_keeps_the_episode_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(camera_module, "LosslessWriter", failing(5, EncodeError("boom")))
+    monkeypatch.setattr(lossless, "LosslessWriter", failing(5, EncodeError("boom")))
     features = {FRONT: {"dtype": "video", "shape": SHAPE, "names": ["height", "width", "channels"]}}
 
     encoder = RGBEncoderConfig(vcodec="h264", preset="ultrafast")
@@ -215,15 +213,13 @@ def test_a_live_encoder_that_holds_frames_back_does_not_leave_a_hole(tmp_path):
     """Frames that look-ahead and reordering keep from the file are kept in memory, and spilled first."""
     encoder = RGBEncoderConfig(vcodec="h264", g=12)
     features = {"cam": {"dtype": "video", "shape": SHAPE}}
-    camera = live_camera(Schema(features)["cam"], encoder)
+    camera = plan_camera(Schema(features)["cam"], encoder, live=True)
     budget = ByteBudget(64 * 48 * 64 * 3)
 
     def opened(path: Path, settings: Camera, fps: int) -> LiveWriter:
         return LiveWriter(path, settings, fps, encoder=encoder, threads=1)
 
-    capture = CameraCapture("cam", camera, tmp_path, 30, budget, opened)
-    capture.start()
-    capture.wait_open()
+    capture = start(tmp_path, camera, budget, opened)
     for k in range(40):
         capture.put(noise(k, SHAPE))
         wait_for(lambda: not capture.status().queued_bytes)
@@ -249,9 +245,7 @@ def test_what_live_encoders_hold_back_is_kept_within_half_of_the_budget(tmp_path
     settings = Camera("raw", "cam.raw", "", 30, 40, "cam.spill", None)
     nbytes = 30 * 40 * 2
     budget = ByteBudget(8 * nbytes)
-    capture = CameraCapture("cam", settings, tmp_path, 30, budget, lambda path, *_: Hoarding(path))
-    capture.start()
-    capture.wait_open()
+    capture = start(tmp_path, settings, budget, lambda path, *_: Hoarding(path))
     for k in range(30):
         capture.put(noise(k, (30, 40), np.uint16))
         wait_for(lambda: not capture.status().queued_bytes)
@@ -259,10 +253,4 @@ def test_what_live_encoders_hold_back_is_kept_within_half_of_the_budget(tmp_path
     assert not capture._queue.spilling
     capture.close()
     assert capture.encoded == 30
-    assert len(list(read_frames_of(tmp_path, settings))) == 30
-
-
-def read_frames_of(path: Path, settings: Camera) -> Any:
-    features = {"cam": {"dtype": "video", "shape": (30, 40, 1)}}
-    manifest = Manifest(30, features, {"cam": settings}, RGBEncoderConfig(), DepthEncoderConfig())
-    return read_frames(EpisodeFolder(path, manifest), "cam")
+    assert len(list(read_frames(one_camera(tmp_path, settings), "cam"))) == 30

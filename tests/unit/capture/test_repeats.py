@@ -5,30 +5,24 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from captured import DEPTH, FRONT, TIMEOUT_S, VIDEO, checked, gated, noise, prepare, wait_for
+from captured import DEPTH, FRONT, TIMEOUT_S, VIDEO, checked, gated, noise, prepare, start, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiorecord.capture.budget import ByteBudget
-from aiorecord.capture.camera import CameraCapture
 from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.capture.repeats import Repeats, StaleTimes, same_pixels
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.errors import StorageError
-from aiorecord.features import CheckedFrame, Schema
+from aiorecord.features import CheckedFrame, Feature
 from aiorecord.staging import lossless
 
 SHAPE = (48, 64, 3)
 
 
 def camera_capture(folder, budget, writer=None):
-    feature = Schema(VIDEO)[FRONT]
     folder.mkdir(exist_ok=True)
-    camera = plan_camera(feature, RGBEncoderConfig())
-    capture = CameraCapture(FRONT, camera, folder, 30, budget, writer)
-    capture.start()
-    capture.wait_open()
-    return capture
+    return start(folder, plan_camera(Feature("cam", "video", SHAPE), RGBEncoderConfig()), budget, writer)
 
 
 @given(st.lists(st.integers(0, 2), max_size=40))

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aiorecord.check.check_dataset import Check
+from aiorecord.check.repair import repair_dataset as repairing
 from aiorecord.check.repair.repair_dataset import repair_dataset
 from aiorecord.errors import AiorecordError
 
@@ -32,7 +33,7 @@ _json = st.recursive(
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """A folder for copies; checks share one worker, and what lies beside the copy must stay as it is."""
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.WorkerPool", lambda *_, **__: pool())
+    monkeypatch.setattr(repairing, "WorkerPool", lambda *_, **__: pool())
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside/file").write_text("untouched")
     return tmp_path

@@ -9,6 +9,7 @@ import check_jobs
 import pytest
 
 from aiorecord.check.jobs import Job, is_regular, run_jobs
+from aiorecord.workers import watched
 from aiorecord.workers.pool import WorkerPool
 
 
@@ -46,7 +47,7 @@ def test_a_bad_reader_is_a_finding(job, code):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process waits for")
 def test_a_reader_that_is_stopped_is_not_the_file(monkeypatch):
-    monkeypatch.setattr("aiorecord.workers.watched.STARVED_FACTOR", 2)
+    monkeypatch.setattr(watched, "STARVED_FACTOR", 2)
     with WorkerPool(1) as pool:
         (outcome,) = run_jobs(pool, [Job(Path("a"), check_jobs.stop, (), 10)], width=1, stall_s=1.0)
     assert outcome.code == "reader-starved"

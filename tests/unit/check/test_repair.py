@@ -32,6 +32,7 @@ from off_grid import move_frames
 from test_codes import DAMAGES, flip, leave_images
 
 from aiorecord.check.findings import NOTE
+from aiorecord.check.repair import repair_dataset as repairing
 from aiorecord.check.repair.repair_dataset import repair_dataset
 from aiorecord.dataset.commit.lock import DatasetLock
 from aiorecord.dataset.format import quality_log
@@ -295,7 +296,7 @@ def test_killed_anywhere_it_can_be_run_again(good, tmp_path, monkeypatch):
     leave_images(damaged)
     reference = copy(damaged, tmp_path / "reference")
     # The lock of a process that died is free; the one of this process would stay taken.
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.DatasetLock", contextlib.nullcontext)
+    monkeypatch.setattr(repairing, "DatasetLock", contextlib.nullcontext)
     with dying_after(None, monkeypatch) as faults:
         repair(reference)
     want = rows_of(reference), quality_log.read(reference)

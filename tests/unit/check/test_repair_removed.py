@@ -17,7 +17,8 @@ from helpers import FEATURES, FPS, episodes_of, make_frame, rows_of
 from aiorecord.check.repair.repair_dataset import repair_dataset
 from aiorecord.dataset.format.info_json import read_info
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
-from aiorecord.staging.folder import Camera, Manifest, Staging
+from aiorecord.staging.folder import Staging
+from aiorecord.staging.manifest import Camera, Manifest
 
 pytestmark = pytest.mark.usefixtures("repairs_in_shared_pool")
 

@@ -19,6 +19,7 @@ from helpers import rows_of
 from aiorecord.check.check_dataset import Check
 from aiorecord.check.compare import MANY_PIXELS, depth_difference, image_difference, numeric_difference
 from aiorecord.check.findings import NOTE
+from aiorecord.check.repair import repair_dataset as repairing
 from aiorecord.check.repair.repair_dataset import repair_dataset
 from aiorecord.dataset.commit.lock import DatasetLock
 from aiorecord.encoding.stats import QUANTILES, column_stats, depth_stats, histogram_stats
@@ -153,7 +154,7 @@ def test_killed_anywhere_it_can_be_run_again(good: Path, tmp_path: Path, monkeyp
     stale = copy(good, tmp_path / "stale")
     edit_table(episodes_file(stale), stats__index__mean=shifted(3), stats__episode_index__max=shifted(1))
     edit_json(stale / STATS, lambda stats: stats["index"].update(mean=[7.0]))
-    monkeypatch.setattr("aiorecord.check.repair.repair_dataset.DatasetLock", contextlib.nullcontext)
+    monkeypatch.setattr(repairing, "DatasetLock", contextlib.nullcontext)
     reference = copy(stale, tmp_path / "reference")
     with dying_after(None, monkeypatch) as faults:
         repair(reference)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aiorecord.cli import main
-from aiorecord.doctor import Finding, Level, as_text, blocks, look
+from aiorecord.doctor import Finding, Level, as_text, blocks, codec_speed, device_checks, look
 from aiorecord.doctor import disk_checks as disk_part
 from aiorecord.doctor.codec_speed import _finding
 
@@ -20,8 +20,8 @@ def run(capsys, *flags):
 
 
 def test_everything_is_looked_at_and_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("aiorecord.doctor.codec_speed.MEASURE_S", 0.02)
-    monkeypatch.setattr("aiorecord.doctor.codec_speed.SOFTWARE", ("libsvtav1", "h264"))
+    monkeypatch.setattr(codec_speed, "MEASURE_S", 0.02)
+    monkeypatch.setattr(codec_speed, "SOFTWARE", ("libsvtav1", "h264"))
     code, out = run(capsys, str(tmp_path), "--json")
     found = json.loads(out)
     assert (code, found["blocked"]) == (0, False)
@@ -73,7 +73,7 @@ def test_a_part_that_fails_is_a_line_and_the_others_follow(tmp_path, monkeypatch
         raise OSError("the bus is gone\x1b[31m")
         yield
 
-    monkeypatch.setattr("aiorecord.doctor.device_checks.cameras", broken)
+    monkeypatch.setattr(device_checks, "cameras", broken)
     findings = list(look(tmp_path, fast=True))
     (line,) = [each for each in findings if each.section == "cameras"]
     assert line.level is Level.WARN
@@ -89,7 +89,7 @@ def test_what_is_said_of_a_codec():
     assert slow.level is Level.NOTE
     assert "saves wait on disk" in slow.text
     assert _finding("h264", (300.0, 0.001)) == Finding(
-        "codecs", "h264", "300 frames/s of 640x480, 1.0 ms of processor time each"
+        "h264", "300 frames/s of 640x480, 1.0 ms of processor time each"
     )
     assert blocks([_finding("capture", "x")])
     assert not blocks([slow])
@@ -97,6 +97,6 @@ def test_what_is_said_of_a_codec():
 
 @pytest.mark.parametrize("width", [120, 80, 60, 40])
 def test_lines_fit_the_terminal(width):
-    finding = Finding("disk", "space", "word " * 30, Level.BLOCK, "do " * 30)
+    finding = Finding("space", "word " * 30, Level.BLOCK, "do " * 30, section="disk")
     lines = as_text([finding], width).splitlines()
     assert max(map(len, lines[:-1])) <= width

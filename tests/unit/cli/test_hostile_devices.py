@@ -7,6 +7,8 @@ import pytest
 from fake_hub import FakeHub
 from test_hostile_commands import DATA, EPISODES, INFO, KINDS, STATS, VIDEO, recorded  # noqa: F401
 
+from aiorecord.check import check_dataset
+from aiorecord.check.repair import repair_dataset
 from aiorecord.cli import main
 from aiorecord.workers.pool import WorkerPool
 
@@ -66,8 +68,8 @@ def says_one_line(command, capfd):
 
 @pytest.mark.parametrize("kind", SOME)
 def test_each_command_says_one_line(recorded, pool, hub, kind, tmp_path, capfd, monkeypatch):  # noqa: F811
-    for module in ("check_dataset", "repair.repair_dataset"):
-        monkeypatch.setattr(f"aiorecord.check.{module}.WorkerPool", lambda *_, **__: pool)
+    for module in (check_dataset, repair_dataset):
+        monkeypatch.setattr(module, "WorkerPool", lambda *_, **__: pool)
     root = shutil.copytree(recorded, tmp_path / "set")
     KINDS[kind](root)
     says_one_line(["teleoperate", *replay(root), "--display=none", "--teleop_time_s=0.1"], capfd)

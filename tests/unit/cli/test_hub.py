@@ -21,7 +21,7 @@ from aiorecord.dataset.commit.lock import DatasetLock
 from aiorecord.dataset.format.info_json import read_info
 from aiorecord.system.installation import install_hint
 
-pytest.importorskip("huggingface_hub")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 REPO = "tester/pick-cube"
 VIDEO = "videos/observation.images.front"
@@ -266,7 +266,7 @@ def test_what_can_be_checked_before(hub, monkeypatch):
 
     from huggingface_hub import constants
 
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     (note,) = check_hub(REPO)
     assert "token" in note
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from aiorecord import FakeClock, Recorder
 from aiorecord.cli import main
+from aiorecord.cli.commands import info
 from aiorecord.cli.commands.info import EpisodeRanges, read_facts, show
 from aiorecord.dataset.commit.lock import DatasetLock
 from aiorecord.dataset.format import quality_log
@@ -251,7 +252,7 @@ def test_no_dataset(tmp_path, name, capsys):
 
 
 def test_long_datasets_show_their_newest_episodes(tmp_path, capsys, monkeypatch, dataset):
-    monkeypatch.setattr("aiorecord.cli.commands.info.SHOWN_EPISODES", 2)
+    monkeypatch.setattr(info, "SHOWN_EPISODES", 2)
     assert main(["info", str(dataset)]) == 0
     shown = capsys.readouterr().out
     assert "the newest 2 of 3 episodes" in shown

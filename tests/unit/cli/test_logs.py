@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from aiorecord.cli import main
+from aiorecord.cli.commands import info
 from aiorecord.cli.logs import LogFlags, _Lines, _Queued, logging_as, take_log_flags
 from aiorecord.errors import ConfigError
 
@@ -57,7 +58,7 @@ def test_what_goes_wrong_is_logged_too(tmp_path, capsys, monkeypatch):
     def broken(root):
         raise RuntimeError("never \x1b[31mseen")
 
-    monkeypatch.setattr("aiorecord.cli.commands.info.read_facts", broken)
+    monkeypatch.setattr(info, "read_facts", broken)
     assert main(["info", str(tmp_path), f"--log_file={log}"]) == 1
     last = lines_of(log)[-2:]
     assert (last[0]["level"], last[1]["exit_code"]) == ("critical", 1)

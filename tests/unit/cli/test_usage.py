@@ -1,11 +1,14 @@
 """What a command says to one who mistypes, leaves out or asks: in the words of its flags."""
 
+import re
+
 import pytest
 
 from aiorecord.cli import COMMANDS, main
 from aiorecord.cli.devices import parse_device_flags
 from aiorecord.cli.record_config import RecordFlags
 from aiorecord.flags.flag_names import nearest, spelled
+from aiorecord.lerobot.drivers import device_flags
 
 BASE = [
     *("--robot.type=sim", "--teleop.type=sim"),
@@ -16,7 +19,7 @@ BASE = [
 @pytest.fixture(autouse=True)
 def without_lerobot(monkeypatch):
     """Where it is installed, the whole help would import it."""
-    monkeypatch.setattr("aiorecord.lerobot.drivers.device_flags.is_installed", lambda: False)
+    monkeypatch.setattr(device_flags, "is_installed", lambda: False)
 
 
 OWN = [name for name in COMMANDS if not name.startswith("lerobot-")]
@@ -153,6 +156,22 @@ def test_help_is_short_and_begins_with_examples_and_help_all_has_everything(caps
         assert "--dataset.video_encoding_batch_size" in everything
         assert "--dataset.video_encoding_batch_size" not in short
         assert "--help-all" in short
+
+
+@pytest.mark.parametrize("command", OWN)
+def test_every_flag_has_a_help_text(capsys, command):
+    try:
+        assert main([command, "--help-all"]) == 0
+    except SystemExit as end:
+        assert end.code == 0
+    # Help is printed as one entry for each flag: the flag with its value, blanks, and the text.
+    entries = re.split(r"\n  (?=-)", capsys.readouterr().out)[1:]
+    assert entries
+    for entry in entries:
+        lines = entry.partition("\n\n")[0].splitlines()
+        flag, _, text = lines[0].partition("  ")
+        text = " ".join([text, *lines[1:]])
+        assert re.search(r"\w{2}", re.sub(r"\(default: .*\)", "", text)), f"{flag} has no help text"
 
 
 def test_nearest_is_silent_where_nothing_is_near():

@@ -19,7 +19,8 @@ from aiorecord.encoding.encoded import EncodedCamera, EncodedEpisode, file_crc
 from aiorecord.encoding.stats import depth_stats, histogram_stats, sample_indices
 from aiorecord.features import Schema
 from aiorecord.media.video_file import probe_video
-from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest, Staging
+from aiorecord.staging.folder import EpisodeFolder, Staging
+from aiorecord.staging.manifest import Camera, Manifest
 from aiorecord.staging.rows import RowsJournal
 
 FPS = 30

@@ -84,7 +84,7 @@ def test_a_link_that_comes_between_the_look_and_the_opening(root, part, monkeypa
             path.symlink_to(secret / "file" if part.endswith("file") else secret)
         return status
 
-    monkeypatch.setattr("aiorecord.dataset.format.own_files.os.stat", swapped)
+    monkeypatch.setattr(os, "stat", swapped)
     with pytest.raises(DatasetError, match="symbolic link"):
         read(root)
 
@@ -97,6 +97,6 @@ def test_a_file_that_is_exchanged_while_it_is_opened(root, monkeypatch):
             os.replace(root.parent / "outside/file", root / "meta/deep/file")
         return open_of(name, *arguments, **options)
 
-    monkeypatch.setattr("aiorecord.dataset.format.own_files.os.open", swapped)
+    monkeypatch.setattr(os, "open", swapped)
     with pytest.raises(DatasetError, match="exchanged"):
         read(root)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from staged import EVERYTHING, VIDEO, check_dataset, commit, stage
 
+from aiorecord.dataset.commit import writer as committing
 from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.dataset.format import quality_log
 from aiorecord.encoding.encoded import EncodedEpisode
@@ -103,7 +104,7 @@ def test_killed_after_every_change_the_record_is_that_of_the_dataset(tmp_path, m
 def test_a_failed_commit_takes_its_line_back(tmp_path, monkeypatch):
     writer = create(tmp_path)
     commit(writer, 0)
-    monkeypatch.setattr("aiorecord.dataset.commit.writer.write_info", full)
+    monkeypatch.setattr(committing, "write_info", full)
     with pytest.raises(StorageError):
         commit(writer, 1)
     assert indices(tmp_path) == [0]
@@ -115,7 +116,7 @@ def full(*_):
 
 def test_the_first_line_of_a_failed_commit_takes_the_file_with_it(tmp_path, monkeypatch):
     writer = create(tmp_path)
-    monkeypatch.setattr("aiorecord.dataset.commit.writer.write_info", full)
+    monkeypatch.setattr(committing, "write_info", full)
     with pytest.raises(StorageError):
         commit(writer, 0)
     assert not path_of(tmp_path).exists()

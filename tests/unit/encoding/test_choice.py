@@ -13,8 +13,10 @@ from aiorecord.encoding.plans import (
     LiveSpeed,
     SpeedQuestion,
     calibrate,
+    calibration,
     choose_plans,
     live_candidates,
+    speeds,
     speeds_path,
 )
 from aiorecord.encoding.plans.measure import measure_live
@@ -126,7 +128,7 @@ def test_speeds_are_kept_by_everything_they_depend_on(tmp_path):
 def test_another_machine_is_another_question(tmp_path, monkeypatch):
     path = tmp_path / "speeds.json"
     store_speed(QUESTION, FAST, path)
-    monkeypatch.setattr("aiorecord.encoding.plans.speeds.described_machine", lambda: "another")
+    monkeypatch.setattr(speeds, "described_machine", lambda: "another")
     assert load_speed(QUESTION, path) is None
 
 
@@ -208,7 +210,7 @@ class Never(Executor):
 
 
 def test_a_measurement_that_does_not_come_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.encoding.plans.calibration.PATIENCE_S", 0.01)
+    monkeypatch.setattr(calibration, "PATIENCE_S", 0.01)
     with pytest.raises(EncodeError, match="could not be measured"):
         calibrate(QUESTION, Never(), path=tmp_path / "x")
 

@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ from aiorecord.errors import (
 )
 from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.media.video_file import verify_video
-from aiorecord.staging.folder import EpisodeFolder, Manifest, Staging
+from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import HistogramWriter, sampling_stride
 from aiorecord.staging.lossless import LosslessWriter
+from aiorecord.staging.manifest import Manifest
 from aiorecord.staging.raw import RawWriter
 from aiorecord.workers.pool import WorkerPool
 
@@ -106,7 +108,7 @@ def stage(
     folder = Staging(root).create(manifest)
     live, late = frames[: len(frames) - spilled], frames[len(frames) - spilled :]
     if camera.capture == "raw":
-        with RawWriter(folder.path / camera.file) as raw:
+        with closing(RawWriter(folder.path / camera.file)) as raw:
             for frame in live:
                 raw.write(frame)
     else:
@@ -122,7 +124,7 @@ def stage(
             writer.write(frame)
         writer.close()
     if late:
-        with RawWriter(folder.path / camera.spill) as raw:
+        with closing(RawWriter(folder.path / camera.spill)) as raw:
             for index, frame in enumerate(late, len(live)):
                 raw.write(frame, index)
     folder.save()

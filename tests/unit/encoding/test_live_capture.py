@@ -18,12 +18,14 @@ from aiorecord.capture import camera as camera_module
 from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.dataset.recovery.salvage import ready, salvage
 from aiorecord.encoders import RGBEncoderConfig
+from aiorecord.encoding import live_copy
 from aiorecord.encoding.camera_encoding import EncodedCamera, EncodeJob, direct_encode, encode_camera
 from aiorecord.encoding.stats import histogram_stats, sample_indices
 from aiorecord.errors import CodecUnavailableError, DamageError, EncodeError
 from aiorecord.features import Schema
 from aiorecord.media.encoder import default_threads
 from aiorecord.media.video_file import verify_video
+from aiorecord.staging import live, matroska_file
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import histogram
 from aiorecord.staging.live import LiveWriter, whole_frames
@@ -78,8 +80,8 @@ def test_a_finished_live_capture_is_copied_not_decoded(tmp_path, monkeypatch):
     def no(*args, **options):
         raise AssertionError("nothing is to be decoded or encoded")
 
-    monkeypatch.setattr("aiorecord.staging.reader._decode", no)
-    monkeypatch.setattr("aiorecord.encoding.live_copy.open_output", no)
+    monkeypatch.setattr(matroska_file.LiveCapture, "decoded", no)
+    monkeypatch.setattr(live_copy, "open_output", no)
     assert encode(folder).frames == 20
 
 
@@ -111,7 +113,7 @@ def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, encoder, at
             self._file.close()
             raise EncodeError("it is still broken")
 
-    monkeypatch.setattr("aiorecord.capture.episode.LiveWriter", Failing)
+    monkeypatch.setattr(live, "LiveWriter", Failing)
     folder = captured(tmp_path, 30, encoder)
     camera = folder.manifest.cameras[KEY]
     assert camera.frames is not None
@@ -140,7 +142,7 @@ def spill(capture, gate):
 def test_what_the_encoder_cannot_take_is_encoded_likewise_and_joined(tmp_path, monkeypatch, encoder, at):
     gate = threading.Event()
     writer = type("Writer", (Gated,), {"at": at, "gate": gate})
-    monkeypatch.setattr("aiorecord.capture.episode.LiveWriter", writer)
+    monkeypatch.setattr(live, "LiveWriter", writer)
     capture = prepare(tmp_path, encoder, limit=10 * picture(0).nbytes)
     for k in range(30):
         add(capture, k)
@@ -165,7 +167,7 @@ def test_what_the_encoder_cannot_take_is_encoded_likewise_and_joined(tmp_path, m
 
 def test_statistics_of_spilled_frames_count(tmp_path, monkeypatch):
     gate = threading.Event()
-    monkeypatch.setattr("aiorecord.capture.episode.LiveWriter", type("W", (Gated,), {"at": 3, "gate": gate}))
+    monkeypatch.setattr(live, "LiveWriter", type("W", (Gated,), {"at": 3, "gate": gate}))
     capture = prepare(tmp_path, H264, limit=4 * picture(0).nbytes)
     for k in range(12):
         add(capture, k)

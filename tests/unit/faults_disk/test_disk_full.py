@@ -20,6 +20,7 @@ from aiorecord import Recorder, RGBEncoderConfig, Stage
 from aiorecord.encoding.camera_encoding import encode_camera
 from aiorecord.features import Schema
 from aiorecord.media.video_file import count_packets
+from aiorecord.saving import disk_guard
 from aiorecord.staging.folder import Staging
 from aiorecord.staging.rows import read_rows
 from aiorecord.system import storage
@@ -82,8 +83,8 @@ def disk(tmp_path, request):
 
 @pytest.fixture
 def watchful(monkeypatch):
-    monkeypatch.setattr("aiorecord.saving.disk_guard.PERIOD_S", 0.01)
-    monkeypatch.setattr("aiorecord.saving.disk_guard.RETRY_AFTER_S", 0.01)
+    monkeypatch.setattr(disk_guard, "PERIOD_S", 0.01)
+    monkeypatch.setattr(disk_guard, "RETRY_AFTER_S", 0.01)
 
 
 async def test_the_episode_ends_before_the_reserve_is_touched(disk, watchful):
@@ -321,7 +322,7 @@ async def test_an_input_output_error_in_a_commit_is_tried_again_by_itself(tmp_pa
         publish(temporary, final)
 
     async with recorder_for(tmp_path) as recorder:
-        monkeypatch.setattr("aiorecord.system.storage.publish", faulty)
+        monkeypatch.setattr(storage, "publish", faulty)
         save = await record(recorder, 5, 0)
         with pytest.raises(aiorecord.SaveError, match="injected"):
             await save

@@ -8,6 +8,7 @@ import pytest
 from small_disk import remount, small_disk
 
 import aiorecord
+from aiorecord.system import disk
 from aiorecord.system.disk import DiskAlert, DiskMeter, DiskStatus, disk_refused
 
 GB = 10**9
@@ -52,7 +53,7 @@ def test_the_operator_is_told_once_for_each_step():
 
 def test_what_an_episode_writes_is_measured(tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("aiorecord.system.disk.monotonic_s", lambda: now[0])
+    monkeypatch.setattr(disk, "monotonic_s", lambda: now[0])
     folder = tmp_path / "episode"
     folder.mkdir()
     meter = DiskMeter(tmp_path / "not" / "there" / "yet", 0)
@@ -75,7 +76,7 @@ def test_a_disk_that_does_not_answer_is_said_to(tmp_path, monkeypatch):
     def broken(path: Path) -> int:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("aiorecord.system.disk.free_bytes", broken)
+    monkeypatch.setattr(disk, "free_bytes", broken)
     status = DiskMeter(tmp_path, 0).look(None, 0, 0)
     assert status.is_full
     assert "Input/output error" in status.describe()

@@ -10,8 +10,8 @@ import threading
 import pytest
 from test_disk_full import contents, noise, recorder_for
 
-from aiorecord.capture import camera as camera_module
 from aiorecord.clock import FakeClock
+from aiorecord.staging import lossless
 from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.raw import RawWriter
 
@@ -51,7 +51,7 @@ class GatedWriter(LosslessWriter):
 async def test_with_an_encoder_ten_times_slower_every_frame_is_kept_and_memory_is_bounded(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(camera_module, "LosslessWriter", SlowWriter)
+    monkeypatch.setattr(lossless, "LosslessWriter", SlowWriter)
 
     async with recorder_for(tmp_path, buffer_mb=BUFFER_MB, clock=FakeClock(auto=True)) as recorder:
         most = 0
@@ -74,7 +74,7 @@ async def test_with_an_encoder_ten_times_slower_every_frame_is_kept_and_memory_i
 
 
 async def test_add_frame_does_not_wait_for_an_encoder_that_stands_still(tmp_path, monkeypatch):
-    monkeypatch.setattr(camera_module, "LosslessWriter", GatedWriter)
+    monkeypatch.setattr(lossless, "LosslessWriter", GatedWriter)
     GatedWriter.gate = threading.Event()
 
     async with recorder_for(tmp_path, buffer_mb=BUFFER_MB) as recorder:
@@ -93,7 +93,7 @@ async def test_add_frame_does_not_wait_for_an_encoder_that_stands_still(tmp_path
 
 async def test_where_the_disk_takes_no_raw_frames_either_the_episode_ends_and_is_kept(tmp_path, monkeypatch):
     gate = GatedWriter.gate = threading.Event()
-    monkeypatch.setattr(camera_module, "LosslessWriter", GatedWriter)
+    monkeypatch.setattr(lossless, "LosslessWriter", GatedWriter)
     write = RawWriter.write
 
     def stuck(self, array, index=None):
@@ -118,13 +118,13 @@ RSS = """
     import asyncio, resource, sys
     from pathlib import Path
     sys.path[:0] = {path!r}
-    from aiorecord.capture import camera
+    from aiorecord.staging import lossless
     from test_overload import SlowWriter
     from test_disk_full import noise, recorder_for
 
     async def main(place, frames, slow):
         if slow:
-            camera.LosslessWriter = SlowWriter
+            lossless.LosslessWriter = SlowWriter
         async with recorder_for(place, buffer_mb=8) as recorder:
             async with recorder.episode("Test") as episode:
                 for k in range(frames):
@@ -167,7 +167,7 @@ def test_the_memory_of_the_process_is_the_base_and_the_budget(tmp_path):
 async def test_raw_frames_that_the_disk_refuses_end_the_episode_with_what_was_taken(tmp_path, monkeypatch):
     """The spill's disk fails with the encoder's standing still: what both had taken is kept, in order."""
     GatedWriter.gate = threading.Event()
-    monkeypatch.setattr(camera_module, "LosslessWriter", GatedWriter)
+    monkeypatch.setattr(lossless, "LosslessWriter", GatedWriter)
     write = RawWriter.write
 
     def refused(self, array, index=None):

@@ -12,9 +12,11 @@ from injected_faults import FAULTS, FaultyPool
 
 import aiorecord
 from aiorecord import Recorder, Stage
+from aiorecord.encoding import episode_encoding
 from aiorecord.encoding.episode_encoding import ATTEMPTS
 from aiorecord.media.video_file import count_packets, probe_video
 from aiorecord.staging.folder import Staging
+from aiorecord.workers import watched
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and limits of Linux")
 ALL = [*FAULTS, "codec does not open", "encoder error"]
@@ -36,8 +38,8 @@ DEPTH = FEATURES | {
 @pytest.fixture(autouse=True)
 def _starved_sooner(monkeypatch):
     """A stopped worker is given up after twice the limit: five times would be minutes of waiting."""
-    monkeypatch.setattr("aiorecord.workers.watched.STARVED_FACTOR", 2)
-    monkeypatch.setattr("aiorecord.encoding.episode_encoding.STARVED_FACTOR", 2)
+    monkeypatch.setattr(watched, "STARVED_FACTOR", 2)
+    monkeypatch.setattr(episode_encoding, "STARVED_FACTOR", 2)
 
 
 @pytest.fixture

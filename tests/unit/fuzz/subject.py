@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def build(root: Path) -> None:
         capture.manifest.length = None
         capture.folder.save()
         for key, camera in capture.manifest.cameras.items() if spilled else ():
-            with RawWriter(capture.path / camera.spill) as spill:
+            with closing(RawWriter(capture.path / camera.spill)) as spill:
                 for k in range(FRAMES, FRAMES + spilled):
                     spill.write(frame_of(k)[key].squeeze(), k)
     pack = root / ".aiorecord/pack"
@@ -115,6 +116,6 @@ def read_staged(folder: EpisodeFolder) -> str:
     manifest = folder.manifest
     rows = read_rows(folder.rows_path, manifest.schema()).num_rows
     counts = [sum(1 for _ in read_frames(folder, key)) for key in manifest.cameras]
-    known = [len(read_histograms(folder, key)) for key in manifest.cameras]
+    known = [len(list(read_histograms(folder, key))) for key in manifest.cameras]
     encoded = EncodedEpisode.load(folder)
     return f"{rows} rows {counts} frames {known} {'encoded' if encoded else ''}"

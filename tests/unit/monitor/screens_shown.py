@@ -1,10 +1,19 @@
 """Snapshots of a session that the tests of the live view show."""
 
-from aiorecord.monitor.snapshot import CameraRow, SaveRow, Snapshot, Take
+from aiorecord.capture.episode import CameraStatus
+from aiorecord.errors import StorageError
+from aiorecord.monitor.snapshot import SaveRow, Snapshot, Take
 from aiorecord.robots.guarding.source_policy import SourceStatus
+from aiorecord.saving.backlog import Backlog
+from aiorecord.saving.handle import Stage
 from aiorecord.session import Phase
+from aiorecord.system.disk import DiskStatus
 
 TERMINALS = [(120, 30), (80, 24), (60, 20), (40, 12)]
+
+
+def camera(captured, queued=0, queued_bytes=0, spilled=0, error=None, **more):
+    return CameraStatus(captured, queued, queued_bytes, spilled, 0, error, **more)
 
 
 def snapshot(**changes):
@@ -20,12 +29,10 @@ def snapshot(**changes):
         "late_ticks": 3,
         "frames": 78,
         "episodes": 1,
-        "cameras": [CameraRow("front", 78, 1, 921600, 0, None), CameraRow("wrist", 78, 0, 0, 12, None)],
-        "saves": [SaveRow("episode 0", 300, "encoding", 0.42, False, None)],
-        "backlog_frames": 348,
-        "backlog_s": 9.0,
-        "free": 77_800_000_000,
-        "minutes_left": 131.0,
+        "cameras": {"front": camera(78, 1, 921600), "wrist": camera(78, spilled=12)},
+        "saves": [SaveRow("episode 0", 300, Stage.ENCODING, 0.42, False, None)],
+        "backlog": Backlog(348, 9.0, 0),
+        "disk": DiskStatus(77_800_000_000, bytes_per_s=77_800_000_000 / (131 * 60)),
         "messages": ["the robot answered late"],
         "index": 1,
         "phase_s": 10.0,
@@ -48,9 +55,10 @@ def take(**changes):
     return Take(**(values | changes))
 
 
-RESET = {"phase": Phase.RESETTING, "seconds_left": 2.0, "phase_s": 3.0, "cameras": [], "messages": []}
+RESET = {"phase": Phase.RESETTING, "seconds_left": 2.0, "phase_s": 3.0, "cameras": {}, "messages": []}
 SAVES = [
-    SaveRow(f"episode {n}", 300, "encoding" if n < 2 else "durable", 0.42, False, None) for n in range(12)
+    SaveRow(f"episode {n}", 300, Stage.ENCODING if n < 2 else Stage.DURABLE, 0.42, False, None)
+    for n in range(12)
 ]
 
 STATES = {
@@ -60,29 +68,31 @@ STATES = {
             SourceStatus("observation.images.front", 7, 2, 5, 1, 3, 0.2, "is None [sic]"),
             SourceStatus("teleop", 4, 0, 4, 0, 0, None, "cable"),
         ],
-        disk_warning="1.2 GB are free on the disk, of which 1.0 GB stay free (min_free_gb): room for 4 min",
+        disk=DiskStatus(1_200_000_000, reserve=1_000_000_000, bytes_per_s=200_000_000 / (4 * 60)),
         running_flags=["it was recorded at 11.25 fps, less than 0.95 x 30 fps: 90 frames in 8.00 s"],
-        cameras=[
-            CameraRow("front", 70, 3, 2_921_600, 31, None, repeated=53, stale=64, lost=75),
-            CameraRow("wrist", 78, 0, 0, 0, "No space left on device"),
-        ],
+        cameras={
+            "front": camera(70, 3, 2_921_600, 31, repeated=53, stale=64, lost=75),
+            "wrist": camera(78, error=StorageError("No space left on device")),
+        },
     ),
-    "reset": snapshot(**RESET, last=take(), saves=[SaveRow("episode 0", 300, "encoding", 0.42, True, None)]),
+    "reset": snapshot(
+        **RESET, last=take(), saves=[SaveRow("episode 0", 300, Stage.ENCODING, 0.42, True, None)]
+    ),
     "reset, committed": snapshot(**RESET, last=take(can_be_taken_back=False, problems=[]), saves=[]),
     "reset, flagged last": snapshot(
         **RESET,
         last=take(name="episode 4"),
-        saves=[SaveRow("episode 4", 300, "recording", 0.0, True, None)],
+        saves=[SaveRow("episode 4", 300, Stage.RECORDING, 0.0, True, None)],
         over=True,
         flags=["a tick was 90.0 ms late, the limit is 50 ms"],
     ),
     "saving": snapshot(
-        phase=Phase.DRAINING, seconds_left=None, phase_s=None, rate=None, saves=SAVES, messages=[], cameras=[]
+        phase=Phase.DRAINING, seconds_left=None, phase_s=None, rate=None, saves=SAVES, messages=[], cameras={}
     ),
     "saving in the foreground": snapshot(
         **RESET, rate=None, last=take(can_be_taken_back=False), foreground=True
     ),
     "waiting": snapshot(
-        phase=Phase.WAITING, seconds_left=None, phase_s=None, backlog_bytes=4 * 10**9, wait_s=42
+        phase=Phase.WAITING, seconds_left=None, phase_s=None, backlog=Backlog(348, 9.0, 4 * 10**9), wait_s=42
     ),
 }

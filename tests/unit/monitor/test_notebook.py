@@ -9,7 +9,7 @@ from helpers import FEATURES, FPS, H264, make_frame, picture
 
 import aiorecord
 from aiorecord import FakeClock, Recorder, Session, SessionEvents, SessionPlan, StatusView
-from aiorecord.capture import camera as camera_module
+from aiorecord.staging import lossless
 from aiorecord.staging.lossless import LosslessWriter
 
 FRONT = "observation.images.front"
@@ -99,7 +99,7 @@ async def test_a_capture_encoder_that_failed_is_shown(tmp_path, monkeypatch):
         def write(self, frame):
             raise RuntimeError("x264 <died>")
 
-    monkeypatch.setattr(camera_module, "LosslessWriter", Broken)
+    monkeypatch.setattr(lossless, "LosslessWriter", Broken)
 
     async with recorder_for(tmp_path) as recorder:
         async with recorder.episode("T") as episode:

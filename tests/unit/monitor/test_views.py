@@ -3,40 +3,32 @@
 import io
 
 import pytest
+import screens_shown
 from rich.console import Console
+from screens_shown import camera
 
+from aiorecord.errors import StorageError
 from aiorecord.monitor.live_view import LiveView, render
 from aiorecord.monitor.sinks.plain import describe
-from aiorecord.monitor.snapshot import CameraRow, SaveRow, Snapshot
+from aiorecord.monitor.snapshot import SaveRow
 from aiorecord.monitor.units import size_text, time_text
 from aiorecord.robots.guarding.source_policy import SourceStatus
+from aiorecord.saving.handle import Stage
 from aiorecord.session import Phase
+from aiorecord.system.disk import DiskStatus
 
 
 def snapshot(**changes):
-    values = {
-        "phase": Phase.RECORDING,
-        "number": 2,
-        "total": 5,
-        "task": "Pick up the cube",
-        "seconds_left": 7.4,
-        "fps": 30,
-        "rate": 29.97,
-        "late_ms": 0.4,
-        "late_ticks": 3,
-        "frames": 78,
-        "episodes": 1,
-        "cameras": [CameraRow("front", 78, 1, 921600, 0, None), CameraRow("wrist", 78, 0, 0, 12, None)],
-        "saves": [SaveRow("episode 1", 300, "encoding", 0.42, True, None)],
-        "backlog_frames": 348,
-        "backlog_s": 9.0,
-        "free": 77_800_000_000,
-        "minutes_left": 131.0,
-        "messages": ["the robot answered late"],
-        "index": 6,
-        "phase_s": 10.0,
-    }
-    return Snapshot(**(values | changes))
+    """The session of the screens, with other words for what the tests look for."""
+    return screens_shown.snapshot(
+        **{
+            "task": "Pick up the cube",
+            "late_ms": 0.4,
+            "saves": [SaveRow("episode 1", 300, Stage.ENCODING, 0.42, True, None)],
+            "index": 6,
+        }
+        | changes
+    )
 
 
 def text(renderable):
@@ -58,15 +50,15 @@ def test_the_live_view_shows_all_there_is_to_know():
 
 @pytest.mark.parametrize("phase", list(Phase))
 def test_every_phase_can_be_shown(phase):
-    shown = snapshot(phase=phase, seconds_left=None, rate=None, cameras=[], saves=[], minutes_left=None)
+    shown = snapshot(phase=phase, seconds_left=None, rate=None, cameras={}, saves=[], disk=DiskStatus(10**9))
     assert phase.value.upper() in text(render(shown))
     assert phase.value in describe(shown)
 
 
 def test_errors_are_shown_where_they_belong():
-    camera = CameraRow("front", 3, 0, 0, 0, "no space left")
-    save = SaveRow("episode 1", 3, "failed", 0.0, False, "the encoder died")
-    shown = text(render(snapshot(cameras=[camera], saves=[save])))
+    save = SaveRow("episode 1", 3, Stage.FAILED, 0.0, False, "the encoder died")
+    cameras = {"front": camera(3, error=StorageError("no space left"))}
+    shown = text(render(snapshot(cameras=cameras, saves=[save])))
     assert "no space left" in shown
     assert "the encoder died" in shown
 
@@ -83,29 +75,29 @@ def test_sources_that_fail_are_shown():
 
 
 def test_what_is_wrong_with_a_camera_and_flags_are_shown_in_both_views():
-    camera = CameraRow("front", 900, 0, 0, 31, None, late=42, repeated=53, stale=64, lost=75)
-    shown = snapshot(phase=Phase.RESETTING, cameras=[camera], flags=["a tick was 90 ms late"])
+    cameras = {"front": camera(900, spilled=31, late=42, repeated=53, stale=64, lost=75)}
+    shown = snapshot(phase=Phase.RESETTING, cameras=cameras, flags=["a tick was 90 ms late"])
     assert "flagged: a tick was 90 ms late" in text(render(shown, keys=True))
-    running = snapshot(cameras=[camera])
+    running = snapshot(cameras=cameras)
     live = text(render(running, keys=True))
     for part in ("31", "53", "64", "75", "repeated", "stale", "lost"):
         assert part in live, part
     for part in ("42", "captured"):  # every tick that was late is counted once, and every frame
-        assert part not in text(render(snapshot(cameras=[camera], frames=900, saves=[]), keys=True))
+        assert part not in text(render(snapshot(cameras=cameras, frames=900, saves=[]), keys=True))
     assert "900" in live  # not as many as the episode has
     assert "front: 31 spilled, 53 repeated, 64 stale, 75 lost" in describe(running)
 
 
 def test_an_episode_that_ended_is_called_durable_only_when_it_is():
-    for stage, said in (("recording", "not on disk yet"), ("durable", "durable")):
+    for stage, said in ((Stage.RECORDING, "not on disk yet"), (Stage.DURABLE, "durable")):
         shown = snapshot(saves=[SaveRow("episode 1", 3, stage, 0.0, False, None)])
         for view in (text(render(shown, keys=True)), describe(shown)):
             assert said in view
-            assert ("durable" in view) == (stage == "durable")
+            assert ("durable" in view) == (stage is Stage.DURABLE)
 
 
 def test_many_saves_do_not_fill_the_screen():
-    saves = [SaveRow(f"episode {n}", 300, "durable", 0.0, False, None) for n in range(50)]
+    saves = [SaveRow(f"episode {n}", 300, Stage.DURABLE, 0.0, False, None) for n in range(50)]
     shown = text(render(snapshot(saves=saves)))
     assert "and 42 more" in shown
     assert len(shown.splitlines()) < 24

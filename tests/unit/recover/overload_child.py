@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "capture"))
 
 from captured import VIDEO, checked, gated, prepare, wait_for
 
-from aiorecord.capture import camera as camera_module
 from aiorecord.capture import frame_queue, journal
 from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.features import Schema
+from aiorecord.staging import lossless
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     journal.FLUSH_PERIOD_S = 0.05
     frame_queue.MAX_WAIT_S = 0.05 if how != "failing" else 30
     writer = gated()
-    camera_module._open_writer = writer
+    lossless.LosslessWriter = writer
     DatasetWriter.create(root, fps=30, schema=Schema(VIDEO))
     encoder = RGBEncoderConfig(vcodec="h264", preset="ultrafast")
     capture, schema = prepare(root, VIDEO, 512 << 20, rgb_encoder=encoder)

@@ -23,11 +23,12 @@ from aiorecord.staging.checksum_owner import owner_seed
 from aiorecord.staging.checksums import CheckedFile, checked_chunks, sums_path
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import HISTOGRAM_BYTES
-from aiorecord.staging.rows import read_rows, rows_schema
+from aiorecord.staging.row_columns import rows_schema
+from aiorecord.staging.rows import read_rows
 from aiorecord.staging.sealed_json import read_sealed, write_sealed
-from aiorecord.staging.soundness import soundness
 from aiorecord.staging.staged_file import Extent, StagedFile
 from aiorecord.staging.synced import SYNCED, SyncedLog
+from aiorecord.staging.whole_frames import soundness
 
 FRONT, STATE = "observation.images.front", "observation.state"
 FPS, FRAMES = 30, 8

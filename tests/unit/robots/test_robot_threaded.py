@@ -20,6 +20,7 @@ from aiorecord.robots import (
     ThreadedRobot,
     ThreadedTeleoperator,
 )
+from aiorecord.robots.blocking import threaded
 from aiorecord.robots.guarding.device_reports import gives_new_images, must_copy
 
 
@@ -295,7 +296,7 @@ async def test_slow_calls_are_reported_once_per_method(caplog: pytest.LogCapture
 async def test_durations_are_kept_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
     clock = iter(range(10**6))
-    monkeypatch.setattr("aiorecord.robots.blocking.threaded.monotonic_s", lambda: next(clock) * 1e-4)
+    monkeypatch.setattr(threaded, "monotonic_s", lambda: next(clock) * 1e-4)
     async with ThreadedRobot(Driver()) as robot:
         assert robot.timings().keys() == {"connect"}
         for _ in range(1100):

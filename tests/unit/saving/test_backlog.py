@@ -254,7 +254,7 @@ async def test_a_session_shows_the_waiting_and_can_be_stopped_in_it(tmp_path, st
             session.events = SessionEvents(on_phase=on_phase)
             records = await session.run()
             assert seen[0].number == 2
-            assert seen[0].backlog_bytes > 0
+            assert seen[0].backlog.bytes > 0
             assert Phase.WAITING in phases
             assert len(records) == (1 if stop else 2)
             executor.let(2)

@@ -10,7 +10,6 @@ from aiorecord import Recorder, SaveError, Stage
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.cli.summary import summary_lines
 from aiorecord.errors import StorageError
-from aiorecord.monitor.snapshot import stage_text
 
 
 async def record(recorder):
@@ -41,7 +40,7 @@ async def test_an_episode_is_safe_when_it_is_durable_and_not_before(tmp_path, mo
     async with recorder:
         save = await record(recorder)
         assert (save.stage, save.is_durable) == (Stage.RECORDING, False)
-        assert stage_text(save.stage) == "not on disk yet"
+        assert save.stage.words == "not on disk yet"
         recorder.saver.abandon()  # what a second Ctrl-C does
         assert "safe in staging" not in str(save.error)
         assert "not in staging yet" in str(save.error)

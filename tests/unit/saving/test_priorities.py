@@ -32,7 +32,7 @@ from aiorecord.saving.pending import PendingSaves
 from aiorecord.saving.ready_queue import MAX_OVERTAKEN, SaveQueue
 from aiorecord.session import Session, SessionPlan
 from aiorecord.staging.folder import EpisodeFolder, Staging
-from aiorecord.staging.manifest import parse_manifest
+from aiorecord.staging.manifest_checks import parse_manifest
 from aiorecord.testing import ControlledEncoder
 
 

@@ -14,10 +14,12 @@ from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
 from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
 from aiorecord.features import Schema
 from aiorecord.media.pixels import PixelConverter, new_rgb_frame
-from aiorecord.staging.folder import Camera, EpisodeFolder, Manifest
+from aiorecord.staging import lossless
+from aiorecord.staging.folder import EpisodeFolder
 from aiorecord.staging.histograms import histogram, sampling_stride
 from aiorecord.staging.live import LiveWriter
 from aiorecord.staging.lossless import EXACT_PIX_FMTS, LosslessWriter, encoder_threads, read_lossless
+from aiorecord.staging.manifest import Camera, Manifest
 from aiorecord.staging.reader import read_frames
 
 
@@ -112,7 +114,7 @@ def test_what_the_codec_cannot_open_is_said_at_once(tmp_path):
 
 
 def test_a_libav_without_the_codec_is_said_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("aiorecord.staging.lossless.CODEC", "libnothing")
+    monkeypatch.setattr(lossless, "CODEC", "libnothing")
     with pytest.raises(CodecUnavailableError, match="libnothing"):
         LosslessWriter(tmp_path / "f.frames", camera("yuv420p"), 30)
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
 from aiorecord.errors import DamageError, StorageError
-from aiorecord.staging.raw import RawWriter, raw_indices, read_indexed, read_raw
+from aiorecord.staging.raw import RawWriter, raw_indices, read_indexed
 
 
 def arrays() -> list[np.ndarray]:
@@ -21,11 +23,11 @@ def arrays() -> list[np.ndarray]:
 
 
 def write(path, frames) -> None:
-    with RawWriter(path) as writer:
+    with closing(RawWriter(path)) as writer:
         for array in frames:
             writer.write(array)
         assert writer.frames == len(frames)
-        assert writer.bytes_written == path.stat().st_size
+        assert writer.size == path.stat().st_size
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:
@@ -36,7 +38,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def test_frames_read_back(tmp_path):
     write(tmp_path / "f", arrays())
-    found = list(read_raw(tmp_path / "f"))
+    found = [frame for _, frame in read_indexed(tmp_path / "f")]
     assert len(found) == len(arrays())
     for a, b in zip(found, arrays(), strict=True):
         if a.dtype.kind == "f":
@@ -47,7 +49,7 @@ def test_frames_read_back(tmp_path):
 
 
 def test_indices_are_kept(tmp_path):
-    with RawWriter(tmp_path / "f") as writer:
+    with closing(RawWriter(tmp_path / "f")) as writer:
         for index in (7, 8, 2**40):
             writer.write(np.array([index]), index)
     assert [(i, a.item()) for i, a in read_indexed(tmp_path / "f")] == [(7, 7), (8, 8), (2**40, 2**40)]
@@ -57,7 +59,7 @@ def test_indices_are_kept(tmp_path):
 def test_frames_are_readable_while_it_is_open(tmp_path):
     writer = RawWriter(tmp_path / "f")
     writer.write(np.ones(3))
-    assert len(list(read_raw(tmp_path / "f"))) == 1
+    assert len(list(read_indexed(tmp_path / "f"))) == 1
     writer.close()
     writer.close()
 
@@ -70,7 +72,7 @@ def test_a_torn_file_gives_its_whole_frames(tmp_path, fill):
     record = len(data) // 6
     for cut in range(len(data)):
         (tmp_path / "f").write_bytes(data[:cut] + fill)
-        found = list(read_raw(tmp_path / "f"))
+        found = [frame for _, frame in read_indexed(tmp_path / "f")]
         assert len(found) == cut // record == len(list(raw_indices(tmp_path / "f")))
         assert all(same(a, b) for a, b in zip(found, frames, strict=False))
 
@@ -84,26 +86,26 @@ def test_any_damaged_byte_ends_the_frames_there(tmp_path):
         damaged = data.copy()
         damaged[at] ^= 0x40
         (tmp_path / "f").write_bytes(damaged)
-        assert len(list(read_raw(tmp_path / "f"))) == 1
+        assert len(list(read_indexed(tmp_path / "f"))) == 1
 
 
 def test_a_missing_file_has_no_frames(tmp_path):
-    assert list(read_raw(tmp_path / "none")) == []
+    assert list(read_indexed(tmp_path / "none")) == []
 
 
 def test_what_is_no_file_is_damage(tmp_path):
     with pytest.raises(DamageError):
-        list(read_raw(tmp_path))  # a folder
+        list(read_indexed(tmp_path))  # a folder
 
 
 @pytest.mark.parametrize(
     "array", [np.zeros(()), np.zeros((0, 3)), np.zeros((1,) * 5), np.array(["x"]), np.array([None])]
 )
 def test_what_is_no_frame_is_refused(tmp_path, array):
-    with RawWriter(tmp_path / "f") as writer:
+    with closing(RawWriter(tmp_path / "f")) as writer:
         with pytest.raises(ValueError, match="raw frame"):
             writer.write(array)
-        assert writer.bytes_written == 0
+        assert writer.size == 0
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path):

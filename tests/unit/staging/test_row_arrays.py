@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from aiorecord.staging.rows import arrow_numbers
+from aiorecord.staging.row_columns import arrow_numbers
 
 PROGRAM = """
 import asyncio, sys

@@ -12,8 +12,9 @@ import pytest
 
 from aiorecord.errors import DatasetError, FrameError, StorageError
 from aiorecord.features import NUMERIC_DTYPES, Schema
-from aiorecord.staging import append_file
-from aiorecord.staging.rows import RowsJournal, arrow_type, read_rows, rows_schema
+from aiorecord.staging import records
+from aiorecord.staging.row_columns import arrow_type, rows_schema
+from aiorecord.staging.rows import RowsJournal, read_rows
 
 ALL: dict[str, Any] = {f"x.{dtype}": {"dtype": dtype, "shape": (1,)} for dtype in NUMERIC_DTYPES}
 ALL |= {f"v.{dtype}": {"dtype": dtype, "shape": (4,)} for dtype in NUMERIC_DTYPES}
@@ -233,7 +234,7 @@ def test_flushing_beside_appending_loses_nothing(tmp_path):
 
 
 def test_append_file_cuts_a_refused_record_off(tmp_path):
-    file = append_file.AppendFile(tmp_path / "f")
+    file = records.AppendFile(tmp_path / "f")
     file.append(b"one", b"two")
     real = file._file
     answers = itertools.chain([1], itertools.repeat(None))

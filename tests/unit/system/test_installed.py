@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aiorecord.system import installation
 from aiorecord.system.installation import EXTRAS, Installation, _source, install_hint
 
 SOURCE = f"aiorecord{EXTRAS}"
@@ -32,10 +33,10 @@ def test_a_checkout_with_its_own_environment_takes_uv_sync(places, monkeypatch):
 def test_a_checkout_in_another_environment_takes_that_ones_installer(places, monkeypatch):
     checkout, prefix = places
     here = Installation(checkout, f"{checkout}{EXTRAS}", prefix, prefix / "bin/python")
-    monkeypatch.setattr("aiorecord.system.installation.find_spec", lambda name: None)
+    monkeypatch.setattr(installation, "find_spec", lambda name: None)
     monkeypatch.chdir(checkout)
     assert here.install("hub") == f"uv pip install --python {prefix}/bin/python -e '{checkout}[hub]'"
-    monkeypatch.setattr("aiorecord.system.installation.find_spec", lambda name: name)
+    monkeypatch.setattr(installation, "find_spec", lambda name: name)
     assert here.install("hub") == f"{prefix}/bin/python -m pip install -e '{checkout}[hub]'"
 
 

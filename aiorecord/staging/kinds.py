@@ -1,0 +1,10 @@
+"""The kinds of capture, by the name that manifests give them."""
+
+from __future__ import annotations
+
+from .kind import CaptureKind
+from .live import LIVE
+from .lossless import LOSSLESS, RGB
+from .raw import RAW
+
+KINDS: dict[str, CaptureKind] = {kind.name: kind for kind in (LOSSLESS, RGB, RAW, LIVE)}
