@@ -93,7 +93,7 @@ class _Faulty[D: Robot | Teleoperator](Wrapper[D]):
         await super().connect()
 
     async def _call(self, source: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Make a call, unless it must fail or return None; values in what it returns may be spoiled.
+        """Make a call, unless it must fail, hang or return None.
 
         Raises:
             SourceError: on schedule.
@@ -115,7 +115,7 @@ class _Faulty[D: Robot | Teleoperator](Wrapper[D]):
         raise _error(source, SOURCES[source])
 
     async def _read(self, source: str, function: Callable[[], Awaitable[Values]]) -> Any:
-        """As `_call`, with the values that are due to be spoiled."""
+        """As `_call`; the values that are due to be spoiled are."""
         number = self._calls[source]
         values = await self._call(source, function)
         if values is None:
