@@ -24,7 +24,6 @@ class DeviceFrames:
         episode: open, without frames so far.
         robot: connected.
         teleop: connected.
-        held: the held frames of the guards around the devices.
         schema: of the dataset.
         fps: of the dataset.
 
@@ -37,13 +36,13 @@ class DeviceFrames:
         episode: Episode,
         robot: Robot,
         teleop: Teleoperator,
-        held: HeldFrames,
         *,
         schema: Schema,
         fps: int,
     ) -> None:
         self.episode = episode
-        self._robot, self._teleop, self._held = robot, teleop, held
+        self._robot, self._teleop = robot, teleop
+        self._held = HeldFrames(robot, teleop)
         self._times = frame_times(robot, schema)
         self._copy = must_copy(robot, teleop, schema)
         self._every = max(1, fps // TOLD_PER_S)
@@ -59,7 +58,7 @@ class DeviceFrames:
         """
         times = self._times
         index = self.episode.add_frame(frame, frame_times_ns=times() if times else None, copy=self._copy)
-        self._held.add(index)
+        self._held.note_frame(index)
         if news := self._held.news(index, self._every):
             self.episode.annotate(**news)
 

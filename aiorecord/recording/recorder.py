@@ -206,7 +206,6 @@ class Recorder:
         Raises:
             SourceError: the robot or teleoperator failed; the partial episode stays in staging.
         """
-        from ..robots.guarding.guard_pair import HeldFrames
         from ..robots.step import control_step
         from .device_frames import DeviceFrames
 
@@ -219,8 +218,7 @@ class Recorder:
                 option="seconds",
             )
         async with self.episode(task, priority=priority) as episode:
-            held = HeldFrames.of(robot, teleop)
-            frames = DeviceFrames(episode, robot, teleop, held, schema=self.schema, fps=self.fps)
+            frames = DeviceFrames(episode, robot, teleop, schema=self.schema, fps=self.fps)
             try:
                 async for _ in self.ticks(seconds):
                     frames.add(await control_step(robot, teleop, self.features))

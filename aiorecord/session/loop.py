@@ -17,7 +17,7 @@ from ..errors import EncodeError, SourceError, SourceLostError, StorageError
 from ..recording.device_frames import DeviceFrames
 from ..recording.recorder import Recorder
 from ..robots.connecting import connected
-from ..robots.guarding.guard_pair import HeldFrames, guarded, regain
+from ..robots.guarding.guard_pair import guarded, regain
 from ..robots.guarding.source_policy import SourcePolicy, SourceStatus
 from ..robots.protocols import Robot, Teleoperator
 from ..robots.step import control_step
@@ -225,12 +225,7 @@ class Session:
         episode = self.recorder.episode(self.plan.task, hold=True, limits=self.plan.limits)
         async with episode:
             frames = DeviceFrames(
-                episode,
-                self.robot,
-                self.teleop,
-                HeldFrames(self._guards.all),
-                schema=self.recorder.schema,
-                fps=self.recorder.fps,
+                episode, self.robot, self.teleop, schema=self.recorder.schema, fps=self.recorder.fps
             )
             ready_ns = self.recorder.clock.now_ns()
             dead_ns = None if self._last_frame_ns is None else ready_ns - self._last_frame_ns - self._reset_ns
