@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..features import Schema
 from ..robots.guarding.device_reports import frame_times, must_copy, new_call_times
-from ..robots.guarding.guard_pair import TOLD_PER_S, HeldFrames
+from ..robots.guarding.guard_pair import STORED_PER_S, HeldFrames
 from ..robots.protocols import Robot, Teleoperator
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class DeviceFrames:
         self._held = HeldFrames(robot, teleop)
         self._times = frame_times(robot, schema)
         self._copy = must_copy(robot, teleop, schema)
-        self._every = max(1, fps // TOLD_PER_S)
+        self._every = max(1, fps // STORED_PER_S)
         new_call_times(robot, teleop)
 
-    def add(self, frame: Mapping[str, Any]) -> None:
+    def add_frame(self, frame: Mapping[str, Any]) -> None:
         """Record the frame that `control_step` returned. Never waits.
 
         Raises:
@@ -59,8 +59,8 @@ class DeviceFrames:
         times = self._times
         index = self.episode.add_frame(frame, frame_times_ns=times() if times else None, copy=self._copy)
         self._held.note_frame(index)
-        if news := self._held.news(index, self._every):
-            self.episode.annotate(**news)
+        if facts := self._held.new_facts(index, self._every):
+            self.episode.annotate(**facts)
 
     def finish(self) -> dict[str, Any]:
         """Note in the episode which sources failed in it, and how long driver calls took.

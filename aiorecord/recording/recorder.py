@@ -221,7 +221,7 @@ class Recorder:
             frames = DeviceFrames(episode, robot, teleop, schema=self.schema, fps=self.fps)
             try:
                 async for _ in self.ticks(seconds):
-                    frames.add(await control_step(robot, teleop, self.features))
+                    frames.add_frame(await control_step(robot, teleop, self.features))
             except SourceLostError as error:
                 if not episode.frames:
                     raise

@@ -24,7 +24,7 @@ MAX_RANGES, MAX_SOURCES = 1500, 40
 """Most runs of held frames, over all sources, and most sources that are stored per episode, so that a loose
 contact cannot fill the manifest. All frames are counted."""
 
-TOLD_PER_S = 5
+STORED_PER_S = 5
 """How often held frames are stored in the running episode, while there are new ones."""
 
 
@@ -191,7 +191,7 @@ class HeldFrames:
         self._runs: dict[str, list[list[int]]] = {}
         self._counts: dict[str, int] = {}
         self._noted = 0
-        self._told = 0  # the frame at which `news` last returned them
+        self._stored_at = 0  # the frame at which `new_facts` last returned them
         self._changed = False
 
     def statuses(self) -> Iterator[SourceStatus]:
@@ -210,7 +210,7 @@ class HeldFrames:
                 runs.append([frame, frame + 1])
                 self._noted += 1
 
-    def news(self, frame: int, every: int) -> dict[str, Any]:
+    def new_facts(self, frame: int, every: int) -> dict[str, Any]:
         """`facts` if there are held frames that were not returned yet; else empty. Cheap.
 
         The episode of a killed process keeps the facts that were stored before.
@@ -219,9 +219,9 @@ class HeldFrames:
             frame: the latest one, after `note_frame`.
             every: return them at most once in this many frames.
         """
-        if not self._changed or frame - self._told < every:
+        if not self._changed or frame - self._stored_at < every:
             return {}
-        self._changed, self._told = False, frame
+        self._changed, self._stored_at = False, frame
         return self.facts()
 
     def facts(self) -> dict[str, Any]:

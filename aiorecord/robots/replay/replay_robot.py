@@ -175,7 +175,10 @@ class ReplayRobot(_ReplayingDevice):
         if self._rows is not None:
             sources.append(self._rows)
         self._frames, self._rows = {}, None
-        await _close(sources)
+        # All are closed, even if one fails; the threads stop at the same time.
+        async with asyncio.TaskGroup() as group:
+            for source in sources:
+                group.create_task(source.aclose(), name="close replay")
 
     async def get_observation(self) -> Values:
         """The next frame of every camera and the next states.
@@ -360,10 +363,3 @@ def _made_up_rows(key: str, seed: int, fps: float, *, delay_s: float) -> Generat
         joints = middle + (share * np.sin(2 * math.pi * hz * time_s + phase)).sum(axis=0)
         yield {key: np.clip(joints, LOWER, UPPER).astype(np.float32)}
         step += 1
-
-
-async def _close(sources: list[Prefetch[Any]]) -> None:
-    """Close all, even if one fails; the threads stop at the same time."""
-    async with asyncio.TaskGroup() as group:
-        for source in sources:
-            group.create_task(source.aclose(), name="close replay")
