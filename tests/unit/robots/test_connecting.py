@@ -9,6 +9,7 @@ from helpers import FEATURES
 from aiorecord.errors import SourceError
 from aiorecord.robots import GuardedRobot, connecting
 from aiorecord.robots.connecting import connected
+from aiorecord.robots.guarding import guard
 
 ORDER = ["teleop connect", "robot connect", "robot disconnect", "teleop disconnect"]
 
@@ -102,15 +103,15 @@ async def test_a_cancellation_waits_for_both_and_their_errors_are_logged(caplog)
 
 async def test_a_device_that_does_not_return_keeps_no_one(monkeypatch):
     monkeypatch.setattr(connecting, "RELEASE_S", 0.05)
-    monkeypatch.setattr("aiorecord.robots.guarding.guard.RELEASE_S", 0.05)
+    monkeypatch.setattr(guard, "RELEASE_S", 0.05)
     log = []
     with pytest.raises(SourceError, match=r"The robot 'robot' does not disconnect within 0\.05 s\."):
         async with connected(Stuck("robot", log), Device("teleop", log)):
             pass
     assert log == ORDER
     log.clear()
-    guard = GuardedRobot(Stuck("robot", log), FEATURES)
+    guarded = GuardedRobot(Stuck("robot", log), FEATURES)
     with pytest.raises(SourceError, match=r"could not be disconnected: it does not return\."):
-        async with connected(guard, Device("teleop", log)):
+        async with connected(guarded, Device("teleop", log)):
             pass
     assert log == ORDER
