@@ -11,6 +11,8 @@ from .clock import NS_PER_S
 LATE_AFTER_S = 0.005
 """Ticks later than this count as late in reports."""
 
+_LATE_AFTER_NS = LATE_AFTER_S * NS_PER_S
+
 
 @dataclass(frozen=True, slots=True)
 class Tick:
@@ -66,20 +68,20 @@ class Lateness:
         self._worst_ns = max(self._worst_ns, late_ns if overdue_ns is None else overdue_ns)
         self.missed += tick.missed
 
-    def newest_is_late(self, late_after_s: float = LATE_AFTER_S) -> bool:
+    def newest_is_late(self) -> bool:
         """Whether the newest tick was late."""
-        return bool(self._late_ns) and self._late_ns[-1] > late_after_s * NS_PER_S
+        return bool(self._late_ns) and self._late_ns[-1] > _LATE_AFTER_NS
 
     def __len__(self) -> int:
         return len(self._late_ns)
 
-    def recent(self, ticks: int = 100, late_after_s: float = LATE_AFTER_S) -> tuple[float, int]:
+    def recent(self, ticks: int = 100) -> tuple[float, int]:
         """Worst lateness in milliseconds among the newest ticks, and how many of all ticks were late.
 
         Costs the same however long the loop runs.
         """
         for value in self._late_ns[self._counted :]:
-            self._late += value > late_after_s * NS_PER_S
+            self._late += value > _LATE_AFTER_NS
         self._counted = len(self._late_ns)
         return max(self._late_ns[-ticks:], default=0) / 1e6, self._late
 

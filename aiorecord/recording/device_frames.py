@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..robots.guarding.device_reports import frame_times, must_copy, new_call_times
-from ..robots.guarding.guard_pair import TOLD_PER_S, HeldFrames
+from ..robots.guarding.guard_pair import STORED_PER_S, HeldFrames
 from ..robots.protocols import Robot, Teleoperator
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class DeviceFrames:
     def __init__(self, core: RecorderCore, episode: Episode, robot: Robot, teleop: Teleoperator) -> None:
         self.episode = episode
         self._robot, self._teleop = robot, teleop
-        self._held = HeldFrames.of(robot, teleop)
+        self._held = HeldFrames(robot, teleop)
         self._times = frame_times(robot, core.schema)
         self._copy = must_copy(robot, teleop, core.schema)
-        self._every = max(1, core.fps // TOLD_PER_S)
+        self._every = max(1, core.fps // STORED_PER_S)
         new_call_times(robot, teleop)
 
     def add_frame(self, frame: Mapping[str, Any]) -> None:
@@ -49,9 +49,9 @@ class DeviceFrames:
         """
         times = self._times
         index = self.episode.add_frame(frame, frame_times_ns=times() if times else None, copy=self._copy)
-        self._held.add(index)
-        if news := self._held.news(index, self._every):
-            self.episode.annotate(**news)
+        self._held.note_frame(index)
+        if facts := self._held.new_facts(index, self._every):
+            self.episode.annotate(**facts)
 
     def note_sources(self) -> dict[str, Any]:
         """Note in the episode which sources failed in it, and how long driver calls took.

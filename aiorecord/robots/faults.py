@@ -8,7 +8,7 @@ On the command line: ``--robot.faults='[{source: front, kind: none, at: 30, call
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,19 +56,26 @@ class Fault:
         if self.at < 0 or self.calls < 1:
             raise ConfigError("A fault begins at call 0 or later and lasts 1 or more.", option="faults")
 
+    def is_due(self, number: int) -> bool:
+        """Whether it affects the call of this number."""
+        return self.at <= number < self.at + self.calls
+
 
 class _Faulty[D: Robot | Teleoperator](Wrapper[D]):
     """Base class of `FaultyRobot` and `FaultyTeleoperator`."""
 
-    def __init__(self, inner: D, faults: Sequence[Fault], sources: Sequence[str]) -> None:
+    _sources: tuple[str, ...]
+
+    def __init__(self, inner: D, faults: Sequence[Fault]) -> None:
         super().__init__(inner)
         for fault in faults:
-            if fault.source in SOURCES and fault.source not in sources:
+            if fault.source in SOURCES and fault.source not in self._sources:
                 raise ConfigError(
-                    f"This device has no {fault.source!r}; it has {', '.join(sources)}.", option="faults"
+                    f"This device has no {fault.source!r}; it has {', '.join(self._sources)}.",
+                    option="faults",
                 )
         self._faults = list(faults)
-        self._calls = dict.fromkeys(sources, 0)
+        self._calls = dict.fromkeys(self._sources, 0)
         self._before: Values = {}
         self._unplugged: Fault | None = None
         self._refusals = 0
@@ -81,41 +88,45 @@ class _Faulty[D: Robot | Teleoperator](Wrapper[D]):
         """
         if self._unplugged is not None and self._refusals > 0:
             self._refusals -= 1
-            raise self._error(self._unplugged.source, "connect")
+            raise _error(self._unplugged.source, "connect")
         self._unplugged = None
         await super().connect()
 
-    def _error(self, source: str, call: str) -> SourceError:
-        return SourceError(f"{call}() fails on schedule.", source=source, call=call)
+    async def _call(self, source: str, function: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Make a call, unless it must fail, hang or return None.
 
-    async def _begin(self, source: str) -> tuple[int, bool]:
-        """Count a call and let it fail if it should; returns its number, and True if it must return None."""
+        Raises:
+            SourceError: on schedule.
+        """
         number = self._calls[source]
         self._calls[source] += 1
         if self._unplugged is not None:
-            raise self._error(source, SOURCES[source])
-        for fault in self._faults:
-            if fault.source != source or not fault.at <= number < fault.at + fault.calls:
-                continue
-            if fault.kind == "disconnect":
-                self._faults.remove(fault)
-                self._unplugged, self._refusals = fault, fault.calls
-                raise self._error(source, SOURCES[source])
-            if fault.kind == "raise":
-                raise self._error(source, SOURCES[source])
-            if fault.kind == "hang":
-                await asyncio.get_running_loop().create_future()
-            return number, True
-        return number, False
+            raise _error(source, SOURCES[source])
+        fault = next((f for f in self._faults if f.source == source and f.is_due(number)), None)
+        if fault is None:
+            return await function(*args)
+        if fault.kind == "disconnect":
+            self._faults.remove(fault)
+            self._unplugged, self._refusals = fault, fault.calls
+        if fault.kind == "hang":
+            await asyncio.get_running_loop().create_future()
+        if fault.kind == "returns_none":
+            return None
+        raise _error(source, SOURCES[source])
 
-    def _spoil(self, number: int, values: Values) -> Values:
+    async def _read(self, source: str, function: Callable[[], Awaitable[Values]]) -> Any:
+        """As `_call`; the values that are due to be spoiled are."""
+        number = self._calls[source]
+        values = await self._call(source, function)
+        if values is None:
+            return None
         result = dict(values)
         for fault in self._faults:
-            if fault.source in SOURCES or not fault.at <= number < fault.at + fault.calls:
+            if fault.source in SOURCES or not fault.is_due(number):
                 continue
             for key in values:
                 if fault.source in (key, short(key)):
-                    _spoil_one(fault.kind, key, result, self._before)
+                    _spoil(fault.kind, key, result, self._before)
         self._before = values
         return result
 
@@ -131,8 +142,7 @@ class FaultyRobot(_Faulty[Robot], RobotWrapper):
         ConfigError: a fault that this device cannot have.
     """
 
-    def __init__(self, inner: Robot, faults: Sequence[Fault]) -> None:
-        super().__init__(inner, faults, ("robot", "robot.send_action"))
+    _sources = ("robot", "robot.send_action")
 
     async def get_observation(self) -> Any:
         """The device's observation, with the scheduled faults.
@@ -140,8 +150,7 @@ class FaultyRobot(_Faulty[Robot], RobotWrapper):
         Raises:
             SourceError: on schedule.
         """
-        number, is_none = await self._begin("robot")
-        return None if is_none else self._spoil(number, await self.inner.get_observation())
+        return await self._read("robot", self.inner.get_observation)
 
     async def send_action(self, action: Values) -> Any:
         """Send an action, or fail to.
@@ -149,23 +158,13 @@ class FaultyRobot(_Faulty[Robot], RobotWrapper):
         Raises:
             SourceError: on schedule.
         """
-        _, is_none = await self._begin("robot.send_action")
-        return None if is_none else await self.inner.send_action(action)
+        return await self._call("robot.send_action", self.inner.send_action, action)
 
 
 class FaultyTeleoperator(_Faulty[Teleoperator], TeleoperatorWrapper):
-    """A teleoperator that fails on schedule.
+    """A teleoperator that fails on schedule; arguments and errors as of `FaultyRobot`."""
 
-    Args:
-        inner: the teleoperator.
-        faults: what fails, and when.
-
-    Raises:
-        ConfigError: a fault that this device cannot have.
-    """
-
-    def __init__(self, inner: Teleoperator, faults: Sequence[Fault]) -> None:
-        super().__init__(inner, faults, ("teleop",))
+    _sources = ("teleop",)
 
     async def get_action(self) -> Any:
         """The device's action, with the scheduled faults.
@@ -173,11 +172,14 @@ class FaultyTeleoperator(_Faulty[Teleoperator], TeleoperatorWrapper):
         Raises:
             SourceError: on schedule.
         """
-        number, is_none = await self._begin("teleop")
-        return None if is_none else self._spoil(number, await self.inner.get_action())
+        return await self._read("teleop", self.inner.get_action)
 
 
-def _spoil_one(kind: str, key: str, values: Values, before: Values) -> None:
+def _error(source: str, call: str) -> SourceError:
+    return SourceError(f"{call}() fails on schedule.", source=source, call=call)
+
+
+def _spoil(kind: str, key: str, values: Values, before: Values) -> None:
     import numpy as np
 
     value = np.asarray(values[key])

@@ -71,7 +71,7 @@ class Session:
             finite=self.recorder.options.nonfinite == "refuse",
         )
         for guard in self._guards.all:
-            guard.on_change = self._tell
+            guard.on_change = self._report_source
         self.robot, self.teleop = self._guards.robot, self._guards.teleop
         self._lost: SourceLostError | None = None
         self._stopped = False
@@ -189,7 +189,7 @@ class Session:
             AiorecordError: what the recorder raises.
         """
         self._owner.bind()
-        self._tell_phase()
+        self._publish_phase()
         async with connected(self.robot, self.teleop):
             self.machine.connected()
             while self.phase in (Phase.RECORDING, Phase.RESETTING):
@@ -197,9 +197,9 @@ class Session:
                 if self.phase is Phase.RECORDING and full:
                     await self._wait_for_room()
                     continue
-                self._tell_phase()
+                self._publish_phase()
                 await (self._record() if self.phase is Phase.RECORDING else self._reset())
-        self._tell_phase()
+        self._publish_phase()
         if self._judged is not None:
             await self._judged.save.job.wait_durable()
             self._judge()
@@ -208,7 +208,7 @@ class Session:
     async def _wait_for_room(self) -> None:
         """Wait until the saves leave room for the next episode, or for the operator to stop."""
         self.machine.wait()
-        self._tell_phase()
+        self._publish_phase()
         await self._unless_stopped(self.recorder.wait_for_room())
         self.machine.waited()
 
@@ -306,11 +306,11 @@ class Session:
         """Seconds of the reset that is due: there is one after a flagged last episode even without."""
         return self.plan.review_s if self.machine.finished else self.plan.reset_time_s
 
-    def _tell_phase(self) -> None:
+    def _publish_phase(self) -> None:
         self.events.on_phase(self.phase)
         self.recorder.publish(PhaseChanged(self.phase, self.machine.number, self.plan.num_episodes))
 
-    def _tell(self, line: str) -> None:
+    def _report_source(self, line: str) -> None:
         self.events.on_source(line)
         self.recorder.publish(SourceReported(line))
 
@@ -320,8 +320,10 @@ class Session:
         Raises:
             SourceLostError: it did not come back in time.
         """
-        self._tell(f"{lost} Trying to bring it back, for {self.policy.reconnect_s:g} s at most.")
-        work = regain(self._guards, self.recorder.features, self.policy, self.recorder.clock, self._tell)
+        self._report_source(f"{lost} Trying to bring it back, for {self.policy.reconnect_s:g} s at most.")
+        work = regain(
+            self._guards, self.recorder.features, self.policy, self.recorder.clock, self._report_source
+        )
         if await self._unless_stopped(work):
             self._lost = None
 

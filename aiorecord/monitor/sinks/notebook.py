@@ -62,7 +62,7 @@ class StatusView:
             devices = (recorder.robot, recorder.teleop, *devices)
             recorder = recorder.recorder
         self._recorder = recorder
-        self._held = HeldFrames.of(*devices) if devices else None
+        self._held = HeldFrames(*devices) if devices else None
         self._saves: deque[EpisodeSave] = deque(maxlen=KEPT_SAVES)
 
     @asynccontextmanager

@@ -30,13 +30,9 @@ STUCK_S = 10.0
 class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
     """Base class of `ThreadedRobot` and `ThreadedTeleoperator`."""
 
-    def __init__(
-        self,
-        blocking: D,
-        source: str,
-        call_timeout_s: float,
-        connect_timeout_s: float,
-    ) -> None:
+    _source: str  # "robot" or "teleop", in messages and errors
+
+    def __init__(self, blocking: D, *, call_timeout_s: float = 1.0, connect_timeout_s: float = 30.0) -> None:
         for option, value in (
             ("call_timeout_s", call_timeout_s),
             ("connect_timeout_s", connect_timeout_s),
@@ -44,7 +40,6 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             if not value > 0:
                 raise ConfigError(f"{option} must be above 0 seconds, not {value!r}.", option=option)
         self.blocking = blocking
-        self._source = source
         self._call_timeout_s = call_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._thread: DeviceThread | None = None
@@ -103,7 +98,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             raise StateError(f"The {self._source} is being disconnected.")
         if self._thread is None:
             self._thread = DeviceThread(f"aiorecord-{self._source}-{self.name}")
-        await self._call("connect", self._connect, timeout_s=self._connect_timeout_s)
+        await self._call("connect", self._connect)
 
     async def disconnect(self) -> None:
         """Disconnect the device in its thread, then end the thread. Idempotent.
@@ -198,7 +193,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             self._running = self._closing = None
             self._stuck_in = None
 
-    async def _call(self, call: str, function: Callable[..., Any], *args: Any, timeout_s: float) -> Any:
+    async def _call(self, call: str, function: Callable[..., Any], *args: Any) -> Any:
         """Run one driver method in the device's thread, after whatever runs there now.
 
         At most one call is passed to the thread, so that cancelled awaits do not pile up.
@@ -211,6 +206,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
             if self._thread is None:
                 raise StateError(f"The {self._source} {self.name!r} was disconnected.")
             self._running_call = call
+            timeout_s = self._connect_timeout_s if call == "connect" else self._call_timeout_s
             self._running = self._thread.submit(self._timed, call, function, timeout_s, *args)
             # Cancelling this future drops a call that has not started; one that has runs to its end.
             return await self._watched(call, asyncio.wrap_future(self._running), timeout_s)
@@ -247,7 +243,7 @@ class _ThreadedDevice[D: BlockingRobot | BlockingTeleoperator]:
                 call=call,
             ) from error
         finally:
-            self._times.add(call, monotonic_s() - start_s, timeout_s)
+            self._times.note_call(call, monotonic_s() - start_s, timeout_s)
 
     def _connect(self) -> None:
         self.blocking.connect()
@@ -278,12 +274,8 @@ class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
         ConfigError: a limit is not above 0.
     """
 
+    _source = "robot"
     new_images = True  # see `_observe`
-
-    def __init__(
-        self, blocking: BlockingRobot, *, call_timeout_s: float = 1.0, connect_timeout_s: float = 30.0
-    ) -> None:
-        super().__init__(blocking, "robot", call_timeout_s, connect_timeout_s)
 
     @property
     def observation_features(self) -> Features:
@@ -299,9 +291,7 @@ class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
             SourceError: the driver failed; its error is the cause.
             StateError: not connected.
         """
-        observation: Values = await self._call(
-            "get_observation", self._observe, timeout_s=self._call_timeout_s
-        )
+        observation: Values = await self._call("get_observation", self._observe)
         return observation
 
     def _observe(self) -> Values:
@@ -328,32 +318,14 @@ class ThreadedRobot(_ThreadedDevice[BlockingRobot]):
             SourceError: the driver failed; its error is the cause.
             StateError: not connected.
         """
-        sent: Values = await self._call(
-            "send_action", self.blocking.send_action, action, timeout_s=self._call_timeout_s
-        )
+        sent: Values = await self._call("send_action", self.blocking.send_action, action)
         return sent
 
 
 class ThreadedTeleoperator(_ThreadedDevice[BlockingTeleoperator]):
-    """A blocking teleoperator, awaited; see `ThreadedRobot`.
+    """A blocking teleoperator, awaited; arguments and errors as of `ThreadedRobot`."""
 
-    Args:
-        blocking: the driver.
-        call_timeout_s: seconds after which a call counts as slow: it is reported, never interrupted.
-        connect_timeout_s: the same for `connect` and `disconnect`.
-
-    Raises:
-        ConfigError: a limit is not above 0.
-    """
-
-    def __init__(
-        self,
-        blocking: BlockingTeleoperator,
-        *,
-        call_timeout_s: float = 1.0,
-        connect_timeout_s: float = 30.0,
-    ) -> None:
-        super().__init__(blocking, "teleop", call_timeout_s, connect_timeout_s)
+    _source = "teleop"
 
     async def get_action(self) -> Values:
         """The driver's action.
@@ -364,7 +336,5 @@ class ThreadedTeleoperator(_ThreadedDevice[BlockingTeleoperator]):
             SourceError: the driver failed; its error is the cause.
             StateError: not connected.
         """
-        action: Values = await self._call(
-            "get_action", self.blocking.get_action, timeout_s=self._call_timeout_s
-        )
+        action: Values = await self._call("get_action", self.blocking.get_action)
         return action

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -11,14 +10,8 @@ from ...errors import SourceError
 from ...printable import get_logger
 from ...system.machine_time import monotonic_s
 
-
-class Busy(enum.Enum):
-    """What `DeviceCalls.call` returns while an earlier call has not returned."""
-
-    BUSY = "busy"
-
-
-BUSY = Busy.BUSY
+BUSY = object()
+"""What `DeviceCalls.call` returns while this or an earlier call has not returned."""
 
 _TURNS = 5
 """Turns of the event loop between a result in a device's thread and the end of the call that waits for it."""
@@ -133,14 +126,6 @@ class DeviceCalls:
     def _note_return(self, task: asyncio.Task[Any]) -> None:
         self._returned_s = monotonic_s()
 
-    @staticmethod
-    async def _turn(task: asyncio.Task[Any]) -> None:
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-
     async def returned(self, within_s: float) -> bool | None:
         """Wait for the call under way; nothing is cancelled.
 
@@ -165,14 +150,14 @@ class DeviceCalls:
         left_s = end_s - monotonic_s()
         try:
             await asyncio.wait((task,), timeout=min(wait_s, left_s) if left_s > 0 else wait_s)
+            # A loop that got no processor time finds the limit passed and the result ready at the same time.
+            for _ in range(_TURNS):
+                if task.done():
+                    return True
+                await asyncio.sleep(0)
         except asyncio.CancelledError:
             task.cancel()
             raise
-        # A loop that got no processor time finds the limit passed and the result ready at the same time.
-        for _ in range(_TURNS):
-            if task.done():
-                return True
-            await self._turn(task)
         if monotonic_s() >= end_s and not task.cancelling():
             task.cancel()
             raise SourceError(
@@ -183,11 +168,9 @@ class DeviceCalls:
         return False
 
 
-def _awaited(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
-    async def call() -> Any:
-        return await function(*args)
-
-    return call()
+async def _awaited(function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
+    """A task takes a coroutine, and a driver's method may return anything that can be awaited."""
+    return await function(*args)
 
 
 async def bounded(coroutine: Coroutine[Any, Any, Any], name: str, limit_s: float) -> bool:
@@ -208,20 +191,23 @@ async def bounded(coroutine: Coroutine[Any, Any, Any], name: str, limit_s: float
     """
     task = asyncio.create_task(coroutine, name=name)
     try:
-        await asyncio.wait((task,), timeout=limit_s)
+        done, _ = await asyncio.wait((task,), timeout=limit_s)
     except asyncio.CancelledError:
-        task.cancel()
-        task.add_done_callback(_log_late_failure)
+        _abandon(task)
         raise
-    if not task.done():
-        task.cancel()
-        task.add_done_callback(_log_late_failure)
+    if not done:
+        _abandon(task)
         await asyncio.sleep(0)  # most end here; one that suppresses the cancellation is not waited for
         return False
     if task.cancelled():
         return False
     task.result()
     return True
+
+
+def _abandon(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    task.add_done_callback(_log_late_failure)
 
 
 def _log_late_failure(task: asyncio.Task[Any]) -> None:

@@ -29,7 +29,7 @@ RELEASE_S = 10.0
 
 
 class Guard[D: Robot | Teleoperator](Wrapper[D]):
-    """Base class of `GuardedRobot` and `GuardedTeleoperator`, which have its arguments."""
+    """Base class of `GuardedRobot` and `GuardedTeleoperator`; its arguments are listed there."""
 
     _name: str  # of the source
     _declares: str  # the property with the features of what is read
@@ -285,14 +285,11 @@ class GuardedTeleoperator(Guard[Teleoperator], TeleoperatorWrapper):
 class GuardedRobot(Guard[Robot], RobotWrapper):
     """A robot whose last observation is repeated, feature by feature, while it or a camera fails.
 
-    While its teleoperator is held, nothing is sent, unless the policy says otherwise.
+    While its teleoperator is held, nothing is sent, unless the policy says otherwise. Arguments that are not
+    listed are those of `GuardedTeleoperator`.
 
     Args:
         inner: the robot.
-        features: of the dataset, feature dict or schema; what it supplies of them is checked.
-        policy: what to do about failures; default `SourcePolicy()`.
-        clock: by which holding is timed; default the system's.
-        fps: calls per second.
         teleop: the guard of the teleoperator that drives it.
         finite: observed numbers must be finite.
     """

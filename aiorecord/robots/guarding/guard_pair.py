@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ MAX_RANGES, MAX_SOURCES = 1500, 40
 """Most runs of held frames, over all sources, and most sources that are stored per episode, so that a loose
 contact cannot fill the manifest. All frames are counted."""
 
-TOLD_PER_S = 5
+STORED_PER_S = 5
 """How often held frames are stored in the running episode, while there are new ones."""
 
 
@@ -180,31 +180,27 @@ class HeldFrames:
     """Finds the frames of an episode that hold repeated values of a failed source.
 
     Args:
-        guards: of the devices that are recorded, as they are when the episode begins.
+        devices: those that are recorded, as they are when the episode begins. Guards are looked for in the
+            wrappers around them; there may be none, or several around one device.
     """
 
-    def __init__(self, guards: Iterable[GuardedRobot | GuardedTeleoperator]) -> None:
-        self._guards = tuple(guards)
-        self._before = {status.source: status for status in self.statuses()}
+    def __init__(self, *devices: Robot | Teleoperator) -> None:
+        found = (layer for device in devices for layer in layers(device))
+        self._guards = [layer for layer in found if isinstance(layer, GuardedRobot | GuardedTeleoperator)]
+        self._before = list(self.statuses())
         self._runs: dict[str, list[list[int]]] = {}
         self._counts: dict[str, int] = {}
         self._noted = 0
-        self._told = 0  # the frame at which `news` last returned them
+        self._stored_at = 0  # the frame at which `new_facts` last returned them
         self._changed = False
-
-    @classmethod
-    def of(cls, *devices: Robot | Teleoperator) -> HeldFrames:
-        """Make one for the guards found in these devices; there may be none."""
-        found = (layer for device in devices for layer in layers(device))
-        return cls(layer for layer in found if isinstance(layer, GuardedRobot | GuardedTeleoperator))
 
     def statuses(self) -> Iterator[SourceStatus]:
         """What happened to each source since its guard was made."""
         return (status for guard in self._guards for status in guard.status())
 
-    def add(self, frame: int) -> None:
+    def note_frame(self, frame: int) -> None:
         """Note the sources that were held in the latest step, which gave this frame."""
-        for source in (source for guard in self._guards for source in guard.held):
+        for source in {source for guard in self._guards for source in guard.held}:
             self._changed = True
             self._counts[source] = self._counts.get(source, 0) + 1
             runs = self._runs.setdefault(source, [])
@@ -214,18 +210,18 @@ class HeldFrames:
                 runs.append([frame, frame + 1])
                 self._noted += 1
 
-    def news(self, frame: int, every: int) -> dict[str, Any]:
+    def new_facts(self, frame: int, every: int) -> dict[str, Any]:
         """`facts` if there are held frames that were not returned yet; else empty. Cheap.
 
         The episode of a killed process keeps the facts that were stored before.
 
         Args:
-            frame: the latest one, after `add`.
+            frame: the latest one, after `note_frame`.
             every: return them at most once in this many frames.
         """
-        if not self._changed or frame - self._told < every:
+        if not self._changed or frame - self._stored_at < every:
             return {}
-        self._changed, self._told = False, frame
+        self._changed, self._stored_at = False, frame
         return self.facts()
 
     def facts(self) -> dict[str, Any]:
@@ -237,18 +233,17 @@ class HeldFrames:
             `MAX_RANGES` of them.
         """
         found: dict[str, dict[str, Any]] = {}
-        for status in self.statuses():
-            before = self._before.get(status.source)
-            errors = status.errors - (before.errors if before else 0)
-            retries = status.retries - (before.retries if before else 0)
+        for before, status in zip(self._before, self.statuses(), strict=True):
+            errors = status.errors - before.errors
             held = self._counts.get(status.source, 0)
             if not errors and not held:
                 continue
-            facts: dict[str, Any] = {"errors": errors, "retries": retries, "held": held}
+            facts = found.setdefault(status.source, {"errors": 0, "retries": 0, "held": held})
+            facts["errors"] += errors
+            facts["retries"] += status.retries - before.retries
             if held:
                 facts["held_frames"] = self._runs[status.source]
             if errors:
                 facts["last_error"] = status.last_error
-            found[status.source] = facts
         worst = sorted(found, key=lambda source: found[source]["held"], reverse=True)[:MAX_SOURCES]
         return {"sources": {s: facts for s, facts in found.items() if s in worst}} if found else {}

@@ -9,7 +9,7 @@ from ...clock import NS_PER_S, Clock
 from ...errors import SourceLostError
 from .source_policy import SourceStatus, short
 
-SAY_AGAIN_S = 5.0
+REPORT_AGAIN_S = 5.0
 """Shortest time between two messages about a source that fails repeatedly."""
 
 MAX_TEXT = 200
@@ -52,8 +52,8 @@ class SourceHealth:
         self._since_ns: int | None = None
         self._asked_ns = 0  # when it failed last
         self._stood_ns = 0.0  # how long the loop stood still since the first failure
-        self._said_ns: int | None = None
-        self._is_told = False
+        self._reported_ns: int | None = None
+        self._is_reported = False
 
     @property
     def is_well(self) -> bool:
@@ -80,12 +80,12 @@ class SourceHealth:
 
     def note_well(self) -> None:
         """Note a success; the operator is told if a failure was reported before."""
-        if self._since_ns is not None and (self._is_told or self.is_lost):
+        if self._since_ns is not None and (self._is_reported or self.is_lost):
             held_s = (self._clock.now_ns() - self._since_ns) / NS_PER_S
             self._say(f"{short(self.name)} is back after {held_s:.1f} s.")
         self._since_ns = None
         self.was_well = True
-        self.is_lost = self._is_told = False
+        self.is_lost = self._is_reported = False
 
     def note_retry(self, error: Exception) -> None:
         """Count a failure after which the call is made again at once."""
@@ -109,7 +109,7 @@ class SourceHealth:
         if self._since_ns is None:
             self._since_ns, self._stood_ns = now_ns, 0.0
             if self._hold_ns:
-                self._tell(f"{short(self.name)}: {self.last_error} {instead}")
+                self._report(f"{short(self.name)}: {self.last_error} {instead}")
         elif self.was_well:  # a source that never worked has no value to repeat: only the clock decides
             self._stood_ns += max(0, now_ns - self._asked_ns - self._longest_ns)
         self._asked_ns = now_ns
@@ -129,12 +129,12 @@ class SourceHealth:
         self.errors += 1
         self.last_error = _text(error)
 
-    def _tell(self, message: str) -> None:
+    def _report(self, message: str) -> None:
         """Tell the operator, but not at every failure of a loose contact."""
         now_ns = self._clock.now_ns()
-        if self._said_ns is None or now_ns - self._said_ns >= SAY_AGAIN_S * NS_PER_S:
-            self._said_ns = now_ns
-            self._is_told = True
+        if self._reported_ns is None or now_ns - self._reported_ns >= REPORT_AGAIN_S * NS_PER_S:
+            self._reported_ns = now_ns
+            self._is_reported = True
             self._say(message)
 
 

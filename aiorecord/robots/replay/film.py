@@ -123,20 +123,15 @@ def probe(path: Path, option: str) -> Film:
         remarks.append("it is interlaced and is not deinterlaced")
     if aspect and aspect != 1:
         remarks.append(f"its pixels are not square ({aspect}) and are used as they are")
-    try:
-        turn = turn_of(frame)
-    except ValueError as error:
+    turn = turn_of(frame)
+    if turn is None:
         turn = UPRIGHT
-        remarks.append(str(error))
+        remarks.append("its angle is not a multiple of 90 degrees; it is not turned")
     return Film(*turn.size(frame.width, frame.height), tuple(remarks))
 
 
-def turn_of(frame: av.VideoFrame) -> Turn:
-    """How a picture must be turned, by its display matrix.
-
-    Raises:
-        ValueError: the angle is not a multiple of 90 degrees.
-    """
+def turn_of(frame: av.VideoFrame) -> Turn | None:
+    """How a picture must be turned, by its display matrix; None if not by a multiple of 90 degrees."""
     data = cast(Mapping[Any, Any], frame.side_data).get(SideData.DISPLAYMATRIX)
     if data is None:
         return UPRIGHT
@@ -145,7 +140,7 @@ def turn_of(frame: av.VideoFrame) -> Turn:
         return Turn(False, rows=d < 0, columns=a < 0)
     if not a and not d and b and c:
         return Turn(True, rows=b < 0, columns=c < 0)
-    raise ValueError("its angle is not a multiple of 90 degrees; it is not turned")
+    return None
 
 
 def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> NDArray[Any]:
@@ -161,10 +156,7 @@ def upright_rgb(frame: av.VideoFrame, width: int, height: int) -> NDArray[Any]:
     Returns:
         (height, width, 3) uint8, new and contiguous.
     """
-    try:
-        turn = turn_of(frame)
-    except ValueError:  # reported by `probe`
-        turn = UPRIGHT
+    turn = turn_of(frame) or UPRIGHT  # `probe` remarks on another angle
     width, height = turn.size(width, height)
     if _is_rgb(frame):
         rgb = frame.reformat(width=width, height=height, format="rgb24")

@@ -24,6 +24,7 @@ from ...errors import AiorecordError, ConfigError, SourceError
 from ...features import Feature, Schema
 from ...system.storage import check_file, read_json
 from ...values import is_number
+from .film import source_error
 from .video_source import Clip
 
 VERSION = "v3.0"
@@ -189,9 +190,9 @@ def _columns(episode: ReplayEpisode, features: Sequence[Feature]) -> dict[str, A
         )
         columns = {feature.key: _column(feature, table[feature.key]) for feature in features}
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise _error(f"{episode.data} cannot be read: {error}") from error
+        raise source_error(f"{episode.data} cannot be read: {error}") from error
     if table.num_rows != episode.length:
-        raise _error(
+        raise source_error(
             f"Episode {episode.index} has {table.num_rows} rows in {episode.data}, "
             f"but should have {episode.length}."
         )
@@ -276,12 +277,8 @@ def _picture(feature: Feature, value: Any) -> NDArray[Any]:
             return frame.to_ndarray(format="grayf32le").reshape(frame.height, frame.width, 1)
         return frame.to_ndarray(format="gray16le").reshape(frame.height, frame.width, 1)
     except (av.error.FFmpegError, StopIteration, TypeError, ValueError) as error:
-        raise _error(f"A picture of {feature.key} cannot be decoded: {error!r}") from error
+        raise source_error(f"A picture of {feature.key} cannot be decoded: {error!r}") from error
 
 
 def _damaged(root: Path, why: str) -> ConfigError:
     return ConfigError(f"The metadata of the dataset {root} cannot be read ({why}).", option="root")
-
-
-def _error(message: str) -> SourceError:
-    return SourceError(message, source="replay", call="get_observation")

@@ -73,7 +73,33 @@ class ReplayTeleopConfig:
     fps: int | None = None
 
 
-class ReplayRobot:
+class _ReplayingDevice:
+    """Base class of `ReplayRobot` and `ReplayTeleoperator`: its rows are read ahead while it is connected."""
+
+    name = "replay"
+    _source: str  # "robot" or "teleoperator", in errors
+    _action: Features
+
+    def __init__(self) -> None:
+        self._rows: Prefetch[Values] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Between `connect` and `disconnect`."""
+        return self._rows is not None
+
+    @property
+    def action_features(self) -> Features:
+        """The dataset's actions, or ``action`` (6,)."""
+        return dict(self._action)
+
+    def _connected_rows(self) -> Prefetch[Values]:
+        if self._rows is None:
+            raise StateError(f"The replay {self._source} is not connected; call connect() first.")
+        return self._rows
+
+
+class ReplayRobot(_ReplayingDevice):
     """Replays a dataset or video files; actions sent to it change nothing.
 
     Observation k is what the recording shows k/fps seconds after its beginning, in an endless loop: a
@@ -90,10 +116,11 @@ class ReplayRobot:
             such camera or episode, or a number is out of range.
     """
 
-    name = "replay"
     new_images = True
+    _source = "robot"
 
     def __init__(self, config: ReplayRobotConfig) -> None:
+        super().__init__()
         self.config = config
         _check(config)
         self._dataset = None if config.root is None else ReplayDataset(config.root, config.episodes)
@@ -111,22 +138,11 @@ class ReplayRobot:
                 "Replay needs something to replay: a dataset (root) or video files (videos).", option="root"
             )
         self._frames: dict[str, Prefetch[NDArray[Any]]] = {}
-        self._rows: Prefetch[Values] | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        """Between `connect` and `disconnect`."""
-        return self._rows is not None
 
     @property
     def observation_features(self) -> Features:
         """The dataset's observations, or ``observation.state`` (6,) and the video files."""
         return dict(self._observation)
-
-    @property
-    def action_features(self) -> Features:
-        """The dataset's actions, or ``action`` (6,)."""
-        return dict(self._action)
 
     @property
     def waits(self) -> int:
@@ -159,7 +175,10 @@ class ReplayRobot:
         if self._rows is not None:
             sources.append(self._rows)
         self._frames, self._rows = {}, None
-        await _close(sources)
+        # All are closed, even if one fails; the threads stop at the same time.
+        async with asyncio.TaskGroup() as group:
+            for source in sources:
+                group.create_task(source.aclose(), name="close replay")
 
     async def get_observation(self) -> Values:
         """The next frame of every camera and the next states.
@@ -171,9 +190,7 @@ class ReplayRobot:
             StateError: not connected.
             SourceError: a file is gone or damaged, or holds fewer frames than its episode.
         """
-        if self._rows is None:
-            raise StateError("The replay robot is not connected; call connect() first.")
-        observation = await self._rows.get()
+        observation = await self._connected_rows().get()
         for key, frames in self._frames.items():
             observation[key] = await frames.get()
         return observation
@@ -184,8 +201,7 @@ class ReplayRobot:
         Raises:
             StateError: not connected.
         """
-        if self._rows is None:
-            raise StateError("The replay robot is not connected; call connect() first.")
+        self._connected_rows()
         return action
 
     def _add_file(self, name: str, path: Path) -> None:
@@ -241,7 +257,7 @@ class ReplayRobot:
         return _made_up_rows(STATE, self.config.seed, self._fps, delay_s=_LAG_S)
 
 
-class ReplayTeleoperator:
+class ReplayTeleoperator(_ReplayingDevice):
     """Returns the recorded actions of a dataset in order, in an endless loop; or a smooth artificial motion.
 
     Args:
@@ -251,26 +267,16 @@ class ReplayTeleoperator:
         ConfigError: `root` is not a dataset of version 3.0, or it has no actions or no such episode.
     """
 
-    name = "replay"
+    _source = "teleoperator"
 
     def __init__(self, config: ReplayTeleopConfig | None = None) -> None:
+        super().__init__()
         self.config = config = config or ReplayTeleopConfig()
         _check_pace(config)
         self._dataset = None if config.root is None else ReplayDataset(config.root, config.episodes)
         _, self._action = _row_features(self._dataset)
         if not self._action:
             raise ConfigError(f"The dataset {config.root} has no actions to replay.", option="root")
-        self._rows: Prefetch[Values] | None = None
-
-    @property
-    def is_connected(self) -> bool:
-        """Between `connect` and `disconnect`."""
-        return self._rows is not None
-
-    @property
-    def action_features(self) -> Features:
-        """The dataset's actions, or ``action`` (6,)."""
-        return dict(self._action)
 
     async def connect(self) -> None:
         """Start from the first action. Idempotent."""
@@ -297,9 +303,7 @@ class ReplayTeleoperator:
             StateError: not connected.
             SourceError: a file is gone or damaged, or holds fewer rows than its episode.
         """
-        if self._rows is None:
-            raise StateError("The replay teleoperator is not connected; call connect() first.")
-        return await self._rows.get()
+        return await self._connected_rows().get()
 
 
 def _check(config: ReplayRobotConfig) -> None:
@@ -359,10 +363,3 @@ def _made_up_rows(key: str, seed: int, fps: float, *, delay_s: float) -> Generat
         joints = middle + (share * np.sin(2 * math.pi * hz * time_s + phase)).sum(axis=0)
         yield {key: np.clip(joints, LOWER, UPPER).astype(np.float32)}
         step += 1
-
-
-async def _close(sources: list[Prefetch[Any]]) -> None:
-    """Close all, even if one fails; the threads stop at the same time."""
-    async with asyncio.TaskGroup() as group:
-        for source in sources:
-            group.create_task(source.aclose(), name="close replay")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -46,11 +47,7 @@ class Clip:
 
 def rgb_converter(width: int, height: int) -> Converter:
     """Frames as (height, width, 3) uint8: see `film.upright_rgb`."""
-
-    def convert(frame: av.VideoFrame) -> NDArray[Any]:
-        return upright_rgb(frame, width, height)
-
-    return convert
+    return functools.partial(upright_rgb, width=width, height=height)
 
 
 def depth_converter(info: Mapping[str, Any]) -> Converter:

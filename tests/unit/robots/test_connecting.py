@@ -110,8 +110,8 @@ async def test_a_device_that_does_not_return_keeps_no_one(monkeypatch):
             pass
     assert log == ORDER
     log.clear()
-    guard = GuardedRobot(Stuck("robot", log), FEATURES)
+    guarded = GuardedRobot(Stuck("robot", log), FEATURES)
     with pytest.raises(SourceError, match=r"could not be disconnected: it does not return\."):
-        async with connected(guard, Device("teleop", log)):
+        async with connected(guarded, Device("teleop", log)):
             pass
     assert log == ORDER

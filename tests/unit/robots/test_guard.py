@@ -18,7 +18,9 @@ from aiorecord.clock import FakeClock
 from aiorecord.errors import ConfigError, SourceError, SourceLostError
 from aiorecord.robots import Robot, Teleoperator
 from aiorecord.robots.blocking import threaded
+from aiorecord.robots.faults import Fault, FaultyRobot
 from aiorecord.robots.guarding.guard import GuardedRobot, GuardedTeleoperator
+from aiorecord.robots.guarding.guard_pair import HeldFrames
 from aiorecord.robots.guarding.source_policy import SourcePolicy
 
 SHORT = SourcePolicy(call_timeout_s=0.02, retries=0)
@@ -32,6 +34,23 @@ def guards(device: Any, policy: SourcePolicy = SHORT) -> tuple[GuardedRobot, Gua
 
 def status(guard: Any, source: str) -> Any:
     return next(s for s in guard.status() if s.source == source)
+
+
+async def test_guards_around_one_device_are_counted_together_and_a_frame_once() -> None:
+    faults = [Fault("robot", "raise", at=1, calls=2)]
+    inner = guards(FaultyRobot(Device(), faults))[0]
+    outer = GuardedRobot(inner, FEATURES, SHORT, clock=FakeClock(auto=True), fps=FPS)
+    both, once = HeldFrames(outer), HeldFrames(inner)
+    for frame in range(3):
+        await outer.get_observation()
+        if frame:
+            outer.held |= inner.held  # as if the outer one repeated the same frames
+        both.note_frame(frame)
+        once.note_frame(frame)
+    facts = both.facts()["sources"]["robot"]
+    assert facts["errors"] == 2
+    assert (facts["held"], facts["held_frames"]) == (2, [[1, 3]])
+    assert both.facts() == once.facts()
 
 
 def test_they_are_what_they_guard() -> None:
