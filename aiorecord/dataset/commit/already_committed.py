@@ -30,13 +30,8 @@ def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> i
     got each index.
 
     Args:
-        root: the dataset's root folder.
         total_episodes: number of counted episodes; `meta/episodes` may hold more.
         folder: the episode.
-
-    Raises:
-        DatasetError: `meta/episodes` cannot be read.
-        StorageError: the disk refused.
     """
     if not storage.is_there(folder.path / EpisodeFolder.COMMIT):
         return None
@@ -48,11 +43,7 @@ def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> i
 
 
 def intended_index(folder: EpisodeFolder) -> int | None:
-    """The index that a commit was about to assign to the episode; None without a valid intent.
-
-    Raises:
-        StorageError: the intent cannot be read.
-    """
+    """The index that a commit was about to assign to the episode; None without a valid intent."""
     path = folder.path / EpisodeFolder.COMMIT
     if not storage.is_there(path):
         return None
@@ -70,13 +61,11 @@ def check_committed(root: Path, index: int, folder: EpisodeFolder) -> None:
     holds nothing else, and must also have the recorded checksum.
 
     Args:
-        root: the dataset's root folder.
         index: the result of `committed_index`.
         folder: the episode.
 
     Raises:
         DamageError: it is not; staging still has it.
-        StorageError: the disk refused.
     """
     keys = list(folder.manifest.schema().videos)
     try:
@@ -127,7 +116,6 @@ def span_of(root: Path, index: int) -> tuple[int, int]:
 
     Raises:
         DatasetError: `meta/episodes` cannot be read, or lacks the episode.
-        StorageError: the disk refused.
     """
     row = _row(root, index, ["dataset_from_index", "dataset_to_index"])
     return int(row["dataset_from_index"]), int(row["dataset_to_index"])

@@ -1,8 +1,4 @@
-"""Assembles what a commit writes for an episode, from staging: its table, statistics and info. Writes
-nothing.
-
-Nothing is written here.
-"""
+"""Assembles what a commit writes for an episode, from staging: its table, statistics and info. Only reads."""
 
 from __future__ import annotations
 
@@ -116,7 +112,6 @@ def assemble(
     Raises:
         DatasetError: its rows cannot be read, or are fewer than the manifest says.
         EncodeError: an `image` feature does not have an image for every row.
-        StorageError: the disk refused.
     """
     schema = folder.manifest.schema()
     journaled = _read_rows(folder, schema)

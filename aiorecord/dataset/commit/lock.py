@@ -47,9 +47,6 @@ class DatasetLock:
     another one may be alive. Of two at once, at least one sees the other, so they never both hold the lock.
     A claim of a process known to be dead is ignored; one whose process cannot be checked, such as on another
     host, counts. No clock is used.
-
-    Args:
-        root: the dataset's root folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -69,7 +66,6 @@ class DatasetLock:
         Raises:
             DatasetLockedError: another process, or another lock object of this one, holds it.
             StateError: this object holds it already.
-            StorageError: the disk refused.
         """
         if self._fd is not None:
             raise StateError(f"{self.path} is already locked by this object.")
@@ -246,7 +242,6 @@ async def holding(lock: DatasetLock) -> AsyncIterator[None]:
 
     Raises:
         DatasetLockedError: another process records into the dataset.
-        StorageError: the disk refused.
     """
     try:
         await run_in_thread(lock.acquire)

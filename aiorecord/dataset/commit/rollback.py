@@ -54,10 +54,6 @@ def rollback(root: Path, info: DatasetInfo) -> list[Path]:
 
     Returns:
         The files that were removed or rewritten.
-
-    Raises:
-        DatasetError: the dataset is damaged: counted episodes are incomplete.
-        StorageError: the disk refused.
     """
     changed = remove_temporaries(root)
     changed += _roll_back_rows(
@@ -88,7 +84,6 @@ def counted_files(root: Path, info: DatasetInfo) -> list[EpisodesFile]:
 
     Raises:
         DatasetError: they do not.
-        StorageError: the disk refused.
     """
     files = episode_files(root)
     rows = files[-1].end if files else 0
@@ -107,7 +102,6 @@ def last_locations(files: list[EpisodesFile], info: DatasetInfo) -> dict[str, Fi
 
     Raises:
         DatasetError: it does not end at the frame that info.json states.
-        StorageError: the disk refused.
     """
     if not files:
         return {}
@@ -128,11 +122,7 @@ def last_locations(files: list[EpisodesFile], info: DatasetInfo) -> dict[str, Fi
 
 
 def read_stats(root: Path) -> dict[str, FeatureStats] | None:
-    """stats.json, None when it is missing or not valid.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """stats.json, None when it is missing or not valid."""
     path = root / layout.STATS_PATH
     with storage.storage_errors(path, "read"):
         if not path.exists():

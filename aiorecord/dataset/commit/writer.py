@@ -120,7 +120,6 @@ class DatasetWriter:
         Raises:
             ConfigError: a setting is unusable; nothing was written.
             DatasetError: the folder is not free, see `check_new`.
-            StorageError: the disk refused.
         """
         settings = {
             "chunks_size": chunks_size,
@@ -148,14 +147,12 @@ class DatasetWriter:
         An interrupted packing is finished first, then `rollback` removes what info.json does not count.
 
         Args:
-            root: the dataset's root folder.
             schema: the features to record; None skips the check, as below.
             fps: likewise.
             robot_type: likewise.
 
         Raises:
             DatasetError: no dataset, a damaged one, or one that does not match; every difference is listed.
-            StorageError: the disk refused.
         """
         info = read_info(root)
         check_continues(root, info, schema=schema, fps=fps, robot_type=robot_type)
@@ -232,10 +229,6 @@ class DatasetWriter:
 
         Returns:
             The files that were removed or rewritten.
-
-        Raises:
-            DatasetError: the dataset is damaged.
-            StorageError: the disk refused.
         """
         with self._mutex, storage.storage_errors(self.root, "roll back"):
             self._stale = True
@@ -254,10 +247,6 @@ class DatasetWriter:
         """Block commits while the files on disk are rearranged; afterwards everything is read again.
 
         When the block begins, the dataset holds only what info.json counts.
-
-        Raises:
-            DatasetError: the dataset is damaged.
-            StorageError: the disk refused.
         """
         with self._mutex:
             self.rollback()
@@ -270,10 +259,6 @@ class DatasetWriter:
 
         The intent in the episode's folder has the index it was about to get; `meta/episodes` shows whether
         this episode got it.
-
-        Raises:
-            DatasetError: `meta/episodes` cannot be read.
-            StorageError: the disk refused.
         """
         with self._mutex:
             self._refresh()
@@ -284,7 +269,6 @@ class DatasetWriter:
 
         Raises:
             StateError: there are episodes.
-            StorageError: the disk refused.
         """
         with self._mutex:
             if self.total_episodes:
@@ -318,7 +302,6 @@ class DatasetWriter:
             StateError: the episode is not complete.
             DatasetError: it has no rows, fewer than it should, or does not fit the dataset.
             EncodeError: a camera is missing or does not have a frame for every row.
-            StorageError: the disk refused.
         """
         with self._mutex, storage.storage_errors(self.root, "commit an episode to"):
             self._refresh()

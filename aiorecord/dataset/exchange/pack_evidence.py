@@ -67,13 +67,11 @@ def check_evidence(root: Path, folder: Path, journal: Journal) -> None:
     """Compare a journal with the dataset and with the prepared files. Only reads.
 
     Args:
-        root: the dataset's root folder.
         folder: the pack folder.
         journal: its names have been checked to stay inside of the dataset.
 
     Raises:
         DatasetError: no packing or repair of this dataset wrote it.
-        StorageError: the disk refused.
     """
     try:
         _Evidence(root, folder, journal).check()

@@ -45,11 +45,7 @@ _JOURNAL = "journal.json"
 
 
 def begin(root: Path) -> Path:
-    """Make an empty pack folder; leftovers of an undecided packing are deleted.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """Make an empty pack folder; leftovers of an undecided packing are deleted."""
     folder = root / PACK_FOLDER
     _discard(root)
     with storage.storage_errors(folder, "create"):
@@ -94,7 +90,6 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
     """Complete a decided packing, or delete an undecided one. Does nothing if there is neither.
 
     Args:
-        root: the dataset's root folder.
         decided: the journal that this process has just written. A journal that is found instead is compared
             with the dataset first, see `pack_evidence`.
         readers: watches other readers: folders are replaced in a moment in which no program opens their

@@ -72,11 +72,7 @@ class ReplacedFile:
 
 
 def read_replaced(root: Path) -> list[ReplacedFile]:
-    """The kept videos. None if the record is missing, or not what was written.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """The kept videos. None if the record is missing, or not what was written."""
     path = root / RECORD
     with storage.storage_errors(path, "read"):
         if not storage.is_own_file(path) or not path.exists():
@@ -90,11 +86,7 @@ def read_replaced(root: Path) -> list[ReplacedFile]:
 
 
 def replaced_names(root: Path) -> set[str]:
-    """The paths of the kept videos, relative to the root.
-
-    Raises:
-        StorageError: the record cannot be read.
-    """
+    """The paths of the kept videos, relative to the root."""
     return {file.name for file in read_replaced(root)}
 
 
@@ -114,9 +106,6 @@ def keep(root: Path, names: Iterable[str]) -> None:
     """Record durably that these videos stay although no episode refers to them.
 
     Missing ones are left out, and those for which there is too little space (`FREE_SHARE`).
-
-    Raises:
-        StorageError: the disk refused.
     """
     files = {file.name: file for file in read_replaced(root)}
     room = storage.free_bytes(root) // FREE_SHARE - sum(file.size for file in files.values())
@@ -137,16 +126,11 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
     file, is not deleted.
 
     Args:
-        root: the dataset's root folder.
         info: its info.json.
         grace_s: seconds that a video stays at least, if there is space.
 
     Returns:
         The videos that are still kept.
-
-    Raises:
-        DatasetError: `meta/episodes` cannot be read.
-        StorageError: the disk refused.
     """
     before = read_replaced(root)
     now = unix_ns()

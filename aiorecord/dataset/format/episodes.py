@@ -102,12 +102,10 @@ def episode_files(root: Path, folder: Path | None = None) -> list[EpisodesFile]:
     """The files of `meta/episodes` in order, from their footers.
 
     Args:
-        root: the dataset's root folder.
         folder: a copy of `meta/episodes` to read instead.
 
     Raises:
         DatasetError: a file cannot be read, is empty, or does not follow the one before it.
-        StorageError: the disk refused.
     """
     found: list[EpisodesFile] = []
     for index, path in numbered_files(folder or root / layout.EPISODES_FOLDER).items():
@@ -126,43 +124,23 @@ def episode_files(root: Path, folder: Path | None = None) -> list[EpisodesFile]:
 
 
 def read_episodes(files: Iterable[EpisodesFile], columns: list[str]) -> pa.Table:
-    """Some columns of some files as one table.
-
-    Raises:
-        DatasetError: a file cannot be read or lacks a column.
-        StorageError: the disk refused.
-    """
+    """Some columns of some files as one table."""
     return pa.concat_tables([read_file(file.path, columns) for file in files])
 
 
 def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """One file, all columns or some, without its schema metadata.
-
-    Raises:
-        DatasetError: it cannot be read or lacks a column.
-        StorageError: the disk refused.
-    """
+    """One file, all columns or some, without its schema metadata."""
     return read_table(path, columns).replace_schema_metadata(None)
 
 
 def read_schema(path: Path) -> pa.Schema:
-    """A file's columns, without its schema metadata.
-
-    Raises:
-        DatasetError: it cannot be read.
-        StorageError: the disk refused.
-    """
+    """A file's columns, without its schema metadata."""
     with open_table(path) as file:
         return file.schema_arrow.remove_metadata()
 
 
 def read_ids(path: Path) -> dict[int, str]:
-    """The staging ids stored in a file, by episode index; empty for files of other writers.
-
-    Raises:
-        DatasetError: it cannot be read.
-        StorageError: the disk refused.
-    """
+    """The staging ids stored in a file, by episode index; empty for files of other writers."""
     with open_table(path) as file:
         schema = file.schema_arrow
     try:
@@ -263,7 +241,6 @@ class EpisodeLog:
     """Appends rows to `meta/episodes`.
 
     Args:
-        root: the dataset's root folder.
         schema: columns of every row: those of the existing files, or `episodes_schema`.
         last: number of the last existing file, None if there is none. It is not changed.
         episode: index of the next episode.
@@ -292,9 +269,6 @@ class EpisodeLog:
         """Rewrite the newest file with one more row, durably. The row is dropped unless `accept` follows.
 
         Columns that the row lacks become null; values that the schema has no column for are left out.
-
-        Raises:
-            StorageError: the disk refused.
         """
         arrays = []
         for field in self._schema:

@@ -132,7 +132,6 @@ def read_info(root: Path) -> DatasetInfo:
 
     Raises:
         DatasetError: it is missing or not valid, of another format version, or names files otherwise.
-        StorageError: it cannot be read.
     """
     path = root / layout.INFO_PATH
     try:
@@ -184,11 +183,7 @@ def _checked(data: Any, path: Path | None) -> DatasetInfo:
 
 
 def write_info(root: Path, info: DatasetInfo) -> None:
-    """Replace info.json durably.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """Replace info.json durably."""
     storage.write_json(root / layout.INFO_PATH, info.as_dict())
 
 

@@ -23,11 +23,7 @@ _NO_LINKS = {
 
 
 def numbered_files(folder: Path) -> dict[FileIndex, Path]:
-    """Every ``chunk-NNN/file-NNN.*`` in a folder, in the order of their numbers; other names are left out.
-
-    Raises:
-        StorageError: the folder cannot be read.
-    """
+    """Every ``chunk-NNN/file-NNN.*`` in a folder, in the order of their numbers; other names are left out."""
     with storage.storage_errors(folder, "read"):
         if not folder.is_dir():
             return {}
@@ -82,9 +78,6 @@ def remove_files(paths: Iterable[Path]) -> list[Path]:
 
     Returns:
         The files that were there.
-
-    Raises:
-        StorageError: the disk refused.
     """
     removed: list[Path] = []
     folders: dict[Path, None] = {}

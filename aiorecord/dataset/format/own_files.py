@@ -41,7 +41,6 @@ class OwnFiles:
 
     Raises:
         DatasetError: it is not a folder.
-        StorageError: it cannot be opened.
     """
 
     def __init__(self, root: Path) -> None:
@@ -73,7 +72,6 @@ class OwnFiles:
         Raises:
             DatasetError: it is missing, or not the dataset's own: it is a link, or behind one, a pipe, a
                 device, a folder, or has another name outside of the dataset's folder.
-            StorageError: the disk refused.
         """
         path = self.root / name
         with self._parent(name) as folder:
@@ -101,7 +99,6 @@ class OwnFiles:
 
         Raises:
             DatasetError: the folder is a link, or behind one.
-            StorageError: the disk refused.
         """
         path = self.root / folder
         try:
@@ -122,7 +119,6 @@ class OwnFiles:
 
         Raises:
             DatasetError: there is a link, a pipe, a device, or a file with a name outside.
-            StorageError: the disk refused.
         """
 
         def refuse(error: OSError) -> None:

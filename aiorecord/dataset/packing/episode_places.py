@@ -26,10 +26,6 @@ class Places:
     Args:
         files: all of `meta/episodes`.
         prefixes: ``data``, then ``videos/<key>`` of each camera.
-
-    Raises:
-        DatasetError: a file cannot be read.
-        StorageError: the disk refused.
     """
 
     def __init__(self, files: list[EpisodesFile], prefixes: list[str]) -> None:
@@ -110,10 +106,6 @@ class Places:
 
 
 def file_size(path: Path) -> int:
-    """Bytes in a file.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """Bytes in a file."""
     with storage.storage_errors(path, "read"):
         return path.stat().st_size

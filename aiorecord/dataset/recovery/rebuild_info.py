@@ -26,15 +26,11 @@ def lost_info(root: Path) -> DatasetInfo | None:
 
     Sizes of files and chunks are lerobot's defaults, since manifests do not have them.
 
-    Args:
-        root: the dataset's root folder.
-
     Returns:
         None if info.json is there.
 
     Raises:
         DatasetError: the folder holds no dataset, or one with episodes that are not in staging.
-        StorageError: the disk refused.
     """
     if is_there(root / layout.INFO_PATH):
         return None
@@ -64,7 +60,6 @@ def rebuild_info(root: Path) -> bool:
 
     Raises:
         DatasetError: as `lost_info`.
-        StorageError: the disk refused.
     """
     info = lost_info(root)
     if info is not None:

@@ -20,12 +20,7 @@ def unfinished(root: Path, info: DatasetInfo) -> list[str]:
     """What opening the dataset for writing will finish or undo, a sentence each. Only reads.
 
     Args:
-        root: the dataset's root folder.
         info: the counted episodes.
-
-    Raises:
-        DatasetError: a table cannot be read.
-        StorageError: the disk refused.
     """
     found = []
     with damage_errors(root):
