@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ...dataset.exchange.pack_journal import PACK_FOLDER, Journal, decide, roll_forward
+from ...dataset.exchange.pack_evidence import Journal
+from ...dataset.exchange.pack_journal import PACK_FOLDER, decide, roll_forward
 from ...dataset.format import layout, quality_log
 from ...dataset.format.info_json import DatasetInfo
 from ...dataset.format.numbered_files import link_or_copy

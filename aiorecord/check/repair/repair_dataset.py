@@ -17,7 +17,8 @@ from typing import Any
 
 from ...dataset.commit.lock import DatasetLock
 from ...dataset.commit.rollback import rollback
-from ...dataset.exchange.pack_journal import ASIDE, PACK_FOLDER, begin, is_decided, roll_forward
+from ...dataset.exchange.pack_evidence import ASIDE
+from ...dataset.exchange.pack_journal import PACK_FOLDER, begin, is_decided, roll_forward
 from ...dataset.format import layout
 from ...dataset.format.episodes import episodes_schema
 from ...dataset.format.info_json import DatasetInfo

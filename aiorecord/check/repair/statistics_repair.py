@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...dataset.exchange.pack_journal import Journal, decide, roll_forward
+from ...dataset.exchange.pack_evidence import Journal
+from ...dataset.exchange.pack_journal import decide, roll_forward
 from ...dataset.format import layout
 from ...dataset.format.episodes import episodes_schema
 from ...dataset.format.layout import parse_index

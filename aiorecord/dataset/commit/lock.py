@@ -15,7 +15,6 @@ import uuid
 import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ...errors import DatasetLockedError, StateError, StorageError
@@ -111,9 +110,7 @@ class DatasetLock:
         self.acquire()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
     def _try(self) -> int | None:

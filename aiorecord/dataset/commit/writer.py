@@ -32,7 +32,7 @@ from ..exchange.other_readers import ReaderWatch
 from ..exchange.pack_journal import is_decided, roll_forward
 from ..exchange.replaced_videos import is_due, read_replaced, release
 from ..format import layout, quality_log
-from ..format.episodes import EpisodeLog, episodes_schema, location, read_schema, stats_columns
+from ..format.episodes import EpisodeLog, episode_row, episodes_schema, location_prefixes, read_schema
 from ..format.info_json import DatasetInfo, check_continues, new_info, read_info, write_info
 from ..format.layout import FileIndex
 from ..format.links import check_links, damage_errors
@@ -79,6 +79,7 @@ class DatasetWriter:
 
     Attributes:
         root: the dataset's root folder.
+        readers: watches other programs that read the dataset; None before `watch_readers`.
     """
 
     def __init__(self, root: Path, info: DatasetInfo) -> None:
@@ -86,13 +87,8 @@ class DatasetWriter:
         self._mutex = threading.RLock()
         self._info = info
         self._read = self._identity()
-        self._readers: ReaderWatch | None = None
+        self.readers: ReaderWatch | None = None
         self._load()
-
-    @staticmethod
-    def check_new(root: Path) -> None:
-        """Check that a new dataset may be made in a folder; see `check_free`."""
-        check_free(root)
 
     @classmethod
     def create(
@@ -119,7 +115,7 @@ class DatasetWriter:
 
         Raises:
             ConfigError: a setting is unusable; nothing was written.
-            DatasetError: the folder is not free, see `check_new`.
+            DatasetError: the folder is not free, see `check_free`.
         """
         settings = {
             "chunks_size": chunks_size,
@@ -128,7 +124,7 @@ class DatasetWriter:
         }
         given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
         info = new_info(schema, fps=fps, robot_type=robot_type, **given)
-        cls.check_new(root)
+        check_free(root)
         write_info(root, info)
         ensure_dataset_id(root)
         return cls(root, info)
@@ -176,11 +172,6 @@ class DatasetWriter:
         return self._schema
 
     @property
-    def fps(self) -> int:
-        """Frames per second."""
-        return self._info.fps
-
-    @property
     def total_episodes(self) -> int:
         """Committed episodes."""
         return self._info.total_episodes
@@ -189,16 +180,6 @@ class DatasetWriter:
     def total_frames(self) -> int:
         """Committed frames."""
         return self._info.total_frames
-
-    @property
-    def tasks(self) -> dict[str, int]:
-        """Tasks and their numbers. A copy."""
-        return dict(self._tasks)
-
-    @property
-    def readers(self) -> ReaderWatch | None:
-        """Watches other programs that read the dataset; None before `watch_readers`."""
-        return self._readers
 
     def watch_readers(self) -> None:
         """From now on take account of other programs that read the dataset.
@@ -209,18 +190,13 @@ class DatasetWriter:
         with self._mutex:
             self.unwatch_readers()
             # Videos are kept for a reader that may still be there.
-            self._readers = ReaderWatch(self.root, expected=bool(self._replaced))
+            self.readers = ReaderWatch(self.root, expected=bool(self._replaced))
 
     def unwatch_readers(self) -> None:
         """Stop watching; videos that are packed afterwards are kept for readers. Idempotent."""
         with self._mutex:
-            if self._readers is not None:
-                self._readers.close()
-
-    @property
-    def stats(self) -> dict[str, FeatureStats]:
-        """Statistics over all episodes. A copy."""
-        return copy.deepcopy(self._stats)
+            if self.readers is not None:
+                self.readers.close()
 
     def rollback(self) -> list[Path]:
         """Remove what info.json does not count, such as the files of a failed commit; finish a packing.
@@ -233,7 +209,7 @@ class DatasetWriter:
         with self._mutex, storage.storage_errors(self.root, "roll back"):
             self._stale = True
             if is_decided(self.root) or self._read is None or self._identity() != self._read:
-                with self._readers.ignoring() if self._readers is not None else contextlib.nullcontext():
+                with self.readers.ignoring() if self.readers is not None else contextlib.nullcontext():
                     roll_forward(self.root)
                     self._info, self._read = read_info(self.root), self._identity()
             else:
@@ -375,15 +351,17 @@ class DatasetWriter:
     ) -> CommittedEpisode:
         info, index, length = parts.info, self.total_episodes, parts.length
         from_index, to_index = self.total_frames, info.total_frames
-        prefixes = ["data", *(f"videos/{key}" for key in self._schema.videos)]
+        prefixes = location_prefixes(self._schema.videos)
         places = {prefix: layout.next_loose(self._last.get(prefix), index) for prefix in prefixes}
-        row: dict[str, Any] = {"episode_index": index, "tasks": parts.episode_tasks, "length": length}
-        row |= {"dataset_from_index": from_index, "dataset_to_index": to_index}
-        row |= location("meta/episodes", self._log.index) | stats_columns(parts.stats)
-        for prefix, place in places.items():
-            row |= location(prefix, place)
-        for key in self._schema.videos:
-            row |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": length / self.fps}
+        row = episode_row(
+            index,
+            parts.episode_tasks,
+            length=length,
+            first=from_index,
+            places={**places, "meta/episodes": self._log.index},
+            seconds=dict.fromkeys(self._schema.videos, (0.0, length / info.fps)),
+            stats=parts.stats,
+        )
         stats = aggregate([self._stats, parts.stats]) if self._stats else parts.stats
 
         intent = {"episode_index": index, "from_index": from_index, "length": length}

@@ -67,6 +67,11 @@ class DatasetInfo:
         names = (*order, "data_path", "video_path", "robot_type", "splits")
         return {name: copy.deepcopy(getattr(self, name)) for name in names} | copy.deepcopy(self.extra)
 
+    @property
+    def video_keys(self) -> list[str]:
+        """The features that are stored as videos."""
+        return [key for key, feature in self.features.items() if feature["dtype"] == "video"]
+
     def schema(self) -> Schema:
         """The features without the default columns, checked.
 

@@ -99,15 +99,8 @@ def remove_files(paths: Iterable[Path]) -> list[Path]:
     return removed
 
 
-def remove_temporaries(root: Path) -> list[Path]:
-    """Delete what interrupted writers left in `meta`, `data`, `videos` and the root itself.
-
-    Returns:
-        The files and folders that were removed.
-
-    Raises:
-        StorageError: the disk refused to remove one; the others are removed.
-    """
+def find_temporaries(root: Path) -> list[Path]:
+    """The files and folders that interrupted writers left in `meta`, `data`, `videos` and the root itself."""
     suffix = storage.TEMPORARY_SUFFIX
     with storage.storage_errors(root, "search"):
         found = [path for path in root.iterdir() if path.name.endswith(suffix)]
@@ -117,6 +110,16 @@ def remove_temporaries(root: Path) -> list[Path]:
                     folders.remove(name)
                     found.append(Path(folder, name))
                 found += [Path(folder, name) for name in names if name.endswith(suffix)]
+    return found
+
+
+def remove_temporaries(root: Path) -> list[Path]:
+    """Delete what `find_temporaries` finds, and return it.
+
+    Raises:
+        StorageError: the disk refused to remove one; the others are removed.
+    """
+    found = find_temporaries(root)
 
     def remove(path: Path) -> None:
         with storage.storage_errors(path, "remove"):

@@ -73,7 +73,7 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, all columns or some.
+    """A Parquet file, all columns or some, without its schema metadata.
 
     Raises:
         DatasetError: it cannot be read, lacks a column, or is too large, see `check_size`.
@@ -86,7 +86,12 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         # One thread: these are small files, read while a control loop runs. The reader takes a name as the
         # prefix of a path too, hence the selection.
         table = file.read(columns=columns, use_threads=False)
-        return table if columns is None else table.select(columns)
+        return (table if columns is None else table.select(columns)).replace_schema_metadata(None)
+
+
+def episode_column(path: Path) -> pa.ChunkedArray[Any]:
+    """The ``episode_index`` of each row of a data file or a file of `meta/episodes`."""
+    return read_table(path, ["episode_index"])["episode_index"]
 
 
 def data_schema(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:

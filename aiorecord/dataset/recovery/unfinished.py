@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pyarrow.compute as pc
 
-from ...system import storage
 from ..exchange.pack_journal import PACK_FOLDER, is_decided
 from ..format import layout
 from ..format.info_json import DatasetInfo
 from ..format.links import damage_errors
-from ..format.numbered_files import numbered_files
-from ..format.tables import read_table
+from ..format.numbered_files import find_temporaries, numbered_files
+from ..format.tables import episode_column
 
 
 def unfinished(root: Path, info: DatasetInfo) -> list[str]:
@@ -31,8 +29,7 @@ def unfinished(root: Path, info: DatasetInfo) -> list[str]:
         tops = (layout.EPISODES_FOLDER, layout.DATA_FOLDER)
         if any(_exceeds(root / top, info.total_episodes) for top in tops):
             found.append(f"the half-written commit of episode {info.total_episodes} is undone")
-        count = _temporaries(root)
-        if count:
+        if count := len(find_temporaries(root)):
             found.append(f"temporary files are deleted: {count}")
     return found
 
@@ -42,14 +39,5 @@ def _exceeds(folder: Path, total_episodes: int) -> bool:
     files = list(numbered_files(folder).values())
     if not files:
         return False
-    episodes = read_table(files[-1], ["episode_index"])["episode_index"]
+    episodes = episode_column(files[-1])
     return bool(len(episodes)) and pc.max(episodes).as_py() >= total_episodes
-
-
-def _temporaries(root: Path) -> int:
-    with storage.storage_errors(root, "search"):
-        count = sum(name.endswith(storage.TEMPORARY_SUFFIX) for name in os.listdir(root))
-        for top in ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
-            for _, folders, names in os.walk(root / top):
-                count += sum(name.endswith(storage.TEMPORARY_SUFFIX) for name in (*folders, *names))
-    return count
