@@ -171,8 +171,9 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     check_file(path)
     with path.open("rb") as file:
         text = file.read(max_bytes + 1)
+        size = os.fstat(file.fileno()).st_size
     if len(text) > max_bytes:
-        raise ValueError(f"it is larger than {max_bytes >> 20} MiB")
+        raise ValueError(f"it is larger than {max_bytes >> 20} MiB, it has {size} bytes")
     return parse_json(text)
 
 

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from ...encoding.encoded import file_crc
 from ...encoding.stats import FeatureStats, aggregate, to_json
 from ...errors import AiorecordError, StateError
 from ...features import Schema
-from ...media.evidence import Evidence, Named, describing, ensure_dataset_id, read_dataset_id
+from ...media.evidence import ensure_dataset_id, read_dataset_id
 from ...printable import get_logger
 from ...staging.folder import EpisodeFolder, Staging
 from ...staging.sealed_json import write_sealed
@@ -39,7 +37,7 @@ from ..format.links import check_links, damage_errors
 from ..format.numbered_files import link_or_copy
 from ..format.tables import read_evidence, read_tasks, with_evidence, write_table, write_tasks
 from .already_committed import check_committed, committed_index, span_of
-from .assemble import Assembled, assemble, check_episode
+from .assemble import Assembled, assemble, check_episode, evidence
 from .new_folder import check_free
 from .rollback import counted_files, last_locations, read_stats, rollback
 
@@ -106,9 +104,6 @@ class DatasetWriter:
 
         Args:
             root: a folder that does not exist or is empty.
-            fps: frames per second.
-            schema: the features.
-            robot_type: the robot's name.
             chunks_size: files per folder, at most 1000 (the default).
             data_files_size_in_mb: size at which packing ends a data file, default 100.
             video_files_size_in_mb: size at which packing ends a video file, default 200.
@@ -141,11 +136,7 @@ class DatasetWriter:
         """Continue a dataset that aiorecord or lerobot wrote, after undoing what a crash left.
 
         An interrupted packing is finished first, then `rollback` removes what info.json does not count.
-
-        Args:
-            schema: the features to record; None skips the check, as below.
-            fps: likewise.
-            robot_type: likewise.
+        Features, rate and robot must be the dataset's; None skips a check.
 
         Raises:
             DatasetError: no dataset, a damaged one, or one that does not match; every difference is listed.
@@ -231,11 +222,7 @@ class DatasetWriter:
             self._load()
 
     def is_committed(self, folder: EpisodeFolder) -> int | None:
-        """The episode's index if it is in the dataset already, else None.
-
-        The intent in the episode's folder has the index it was about to get; `meta/episodes` shows whether
-        this episode got it.
-        """
+        """The episode's index if it is in the dataset already, else None; see `committed_index`."""
         with self._mutex:
             self._refresh()
             return committed_index(self.root, self._info.total_episodes, folder)
@@ -252,7 +239,7 @@ class DatasetWriter:
             if Staging(self.root).episode_paths():
                 return
             self.rollback()
-            for name in (layout.INFO_PATH.split("/")[0], layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
+            for name in layout.TOPS:
                 storage.remove_tree(self.root / name)
 
     def commit(
@@ -280,7 +267,6 @@ class DatasetWriter:
             EncodeError: a camera is missing or does not have a frame for every row.
         """
         with self._mutex, storage.storage_errors(self.root, "commit an episode to"):
-            self._refresh()
             index = self.is_committed(folder)
             if index is not None:
                 check_committed(self.root, index, folder)  # the caller deletes it now
@@ -366,8 +352,12 @@ class DatasetWriter:
 
         intent = {"episode_index": index, "from_index": from_index, "length": length}
         write_sealed(folder.path / EpisodeFolder.COMMIT, intent)
-        table = parts.table.cast(with_evidence(parts.table.schema, self._evidence(folder, parts)))
-        size = self._write_data(places["data"], table)
+        described = evidence(folder, parts, ensure_dataset_id(self.root, self._known_id()))
+        table = parts.table.cast(with_evidence(parts.table.schema, described))
+        data = self.root / layout.data_path(places["data"])
+        with storage.replacing(data) as temporary:
+            write_table(temporary, table)
+        size = data.stat().st_size
         for key in self._schema.videos:
             target = self.root / layout.video_path(key, places[f"videos/{key}"])
             size += self._add_video(folder.path / encoded.cameras[key].file, target, encoded.cameras[key])
@@ -392,26 +382,12 @@ class DatasetWriter:
         self._release_expired()
         return CommittedEpisode(index, length, from_index, to_index, size, quality.flags)
 
-    def _evidence(self, folder: EpisodeFolder, parts: Assembled) -> Evidence:
-        """The description stored in the data file, which pairs rows and videos if `meta` is lost."""
-        numbers = {number: task for task, number in parts.tasks.items()}
-        used = [int(n) for n in parts.table["task_index"].to_numpy()]
-        dataset = ensure_dataset_id(self.root, self._known_id())
-        named = Named(folder.id, parts.length, dataset)
-        return Evidence((named,), None, {n: numbers[n] for n in used}, describing(parts.info.as_dict()))
-
     def _known_id(self) -> str | None:
         """The dataset's id, from its newest data file."""
         if read_dataset_id(self.root) is not None or "data" not in self._last:
             return None
-        evidence = read_evidence(self.root / layout.data_path(self._last["data"]))
-        return evidence.episodes[-1].dataset if evidence is not None and evidence.episodes else None
-
-    def _write_data(self, index: FileIndex, table: pa.Table) -> int:
-        path = self.root / layout.data_path(index)
-        with storage.replacing(path) as temporary:
-            write_table(temporary, table)
-        return path.stat().st_size
+        stored = read_evidence(self.root / layout.data_path(self._last["data"]))
+        return stored.episodes[-1].dataset if stored is not None and stored.episodes else None
 
     def _add_video(self, source: Path, target: Path, camera: EncodedCamera) -> int:
         with storage.replacing(target) as temporary:

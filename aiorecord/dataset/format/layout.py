@@ -30,6 +30,8 @@ TASKS_PATH = "meta/tasks.parquet"
 EPISODES_FOLDER = "meta/episodes"
 DATA_FOLDER = "data"
 VIDEOS_FOLDER = "videos"
+TOPS = ("meta", DATA_FOLDER, VIDEOS_FOLDER)
+"""The folders that a dataset is made of."""
 
 DATA_TEMPLATE = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_TEMPLATE = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"

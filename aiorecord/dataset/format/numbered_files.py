@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...system import storage
-from .layout import FileIndex, parse_index
+from .layout import TOPS, FileIndex, parse_index
 
 _NO_LINKS = {
     errno.EPERM,
@@ -104,7 +104,7 @@ def find_temporaries(root: Path) -> list[Path]:
     suffix = storage.TEMPORARY_SUFFIX
     with storage.storage_errors(root, "search"):
         found = [path for path in root.iterdir() if path.name.endswith(suffix)]
-        for top in ("meta", "data", "videos"):
+        for top in TOPS:
             for folder, folders, names in os.walk(root / top):
                 for name in [name for name in folders if name.endswith(suffix)]:
                     folders.remove(name)
