@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from ..dataset.commit.rollback import counted_files
-from ..dataset.exchange.pack_journal import PACK_FOLDER
+from ..dataset.exchange.pack_journal import is_decided
 from ..dataset.exchange.replaced_videos import RECORD as REPLACED_RECORD
 from ..dataset.format import layout, quality_log
 from ..dataset.format.episodes import location_prefixes, referred_files
@@ -222,7 +222,7 @@ def committed_files(root: Path, info: DatasetInfo) -> list[str]:
             foreign entries (a link, a pipe), see `OwnFiles`.
         StorageError: the disk refused.
     """
-    if (root / PACK_FOLDER / "journal.json").exists():
+    if is_decided(root):
         raise DatasetError(f"{root} was interrupted. Finish it: aiorecord recover {root}", path=root)
     if not info.total_episodes:
         raise DatasetError(f"{root} holds no episode, there is nothing to upload.", path=root)

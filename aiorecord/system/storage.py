@@ -112,6 +112,13 @@ def fsync_folder(path: Path) -> None:
     fsync_file(path)
 
 
+def fsync_folders(path: Path) -> None:
+    """Make the names in a folder, and in every folder below it, durable."""
+    for folder in [path, *path.rglob("*")]:
+        if folder.is_dir():
+            fsync_folder(folder)
+
+
 def temporary_name(path: Path) -> Path:
     """The name under which `path` is written before it is published."""
     return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")

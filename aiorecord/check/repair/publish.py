@@ -79,9 +79,7 @@ def publish(
         elif (root / name).exists():
             journal.removed.append(name)
     journal.folders |= {layout.DATA_FOLDER: layout.DATA_FOLDER, "episodes": layout.EPISODES_FOLDER}
-    for path in [folder, *folder.rglob("*")]:
-        if path.is_dir():
-            storage.fsync_folder(path)
+    storage.fsync_folders(folder)
     decide(root, journal)
     roll_forward(root, journal)
 

@@ -118,9 +118,7 @@ def publish_statistics(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(path.resolve(), target)
         link_aside(root, replaced)
-        for path in [folder, *folder.rglob("*")]:
-            if path.is_dir():
-                storage.fsync_folder(path)
+        storage.fsync_folders(folder)
     journal = Journal(os.urandom(4).hex(), {"aside": aside.name, layout.STATS_PATH: layout.STATS_PATH})
     journal.folders["episodes"] = layout.EPISODES_FOLDER
     decide(root, journal)

@@ -163,9 +163,7 @@ class _Round:
             if data:
                 self._join_data(data)
             self._write_episodes(episodes)
-            for path in [path for path in self._folder.rglob("*") if path.is_dir()]:
-                storage.fsync_folder(path)
-            storage.fsync_folder(self._folder)
+            storage.fsync_folders(self._folder)
         self._journal.watched = self._readers is not None and self._readers.are_expected
         decide(self._root, self._journal)
         roll_forward(self._root, self._journal, self._readers)
