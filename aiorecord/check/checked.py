@@ -50,8 +50,7 @@ class Checked:
     @property
     def video_keys(self) -> list[str]:
         """Cameras stored as video."""
-        features = self.info.features if self.info else {}
-        return [key for key, spec in features.items() if spec["dtype"] == "video"]
+        return self.info.video_keys if self.info else []
 
     @property
     def is_complete(self) -> bool:

@@ -9,15 +9,12 @@ from pathlib import Path
 
 from ..dataset.commit.generation import read_unchanged
 from ..dataset.commit.lock import live_holder
-from ..dataset.format import layout, quality_log
+from ..dataset.format import quality_log
 from ..dataset.format.episodes import episode_files, read_episodes
 from ..dataset.format.info_json import DatasetInfo, read_info
 from ..errors import DatasetError, StorageError
 from ..quality import EpisodeQuality
 from ..staging.folder import EpisodeFolder, Staging
-
-MAX_INFO_BYTES = 64 << 20
-"""Largest info.json in bytes; lerobot's are a few kB."""
 
 
 @dataclass(frozen=True)
@@ -123,20 +120,8 @@ def count_tasks(episodes: Sequence[EpisodeFacts]) -> dict[str, int]:
     return counts
 
 
-def _read_info(root: Path) -> DatasetInfo:
-    path = root / layout.INFO_PATH
-    try:
-        if path.is_file() and path.stat().st_size > MAX_INFO_BYTES:
-            raise DatasetError(
-                f"{path} is not a dataset's info: it is {path.stat().st_size} bytes.", path=path
-            )
-        return read_info(root)
-    except RecursionError as error:
-        raise DatasetError(f"{path} cannot be read: nested too deeply", path=path) from error
-
-
 def _counted(root: Path) -> tuple[DatasetInfo, list[tuple[int, int, list[str]]]]:
-    info = _read_info(root)
+    info = read_info(root)
     return info, _episode_rows(root, info)
 
 

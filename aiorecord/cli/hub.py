@@ -23,12 +23,11 @@ from typing import Any, BinaryIO
 import yaml
 
 from ..dataset.commit.rollback import counted_files
-from ..dataset.exchange.pack_journal import PACK_FOLDER
+from ..dataset.exchange.pack_journal import is_decided
 from ..dataset.exchange.replaced_videos import RECORD as REPLACED_RECORD
 from ..dataset.format import layout, quality_log
-from ..dataset.format.episodes import read_episodes
+from ..dataset.format.episodes import location_prefixes, referred_files
 from ..dataset.format.info_json import DatasetInfo, parse_info, read_info
-from ..dataset.format.layout import FileIndex
 from ..dataset.format.own_files import OwnFiles
 from ..errors import AiorecordError, ConfigError, DatasetError, StorageError
 from ..options import check_repo_id
@@ -223,21 +222,13 @@ def committed_files(root: Path, info: DatasetInfo) -> list[str]:
             foreign entries (a link, a pipe), see `OwnFiles`.
         StorageError: the disk refused.
     """
-    if (root / PACK_FOLDER / "journal.json").exists():
+    if is_decided(root):
         raise DatasetError(f"{root} was interrupted. Finish it: aiorecord recover {root}", path=root)
     if not info.total_episodes:
         raise DatasetError(f"{root} holds no episode, there is nothing to upload.", path=root)
     episodes = counted_files(root, info)
     files = {file.path.relative_to(root).as_posix() for file in episodes}
-    keys = [key for key, feature in info.features.items() if feature["dtype"] == "video"]
-    for prefix in ("data", *(f"videos/{key}" for key in keys)):
-        columns = [f"{prefix}/chunk_index", f"{prefix}/file_index"]
-        table = read_episodes(episodes, columns)
-        for index in {
-            FileIndex(*numbers) for numbers in zip(*(table[c].to_pylist() for c in columns), strict=True)
-        }:
-            key = prefix.removeprefix("videos/")
-            files.add(layout.data_path(index) if prefix == "data" else layout.video_path(key, index))
+    files |= referred_files(episodes, location_prefixes(info.video_keys))
     with OwnFiles(root) as own:
         # info.json, stats.json, tasks.parquet, other files that lerobot keeps there, and the quality record.
         for folder in ("meta", PurePosixPath(quality_log.PATH).parent.as_posix()):

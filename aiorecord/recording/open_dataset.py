@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from ..dataset.commit.lock import DatasetLock
+from ..dataset.commit.new_folder import check_free
 from ..dataset.commit.writer import DatasetWriter
 from ..dataset.format.info_json import read_info
 from ..dataset.recovery.rebuild_info import lost_info, rebuild_info
@@ -115,7 +116,7 @@ class DatasetHome:
             return
         if not exists:
             # Refuse a foreign folder before the lock makes files in it.
-            DatasetWriter.check_new(self.root)
+            check_free(self.root)
             self._created = True
         self._lock.acquire()
         self._writer = DatasetWriter.create(

@@ -112,6 +112,13 @@ def fsync_folder(path: Path) -> None:
     fsync_file(path)
 
 
+def fsync_folders(path: Path) -> None:
+    """Make the names in a folder, and in every folder below it, durable."""
+    for folder in [path, *path.rglob("*")]:
+        if folder.is_dir():
+            fsync_folder(folder)
+
+
 def temporary_name(path: Path) -> Path:
     """The name under which `path` is written before it is published."""
     return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
@@ -171,8 +178,9 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     check_file(path)
     with path.open("rb") as file:
         text = file.read(max_bytes + 1)
+        size = os.fstat(file.fileno()).st_size
     if len(text) > max_bytes:
-        raise ValueError(f"it is larger than {max_bytes >> 20} MiB")
+        raise ValueError(f"it is larger than {max_bytes >> 20} MiB, it has {size} bytes")
     return parse_json(text)
 
 

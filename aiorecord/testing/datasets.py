@@ -21,8 +21,7 @@ def episode_lengths(root: Path) -> list[int]:
         DatasetError: the metadata of the episodes cannot be read.
         StorageError: the disk refused.
     """
-    files = episode_files(root)
-    return list(map(int, read_episodes(files, ["length"])["length"].to_numpy())) if files else []
+    return list(map(int, read_episodes(episode_files(root), ["length"])["length"].to_numpy()))
 
 
 def assert_whole(root: Path, lengths: Sequence[int] | None = None, *, fast: bool = False) -> None:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...dataset.exchange.pack_journal import ASIDE, PACK_FOLDER
+from ...dataset.exchange.pack_evidence import ASIDE
+from ...dataset.exchange.pack_journal import PACK_FOLDER
 from ...dataset.format import layout
 from ...dataset.format.layout import FileIndex
 from ...dataset.format.numbered_files import temporary_files

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...dataset.exchange.pack_journal import PACK_FOLDER, Journal, decide, roll_forward
+from ...dataset.exchange.pack_evidence import Journal
+from ...dataset.exchange.pack_journal import PACK_FOLDER, decide, roll_forward
 from ...dataset.format import layout, quality_log
 from ...dataset.format.info_json import DatasetInfo
 from ...dataset.format.numbered_files import link_or_copy
@@ -97,10 +98,7 @@ def exchange(root: Path, folder: Path, journal: Journal) -> None:
         DatasetError: part of the dataset is on another disk or behind a link; nothing was changed.
         StorageError: the disk refused.
     """
-    with storage.storage_errors(folder, "write into"):
-        for path in [folder, *folder.rglob("*")]:
-            if path.is_dir():
-                storage.fsync_folder(path)
+    storage.fsync_folders(folder)
     decide(root, journal)
     roll_forward(root, journal)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...dataset.format import layout
-from ...dataset.format.episodes import episodes_schema, location, stats_columns, with_ids
+from ...dataset.format.episodes import episode_row, episodes_schema, rows_table, with_ids
 from ...dataset.format.layout import FileIndex
 from ...dataset.format.tables import (
     as_schema,
@@ -156,10 +156,7 @@ def write_metadata_job(
                     stats = _stats(kept, stored.get(kept.old.episode, {}) if kept.old else {}, features, fps)
                     parts.append(stats)
                     rows.append(_row(kept, index, stats))
-                arrays = [
-                    pa.array([row.get(f.name) for row in rows]).cast(f.type, safe=False) for f in schema
-                ]
-                write_row_group(writer, pa.Table.from_arrays(arrays, schema=schema))
+                write_row_group(writer, rows_table(schema, rows))
                 parts = [aggregate(parts)]
                 progress.update(start)
         storage.fsync_file(target)
@@ -188,10 +185,13 @@ def _stats(
 
 
 def _row(kept: Kept, index: FileIndex, stats: dict[str, FeatureStats]) -> dict[str, Any]:
-    row: dict[str, Any] = {"episode_index": kept.episode, "tasks": list(kept.tasks), "length": kept.length}
-    row |= {"dataset_from_index": kept.first, "dataset_to_index": kept.first + kept.length}
-    row |= location("data", kept.found.data) | location("meta/episodes", index)
-    for key, place in kept.found.videos.items():
-        row |= location(f"videos/{key}", place.index)
-        row |= {f"videos/{key}/from_timestamp": place.start_s, f"videos/{key}/to_timestamp": place.end_s}
-    return row | stats_columns(stats)
+    videos = {f"videos/{key}": place.index for key, place in kept.found.videos.items()}
+    return episode_row(
+        kept.episode,
+        kept.tasks,
+        length=kept.length,
+        first=kept.first,
+        places={"data": kept.found.data, "meta/episodes": index} | videos,
+        seconds={key: (place.start_s, place.end_s) for key, place in kept.found.videos.items()},
+        stats=stats,
+    )

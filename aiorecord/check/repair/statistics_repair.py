@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...dataset.exchange.pack_journal import Journal
+from ...dataset.exchange.pack_evidence import Journal
 from ...dataset.format import layout
 from ...dataset.format.episodes import episodes_schema
 from ...dataset.format.numbered_files import link_or_copy

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...encoding.encoded import EncodedCamera, EncodedEpisode, file_crc
@@ -16,11 +15,10 @@ from ...staging.sealed_json import read_sealed
 from ...system import storage
 from ...values import is_whole
 from ..format import layout
-from ..format.episodes import read_file, read_ids
-from ..format.layout import FileIndex
+from ..format.episodes import location_columns, location_prefixes, locations, read_ids
 from ..format.links import damage_errors
 from ..format.numbered_files import numbered_files
-from ..format.tables import read_table
+from ..format.tables import episode_column, read_table
 
 
 def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> int | None:
@@ -30,13 +28,8 @@ def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> i
     got each index.
 
     Args:
-        root: the dataset's root folder.
         total_episodes: number of counted episodes; `meta/episodes` may hold more.
         folder: the episode.
-
-    Raises:
-        DatasetError: `meta/episodes` cannot be read.
-        StorageError: the disk refused.
     """
     if not storage.is_there(folder.path / EpisodeFolder.COMMIT):
         return None
@@ -48,11 +41,7 @@ def committed_index(root: Path, total_episodes: int, folder: EpisodeFolder) -> i
 
 
 def intended_index(folder: EpisodeFolder) -> int | None:
-    """The index that a commit was about to assign to the episode; None without a valid intent.
-
-    Raises:
-        StorageError: the intent cannot be read.
-    """
+    """The index that a commit was about to assign to the episode; None without a valid intent."""
     path = folder.path / EpisodeFolder.COMMIT
     if not storage.is_there(path):
         return None
@@ -70,13 +59,11 @@ def check_committed(root: Path, index: int, folder: EpisodeFolder) -> None:
     holds nothing else, and must also have the recorded checksum.
 
     Args:
-        root: the dataset's root folder.
         index: the result of `committed_index`.
         folder: the episode.
 
     Raises:
         DamageError: it is not; staging still has it.
-        StorageError: the disk refused.
     """
     keys = list(folder.manifest.schema().videos)
     try:
@@ -92,20 +79,22 @@ def check_committed(root: Path, index: int, folder: EpisodeFolder) -> None:
 
 
 def _check_files(root: Path, index: int, keys: list[str], folder: EpisodeFolder) -> None:
-    places = [f"{prefix}/{name}_index" for prefix in ("data", *_videos(keys)) for name in ("chunk", "file")]
-    row = _row(root, index, ["length", *places, *(f"{video}/to_timestamp" for video in _videos(keys))])
-    _check_rows(root / layout.data_path(_place(row, "data")), index, int(row["length"]))
+    ends = [f"videos/{key}/to_timestamp" for key in keys]
+    row = _row(root, index, ["length", *location_columns(*location_prefixes(keys)), *ends])
+    [data] = locations(row, "data")
+    _check_rows(root / layout.data_path(data), index, int(row["length"][0].as_py()))
     encoded = EncodedEpisode.load(folder)
-    for key, video in zip(keys, _videos(keys), strict=True):
-        frames = round(row[f"{video}/to_timestamp"] * folder.manifest.fps)
-        path = root / layout.video_path(key, _place(row, video))
-        _check_video(path, frames, key, None if encoded is None else encoded.cameras[key])
+    for key, end in zip(keys, ends, strict=True):
+        [video] = locations(row, f"videos/{key}")
+        frames = round(row[end][0].as_py() * folder.manifest.fps)
+        camera = None if encoded is None else encoded.cameras[key]
+        _check_video(root / layout.video_path(key, video), frames, key, camera)
 
 
 def _check_rows(path: Path, index: int, length: int) -> None:
     if not storage.is_there(path):
         raise DatasetError(f"{path} is missing", path=path)
-    held = read_table(path, ["episode_index"])["episode_index"].to_numpy()
+    held = episode_column(path).to_numpy()
     if int((held == index).sum()) != length:
         raise DatasetError(f"{path} does not have its {length} rows", path=path)
 
@@ -127,25 +116,15 @@ def span_of(root: Path, index: int) -> tuple[int, int]:
 
     Raises:
         DatasetError: `meta/episodes` cannot be read, or lacks the episode.
-        StorageError: the disk refused.
     """
     row = _row(root, index, ["dataset_from_index", "dataset_to_index"])
-    return int(row["dataset_from_index"]), int(row["dataset_to_index"])
+    return int(row["dataset_from_index"][0].as_py()), int(row["dataset_to_index"][0].as_py())
 
 
-def _row(root: Path, index: int, columns: list[str]) -> dict[str, Any]:
+def _row(root: Path, index: int, columns: list[str]) -> pa.Table:
     """Some columns of an episode's row of `meta/episodes`."""
     for path in numbered_files(root / layout.EPISODES_FOLDER).values():
-        episodes = read_table(path, ["episode_index"])["episode_index"]
-        place = pc.index(episodes, index).as_py()
+        place = pc.index(episode_column(path), index).as_py()
         if place >= 0:
-            return dict(read_file(path, columns).slice(place, 1).to_pylist()[0])
+            return read_table(path, columns).slice(place, 1)
     raise DatasetError(f"{root}: meta/episodes does not hold episode {index}.", path=root)
-
-
-def _videos(keys: Iterable[str]) -> list[str]:
-    return [f"videos/{key}" for key in keys]
-
-
-def _place(row: dict[str, Any], prefix: str) -> FileIndex:
-    return FileIndex(int(row[f"{prefix}/chunk_index"]), int(row[f"{prefix}/file_index"]))

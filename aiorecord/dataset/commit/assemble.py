@@ -1,8 +1,4 @@
-"""Assembles what a commit writes for an episode, from staging: its table, statistics and info. Writes
-nothing.
-
-Nothing is written here.
-"""
+"""Assembles what a commit writes for an episode, from staging: its table, statistics and info. Only reads."""
 
 from __future__ import annotations
 
@@ -21,6 +17,7 @@ from ...encoding.stats import FeatureStats, column_stats
 from ...errors import DamageError, DatasetError, EncodeError, StateError
 from ...features import Schema
 from ...media.camera_info import DEPTH_SETTINGS, depth_differences, undescribed
+from ...media.evidence import Evidence, Named, describing
 from ...staging.folder import EpisodeFolder
 from ...staging.rows import read_rows
 from ...staging.staged_file import Extent, read_whole
@@ -116,7 +113,6 @@ def assemble(
     Raises:
         DatasetError: its rows cannot be read, or are fewer than the manifest says.
         EncodeError: an `image` feature does not have an image for every row.
-        StorageError: the disk refused.
     """
     schema = folder.manifest.schema()
     journaled = _read_rows(folder, schema)
@@ -142,6 +138,18 @@ def assemble(
         table = data_table(data_schema(info.features), columns, defaults)
     ordered = {key: stats[key] for key in info.features if key in stats}
     return Assembled(rows.num_rows, table, ordered, all_tasks, episode_tasks, changed, times_ns)
+
+
+def evidence(folder: EpisodeFolder, parts: Assembled, dataset: str | None) -> Evidence:
+    """The description stored in the data file, which pairs rows and videos if `meta` is lost.
+
+    Args:
+        dataset: the dataset's id, None if it could not be stored.
+    """
+    numbers = {number: task for task, number in parts.tasks.items()}
+    used = [int(n) for n in parts.table["task_index"].to_numpy()]
+    named = Named(folder.id, parts.length, dataset)
+    return Evidence((named,), None, {n: numbers[n] for n in used}, describing(parts.info.as_dict()))
 
 
 def _read_rows(folder: EpisodeFolder, schema: Schema) -> pa.Table:

@@ -25,9 +25,6 @@ from ..format import layout
 from .lock import LOCK_FILE, live_holder
 from .lock_holder import is_dead, read_holder
 
-TOPS = ("meta", layout.DATA_FOLDER, layout.VIDEOS_FOLDER)
-"""The folders that a dataset is made of."""
-
 _TRIES = 5
 _PAUSE_S = 0.1
 """Seconds between tries: a packing exchanges its folders in less."""
@@ -39,8 +36,8 @@ class Look:
 
     Attributes:
         info: content of info.json; None if it is missing or cannot be read.
-        files: size and time of change (ns) of every file in `TOPS`, by its name relative to the root, with
-            ``/``. If the system reports an error for a file, its number twice.
+        files: size and time of change (ns) of every file in `layout.TOPS`, by its name relative to the root,
+            with ``/``. If the system reports an error for a file, its number twice.
         staging: likewise for staging, which changes while an episode is recorded or saved.
         is_packing: a packing was decided and is not completed yet; files may not match each other.
         holder: the process that holds the dataset's lock, see `live_holder`.
@@ -62,7 +59,7 @@ def look(root: Path) -> Look:
     holder = live_holder(root)
     named = read_holder(root / STAGING_FOLDER / LOCK_FILE)
     files: dict[str, tuple[int, int]] = {}
-    for top in TOPS:
+    for top in layout.TOPS:
         _list(root / top, top, files)
     staging: dict[str, tuple[int, int]] = {}
     _list(root / STAGING_FOLDER, STAGING_FOLDER, staging)

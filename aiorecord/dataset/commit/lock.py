@@ -14,7 +14,6 @@ import time
 import uuid
 import weakref
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ...errors import DatasetLockedError, StateError, StorageError
@@ -45,9 +44,6 @@ class DatasetLock:
     another one may be alive. Of two at once, at least one sees the other, so they never both hold the lock.
     A claim of a process known to be dead is ignored; one whose process cannot be checked, such as on another
     host, counts. No clock is used.
-
-    Args:
-        root: the dataset's root folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -67,7 +63,6 @@ class DatasetLock:
         Raises:
             DatasetLockedError: another process, or another lock object of this one, holds it.
             StateError: this object holds it already.
-            StorageError: the disk refused.
         """
         if self._fd is not None:
             raise StateError(f"{self.path} is already locked by this object.")
@@ -113,9 +108,7 @@ class DatasetLock:
         self.acquire()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
     def _try(self) -> int | None:

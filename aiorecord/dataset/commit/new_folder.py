@@ -15,7 +15,6 @@ def check_free(root: Path) -> None:
 
     Raises:
         DatasetError: it holds a dataset already, unsaved episodes, or other files.
-        StorageError: it cannot be read.
     """
     if (root / layout.INFO_PATH).exists():
         raise DatasetError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...encoding.stats import FeatureStats, aggregate, from_json, to_json
@@ -21,8 +20,10 @@ from ..format.episodes import (
     EpisodesFile,
     episode_files,
     episode_stats,
+    location_columns,
+    location_prefixes,
+    locations,
     read_episodes,
-    read_file,
     read_ids,
     with_ids,
 )
@@ -31,6 +32,7 @@ from ..format.layout import FileIndex
 from ..format.numbered_files import numbered_files, remove_files, remove_temporaries
 from ..format.table_size import check_size
 from ..format.tables import (
+    episode_column,
     evidence_of,
     open_table,
     parquet_writer,
@@ -54,10 +56,6 @@ def rollback(root: Path, info: DatasetInfo) -> list[Path]:
 
     Returns:
         The files that were removed or rewritten.
-
-    Raises:
-        DatasetError: the dataset is damaged: counted episodes are incomplete.
-        StorageError: the disk refused.
     """
     changed = remove_temporaries(root)
     changed += _roll_back_rows(
@@ -68,7 +66,7 @@ def rollback(root: Path, info: DatasetInfo) -> list[Path]:
     data = numbered_files(root / layout.DATA_FOLDER)
     changed += _roll_back_rows(data, info.total_episodes, _keep_data_rows)
     kept = {root / name for name in replaced_names(root)}
-    for key in (key for key, feature in info.features.items() if feature["dtype"] == "video"):
+    for key in info.video_keys:
         newest = last.get(f"videos/{key}")
         videos = numbered_files(root / layout.VIDEOS_FOLDER / key)
         # A packed file that no episode refers to is neither a leftover of a commit, nor needed by readers.
@@ -88,7 +86,6 @@ def counted_files(root: Path, info: DatasetInfo) -> list[EpisodesFile]:
 
     Raises:
         DatasetError: they do not.
-        StorageError: the disk refused.
     """
     files = episode_files(root)
     rows = files[-1].end if files else 0
@@ -107,32 +104,23 @@ def last_locations(files: list[EpisodesFile], info: DatasetInfo) -> dict[str, Fi
 
     Raises:
         DatasetError: it does not end at the frame that info.json states.
-        StorageError: the disk refused.
     """
     if not files:
         return {}
-    prefixes = ["data", *(f"videos/{k}" for k, spec in info.features.items() if spec["dtype"] == "video")]
-    columns = [f"{prefix}/{name}" for prefix in prefixes for name in ("chunk_index", "file_index")]
-    table = read_file(files[-1].path, [*columns, "dataset_to_index"])
-    row = table.slice(table.num_rows - 1).to_pylist()[0]
-    if row["dataset_to_index"] != info.total_frames:
+    prefixes, path = location_prefixes(info.video_keys), files[-1].path
+    table = read_table(path, [*location_columns(*prefixes), "dataset_to_index"])
+    row = table.slice(table.num_rows - 1)
+    end = row["dataset_to_index"][0].as_py()
+    if end != info.total_frames:
         raise DatasetError(
-            f"{files[-1].path}: the last episode ends at frame {row['dataset_to_index']}, meta/info.json "
-            f"counts {info.total_frames}.",
-            path=files[-1].path,
+            f"{path}: the last episode ends at frame {end}, meta/info.json counts {info.total_frames}.",
+            path=path,
         )
-    return {
-        prefix: FileIndex(int(row[f"{prefix}/chunk_index"]), int(row[f"{prefix}/file_index"]))
-        for prefix in prefixes
-    }
+    return {prefix: locations(row, prefix)[0] for prefix in prefixes}
 
 
 def read_stats(root: Path) -> dict[str, FeatureStats] | None:
-    """stats.json, None when it is missing or not valid.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """stats.json, None when it is missing or not valid."""
     path = root / layout.STATS_PATH
     with storage.storage_errors(path, "read"):
         if not path.exists():
@@ -147,7 +135,7 @@ def _roll_back_rows(files: dict[FileIndex, Path], end: int, keep: Callable[[Path
     """Drop the rows of episodes from `end` on; files are in the order of their episodes."""
     changed: list[Path] = []
     for path in reversed(files.values()):
-        episodes = read_table(path, ["episode_index"])["episode_index"]
+        episodes = episode_column(path)
         if len(episodes) and pc.max(episodes).as_py() < end:
             break
         if len(episodes) and pc.min(episodes).as_py() < end:
@@ -160,8 +148,7 @@ def _roll_back_rows(files: dict[FileIndex, Path], end: int, keep: Callable[[Path
 
 def _keep_episode_rows(path: Path, end: int) -> None:
     ids = {index: id_ for index, id_ in read_ids(path).items() if index < end}
-    table = read_file(path)
-    table = table.filter(pc.field("episode_index") < end)
+    table = read_table(path).filter(pc.field("episode_index") < end)
     with storage.replacing(path) as temporary:
         write_table(temporary, table.cast(with_ids(table.schema, ids)))
 
@@ -209,7 +196,7 @@ def _roll_back_stats(root: Path, info: DatasetInfo, files: list[EpisodesFile]) -
     if on_disk is not None and _frames(on_disk) == info.total_frames:
         return []
     try:
-        stats = aggregate([aggregate(list(episode_stats(_stats_table(file)))) for file in files])
+        stats = aggregate([aggregate(list(episode_stats(read_table(file.path)))) for file in files])
     except (ValueError, KeyError) as error:
         raise DatasetError(f"{root}: statistics in meta/episodes do not fit: {error}", path=root) from error
     if not stats and on_disk is None:
@@ -217,11 +204,6 @@ def _roll_back_stats(root: Path, info: DatasetInfo, files: list[EpisodesFile]) -
     if stats:
         storage.write_json(path, to_json(stats))
     return [path] if stats else []
-
-
-def _stats_table(file: EpisodesFile) -> pa.Table:
-    table = read_file(file.path)
-    return table.select([name for name in table.column_names if name.startswith("stats/")])
 
 
 def _frames(stats: dict[str, FeatureStats]) -> int | None:

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from ...encoding.encoded import file_crc
 from ...encoding.stats import FeatureStats, aggregate, to_json
 from ...errors import AiorecordError, StateError
 from ...features import Schema
-from ...media.evidence import Evidence, Named, describing, ensure_dataset_id, read_dataset_id
+from ...media.evidence import ensure_dataset_id, read_dataset_id
 from ...printable import get_logger
 from ...staging.folder import EpisodeFolder, Staging
 from ...staging.sealed_json import write_sealed
@@ -32,14 +30,14 @@ from ..exchange.other_readers import ReaderWatch
 from ..exchange.pack_journal import is_decided, roll_forward
 from ..exchange.replaced_videos import is_due, read_replaced, release
 from ..format import layout, quality_log
-from ..format.episodes import EpisodeLog, episodes_schema, location, read_schema, stats_columns
+from ..format.episodes import EpisodeLog, episode_row, episodes_schema, location_prefixes, read_schema
 from ..format.info_json import DatasetInfo, check_continues, new_info, read_info, write_info
 from ..format.layout import FileIndex
 from ..format.links import check_links, damage_errors
 from ..format.numbered_files import link_or_copy
 from ..format.tables import read_evidence, read_tasks, with_evidence, write_table, write_tasks
 from .already_committed import check_committed, committed_index, span_of
-from .assemble import Assembled, assemble, check_episode
+from .assemble import Assembled, assemble, check_episode, evidence
 from .new_folder import check_free
 from .rollback import counted_files, last_locations, read_stats, rollback
 
@@ -79,6 +77,7 @@ class DatasetWriter:
 
     Attributes:
         root: the dataset's root folder.
+        readers: watches other programs that read the dataset; None before `watch_readers`.
     """
 
     def __init__(self, root: Path, info: DatasetInfo) -> None:
@@ -86,13 +85,8 @@ class DatasetWriter:
         self._mutex = threading.RLock()
         self._info = info
         self._read = self._identity()
-        self._readers: ReaderWatch | None = None
+        self.readers: ReaderWatch | None = None
         self._load()
-
-    @staticmethod
-    def check_new(root: Path) -> None:
-        """Check that a new dataset may be made in a folder; see `check_free`."""
-        check_free(root)
 
     @classmethod
     def create(
@@ -110,17 +104,13 @@ class DatasetWriter:
 
         Args:
             root: a folder that does not exist or is empty.
-            fps: frames per second.
-            schema: the features.
-            robot_type: the robot's name.
             chunks_size: files per folder, at most 1000 (the default).
             data_files_size_in_mb: size at which packing ends a data file, default 100.
             video_files_size_in_mb: size at which packing ends a video file, default 200.
 
         Raises:
             ConfigError: a setting is unusable; nothing was written.
-            DatasetError: the folder is not free, see `check_new`.
-            StorageError: the disk refused.
+            DatasetError: the folder is not free, see `check_free`.
         """
         settings = {
             "chunks_size": chunks_size,
@@ -129,7 +119,7 @@ class DatasetWriter:
         }
         given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
         info = new_info(schema, fps=fps, robot_type=robot_type, **given)
-        cls.check_new(root)
+        check_free(root)
         write_info(root, info)
         ensure_dataset_id(root)
         return cls(root, info)
@@ -146,16 +136,10 @@ class DatasetWriter:
         """Continue a dataset that aiorecord or lerobot wrote, after undoing what a crash left.
 
         An interrupted packing is finished first, then `rollback` removes what info.json does not count.
-
-        Args:
-            root: the dataset's root folder.
-            schema: the features to record; None skips the check, as below.
-            fps: likewise.
-            robot_type: likewise.
+        Features, rate and robot must be the dataset's; None skips a check.
 
         Raises:
             DatasetError: no dataset, a damaged one, or one that does not match; every difference is listed.
-            StorageError: the disk refused.
         """
         info = read_info(root)
         check_continues(root, info, schema=schema, fps=fps, robot_type=robot_type)
@@ -179,11 +163,6 @@ class DatasetWriter:
         return self._schema
 
     @property
-    def fps(self) -> int:
-        """Frames per second."""
-        return self._info.fps
-
-    @property
     def total_episodes(self) -> int:
         """Committed episodes."""
         return self._info.total_episodes
@@ -192,16 +171,6 @@ class DatasetWriter:
     def total_frames(self) -> int:
         """Committed frames."""
         return self._info.total_frames
-
-    @property
-    def tasks(self) -> dict[str, int]:
-        """Tasks and their numbers. A copy."""
-        return dict(self._tasks)
-
-    @property
-    def readers(self) -> ReaderWatch | None:
-        """Watches other programs that read the dataset; None before `watch_readers`."""
-        return self._readers
 
     def watch_readers(self) -> None:
         """From now on take account of other programs that read the dataset.
@@ -212,18 +181,13 @@ class DatasetWriter:
         with self._mutex:
             self.unwatch_readers()
             # Videos are kept for a reader that may still be there.
-            self._readers = ReaderWatch(self.root, expected=bool(self._replaced))
+            self.readers = ReaderWatch(self.root, expected=bool(self._replaced))
 
     def unwatch_readers(self) -> None:
         """Stop watching; videos that are packed afterwards are kept for readers. Idempotent."""
         with self._mutex:
-            if self._readers is not None:
-                self._readers.close()
-
-    @property
-    def stats(self) -> dict[str, FeatureStats]:
-        """Statistics over all episodes. A copy."""
-        return copy.deepcopy(self._stats)
+            if self.readers is not None:
+                self.readers.close()
 
     def rollback(self) -> list[Path]:
         """Remove what info.json does not count, such as the files of a failed commit; finish a packing.
@@ -232,15 +196,11 @@ class DatasetWriter:
 
         Returns:
             The files that were removed or rewritten.
-
-        Raises:
-            DatasetError: the dataset is damaged.
-            StorageError: the disk refused.
         """
         with self._mutex, storage.storage_errors(self.root, "roll back"):
             self._stale = True
             if is_decided(self.root) or self._read is None or self._identity() != self._read:
-                with self._readers.ignoring() if self._readers is not None else contextlib.nullcontext():
+                with self.readers.ignoring() if self.readers is not None else contextlib.nullcontext():
                     roll_forward(self.root)
                     self._info, self._read = read_info(self.root), self._identity()
             else:
@@ -254,10 +214,6 @@ class DatasetWriter:
         """Block commits while the files on disk are rearranged; afterwards everything is read again.
 
         When the block begins, the dataset holds only what info.json counts.
-
-        Raises:
-            DatasetError: the dataset is damaged.
-            StorageError: the disk refused.
         """
         with self._mutex:
             self.rollback()
@@ -266,15 +222,7 @@ class DatasetWriter:
             self._load()
 
     def is_committed(self, folder: EpisodeFolder) -> int | None:
-        """The episode's index if it is in the dataset already, else None.
-
-        The intent in the episode's folder has the index it was about to get; `meta/episodes` shows whether
-        this episode got it.
-
-        Raises:
-            DatasetError: `meta/episodes` cannot be read.
-            StorageError: the disk refused.
-        """
+        """The episode's index if it is in the dataset already, else None; see `committed_index`."""
         with self._mutex:
             self._refresh()
             return committed_index(self.root, self._info.total_episodes, folder)
@@ -284,7 +232,6 @@ class DatasetWriter:
 
         Raises:
             StateError: there are episodes.
-            StorageError: the disk refused.
         """
         with self._mutex:
             if self.total_episodes:
@@ -292,7 +239,7 @@ class DatasetWriter:
             if Staging(self.root).episode_paths():
                 return
             self.rollback()
-            for name in (layout.INFO_PATH.split("/")[0], layout.DATA_FOLDER, layout.VIDEOS_FOLDER):
+            for name in layout.TOPS:
                 storage.remove_tree(self.root / name)
 
     def commit(
@@ -318,10 +265,8 @@ class DatasetWriter:
             StateError: the episode is not complete.
             DatasetError: it has no rows, fewer than it should, or does not fit the dataset.
             EncodeError: a camera is missing or does not have a frame for every row.
-            StorageError: the disk refused.
         """
         with self._mutex, storage.storage_errors(self.root, "commit an episode to"):
-            self._refresh()
             index = self.is_committed(folder)
             if index is not None:
                 check_committed(self.root, index, folder)  # the caller deletes it now
@@ -392,21 +337,27 @@ class DatasetWriter:
     ) -> CommittedEpisode:
         info, index, length = parts.info, self.total_episodes, parts.length
         from_index, to_index = self.total_frames, info.total_frames
-        prefixes = ["data", *(f"videos/{key}" for key in self._schema.videos)]
+        prefixes = location_prefixes(self._schema.videos)
         places = {prefix: layout.next_loose(self._last.get(prefix), index) for prefix in prefixes}
-        row: dict[str, Any] = {"episode_index": index, "tasks": parts.episode_tasks, "length": length}
-        row |= {"dataset_from_index": from_index, "dataset_to_index": to_index}
-        row |= location("meta/episodes", self._log.index) | stats_columns(parts.stats)
-        for prefix, place in places.items():
-            row |= location(prefix, place)
-        for key in self._schema.videos:
-            row |= {f"videos/{key}/from_timestamp": 0.0, f"videos/{key}/to_timestamp": length / self.fps}
+        row = episode_row(
+            index,
+            parts.episode_tasks,
+            length=length,
+            first=from_index,
+            places={**places, "meta/episodes": self._log.index},
+            seconds=dict.fromkeys(self._schema.videos, (0.0, length / info.fps)),
+            stats=parts.stats,
+        )
         stats = aggregate([self._stats, parts.stats]) if self._stats else parts.stats
 
         intent = {"episode_index": index, "from_index": from_index, "length": length}
         write_sealed(folder.path / EpisodeFolder.COMMIT, intent)
-        table = parts.table.cast(with_evidence(parts.table.schema, self._evidence(folder, parts)))
-        size = self._write_data(places["data"], table)
+        described = evidence(folder, parts, ensure_dataset_id(self.root, self._known_id()))
+        table = parts.table.cast(with_evidence(parts.table.schema, described))
+        data = self.root / layout.data_path(places["data"])
+        with storage.replacing(data) as temporary:
+            write_table(temporary, table)
+        size = data.stat().st_size
         for key in self._schema.videos:
             target = self.root / layout.video_path(key, places[f"videos/{key}"])
             size += self._add_video(folder.path / encoded.cameras[key].file, target, encoded.cameras[key])
@@ -431,26 +382,12 @@ class DatasetWriter:
         self._release_expired()
         return CommittedEpisode(index, length, from_index, to_index, size, quality.flags)
 
-    def _evidence(self, folder: EpisodeFolder, parts: Assembled) -> Evidence:
-        """The description stored in the data file, which pairs rows and videos if `meta` is lost."""
-        numbers = {number: task for task, number in parts.tasks.items()}
-        used = [int(n) for n in parts.table["task_index"].to_numpy()]
-        dataset = ensure_dataset_id(self.root, self._known_id())
-        named = Named(folder.id, parts.length, dataset)
-        return Evidence((named,), None, {n: numbers[n] for n in used}, describing(parts.info.as_dict()))
-
     def _known_id(self) -> str | None:
         """The dataset's id, from its newest data file."""
         if read_dataset_id(self.root) is not None or "data" not in self._last:
             return None
-        evidence = read_evidence(self.root / layout.data_path(self._last["data"]))
-        return evidence.episodes[-1].dataset if evidence is not None and evidence.episodes else None
-
-    def _write_data(self, index: FileIndex, table: pa.Table) -> int:
-        path = self.root / layout.data_path(index)
-        with storage.replacing(path) as temporary:
-            write_table(temporary, table)
-        return path.stat().st_size
+        stored = read_evidence(self.root / layout.data_path(self._last["data"]))
+        return stored.episodes[-1].dataset if stored is not None and stored.episodes else None
 
     def _add_video(self, source: Path, target: Path, camera: EncodedCamera) -> int:
         with storage.replacing(target) as temporary:

@@ -13,7 +13,6 @@ import filecmp
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -21,10 +20,16 @@ from ...errors import AiorecordError, DatasetError
 from ...media.video_file import continues_video, stated_frames
 from ...system import storage
 from ..format import layout, quality_log
-from ..format.episodes import episode_files, read_episodes, read_file
+from ..format.episodes import (
+    episode_files,
+    location_columns,
+    location_prefixes,
+    locations,
+    read_episodes,
+)
 from ..format.info_json import DatasetInfo, read_info
 from ..format.layout import FileIndex
-from ..format.tables import open_table
+from ..format.tables import open_table, read_table
 
 ASIDE = ".aiorecord-aside-"
 """Prefix of each folder that a repair moved files into. No reader's pattern matches it."""
@@ -79,13 +84,11 @@ def check_evidence(root: Path, folder: Path, journal: Journal) -> None:
     """Compare a journal with the dataset and with the prepared files. Only reads.
 
     Args:
-        root: the dataset's root folder.
         folder: the pack folder.
         journal: its names have been checked to stay inside of the dataset.
 
     Raises:
         DatasetError: no packing or repair of this dataset wrote it.
-        StorageError: the disk refused.
     """
     try:
         _Evidence(root, folder, journal).check()
@@ -105,7 +108,6 @@ class _Evidence:
         self._aside = [place for place in places if aside and place.is_dir() and not place.is_symlink()]
         new_info = folder / layout.INFO_PATH
         self._info: DatasetInfo = read_info(folder if new_info.exists() else root)
-        self._cameras = [key for key, spec in self._info.features.items() if spec["dtype"] == "video"]
 
     def check(self) -> None:
         if "episodes" not in self._journal.folders:
@@ -141,11 +143,8 @@ class _Evidence:
 
     def _episodes(self, folder: Path, *, counted: bool = True) -> pa.Table:
         files = episode_files(self._root, folder)
-        prefixes = ["data", *(f"videos/{key}" for key in self._cameras)]
-        names = [f"{prefix}/{name}" for prefix in prefixes for name in ("chunk_index", "file_index")]
-        if not files:
-            empty = pa.table({name: pa.array([], pa.int64()) for name in [*_SAME, *names]})
-        table = read_episodes(files, [*_SAME, *names]) if files else empty
+        names = location_columns(*location_prefixes(self._info.video_keys))
+        table = read_episodes(files, [*_SAME, *names])
         ends = table["dataset_to_index"].to_pylist()
         totals = (self._info.total_episodes, self._info.total_frames)
         if counted and (table.num_rows, ends[-1] if ends else 0) != totals:
@@ -156,7 +155,7 @@ class _Evidence:
         """The metadata of each episode without its locations; the statistics identify its content."""
         found: list[str] = []
         for file in episode_files(self._root, folder):
-            table = read_file(file.path)
+            table = read_table(file.path)
             names = [name for name in table.column_names if not name.endswith(_PLACE)]
             found += map(repr, table.select(sorted(names)).to_pylist())  # as text, NaN is equal to NaN
         return found
@@ -169,7 +168,7 @@ class _Evidence:
         if pending and not (folder / self._journal.marker).exists():
             self._refuse(f"{folder} is not marked.")
         rows: dict[FileIndex, int] = {}
-        for index, length in zip(_indices(after, "data"), _lengths(after), strict=True):
+        for index, length in zip(locations(after, "data"), _lengths(after), strict=True):
             rows[index] = rows.get(index, 0) + length
         for index, count in rows.items():
             path = folder / Path(layout.data_path(index)).relative_to(layout.DATA_FOLDER)
@@ -183,9 +182,8 @@ class _Evidence:
         found: dict[str, int] = {}
         if table is None:
             return found
-        for key in self._cameras:
-            lengths = _lengths(table)
-            for index, length in zip(_indices(table, f"videos/{key}"), lengths, strict=True):
+        for key in self._info.video_keys:
+            for index, length in zip(locations(table, f"videos/{key}"), _lengths(table), strict=True):
                 path = layout.video_path(key, index)
                 found[path] = found.get(path, 0) + length
         return found
@@ -223,11 +221,6 @@ class _Evidence:
 
 def _lengths(table: pa.Table) -> list[int]:
     return [int(length or 0) for length in table["length"].to_pylist()]
-
-
-def _indices(table: pa.Table, prefix: str) -> list[FileIndex]:
-    columns: list[list[Any]] = [table[f"{prefix}/{name}_index"].to_pylist() for name in ("chunk", "file")]
-    return [FileIndex(int(chunk), int(file)) for chunk, file in zip(*columns, strict=True)]
 
 
 @contextlib.contextmanager

@@ -29,27 +29,12 @@ from .pack_evidence import ASIDE, ASIDE_SUFFIX, REPAIRED_FILES, Journal, check_e
 from .replaced_videos import keep, replaced_names
 from .swap_folders import exchange_folders
 
-__all__ = [
-    "ASIDE",
-    "PACK_FOLDER",
-    "REPAIRED_FILES",
-    "Journal",
-    "begin",
-    "decide",
-    "is_decided",
-    "roll_forward",
-]
-
 PACK_FOLDER = f"{STAGING_FOLDER}/pack"
 _JOURNAL = "journal.json"
 
 
 def begin(root: Path) -> Path:
-    """Make an empty pack folder; leftovers of an undecided packing are deleted.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """Make an empty pack folder; leftovers of an undecided packing are deleted."""
     folder = root / PACK_FOLDER
     _discard(root)
     with storage.storage_errors(folder, "create"):
@@ -94,7 +79,6 @@ def roll_forward(root: Path, decided: Journal | None = None, readers: ReaderWatc
     """Complete a decided packing, or delete an undecided one. Does nothing if there is neither.
 
     Args:
-        root: the dataset's root folder.
         decided: the journal that this process has just written. A journal that is found instead is compared
             with the dataset first, see `pack_evidence`.
         readers: watches other readers: folders are replaced in a moment in which no program opens their
@@ -199,14 +183,13 @@ def _check(journal: Journal) -> None:
         raise ValueError(f"{journal.token!r:.40} names no packing")
     packed = {source: target for source, target in journal.moves.items() if not _is_repaired(source, target)}
     for source in packed:
-        if not _is_plain(source, "videos", 2):
+        folder, _, name = source.partition("/")
+        if folder != "videos" or not layout.is_plain(name):
             raise ValueError(f"{source!r:.80} is not a packed file")
     if layout.INFO_PATH in journal.removed:
         raise ValueError("it deletes meta/info.json")
     for target in [*packed.values(), *(set(journal.removed) - REPAIRED_FILES)]:
-        folder, _, name = target.partition("/")
-        camera, _, number = name.partition("/")
-        if not (folder == layout.VIDEOS_FOLDER and _is_plain(camera) and layout.parse_index(number)):
+        if layout.parse_video(target) is None:
             raise ValueError(f"{target!r:.80} is not a video of the dataset")
     if not isinstance(journal.watched, bool):
         raise ValueError(f"{journal.watched!r:.80} is neither true nor false")
@@ -220,11 +203,3 @@ def _is_repaired(source: str, target: str) -> bool:
     return (source == target and source in REPAIRED_FILES) or (
         source == "aside" and re.fullmatch(rf"{re.escape(ASIDE)}[0-9]{{1,9}}", target) is not None
     )
-
-
-def _is_plain(name: str, folder: str | None = None, parts: int = 1) -> bool:
-    """Whether a name has this many parts, and none leads out of the folder."""
-    found = name.split("/")
-    if len(found) != parts or (folder is not None and found[0] != folder):
-        return False
-    return all(p and not p.startswith(".") and p.isprintable() and "\\" not in p for p in found)

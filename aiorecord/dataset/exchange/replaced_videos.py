@@ -25,7 +25,7 @@ from ...staging.sealed_json import read_sealed, write_sealed
 from ...system import storage
 from ...system.machine_time import unix_ns
 from ..format import layout
-from ..format.episodes import episode_files, read_episodes
+from ..format.episodes import episode_files, referred_files
 from ..format.info_json import DatasetInfo
 from ..format.layout import FileIndex
 from ..format.links import damage_errors
@@ -61,9 +61,9 @@ class ReplacedFile:
     @property
     def index(self) -> FileIndex:
         """The numbers in its name."""
-        index = _parse(self.name)
-        assert index is not None  # checked when it was read
-        return index[1]
+        video = layout.parse_video(self.name)
+        assert video is not None  # checked when it was read
+        return video[1]
 
     @property
     def camera(self) -> str:
@@ -72,11 +72,7 @@ class ReplacedFile:
 
 
 def read_replaced(root: Path) -> list[ReplacedFile]:
-    """The kept videos. None if the record is missing, or not what was written.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """The kept videos. None if the record is missing, or not what was written."""
     path = root / RECORD
     with storage.storage_errors(path, "read"):
         if not storage.is_own_file(path) or not path.exists():
@@ -90,11 +86,7 @@ def read_replaced(root: Path) -> list[ReplacedFile]:
 
 
 def replaced_names(root: Path) -> set[str]:
-    """The paths of the kept videos, relative to the root.
-
-    Raises:
-        StorageError: the record cannot be read.
-    """
+    """The paths of the kept videos, relative to the root."""
     return {file.name for file in read_replaced(root)}
 
 
@@ -114,14 +106,11 @@ def keep(root: Path, names: Iterable[str]) -> None:
     """Record durably that these videos stay although no episode refers to them.
 
     Missing ones are left out, and those for which there is too little space (`FREE_SHARE`).
-
-    Raises:
-        StorageError: the disk refused.
     """
     files = {file.name: file for file in read_replaced(root)}
     room = storage.free_bytes(root) // FREE_SHARE - sum(file.size for file in files.values())
     for name in names:
-        if _parse(name) is not None and _is_plain_file(root, name):
+        if layout.parse_video(name) is not None and _is_plain_file(root, name):
             with storage.storage_errors(root / name, "read"):
                 size, crc32 = _identity(root / name)
             room -= size
@@ -137,16 +126,11 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
     file, is not deleted.
 
     Args:
-        root: the dataset's root folder.
         info: its info.json.
         grace_s: seconds that a video stays at least, if there is space.
 
     Returns:
         The videos that are still kept.
-
-    Raises:
-        DatasetError: `meta/episodes` cannot be read.
-        StorageError: the disk refused.
     """
     before = read_replaced(root)
     now = unix_ns()
@@ -157,7 +141,8 @@ def release(root: Path, info: DatasetInfo, grace_s: float = GRACE_S) -> list[Rep
     expired = [file for file in files if now - file.since_ns >= grace_s * 1e9]
     if expired:
         with damage_errors(root):
-            referred = _referred(root, info)
+            prefixes = [f"videos/{key}" for key in info.video_keys]
+            referred = referred_files(episode_files(root), prefixes)
         with storage.storage_errors(root, "read the videos of"):
             unneeded = [
                 file
@@ -183,19 +168,6 @@ def _exceeds(root: Path, files: Sequence[ReplacedFile]) -> bool:
     return sum(file.size for file in files) > storage.free_bytes(root) // FREE_SHARE
 
 
-def _referred(root: Path, info: DatasetInfo) -> set[str]:
-    """The videos that contain episodes."""
-    files = episode_files(root)
-    found: set[str] = set()
-    for key in (key for key, spec in info.features.items() if spec["dtype"] == "video"):
-        names = [f"videos/{key}/{name}" for name in ("chunk_index", "file_index")]
-        if files:
-            table = read_episodes(files, names)
-            numbers = zip(*(table[name].to_pylist() for name in names), strict=True)
-            found |= {layout.video_path(key, FileIndex(*index)) for index in set(numbers)}
-    return found
-
-
 def _write(root: Path, files: Iterable[ReplacedFile]) -> None:
     entries = [asdict(file) for file in files]
     path = root / RECORD
@@ -209,20 +181,11 @@ def _write(root: Path, files: Iterable[ReplacedFile]) -> None:
             storage.fsync_folder(path.parent)
 
 
-def _parse(name: str) -> tuple[str, FileIndex] | None:
-    """The camera and the numbers of a video; None for any other path."""
-    parts = name.split("/")
-    index = layout.parse_index("/".join(parts[2:])) if len(parts) == 4 and name.isprintable() else None
-    if index is None or parts[0] != layout.VIDEOS_FOLDER or parts[1].startswith(".") or "\\" in name:
-        return None
-    return (parts[1], index) if layout.video_path(parts[1], index) == name else None
-
-
 def _is_valid(file: ReplacedFile) -> bool:
     types: list[tuple[Any, type]] = [(file.since_ns, int), (file.size, int), (file.crc32, str)]
     if not isinstance(file.name, str) or not all(isinstance(value, kind) for value, kind in types):
         return False
-    return _parse(file.name) is not None
+    return layout.parse_video(file.name) is not None
 
 
 def _is_plain_file(root: Path, name: str) -> bool:

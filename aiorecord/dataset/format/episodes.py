@@ -11,7 +11,7 @@ episode from one that was about to get the same number.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from ...system import storage
 from . import layout
 from .layout import FileIndex
 from .numbered_files import numbered_files
-from .tables import open_table, read_table, write_table
+from .tables import episode_column, open_table, read_table, write_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,6 +89,55 @@ def location(prefix: str, index: FileIndex) -> dict[str, int]:
     return {f"{prefix}/chunk_index": index.chunk, f"{prefix}/file_index": index.file}
 
 
+def location_prefixes(cameras: Iterable[str]) -> list[str]:
+    """Prefixes of the columns that locate an episode's rows and the videos of some cameras."""
+    return ["data", *(f"videos/{key}" for key in cameras)]
+
+
+def location_columns(*prefixes: str) -> list[str]:
+    """Names of the columns in `location`."""
+    return [f"{prefix}/{name}" for prefix in prefixes for name in ("chunk_index", "file_index")]
+
+
+def locations(table: pa.Table, prefix: str) -> list[FileIndex]:
+    """The file of each episode in a table, see `location`."""
+    columns: list[list[Any]] = [table[name].to_pylist() for name in location_columns(prefix)]
+    return [FileIndex(int(chunk), int(file)) for chunk, file in zip(*columns, strict=True)]
+
+
+def episode_row(
+    episode: int,
+    tasks: Iterable[str],
+    *,
+    length: int,
+    first: int,
+    places: Mapping[str, FileIndex],
+    seconds: Mapping[str, tuple[float, float]],
+    stats: Mapping[str, FeatureStats],
+) -> dict[str, Any]:
+    """A row of `meta/episodes`.
+
+    Args:
+        first: dataset-wide index of its first frame.
+        places: the files of its rows, its videos and of this row, by prefix.
+        seconds: where its frames begin and end in the videos, by camera.
+    """
+    row: dict[str, Any] = {"episode_index": episode, "tasks": list(tasks), "length": length}
+    row |= {"dataset_from_index": first, "dataset_to_index": first + length}
+    for prefix, index in places.items():
+        row |= location(prefix, index)
+    for key, (from_s, to_s) in seconds.items():
+        row |= {f"videos/{key}/from_timestamp": from_s, f"videos/{key}/to_timestamp": to_s}
+    return row | stats_columns(stats)
+
+
+def rows_table(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table. What a row lacks becomes null; values without a column are left out."""
+    # Cast: other versions of lerobot keep the minimum of an integer column as an integer.
+    arrays = [pa.array([row.get(f.name) for row in rows]).cast(f.type, safe=False) for f in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
 def stats_columns(stats: Mapping[str, FeatureStats]) -> dict[str, Any]:
     """The ``stats/<key>/<name>`` columns of an episode."""
     return {
@@ -102,16 +151,14 @@ def episode_files(root: Path, folder: Path | None = None) -> list[EpisodesFile]:
     """The files of `meta/episodes` in order, from their footers.
 
     Args:
-        root: the dataset's root folder.
         folder: a copy of `meta/episodes` to read instead.
 
     Raises:
         DatasetError: a file cannot be read, is empty, or does not follow the one before it.
-        StorageError: the disk refused.
     """
     found: list[EpisodesFile] = []
     for index, path in numbered_files(folder or root / layout.EPISODES_FOLDER).items():
-        episodes = read_table(path, ["episode_index"])["episode_index"].to_numpy()
+        episodes = episode_column(path).to_numpy()
         first = int(episodes[0]) if len(episodes) else -1
         if not np.array_equal(episodes, np.arange(first, first + len(episodes))) or first < 0:
             raise DatasetError(f"{path} does not hold consecutive episodes.", path=path)
@@ -126,43 +173,28 @@ def episode_files(root: Path, folder: Path | None = None) -> list[EpisodesFile]:
 
 
 def read_episodes(files: Iterable[EpisodesFile], columns: list[str]) -> pa.Table:
-    """Some columns of some files as one table.
-
-    Raises:
-        DatasetError: a file cannot be read or lacks a column.
-        StorageError: the disk refused.
-    """
-    return pa.concat_tables([read_file(file.path, columns) for file in files])
+    """Some columns of some files as one table; columns of integers if there is no file."""
+    empty = pa.table({name: pa.array([], pa.int64()) for name in columns})
+    return pa.concat_tables([read_table(file.path, columns) for file in files] or [empty])
 
 
-def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """One file, all columns or some, without its schema metadata.
-
-    Raises:
-        DatasetError: it cannot be read or lacks a column.
-        StorageError: the disk refused.
-    """
-    return read_table(path, columns).replace_schema_metadata(None)
+def referred_files(files: Sequence[EpisodesFile], prefixes: Iterable[str]) -> set[str]:
+    """Paths of the files that contain episodes, relative to the root; see `location_prefixes`."""
+    found: set[str] = set()
+    for prefix in prefixes:
+        table = read_episodes(files, location_columns(prefix))
+        found |= {layout.file_path(prefix, index) for index in locations(table, prefix)}
+    return found
 
 
 def read_schema(path: Path) -> pa.Schema:
-    """A file's columns, without its schema metadata.
-
-    Raises:
-        DatasetError: it cannot be read.
-        StorageError: the disk refused.
-    """
+    """A file's columns, without its schema metadata."""
     with open_table(path) as file:
         return file.schema_arrow.remove_metadata()
 
 
 def read_ids(path: Path) -> dict[int, str]:
-    """The staging ids stored in a file, by episode index; empty for files of other writers.
-
-    Raises:
-        DatasetError: it cannot be read.
-        StorageError: the disk refused.
-    """
+    """The staging ids stored in a file, by episode index; empty for files of other writers."""
     with open_table(path) as file:
         schema = file.schema_arrow
     try:
@@ -263,7 +295,6 @@ class EpisodeLog:
     """Appends rows to `meta/episodes`.
 
     Args:
-        root: the dataset's root folder.
         schema: columns of every row: those of the existing files, or `episodes_schema`.
         last: number of the last existing file, None if there is none. It is not changed.
         episode: index of the next episode.
@@ -291,20 +322,9 @@ class EpisodeLog:
     def write(self, row: Mapping[str, Any], episode_id: str) -> None:
         """Rewrite the newest file with one more row, durably. The row is dropped unless `accept` follows.
 
-        Columns that the row lacks become null; values that the schema has no column for are left out.
-
-        Raises:
-            StorageError: the disk refused.
+        See `rows_table` for what the row may lack.
         """
-        arrays = []
-        for field in self._schema:
-            array: Any = pa.array([row.get(field.name)])
-            if array.type != field.type:
-                # Other versions of lerobot keep the minimum of an integer column as an integer.
-                array = array.cast(field.type, safe=False)
-            arrays.append(array)
-        table = pa.concat_tables([self._table, pa.Table.from_arrays(arrays, schema=self._schema)])
-        table = table.combine_chunks()
+        table = pa.concat_tables([self._table, rows_table(self._schema, [row])]).combine_chunks()
         ids = {**self._ids, int(row["episode_index"]): episode_id}
         with storage.replacing(self._root / layout.episodes_path(self.index)) as temporary:
             write_table(temporary, table.cast(with_ids(self._schema, ids)))

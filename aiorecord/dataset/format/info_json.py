@@ -67,6 +67,11 @@ class DatasetInfo:
         names = (*order, "data_path", "video_path", "robot_type", "splits")
         return {name: copy.deepcopy(getattr(self, name)) for name in names} | copy.deepcopy(self.extra)
 
+    @property
+    def video_keys(self) -> list[str]:
+        """The features that are stored as videos."""
+        return [key for key, feature in self.features.items() if feature["dtype"] == "video"]
+
     def schema(self) -> Schema:
         """The features without the default columns, checked.
 
@@ -132,7 +137,6 @@ def read_info(root: Path) -> DatasetInfo:
 
     Raises:
         DatasetError: it is missing or not valid, of another format version, or names files otherwise.
-        StorageError: it cannot be read.
     """
     path = root / layout.INFO_PATH
     try:
@@ -184,11 +188,7 @@ def _checked(data: Any, path: Path | None) -> DatasetInfo:
 
 
 def write_info(root: Path, info: DatasetInfo) -> None:
-    """Replace info.json durably.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """Replace info.json durably."""
     storage.write_json(root / layout.INFO_PATH, info.as_dict())
 
 

@@ -30,6 +30,8 @@ TASKS_PATH = "meta/tasks.parquet"
 EPISODES_FOLDER = "meta/episodes"
 DATA_FOLDER = "data"
 VIDEOS_FOLDER = "videos"
+TOPS = ("meta", DATA_FOLDER, VIDEOS_FOLDER)
+"""The folders that a dataset is made of."""
 
 DATA_TEMPLATE = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_TEMPLATE = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -129,6 +131,11 @@ def episodes_path(index: FileIndex) -> str:
     return EPISODES_TEMPLATE.format(chunk_index=index.chunk, file_index=index.file)
 
 
+def file_path(prefix: str, index: FileIndex) -> str:
+    """Path of a file by the prefix of its columns in `meta/episodes`: ``data`` or ``videos/<key>``."""
+    return data_path(index) if prefix == "data" else video_path(prefix.removeprefix("videos/"), index)
+
+
 def parse_index(path: str) -> FileIndex | None:
     """The numbers in ``chunk-NNN/file-NNN.<parquet|mp4>``, None for any other name.
 
@@ -137,3 +144,16 @@ def parse_index(path: str) -> FileIndex | None:
     """
     match = _FILE.fullmatch(path)
     return FileIndex(int(match[1]), int(match[2])) if match else None
+
+
+def parse_video(path: str) -> tuple[str, FileIndex] | None:
+    """The camera and the numbers of a video, see `video_path`; None for any other path."""
+    folder, _, name = path.partition("/")
+    camera, _, file = name.partition("/")
+    index = parse_index(file) if folder == VIDEOS_FOLDER and is_plain(camera) else None
+    return (camera, index) if index is not None and video_path(camera, index) == path else None
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is of one part, and does not lead out of its folder."""
+    return bool(name) and not name.startswith(".") and name.isprintable() and not {"/", "\\"} & set(name)

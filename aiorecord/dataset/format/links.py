@@ -45,7 +45,6 @@ def check_links(root: Path) -> None:
 
     Raises:
         DatasetError: one of its folders is a symbolic link.
-        StorageError: the disk refused.
     """
     names = ("meta", layout.EPISODES_FOLDER, layout.DATA_FOLDER, layout.VIDEOS_FOLDER)
     tops = [root / name for name in names]

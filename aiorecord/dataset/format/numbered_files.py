@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...system import storage
-from .layout import FileIndex, parse_index
+from .layout import TOPS, FileIndex, parse_index
 
 _NO_LINKS = {
     errno.EPERM,
@@ -23,11 +23,7 @@ _NO_LINKS = {
 
 
 def numbered_files(folder: Path) -> dict[FileIndex, Path]:
-    """Every ``chunk-NNN/file-NNN.*`` in a folder, in the order of their numbers; other names are left out.
-
-    Raises:
-        StorageError: the folder cannot be read.
-    """
+    """Every ``chunk-NNN/file-NNN.*`` in a folder, in the order of their numbers; other names are left out."""
     with storage.storage_errors(folder, "read"):
         if not folder.is_dir():
             return {}
@@ -82,9 +78,6 @@ def remove_files(paths: Iterable[Path]) -> list[Path]:
 
     Returns:
         The files that were there.
-
-    Raises:
-        StorageError: the disk refused.
     """
     removed: list[Path] = []
     folders: dict[Path, None] = {}
@@ -114,7 +107,7 @@ def temporary_files(root: Path) -> list[Path]:
     """
     suffix = storage.TEMPORARY_SUFFIX
     found = [path for path in root.iterdir() if path.name.endswith(suffix)]
-    for top in ("meta", "data", "videos"):
+    for top in TOPS:
         for folder, folders, names in os.walk(root / top):
             for name in [name for name in folders if name.endswith(suffix)]:
                 folders.remove(name)

@@ -16,7 +16,6 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from ...errors import DatasetError
@@ -41,7 +40,6 @@ class OwnFiles:
 
     Raises:
         DatasetError: it is not a folder.
-        StorageError: it cannot be opened.
     """
 
     def __init__(self, root: Path) -> None:
@@ -57,9 +55,7 @@ class OwnFiles:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -73,7 +69,6 @@ class OwnFiles:
         Raises:
             DatasetError: it is missing, or not the dataset's own: it is a link, or behind one, a pipe, a
                 device, a folder, or has another name outside of the dataset's folder.
-            StorageError: the disk refused.
         """
         path = self.root / name
         with self._parent(name) as folder:
@@ -83,7 +78,10 @@ class OwnFiles:
             if not stat.S_ISREG(before.st_mode):  # not opened: opening a device may have effects
                 raise _not_own(path, "is not a plain file")
             with storage_errors(path, "read"), _links(path):
-                fd = os.open(path.name if folder >= 0 else path, _FILE | _NO_LINK, dir_fd=_dir_fd(folder))
+                if folder >= 0:
+                    fd = os.open(path.name, _FILE | _NO_LINK, dir_fd=folder)
+                else:
+                    fd = os.open(path, _FILE | _NO_LINK)
         file = os.fdopen(fd, "rb")
         try:
             status = os.fstat(fd)
@@ -101,7 +99,6 @@ class OwnFiles:
 
         Raises:
             DatasetError: the folder is a link, or behind one.
-            StorageError: the disk refused.
         """
         path = self.root / folder
         try:
@@ -122,7 +119,6 @@ class OwnFiles:
 
         Raises:
             DatasetError: there is a link, a pipe, a device, or a file with a name outside.
-            StorageError: the disk refused.
         """
 
         def refuse(error: OSError) -> None:
@@ -191,10 +187,6 @@ def _lstat(folder: int, path: Path) -> os.stat_result:
         if isinstance(error.__cause__, FileNotFoundError):
             raise _MissingError(f"{path} is missing, the dataset is incomplete.", path=path) from error
         raise
-
-
-def _dir_fd(folder: int) -> int | None:
-    return folder if folder >= 0 else None
 
 
 @contextlib.contextmanager

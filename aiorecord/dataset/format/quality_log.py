@@ -108,9 +108,6 @@ def append(root: Path, record: EpisodeQuality) -> None:
 
     If the path is not a file (but a folder, or a link that leads elsewhere), nothing is written, and a
     warning is logged.
-
-    Raises:
-        StorageError: the disk refused.
     """
     path = root / PATH
     with storage.storage_errors(path, "read"):
@@ -141,9 +138,6 @@ def roll_back(root: Path, total_episodes: int) -> list[Path]:
 
     Returns:
         The record's path if it was changed or removed.
-
-    Raises:
-        StorageError: the disk refused.
     """
     path = root / PATH
     with storage.storage_errors(path, "read"):
@@ -173,11 +167,7 @@ def read(root: Path, total_episodes: int | None = None) -> tuple[dict[int, Episo
     The newest line of an episode counts. The dataset may be recorded into meanwhile.
 
     Args:
-        root: the dataset's root folder.
         total_episodes: leave out lines of later episodes.
-
-    Raises:
-        StorageError: the disk refused.
     """
     path = root / PATH
     records: dict[int, EpisodeQuality] = {}

@@ -62,7 +62,6 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
 
     Raises:
         DatasetError: it is not a table, or not a plain file.
-        StorageError: it cannot be read.
     """
     with table_errors(path):
         try:
@@ -74,11 +73,10 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, all columns or some.
+    """A Parquet file, all columns or some, without its schema metadata.
 
     Raises:
         DatasetError: it cannot be read, lacks a column, or is too large, see `check_size`.
-        StorageError: the disk refused.
     """
     with open_table(path) as file:
         missing = sorted(set(columns or ()) - set(file.schema_arrow.names))
@@ -88,7 +86,12 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         # One thread: these are small files, read while a control loop runs. The reader takes a name as the
         # prefix of a path too, hence the selection.
         table = file.read(columns=columns, use_threads=False)
-        return table if columns is None else table.select(columns)
+        return (table if columns is None else table.select(columns)).replace_schema_metadata(None)
+
+
+def episode_column(path: Path) -> pa.ChunkedArray[Any]:
+    """The ``episode_index`` of each row of a data file or a file of `meta/episodes`."""
+    return read_table(path, ["episode_index"])["episode_index"]
 
 
 def data_schema(features: Mapping[str, Mapping[str, Any]]) -> pa.Schema:
@@ -144,12 +147,7 @@ def evidence_of(schema: pa.Schema) -> Evidence | None:
 
 
 def read_evidence(path: Path) -> Evidence | None:
-    """Read the description stored in a data file, see `evidence_of`.
-
-    Raises:
-        DatasetError: it cannot be read.
-        StorageError: the disk refused.
-    """
+    """Read the description stored in a data file, see `evidence_of`."""
     with open_table(path) as file:
         return evidence_of(file.schema_arrow)
 
@@ -207,11 +205,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 @contextlib.contextmanager
 def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A Parquet writer with lerobot's settings; write with `write_row_group`.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """A Parquet writer with lerobot's settings; write with `write_row_group`."""
     with storage.storage_errors(path, "write"):
         writer = pq.ParquetWriter(str(path), schema, compression="snappy", use_dictionary=True)
     try:
@@ -293,7 +287,6 @@ def read_tasks(root: Path) -> dict[str, int]:
 
     Raises:
         DatasetError: the file is not lerobot's, or its numbers are not 0, 1, 2, ...
-        StorageError: it cannot be read.
     """
     path = root / layout.TASKS_PATH
     if not path.exists():
@@ -313,11 +306,7 @@ def read_tasks(root: Path) -> dict[str, int]:
 
 
 def write_tasks(root: Path, tasks: Mapping[str, int]) -> None:
-    """Replace tasks.parquet durably.
-
-    Raises:
-        StorageError: the disk refused.
-    """
+    """Replace tasks.parquet durably."""
 
     def column(name: str, pandas_type: str, numpy_type: str) -> dict[str, Any]:
         return {

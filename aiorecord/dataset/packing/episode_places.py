@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import DatasetError
 from ...system import storage
-from ..format.episodes import EpisodesFile, read_episodes
+from ..format.episodes import EpisodesFile, location, location_columns, read_episodes
 from ..format.layout import FileIndex
 from .pack_plan import Group, Unit
 
@@ -26,21 +26,16 @@ class Places:
     Args:
         files: all of `meta/episodes`.
         prefixes: ``data``, then ``videos/<key>`` of each camera.
-
-    Raises:
-        DatasetError: a file cannot be read.
-        StorageError: the disk refused.
     """
 
     def __init__(self, files: list[EpisodesFile], prefixes: list[str]) -> None:
-        names = [f"{prefix}/{name}" for prefix in prefixes for name in ("chunk_index", "file_index")]
+        names = location_columns(*prefixes)
         for prefix in prefixes[1:]:
             names += [f"{prefix}/from_timestamp", f"{prefix}/to_timestamp"]
-        table = read_episodes(files, ["length", *names]) if files else None
-        column = {name: table[name].to_numpy() if table is not None else np.zeros(0) for name in names}
-        self._lengths: NDArray[Any] = table["length"].to_numpy() if table is not None else np.zeros(0)
-        self._old: dict[str, NDArray[Any]] = column
-        self._new = {name: values.copy() for name, values in column.items()}
+        table = read_episodes(files, ["length", *names])
+        self._lengths: NDArray[Any] = table["length"].to_numpy()
+        self._old: dict[str, NDArray[Any]] = {name: table[name].to_numpy() for name in names}
+        self._new = {name: values.copy() for name, values in self._old.items()}
 
     def units(self, prefix: str, path: Callable[[FileIndex], Path]) -> list[Unit]:
         """The files of one kind, in the order of their episodes.
@@ -79,8 +74,8 @@ class Places:
     def move(self, prefix: str, group: Group) -> None:
         """Set the new file of a group's episodes."""
         rows = slice(group.units[0].first, group.units[-1].end)
-        self._new[f"{prefix}/chunk_index"][rows] = group.target.chunk
-        self._new[f"{prefix}/file_index"][rows] = group.target.file
+        for name, number in location(prefix, group.target).items():
+            self._new[name][rows] = number
 
     def lay_out(self, key: str, group: Group, lengths: NDArray[Any], fps: int) -> None:
         """Set the new file and times of episodes that follow each other in it."""
@@ -99,8 +94,8 @@ class Places:
         """Rows of `meta/episodes` from `first` on, with the new locations; `index` is their own file."""
         rows = slice(first, first + table.num_rows)
         new = {name: values[rows] for name, values in self._new.items()}
-        new["meta/episodes/chunk_index"] = np.full(table.num_rows, index.chunk)
-        new["meta/episodes/file_index"] = np.full(table.num_rows, index.file)
+        for name, number in location("meta/episodes", index).items():
+            new[name] = np.full(table.num_rows, number)
         for name, values in new.items():
             if name in table.column_names:
                 position = table.column_names.index(name)
@@ -110,10 +105,6 @@ class Places:
 
 
 def file_size(path: Path) -> int:
-    """Bytes in a file.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
+    """Bytes in a file."""
     with storage.storage_errors(path, "read"):
         return path.stat().st_size

@@ -26,10 +26,18 @@ from ...media.remux import concat_videos, same_stream
 from ...media.video_file import read_evidence as read_video_evidence
 from ...system import storage
 from ..commit.writer import DatasetWriter
-from ..exchange.pack_journal import Journal, begin, decide, roll_forward
+from ..exchange.pack_evidence import Journal
+from ..exchange.pack_journal import begin, decide, roll_forward
 from ..exchange.replaced_videos import newest_packed, read_replaced, release
 from ..format import layout
-from ..format.episodes import EpisodesFile, episode_files, read_file, read_ids, read_schema, with_ids
+from ..format.episodes import (
+    EpisodesFile,
+    episode_files,
+    location_prefixes,
+    read_ids,
+    read_schema,
+    with_ids,
+)
 from ..format.layout import FileIndex
 from ..format.numbered_files import link_or_copy, supports_links
 from ..format.reader_limits import is_readable_at
@@ -39,6 +47,7 @@ from ..format.tables import (
     open_table,
     parquet_writer,
     read_evidence,
+    read_table,
     stored_type,
     with_evidence,
     write_row_group,
@@ -110,7 +119,7 @@ class _Round:
         self._chunks_size = self._info.chunks_size
         self._keys = list(writer.schema.videos)
         self._files = episode_files(self._root)
-        self._places = Places(self._files, ["data", *(f"videos/{key}" for key in self._keys)])
+        self._places = Places(self._files, location_prefixes(self._keys))
         self._data = self._places.units("data", lambda index: self._root / layout.data_path(index))
         self._videos = {
             key: self._places.units(f"videos/{key}", functools.partial(self._video, key))
@@ -155,9 +164,7 @@ class _Round:
             if data:
                 self._join_data(data)
             self._write_episodes(episodes)
-            for path in [path for path in self._folder.rglob("*") if path.is_dir()]:
-                storage.fsync_folder(path)
-            storage.fsync_folder(self._folder)
+            storage.fsync_folders(self._folder)
         self._journal.watched = self._readers is not None and self._readers.are_expected
         decide(self._root, self._journal)
         roll_forward(self._root, self._journal, self._readers)
@@ -319,7 +326,7 @@ class _Round:
         pending: list[pa.Table] = []
         with parquet_writer(target, schema) as out:
             for file in files:
-                table = self._places.update(read_file(file.path), file.first, index)
+                table = self._places.update(read_table(file.path), file.first, index)
                 pending.append(as_schema(table, schema))
                 if file is files[-1] or sum(part.num_rows for part in pending) >= _ROWS_PER_GROUP:
                     write_row_group(out, pa.concat_tables(pending).combine_chunks())

@@ -66,18 +66,13 @@ def highest(*indices: FileIndex | None) -> FileIndex | None:
     return max((index for index in indices if index is not None), default=None)
 
 
-def any_place(before: Sequence[Unit], unit: Unit) -> bool:
-    """Whether a unit may follow others in a file: always."""
-    return True
-
-
 def plan_groups(
     units: Sequence[Unit],
     *,
     limit: int,
     chunks_size: int,
     joinable: Callable[[Unit, Unit], bool],
-    fits_after: Callable[[Sequence[Unit], Unit], bool] = any_place,
+    fits_after: Callable[[Sequence[Unit], Unit], bool] = lambda before, unit: True,
     taken: FileIndex | None = None,
     new_names: bool = False,
 ) -> Iterator[Group]:

@@ -24,7 +24,6 @@ def cut_damaged(root: Path, found: list[StagedEpisode]) -> list[StagedEpisode]:
     """Turn damaged episodes into complete, shorter ones. Safe to be killed and run again. Blocking.
 
     Args:
-        root: the dataset's root folder.
         found: the episodes of staging; the notes of damaged ones are updated with the outcome.
 
     Returns:

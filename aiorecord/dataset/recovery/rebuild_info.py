@@ -18,7 +18,7 @@ from ..format.episodes import read_ids
 from ..format.info_json import DatasetInfo, new_info, write_info
 from ..format.links import check_links, damage_errors
 from ..format.numbered_files import numbered_files
-from ..format.tables import read_table
+from ..format.tables import episode_column
 
 
 def lost_info(root: Path) -> DatasetInfo | None:
@@ -26,15 +26,11 @@ def lost_info(root: Path) -> DatasetInfo | None:
 
     Sizes of files and chunks are lerobot's defaults, since manifests do not have them.
 
-    Args:
-        root: the dataset's root folder.
-
     Returns:
         None if info.json is there.
 
     Raises:
         DatasetError: the folder holds no dataset, or one with episodes that are not in staging.
-        StorageError: the disk refused.
     """
     if is_there(root / layout.INFO_PATH):
         return None
@@ -64,7 +60,6 @@ def rebuild_info(root: Path) -> bool:
 
     Raises:
         DatasetError: as `lost_info`.
-        StorageError: the disk refused.
     """
     info = lost_info(root)
     if info is not None:
@@ -76,10 +71,10 @@ def _check_all_staged(root: Path, staged: dict[int, str]) -> None:
     """Check that every episode of the dataset is also in staging."""
     held: set[Any] = set()
     for path in numbered_files(root / layout.DATA_FOLDER).values():
-        held |= set(read_table(path, ["episode_index"])["episode_index"].to_pylist())
+        held |= set(episode_column(path).to_pylist())
     for path in numbered_files(root / layout.EPISODES_FOLDER).values():
         ids = read_ids(path)
-        indices: list[Any] = read_table(path, ["episode_index"])["episode_index"].to_pylist()
+        indices: list[Any] = episode_column(path).to_pylist()
         for index in indices:
             held.add(index if ids.get(index) == staged.get(index) else -1)
     videos = root / layout.VIDEOS_FOLDER

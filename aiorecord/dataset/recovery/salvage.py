@@ -207,10 +207,6 @@ def salvage(writer: DatasetWriter, staging: Staging, partial: Partial = "keep") 
     An interrupted episode is kept up to the last frame that has its row and an image of every camera, and is
     marked as interrupted. Staging holds depth in the sensor's values, so an episode recorded with other depth
     settings is encoded with the dataset's.
-
-    Raises:
-        DatasetError: the dataset is damaged.
-        StorageError: the disk refused.
     """
     found = examine(staging, writer.is_committed, partial)
     carry_out(staging, found)
@@ -275,7 +271,6 @@ def _measure(episode: StagedEpisode, folder: EpisodeFolder, partial: Partial) ->
 
     Raises:
         DatasetError: its rows are of other features.
-        StorageError: a file of it cannot be read.
     """
     manifest = folder.manifest
     kept = {"keep": Step.SAVE, "drop": Step.DROP, "stage": Step.STAGE}[partial]

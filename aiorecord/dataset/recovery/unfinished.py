@@ -12,19 +12,14 @@ from ..format import layout
 from ..format.info_json import DatasetInfo
 from ..format.links import damage_errors
 from ..format.numbered_files import numbered_files, temporary_files
-from ..format.tables import read_table
+from ..format.tables import episode_column
 
 
 def unfinished(root: Path, info: DatasetInfo) -> list[str]:
     """What opening the dataset for writing will finish or undo, a sentence each. Only reads.
 
     Args:
-        root: the dataset's root folder.
         info: the counted episodes.
-
-    Raises:
-        DatasetError: a table cannot be read.
-        StorageError: the disk refused.
     """
     found = []
     with damage_errors(root):
@@ -47,5 +42,5 @@ def _exceeds(folder: Path, total_episodes: int) -> bool:
     files = list(numbered_files(folder).values())
     if not files:
         return False
-    episodes = read_table(files[-1], ["episode_index"])["episode_index"]
+    episodes = episode_column(files[-1])
     return bool(len(episodes)) and pc.max(episodes).as_py() >= total_episodes

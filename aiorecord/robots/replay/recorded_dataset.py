@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ...dataset.format.episodes import location_columns, location_prefixes
 from ...dataset.format.table_size import check_size
+from ...dataset.format.tables import read_table
 from ...errors import AiorecordError, ConfigError, SourceError
 from ...features import Feature, Schema
 from ...system.storage import check_file, read_json
@@ -146,14 +148,11 @@ class ReplayDataset:
 
     def _read_episodes(self, info: dict[str, Any]) -> dict[int, ReplayEpisode]:
         videos = list(self.schema.videos)
-        columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
-        for key in videos:
-            columns += [f"videos/{key}/{name}" for name in ("chunk_index", "file_index", "from_timestamp")]
+        columns = ["episode_index", "length", *location_columns(*location_prefixes(videos))]
+        columns += [f"videos/{key}/from_timestamp" for key in videos]
         out: dict[int, ReplayEpisode] = {}
         for file in _tables(self.root / "meta" / "episodes"):
-            _check_table(file, columns)
-            table = pq.read_table(file, columns=columns, partitioning=None)
-            for row in table.to_pylist():
+            for row in read_table(file, columns).to_pylist():
                 index, length = int(row["episode_index"]), int(row["length"])
                 if index >= info["total_episodes"]:
                     continue  # a commit is under way: info.json says how many count

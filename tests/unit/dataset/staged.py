@@ -233,7 +233,7 @@ def depth_camera(folder: EpisodeFolder, key: str, episode: int, length: int, fps
 def commit(writer: Any, episode: int, length: int = 5, **options: Any) -> Any:
     """Stage an episode, commit it and delete its folder, as the saver does."""
     features = options.pop("features", None) or writer.schema.as_dict(defaults=False)
-    folder, encoded = stage(writer.root, episode, length, features=features, fps=writer.fps, **options)
+    folder, encoded = stage(writer.root, episode, length, features=features, fps=writer.info.fps, **options)
     committed = writer.commit(folder, encoded)
     folder.remove()
     return committed

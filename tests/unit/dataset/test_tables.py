@@ -15,7 +15,6 @@ from aiorecord.dataset.format.episodes import (
     episode_stats,
     episodes_schema,
     read_episodes,
-    read_file,
     read_ids,
     stats_columns,
 )
@@ -23,6 +22,7 @@ from aiorecord.dataset.format.tables import (
     as_schema,
     column_array,
     data_schema,
+    read_table,
     read_tasks,
     write_table,
     write_tasks,
@@ -172,7 +172,7 @@ def test_a_row_that_was_not_accepted_is_replaced(tmp_path):
     log.accept()
     [file] = episode_files(tmp_path)
     assert read_ids(file.path) == {0: "b"}
-    assert read_file(file.path)["length"].to_pylist() == [9]
+    assert read_table(file.path)["length"].to_pylist() == [9]
 
 
 def test_a_new_log_leaves_old_files_alone(tmp_path):
@@ -197,7 +197,7 @@ def test_rows_follow_the_columns_of_the_files_that_are_there(tmp_path):
     ]
     log = EpisodeLog(tmp_path, pa.schema(fields), None)
     log.write(row(0), "a")
-    table = read_file(tmp_path / "meta/episodes/chunk-900/file-000.parquet")
+    table = read_table(tmp_path / "meta/episodes/chunk-900/file-000.parquet")
     assert table.schema.equals(pa.schema(fields))
     assert table.to_pylist() == [{"length": 3, "episode_index": 0, "stats/index/min": [0], "quality": None}]
 
@@ -205,7 +205,7 @@ def test_rows_follow_the_columns_of_the_files_that_are_there(tmp_path):
 def test_stats_come_back(tmp_path):
     log = EpisodeLog(tmp_path, small_schema(), None)
     log.write(row(4), "a")
-    [stats] = list(episode_stats(read_file(tmp_path / "meta/episodes/chunk-900/file-000.parquet")))
+    [stats] = list(episode_stats(read_table(tmp_path / "meta/episodes/chunk-900/file-000.parquet")))
     for key in ("index", "action"):
         for name, value in column_stats(np.arange(3) + 4).items():
             np.testing.assert_array_equal(stats[key][name], value)
@@ -224,4 +224,4 @@ def test_a_missing_column(tmp_path):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"episode_index": [0]}), path)
     with pytest.raises(DatasetError):
-        read_file(path, ["length"])
+        read_table(path, ["length"])
