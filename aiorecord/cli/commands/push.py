@@ -16,7 +16,7 @@ from rich.progress import DownloadColumn, TimeRemainingColumn
 from ...dataset.commit.lock import DatasetLock
 from ...dataset.format.info_json import read_info
 from ...errors import AiorecordError, ConfigError
-from ...flags.flag_values import read_yaml
+from ...flags.yaml_values import read_yaml
 from ...staging.folder import Staging
 from ...system.threads import run_in_thread
 from ..flag_parser import FlagParser
