@@ -21,42 +21,13 @@ from dataclasses import dataclass
 
 from .errors import ConfigError
 
-PIXEL_FORMATS = frozenset(
-    {
-        *(
-            "yuv420p",
-            "yuv422p",
-            "yuv444p",
-            "yuvj420p",
-            "yuvj422p",
-            "yuvj444p",
-            "nv12",
-            "nv16",
-            "nv21",
-            "nv24",
-        ),
-        *("yuv420p10le", "yuv422p10le", "yuv444p10le", "yuv420p12le", "yuv422p12le", "yuv444p12le"),
-        *("p010le", "p012le", "p016le", "p210le", "yuv444p16le", "yuyv422", "uyvy422", "yuva420p"),
-        *("yuv440p", "yuv411p", "yuv410p"),
-        *("gray", "gray10le", "gray12le", "gray16le"),
-        *("gbrp", "gbrp10le", "gbrp12le", "rgb24", "bgr24", "rgb0", "bgr0", "0rgb", "0bgr", "rgba", "bgra"),
-    }
-)
-"""Names of the allowed pixel formats of videos; formats in graphics memory are not allowed."""
-
 _NUMBER = re.compile(r"[+-]?(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})(?:e[+-]?\d{1,2})?")
 _MAX_TEXT = 1000
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number in a range, as a number or as text.
-
-    Attributes:
-        least: smallest value.
-        most: largest value.
-        whole: only integers.
-    """
+    """A number from `least` to `most`, as a number or as text; with `whole`, only integers."""
 
     least: float
     most: float
@@ -83,7 +54,6 @@ class Words:
     words: frozenset[str]
 
     def fits(self, text: str) -> bool:
-        """Whether an option's text is one of them."""
         return text in self.words
 
     def __str__(self) -> str:
@@ -97,7 +67,6 @@ class Either:
     shapes: tuple[Shape, ...]
 
     def fits(self, text: str) -> bool:
-        """Whether an option's text has one of the shapes."""
         return any(shape.fits(text) for shape in self.shapes)
 
     def __str__(self) -> str:
@@ -117,7 +86,6 @@ class Numbers:
     separators: str = ":,"
 
     def fits(self, text: str) -> bool:
-        """Whether an option's text is such a list."""
         parts = re.split(f"[{re.escape(self.separators)}]", text)
         return len(parts) <= self.most and all(_NUMBER.fullmatch(part) for part in parts)
 
@@ -127,11 +95,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Parameters:
-    """``key=value:key=value``, as ``x264-params`` and its kind take it, without quotes and escapes.
-
-    Attributes:
-        keys: the shape of each key's value.
-    """
+    """``key=value:key=value``, as ``x264-params`` and its kind take it, without quotes and escapes."""
 
     keys: Mapping[str, Shape]
 
@@ -157,6 +121,15 @@ type Shape = Number | Words | Either | Numbers | Parameters
 def _words(text: str) -> Words:
     return Words(frozenset(text.split()))
 
+
+PIXEL_FORMATS = _words(
+    "yuv420p yuv422p yuv444p yuvj420p yuvj422p yuvj444p yuv440p yuv411p yuv410p yuva420p "
+    "yuv420p10le yuv422p10le yuv444p10le yuv420p12le yuv422p12le yuv444p12le yuv444p16le "
+    "nv12 nv16 nv21 nv24 p010le p012le p016le p210le yuyv422 uyvy422 "
+    "gray gray10le gray12le gray16le gbrp gbrp10le gbrp12le "
+    "rgb24 bgr24 rgb0 bgr0 0rgb 0bgr rgba bgra"
+).words
+"""Names of the allowed pixel formats of videos; formats in graphics memory are not allowed."""
 
 BOOL = _words("0 1 true false True False yes no on off")
 _UINT = Number(0, 2**31 - 1)
@@ -194,8 +167,7 @@ _COMMON: dict[str, Shape] = {
     **_each(Number(-1, 48), "bf refs"),
     **_each(_SMALL, "qmin qmax qdiff trellis me_range subq slices b_strategy compression_level"),
     **_each(_FLOAT, "qcomp qblur i_qfactor b_qfactor i_qoffset b_qoffset"),
-    "sc_threshold": _INT,
-    "global_quality": _INT,
+    **_each(_INT, "sc_threshold global_quality"),
     "threads": Either((_THREADS, _words("auto"))),
     "thread_type": _words("frame slice"),
     "profile": _PROFILE,
@@ -222,9 +194,8 @@ _X264_PARAMS: dict[str, Shape] = {
     **{name: shape for name, shape in _X264_SHARED.items() if name not in ("deblock", "psy-rd")},
     # A colon ends the value inside of ``x264-params``.
     **_each(Numbers(2, ","), "deblock psy-rd"),
-    **_each(
-        BOOL, "cabac scenecut open-gop chroma-me dct-decimate deterministic sliced-threads force-cfr psnr"
-    ),
+    **_each(BOOL, "cabac scenecut open-gop chroma-me dct-decimate deterministic sliced-threads force-cfr"),
+    **_each(BOOL, "psnr"),
     **_each(Number(-1, 250), "lookahead sync-lookahead keyint min-keyint bframes ref subme me-range merange"),
     **_each(Either((_UINT, _words("infinite"))), "keyint"),
     **_each(_UINT, "min-keyint scenecut bitrate vbv-maxrate vbv-bufsize slices nr"),
@@ -243,29 +214,21 @@ _X264_PARAMS: dict[str, Shape] = {
 _X265_PARAMS: dict[str, Shape] = {
     **_each(BOOL, "lossless cu-lossless tskip tskip-fast wpp pmode pme rect amp limit-modes early-skip"),
     **_each(BOOL, "fast-intra b-intra constrained-intra strong-intra-smoothing signhide weightp weightb"),
-    **_each(
-        BOOL, "open-gop aq-motion hevc-aq cutree sao sao-non-deblock repeat-headers aud info hrd psnr ssim"
-    ),
-    **_each(BOOL, "temporal-mvp temporal-layers intra-refresh splitrd-skip psy-rd-enable high-tier uhd-bd"),
-    **_each(
-        BOOL, "annexb limit-sao hist-scenecut fades tune-vmaf asm-none rskip-enable const-vbv strict-cbr"
-    ),
+    **_each(BOOL, "open-gop aq-motion hevc-aq cutree sao sao-non-deblock repeat-headers aud info hrd psnr"),
+    **_each(BOOL, "ssim temporal-mvp temporal-layers intra-refresh splitrd-skip psy-rd-enable high-tier"),
+    **_each(BOOL, "uhd-bd annexb limit-sao hist-scenecut fades tune-vmaf asm-none asm b-pyramid"),
+    **_each(BOOL, "rskip-enable const-vbv strict-cbr"),
     **_each(_UINT, "keyint min-keyint scenecut bitrate vbv-maxrate vbv-bufsize"),
-    **_each(
-        Number(-1, 250),
-        "rc-lookahead gop-lookahead bframes b-adapt ref max-merge merange subme rd rdoq-level",
-    ),
+    **_each(Number(-1, 250), "rc-lookahead gop-lookahead bframes b-adapt ref max-merge merange subme rd"),
+    **_each(Number(-1, 250), "rdoq-level"),
     **_each(_SMALL, "limit-refs limit-tu rskip selective-sao tu-intra-depth tu-inter-depth rd-refine slices"),
-    **_each(
-        _SMALL, "lookahead-slices max-tu-size min-cu-size ctu aq-mode log-level-number nr-intra nr-inter"
-    ),
+    **_each(_SMALL, "lookahead-slices max-tu-size min-cu-size ctu aq-mode log-level-number nr-intra"),
+    **_each(_SMALL, "nr-inter"),
     **_each(Number(0, 16), "frame-threads"),
-    **_each(
-        _FLOAT, "aq-strength psy-rd psy-rdoq ipratio pbratio qcomp vbv-init vbv-end scenecut-bias bframe-bias"
-    ),
+    **_each(_FLOAT, "aq-strength psy-rd psy-rdoq ipratio pbratio qcomp vbv-init vbv-end scenecut-bias"),
+    **_each(_FLOAT, "bframe-bias"),
     **_each(_QUALITY, "crf crf-max crf-min qp qpmin qpmax qpstep qblur cplxblur cbqpoffs crqpoffs"),
     **_each(Either((BOOL, Numbers(2, ","))), "deblock"),
-    "b-pyramid": BOOL,
     "pools": Either((_THREADS, _words("none + - *"))),
     "me": Either((Number(0, 5), _words("dia hex umh star sea full"))),
     "log-level": Either((Number(-1, 4), _words("none error warning info debug full"))),
@@ -274,7 +237,6 @@ _X265_PARAMS: dict[str, Shape] = {
     "ctu": _words("16 32 64"),
     "max-tu-size": _words("4 8 16 32"),
     "min-cu-size": _words("8 16 32 64"),
-    "asm": BOOL,
 }
 _SVT_PARAMS: dict[str, Shape] = {
     **_each(Number(-2, 13), "preset"),
@@ -283,39 +245,23 @@ _SVT_PARAMS: dict[str, Shape] = {
     **_each(Number(0, 120), "lookahead"),
     **_each(_UINT, "tbr mbr maxsection-pct buf-sz buf-initial-sz buf-optimal-sz"),
     **_each(_INT, "keyint bias-pct undershoot-pct overshoot-pct recode-loop variance-boost-strength"),
-    **_each(
-        Number(-2, 64), "fast-decode tune rc aq-mode enable-tf enable-cdef enable-dlf enable-restoration scd"
-    ),
-    **_each(
-        Number(-2, 64), "hierarchical-levels pred-struct irefresh-type enable-overlays tile-rows tile-columns"
-    ),
-    **_each(
-        Number(-2, 64), "scm enable-mfmv film-grain film-grain-denoise sharpness enable-variance-boost rtc"
-    ),
-    **_each(
-        Number(-2, 64),
-        "variance-octile enable-qm qm-min qm-max lossless avif max-tx-size qp-scale-compress-strength",
-    ),
+    **_each(Number(-2, 64), "fast-decode tune rc aq-mode enable-tf enable-cdef enable-dlf"),
+    **_each(Number(-2, 64), "enable-restoration scd hierarchical-levels pred-struct irefresh-type"),
+    **_each(Number(-2, 64), "enable-overlays tile-rows tile-columns scm enable-mfmv film-grain"),
+    **_each(Number(-2, 64), "film-grain-denoise sharpness enable-variance-boost rtc variance-octile"),
+    **_each(Number(-2, 64), "enable-qm qm-min qm-max lossless avif max-tx-size qp-scale-compress-strength"),
     **_each(Number(-64, 64), "pin startup-mg-size luminance-qp-bias ac-bias"),
 }
 _AOM_PARAMS: dict[str, Shape] = {
-    **_each(
-        _SWITCH, "row-mt enable-cdef enable-restoration enable-global-motion enable-intrabc enable-palette"
-    ),
-    **_each(
-        _SWITCH, "enable-obmc enable-rect-partitions enable-ab-partitions enable-1to4-partitions enable-tx64"
-    ),
-    **_each(_SWITCH, "enable-smooth-intra enable-paeth-intra enable-cfl-intra enable-filter-intra lossless"),
-    **_each(_SWITCH, "enable-angle-delta enable-intra-edge-filter enable-ref-frame-mvs frame-parallel"),
-    **_each(
-        _SMALL,
-        "cpu-used aq-mode deltaq-mode tile-columns tile-rows auto-alt-ref arnr-maxframes arnr-strength",
-    ),
-    **_each(_SMALL, "cq-level min-q max-q enable-qm qm-min qm-max sharpness lag-in-frames sb-size-number"),
-    **_each(
-        _SMALL,
-        "enable-chroma-deltaq enable-tpl-model enable-keyframe-filtering enable-fwd-kf denoise-noise-level",
-    ),
+    **_each(_SWITCH, "row-mt enable-cdef enable-restoration enable-global-motion enable-intrabc"),
+    **_each(_SWITCH, "enable-palette enable-obmc enable-rect-partitions enable-ab-partitions"),
+    **_each(_SWITCH, "enable-1to4-partitions enable-tx64 enable-smooth-intra enable-paeth-intra"),
+    **_each(_SWITCH, "enable-cfl-intra enable-filter-intra lossless enable-angle-delta"),
+    **_each(_SWITCH, "enable-intra-edge-filter enable-ref-frame-mvs frame-parallel"),
+    **_each(_SMALL, "cpu-used aq-mode deltaq-mode tile-columns tile-rows auto-alt-ref arnr-maxframes"),
+    **_each(_SMALL, "arnr-strength cq-level min-q max-q enable-qm qm-min qm-max sharpness lag-in-frames"),
+    **_each(_SMALL, "sb-size-number enable-chroma-deltaq enable-tpl-model enable-keyframe-filtering"),
+    **_each(_SMALL, "enable-fwd-kf denoise-noise-level"),
     **_each(_UINT, "kf-max-dist kf-min-dist"),
     "tune": _words("psnr ssim"),
     "tune-content": _words("default screen film"),
@@ -369,8 +315,7 @@ ENCODER_OPTIONS: dict[str, dict[str, Shape]] = {
         "forced-idr": _SWITCH,
         "chromaoffset": Number(-12, 12),
         "noise_reduction": Number(0, 100_000),
-        "x264-params": Parameters(_X264_PARAMS),
-        "x264opts": Parameters(_X264_PARAMS),
+        **_each(Parameters(_X264_PARAMS), "x264-params x264opts"),
     },
     "hevc": {
         **_each(_QUALITY, "crf qp"),

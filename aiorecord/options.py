@@ -7,7 +7,7 @@ import re
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from .encoders import (
     ALIASES,
@@ -128,6 +128,18 @@ class RecorderKeywords(TypedDict, total=False):
     chunks_size: int | None
     data_files_size_in_mb: int | None
     video_files_size_in_mb: int | None
+
+
+_ABOVE_ZERO = (
+    "buffer_mb",
+    "save_timeout",
+    "save_queue_size",
+    "chunks_size",
+    "data_files_size_in_mb",
+    "video_files_size_in_mb",
+    "encoder_threads",
+)
+_CHOICES = {"nonfinite": NonFinite, "encode": EncodeChoice, "partial": Partial, "save_order": SaveOrder}
 
 
 def check_repo_id(repo_id: str) -> str:
@@ -264,40 +276,21 @@ def parse_options(given: RecorderKeywords) -> RecorderOptions:
     unknown = given.keys() - RecorderOptions.__dataclass_fields__.keys()
     if unknown:
         raise TypeError(f"Recorder() got unexpected arguments: {', '.join(sorted(unknown))}")
-    # None stands for the default, so that callers can pass options through.
-    optional = {"root", "robot_type", "encoder_threads", "save_timeout", "encode_workers", "encode_executor"}
-    optional |= {"fallback_vcodec"}
     check_root(given.get("root"))
-    chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None or k in optional}
+    # None stands for the default, so that callers can pass options through; as a timeout, for no limit.
+    chosen: dict[str, Any] = {k: v for k, v in given.items() if v is not None or k == "save_timeout"}
     options = RecorderOptions(**chosen)
-    check_number("buffer_mb", options.buffer_mb, above=0)
-    if options.save_timeout is not None:
-        check_number("save_timeout", options.save_timeout, above=0)
-    for option in ("save_queue_size", "chunks_size", "data_files_size_in_mb", "video_files_size_in_mb"):
-        check_number(option, getattr(options, option), above=0)
-    if options.encoder_threads is not None:
-        check_number("encoder_threads", options.encoder_threads, above=0)
-    if options.nonfinite not in ("accept", "refuse"):
-        raise ConfigError(
-            f"nonfinite is 'accept' or 'refuse', not {options.nonfinite!r}.", option="nonfinite"
-        )
-    if options.encode not in ("auto", "live", "deferred"):
-        raise ConfigError(f"encode is 'auto', 'live' or 'deferred', not {options.encode!r}.", option="encode")
-    if options.partial not in ("keep", "drop", "stage"):
-        raise ConfigError(f"partial is 'keep', 'drop' or 'stage', not {options.partial!r}.", option="partial")
-    if options.save_order not in ("fifo", "shortest"):
-        raise ConfigError(
-            f"save_order is 'fifo' or 'shortest', not {options.save_order!r}.", option="save_order"
-        )
-    if not 0 <= options.max_backlog_gb < float("inf"):
-        raise ConfigError(
-            f"max_backlog_gb must be 0 (no limit) or more, not {options.max_backlog_gb}.",
-            option="max_backlog_gb",
-        )
-    if not 0 <= options.min_free_gb < float("inf"):
-        raise ConfigError(
-            f"min_free_gb must be 0 (no check) or more, not {options.min_free_gb}.", option="min_free_gb"
-        )
+    for option in _ABOVE_ZERO:
+        if (value := getattr(options, option)) is not None:
+            check_number(option, value, above=0)
+    for option, kind in _CHOICES.items():
+        value, words = getattr(options, option), get_args(kind)
+        if value not in words:
+            wanted = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+            raise ConfigError(f"{option} is {wanted}, not {value!r}.", option=option)
+    for option, zero in (("max_backlog_gb", "no limit"), ("min_free_gb", "no check")):
+        if not 0 <= (value := getattr(options, option)) < float("inf"):
+            raise ConfigError(f"{option} must be 0 ({zero}) or more, not {value}.", option=option)
     if options.fallback_vcodec is not None:
         options.fallback_vcodec = _check_fallback(options.fallback_vcodec)
     if options.encode_workers is not None and options.encode_workers < 1:

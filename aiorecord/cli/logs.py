@@ -111,7 +111,7 @@ def _of_file(path: str, given: dict[str, str]) -> dict[str, str]:
     from draccus.utils import DraccusException
 
     from ..flags.config_lines import places
-    from ..flags.flag_values import read_file
+    from ..flags.yaml_values import read_file
 
     if not Path(path).is_file():  # what a pipe gives can be read once, and that is for the command
         return {}

@@ -30,7 +30,7 @@ def parse_flags[T](
 ) -> T | int:
     """Parse a command line into a dataclass, as `lerobot-record` does (``--config_path`` YAML too).
 
-    Text is taken literally, see `aiorecord.flags.flag_values`.
+    Text is taken literally, see `aiorecord.flags.yaml_values`.
 
     Args:
         kind: the dataclass of flags.

@@ -337,26 +337,14 @@ def source_policy(flags: RecordFlags) -> SourcePolicy:
     )
 
 
+OTHER_NAMES = {"async_save_queue_size": "save_queue_size", "async_save_timeout": "save_timeout"}
+"""Flags that have the proposal's names, and the options that they set."""
+
+
 def recorder_options(flags: RecordFlags, robot_type: str) -> RecorderKeywords:
     """The options of `Recorder` that the flags set; the recorder checks them."""
-    dataset = flags.dataset
-    options = {
-        "robot_type": robot_type,
-        "root": dataset.root,
-        "resume": flags.resume,
-        "partial": flags.partial,
-        "rgb_encoder": dataset.rgb_encoder,
-        "depth_encoder": dataset.depth_encoder,
-        "encoder_threads": dataset.encoder_threads,
-        "async_saving": dataset.async_saving,
-        "save_queue_size": dataset.async_save_queue_size,
-        "save_timeout": dataset.async_save_timeout,
-        "buffer_mb": flags.buffer_mb,
-        "encode_workers": flags.encode_workers,
-        "encode": flags.encode,
-        "save_order": flags.save_order,
-        "fallback_vcodec": flags.fallback_vcodec,
-        "min_free_gb": flags.min_free_gb,
-        "max_backlog_gb": flags.max_backlog_gb,
+    given = {
+        OTHER_NAMES.get(name, name): value for name, value in (vars(flags.dataset) | vars(flags)).items()
     }
-    return cast(RecorderKeywords, options)
+    names = given.keys() & RecorderOptions.__dataclass_fields__.keys()
+    return cast(RecorderKeywords, {"robot_type": robot_type} | {name: given[name] for name in names})

@@ -1,8 +1,10 @@
-"""The console that prints the commands' tables."""
+"""The consoles that the commands' tables and progress bars are printed on."""
 
 from __future__ import annotations
 
 import sys
+
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
 from ..monitor.safe_console import PlainConsole
 
@@ -13,3 +15,9 @@ PIPE_WIDTH = 160
 def output_console(*, highlight: bool = True) -> PlainConsole:
     """Standard output; in a file or pipe wide enough for every table."""
     return PlainConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=highlight)
+
+
+def progress_bar(*columns: ProgressColumn, stderr: bool = True) -> Progress:
+    """A bar with its description before it and these columns behind it; it disappears at its end."""
+    text = TextColumn("{task.description}", markup=False)
+    return Progress(text, BarColumn(), *columns, transient=True, console=PlainConsole(stderr=stderr))

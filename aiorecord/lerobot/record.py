@@ -19,7 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from ..flags.flag_names import CONFIG_FLAG, HELP_ALL, spelled
-from ..flags.flag_values import FlagError, letter_by_letter
+from ..flags.flag_values import letter_by_letter
+from ..flags.yaml_values import FlagError
 from ..printable import get_logger, plain
 from ..system.installation import install_hint
 from .drivers.device_flags import is_installed

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ...bench.advice import drain_floor_s, is_on_time, middle, recommendations
@@ -26,7 +26,6 @@ from ...encoders import RGBEncoderConfig
 from ...encoding.plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
 from ...errors import AiorecordError, ConfigError, EncodeError, StorageError
 from ...features import Feature
-from ...monitor.safe_console import PlainConsole
 from ...options import check_number
 from ...system.processor import processor_name
 from ...system.storage import storage_errors
@@ -34,7 +33,7 @@ from ...workers.pool import WorkerPool
 from ..flag_parser import FlagParser, at_least_one
 from ..output import complain, say
 from ..output_files import check_output
-from ..table_console import output_console
+from ..table_console import output_console, progress_bar
 
 EXAMPLES = """examples:
   aiorecord bench                                    # one to three cameras, 480p and 720p, AV1 and h264
@@ -155,13 +154,7 @@ def _bench(flags: argparse.Namespace, console: Console) -> list[str]:
         check_plot(flags.plot)
     console.print(f"{_described_machine()}, {_versions()}")
     systems: list[System] = [*against, "bare"]
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=PlainConsole(stderr=True), transient=True) as progress:
+    with progress_bar(MofNCompleteColumn(), TimeElapsedColumn()) as progress:
         bar = progress.add_task("", total=flags.repeat * len(cells) * len(systems))
         results = measure_all(
             cells,

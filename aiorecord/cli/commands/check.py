@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
 from ...check.check_dataset import check_dataset
 from ...check.findings import ERROR, NOTE, UNDETERMINED, WARNING, Finding, Report
@@ -16,10 +16,10 @@ from ...check.jobs import ProgressCallback
 from ...check.repair.repair_dataset import RepairResult, repair_dataset
 from ...check.repair.repair_plan import RepairPlan
 from ...errors import AiorecordError, StorageError
-from ...monitor.safe_console import PlainConsole
 from ...printable import json_text, plain
 from ..flag_parser import FlagParser, at_least_one
 from ..output import complain, dataset_folder, say
+from ..table_console import progress_bar
 
 EXAMPLES = """examples:
   aiorecord check data/pick-cube              # every row, every frame, every statistic
@@ -196,14 +196,7 @@ def _progress() -> Iterator[ProgressCallback | None]:
     if not sys.stderr.isatty():
         yield None
         return
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, transient=True, console=PlainConsole(stderr=True)) as progress:
+    with progress_bar(TaskProgressColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("starting", total=None)
 
         def show(what: str, done: int, total: int) -> None:

@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, TimeRemainingColumn
 
 from ...dataset.commit.lock import DatasetLock
 from ...dataset.format.info_json import read_info
 from ...errors import AiorecordError, ConfigError
-from ...flags.flag_values import read_yaml
-from ...monitor.safe_console import PlainConsole
+from ...flags.yaml_values import read_yaml
 from ...staging.folder import Staging
 from ...system.threads import run_in_thread
 from ..flag_parser import FlagParser
 from ..hub import LICENSE, check_hub, push
 from ..output import complain, dataset_folder, say
+from ..table_console import progress_bar
 
 EXAMPLES = """examples:
   aiorecord push data/pick-cube --repo_id=me/pick-cube
@@ -109,13 +109,7 @@ async def push_dataset(
                 f"`aiorecord recover {root}` finishes them",
                 file=sys.stderr,
             )
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, transient=True, console=PlainConsole()) as progress:
+        with progress_bar(DownloadColumn(), TimeRemainingColumn(), stderr=False) as progress:
             bar = progress.add_task(f"uploading {info.total_episodes} episodes", total=None)
             is_uploading = True
             atexit.register(let_go)  # an upload that is left behind ends with the program

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from ...clock import SystemClock
 from ...dataset.commit.already_committed import committed_index
@@ -24,7 +24,6 @@ from ...dataset.recovery.rebuild_info import lost_info
 from ...dataset.recovery.salvage import StagedEpisode, State, Step, examine, salvage
 from ...dataset.recovery.unfinished import unfinished
 from ...errors import AiorecordError, DatasetError, DatasetLockedError, StorageError
-from ...monitor.safe_console import PlainConsole
 from ...options import Partial
 from ...printable import json_text
 from ...recording.open_dataset import DatasetHome
@@ -36,7 +35,7 @@ from ...system.threads import Threads
 from ..flag_parser import FlagParser, at_least_one
 from ..output import complain, dataset_folder, say
 from ..recovery_table import table_of
-from ..table_console import output_console
+from ..table_console import output_console, progress_bar
 
 EXAMPLES = """examples:
   aiorecord recover data/pick-cube --dry-run        # show what is there and what would be done; write nothing
@@ -249,16 +248,9 @@ async def _save_all(writer: DatasetWriter, found: list[StagedEpisode], workers: 
         for e in episodes.values()
         if e.folder is not None
     ]
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = PlainConsole(stderr=True)
     async with AsyncEpisodeSaver(writer, encode_workers=workers, clock=clock) as saver:
         saver.submit_recovered(saves)
-        with Progress(*columns, transient=True, console=console) as progress:
+        with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
             total = sum(save.length for save in saves)
             bar = progress.add_task(f"saving {len(saves)} episodes, frames", total=total)
             while not await saver.wait_for_completion(timeout=0.25):

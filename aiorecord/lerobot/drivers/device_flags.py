@@ -20,7 +20,7 @@ import yaml
 
 from ...errors import ConfigError
 from ...flags.flag_names import nearest
-from ...flags.flag_values import read_file, read_yaml
+from ...flags.yaml_values import read_file, read_yaml
 from ...system.installation import install_hint
 
 CONFIG_FLAG = "config_path"
