@@ -20,16 +20,11 @@ from ..staging.folder import EpisodeFolder
 from ..system.machine_time import monotonic_s
 from ..system.storage import TEMPORARY_SUFFIX, is_there
 from ..workers.pool import WorkerPool, give_up
+from ..workers.progress import read_progress
 from ..workers.watched import STARVED_FACTOR, Verdict, Watch
-from .camera_encoding import (
-    EncodedCamera,
-    EncodedEpisode,
-    EncodeJob,
-    encode_camera,
-    known_stats,
-    read_progress,
-)
-from .encoded import file_crc
+from .camera_encoding import EncodeJob, encode_camera
+from .camera_frames import known_stats
+from .encoded import EncodedCamera, EncodedEpisode, file_crc
 from .stats import FeatureStats
 
 logger = get_logger(__name__)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..dataset.commit.writer import DatasetWriter
     from ..dataset.packing.pack import PackResult
     from ..dataset.recovery.salvage import StagedEpisode
-    from ..encoding.plans import EncodePlan
+    from ..encoding.plans.choice import EncodePlan
     from ..saving.disk_guard import DiskGuard
     from ..saving.failed import FailedSaves
     from ..saving.handle import EpisodeSave, Stage

@@ -26,7 +26,7 @@ FLAG_LOGGER = "aiorecord.flags"
 flag_logger = get_logger(FLAG_LOGGER)
 
 if TYPE_CHECKING:
-    from ..encoding.camera_encoding import EncodedEpisode
+    from ..encoding.encoded import EncodedEpisode
     from ..encoding.episode_encoding import EpisodeEncoding
 
 

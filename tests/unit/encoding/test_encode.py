@@ -19,17 +19,10 @@ from numpy.typing import NDArray
 
 from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
-from aiorecord.encoding import camera_encoding
-from aiorecord.encoding.camera_encoding import (
-    EncodedEpisode,
-    EncodeJob,
-    default_threads,
-    direct_encode,
-    encode_camera,
-    known_stats,
-    progress_path,
-    read_progress,
-)
+from aiorecord.encoding import camera_encoding, camera_frames
+from aiorecord.encoding.camera_encoding import EncodeJob, direct_encode, encode_camera
+from aiorecord.encoding.camera_frames import known_stats
+from aiorecord.encoding.encoded import EncodedEpisode
 from aiorecord.encoding.episode_encoding import EpisodeEncoding
 from aiorecord.encoding.stats import FeatureStats, depth_stats, histogram_stats, sample_indices
 from aiorecord.errors import (
@@ -39,6 +32,7 @@ from aiorecord.errors import (
     EncodeError,
     StateError,
 )
+from aiorecord.media.encoder import default_threads
 from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.media.video_file import verify_video
 from aiorecord.staging.folder import EpisodeFolder, Staging
@@ -47,6 +41,7 @@ from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.manifest import Manifest
 from aiorecord.staging.raw import RawWriter
 from aiorecord.workers.pool import WorkerPool
+from aiorecord.workers.progress import progress_path, read_progress
 
 Array = NDArray[Any]
 FAST = RGBEncoderConfig(vcodec="h264", preset="ultrafast", crf=18)
@@ -469,7 +464,7 @@ def test_memory_does_not_grow_with_the_episode(tmp_path: Path) -> None:
             with lock:
                 living.discard(id(self))
 
-    original = camera_encoding.read_frames
+    original = camera_frames.read_frames
 
     def watched(folder: EpisodeFolder, key: str) -> Any:
         for frame in original(folder, key):
@@ -480,7 +475,7 @@ def test_memory_does_not_grow_with_the_episode(tmp_path: Path) -> None:
             yield view
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(camera_encoding, "read_frames", watched)
+        patch.setattr(camera_frames, "read_frames", watched)
         encode_camera(EncodeJob(folder.path, KEY))
     assert len(alive) == 300
     assert max(alive) < 5
