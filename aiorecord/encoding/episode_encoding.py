@@ -20,7 +20,7 @@ from ..staging.folder import EpisodeFolder
 from ..system.machine_time import monotonic_s
 from ..system.storage import TEMPORARY_SUFFIX, is_there
 from ..workers.pool import WorkerPool, give_up
-from ..workers.progress import read_progress
+from ..workers.progress import progress_path, read_progress
 from ..workers.watched import STARVED_FACTOR, Verdict, Watch
 from .camera_encoding import EncodeJob, encode_camera
 from .camera_frames import known_stats
@@ -271,7 +271,9 @@ class EpisodeEncoding:
 
     def _frames_done(self, key: str) -> int:
         length = self._folder.manifest.length or 0
-        return length if key in self._done else min(length, read_progress(self._folder, key)[0])
+        if key in self._done:
+            return length
+        return min(length, read_progress(progress_path(self._folder, key))[0])
 
     def _stop_all(self) -> None:
         """Stop running encodes, and wait until none writes into the folder any more."""

@@ -66,10 +66,10 @@ def copy_live(
             libav_errors(
                 f"copy {source.name} to {output.name}", output, codec=opened.stream.codec.canonical_name
             ),
-            copied(output, opened.stream, fps, evidence) as copy,
+            copied(output, opened.stream, fps, evidence) as add,
         ):
             for place, packet in enumerate(itertools.islice(opened.packets(), count)):
-                copy.add(packet, numbers[place], place - delay)
+                add(packet, numbers[place], place - delay)
                 copied_packets += 1
     if copied_packets != count:  # it was whole at the check before
         raise DamageError(f"{source} changed while it was read.", path=source)

@@ -194,7 +194,7 @@ def test_the_result_of_a_colour_video(tmp_path: Path) -> None:
     assert same(result.stats, exact_stats(frames))
     assert result.stats["mean"].shape == (3, 1, 1)
     verify_video(path, 7, 30)
-    assert read_progress(folder, KEY) == (7, 7)
+    assert read_progress(progress_path(folder, KEY)) == (7, 7)
     assert temporaries(folder) == []
     again = pickle.loads(pickle.dumps(result))
     assert same(again.stats, result.stats)
@@ -234,7 +234,7 @@ def test_missing_frames_are_an_error_and_nothing_is_published(
     assert not list(folder.path.glob("*.mp4"))
     assert not list(folder.path.glob("*.arrow"))
     assert temporaries(folder) == []
-    assert read_progress(folder, KEY) == (5, 6)
+    assert read_progress(progress_path(folder, KEY)) == (5, 6)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
@@ -391,7 +391,7 @@ def test_an_aborted_encode_leaves_an_episode_that_can_be_encoded(tmp_path: Path)
     folder = stage(tmp_path, [scene(k) for k in range(400)], encoder=AV1)
     with WorkerPool(1) as pool:
         future = pool.submit(encode_camera, EncodeJob(folder.path, KEY))
-        while not read_progress(folder, KEY)[0]:
+        while not read_progress(progress_path(folder, KEY))[0]:
             assert not future.done()
         os.kill(pool.pids()[0], signal.SIGSTOP)  # in the middle of it, however fast the machine is
         assert pool.abort(future)
@@ -403,19 +403,19 @@ def test_an_aborted_encode_leaves_an_episode_that_can_be_encoded(tmp_path: Path)
 
 def test_progress_counts_up_and_tells_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stage(tmp_path, [scene(k) for k in range(5)])
-    assert read_progress(folder, KEY) == (0, 0)
+    assert read_progress(progress_path(folder, KEY)) == (0, 0)
     seen: list[tuple[int, int]] = []
     update = camera_encoding.Progress.update
 
     def spy(progress: camera_encoding.Progress, done: int) -> None:
         update(progress, done)
-        seen.append(read_progress(folder, KEY))
+        seen.append(read_progress(progress_path(folder, KEY)))
 
     monkeypatch.setattr(camera_encoding.Progress, "update", spy)
     encode_camera(EncodeJob(folder.path, KEY))
     assert seen == [(done, 5) for done in range(6)]
     progress_path(folder, KEY).write_bytes(b"torn")
-    assert read_progress(folder, KEY) == (0, 0)
+    assert read_progress(progress_path(folder, KEY)) == (0, 0)
 
 
 def test_encoded_json_holds_everything_exactly(tmp_path: Path) -> None:
