@@ -21,7 +21,7 @@ from ..errors import EncodeError, StorageError
 from ..system.memory import address_bytes
 from ..system.storage import temporary_folder
 from ..workers.pool import WorkerDiedError, WorkerPool
-from ..workers.progress import Progress, read_progress_file
+from ..workers.progress import Progress, read_progress
 from ..workers.watched import Verdict, Watch
 from .findings import ERROR
 
@@ -132,7 +132,7 @@ def run_jobs(
                     yield _agreed(outcome, state.before)
                 for future, state in running.items():
                     if future.running():
-                        state.done = min(read_progress_file(state.path)[0], state.job.total)
+                        state.done = min(read_progress(state.path)[0], state.job.total)
                     state.watch.judge(pool, future, state.done)
                 if progress is not None:
                     progress(min(total, finished + sum(state.done for state in running.values())), total)

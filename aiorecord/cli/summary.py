@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 
 from ..dataset.recovery.salvage import Step
-from ..encoding.plans import EncodePlan
+from ..encoding.plans.choice import EncodePlan
 from ..monitor.units import time_text
 from ..recording.recorder import Recorder
 from ..session import EpisodeRecord, Phase, Session

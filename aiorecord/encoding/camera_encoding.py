@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,36 +26,20 @@ from ..media.depth import DepthQuantizer
 from ..media.encoder import default_threads
 from ..media.evidence import Evidence, Named, read_dataset_id
 from ..media.image_files import PngEncoder, tiff_bytes
-from ..media.libav_errors import libav_errors
-from ..media.video_file import open_output, probe_video, verify_video
+from ..media.video_file import VideoOutput, encode_frames, probe_video, verify_video
 from ..staging.folder import EpisodeFolder
-from ..staging.histograms import histogram, sampling_stride
 from ..staging.kinds import KINDS
 from ..staging.manifest import Camera
-from ..staging.reader import count_frames, read_frames, read_histograms, read_spill
 from ..staging.staged_file import Extent
 from ..system.machine_time import monotonic_s
-from ..system.storage import TEMPORARY_SUFFIX, is_there, replacing, storage_errors
-from ..workers.progress import Progress, progress_path, read_progress
-from .encoded import EncodedCamera, EncodedEpisode, file_crc
+from ..system.storage import TEMPORARY_SUFFIX, replacing, storage_errors
+from ..workers.progress import Progress, progress_path
+from .camera_frames import CameraFrames, CapturedFrame, rgb_frame, rgb_pixels
+from .encoded import EncodedCamera, file_crc
 from .live_copy import copy_live, join_tail
-from .stats import FeatureStats, depth_stats, histogram_stats, sample_indices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-__all__ = [
-    "EncodeJob",
-    "EncodedCamera",
-    "EncodedEpisode",
-    "default_threads",
-    "direct_encode",
-    "encode_camera",
-    "progress_path",
-    "read_progress",
-]
-
-type CapturedFrame = av.VideoFrame | NDArray[Any]
 
 _IMAGE_BATCH_BYTES = 8 << 20
 
@@ -102,7 +86,7 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
     feature = manifest.schema()[job.camera]
     try:
         with Progress(progress_path(folder, job.camera), manifest.length) as progress:
-            frames = _Frames(folder, feature, manifest.length, progress, sampled=job.with_stats)
+            frames = CameraFrames(folder, feature, manifest.length, progress, sampled=job.with_stats)
             if feature.is_video:
                 file, info = _encode_video(folder, feature, frames, job.fallback_vcodec)
             else:
@@ -122,55 +106,6 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         fallback_vcodec=job.fallback_vcodec,
         crc32=file_crc(file),
     )
-
-
-def known_stats(folder: EpisodeFolder, key: str) -> FeatureStats | None:
-    """The statistics of a camera whose pixels were all counted while they were captured.
-
-    Takes milliseconds: only the histograms are read.
-
-    Returns:
-        None if the frames must be read, which `encode_camera` does: for depth, if frames were spilled raw,
-        and if histograms are missing, which a crash may cause.
-
-    Raises:
-        StateError: the episode has no such camera.
-        StorageError: the disk refused.
-    """
-    length = folder.manifest.length or 0
-    spill = folder.manifest.cameras[key].spill
-    if not length or folder.manifest.schema()[key].is_depth or is_there(folder.path / spill):
-        return None
-    indices = sample_indices(length)
-    known, found = _sampled_histograms(folder, key, indices)
-    return histogram_stats(np.stack([found[index] for index in indices])) if known >= length else None
-
-
-def _sampled_histograms(
-    folder: EpisodeFolder, key: str, indices: list[int]
-) -> tuple[int, dict[int, NDArray[np.uint32]]]:
-    """The number of an episode's histograms, and those of sampled frames; others are not kept in memory.
-
-    Raises:
-        DamageError: histograms of a complete episode are not what was written.
-        StorageError: they cannot be read.
-    """
-    manifest, wanted = folder.manifest, set(indices)
-    camera = manifest.cameras[key]
-    known, found = 0, {}
-    extents: dict[str, Extent] = {}
-    for array in islice(read_histograms(folder, key, extents), manifest.length):
-        if known in wanted:
-            found[known] = array
-        known += 1
-    extent = extents.get(camera.histograms or "", Extent())
-    path = folder.path / (camera.histograms or "")
-    # Where they are only too few, or of an episode that was cut, whose end may be torn, the frames are
-    # counted anew.
-    due = min(camera.frames or 0, manifest.length or 0)
-    if extent.altered and not manifest.interrupted and known < due:
-        raise DamageError(f"{path} is damaged: {extent.fault}.", path=path)
-    return known, found
 
 
 def direct_encode(
@@ -201,100 +136,12 @@ def direct_encode(
     if first is None:
         raise EncodeError("There is no frame to encode.", codec=encoder.vcodec)
     height, width = first.shape[:2]
-    with open_output(path, encoder, width, height, fps, threads) as output:
-        output.add(av.VideoFrame.from_ndarray(first, format="rgb24"))
-        for frame in rest:
-            output.add(av.VideoFrame.from_ndarray(frame, format="rgb24"))
-    return output.frames
-
-
-class _Frames:
-    """Yields the frames of one camera in order, counts them, and samples them for the statistics."""
-
-    def __init__(
-        self, folder: EpisodeFolder, feature: Feature, length: int, progress: Progress, *, sampled: bool
-    ) -> None:
-        self._folder = folder
-        self._key = feature.key
-        self._length = length
-        self._progress = progress
-        self._indices = sample_indices(length) if sampled else []
-        self._histograms: dict[int, NDArray[np.uint32]] = {}
-        known = 0
-        if sampled and not feature.is_depth:
-            known, self._histograms = _sampled_histograms(folder, feature.key, self._indices)
-        # For depth all frames; for colour those whose histograms were not written because of a crash.
-        self._wanted = {index for index in self._indices if index >= known}
-        self._samples: dict[int, NDArray[Any]] = {}
-        self._is_depth = feature.is_depth
-
-    def __iter__(self) -> Iterator[CapturedFrame]:
-        count = 0
-        # After a crash the capture may hold some frames whose rows were lost.
-        for frame in islice(read_frames(self._folder, self._key), self._length):
-            if count in self._wanted:
-                self._samples[count] = self._sample(frame)
-            yield frame
-            count += 1
-            self._progress.update(count)
-        if count < self._length:
-            raise self._lacking(count)
-
-    def after(self, count: int) -> Iterator[CapturedFrame]:
-        """The frames after the first `count`, which are in the final video already.
-
-        Those first ones are decoded only if the statistics need them.
-        """
-        camera = self._folder.manifest.cameras[self._key]
-        if self._wanted or count not in (self._length, camera.frames):
-            yield from islice(self, count, None)
-            return
-        for frame in islice(read_spill(self._folder, camera, count), self._length - count):
-            yield frame
-            count += 1
-            self._progress.update(count)
-        self._progress.update(count)
-        if count < self._length:
-            raise self._lacking(count)
-
-    def _lacking(self, count: int) -> DamageError:
-        """The error for a capture that holds fewer frames than its manifest states."""
-        path = self._folder.path / self._folder.manifest.cameras[self._key].file
-        known: dict[str, Extent] = {}
-        count_frames(self._folder, self._key, known)
-        faults = "".join(f"; {name}: {extent.fault}" for name, extent in known.items() if extent.fault)
-        return DamageError(
-            f"The capture of {self._key!r} holds {count} frames, the rows {self._length}{faults}.", path=path
-        )
-
-    def stats(self) -> FeatureStats:
-        """The statistics, after all frames were yielded."""
-        if self._is_depth:
-            return depth_stats(np.stack([self._samples[index] for index in self._indices]))
-        rows = [
-            self._samples[index] if index in self._samples else self._histograms[index]
-            for index in self._indices
-        ]
-        return histogram_stats(np.stack(rows))
-
-    def _sample(self, frame: CapturedFrame) -> NDArray[Any]:
-        if not self._is_depth:
-            return histogram(rgb_pixels(frame))
-        assert isinstance(frame, np.ndarray)
-        stride = sampling_stride(*frame.shape)
-        return frame[::stride, ::stride].copy()
-
-
-def rgb_pixels(frame: CapturedFrame) -> NDArray[np.uint8]:
-    """A captured colour frame as (H, W, 3) uint8."""
-    if isinstance(frame, av.VideoFrame):
-        with libav_errors("convert a captured frame to RGB"):
-            return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    return frame
+    output = VideoOutput(path, encoder, width, height, fps, threads)
+    return encode_frames(map(rgb_frame, chain((first,), rest)), output)
 
 
 def _encode_video(
-    folder: EpisodeFolder, feature: Feature, frames: _Frames, fallback_vcodec: str | None
+    folder: EpisodeFolder, feature: Feature, frames: CameraFrames, fallback_vcodec: str | None
 ) -> tuple[Path, dict[str, Any]]:
     manifest = folder.manifest
     camera = manifest.cameras[feature.key]
@@ -313,16 +160,15 @@ def _encode_video(
             verify_video(temporary, manifest.length or 0, fps)
             return final, probe_video(temporary, encoder)
     quantizer = DepthQuantizer(manifest.depth_encoder)
+
+    def depth_frame(frame: CapturedFrame) -> av.VideoFrame:
+        assert isinstance(frame, np.ndarray)
+        return quantizer.frame(frame)
+
     with _publishing(folder.path / f"{feature.key}.mp4") as temporary:
-        with open_output(temporary, encoder, width, height, fps, threads, evidence=evidence) as output:
-            for frame in frames:
-                if feature.is_depth:
-                    assert isinstance(frame, np.ndarray)
-                    frame = quantizer.frame(frame)
-                elif not isinstance(frame, av.VideoFrame):
-                    frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
-                output.add(frame)
-        verify_video(temporary, output.frames, fps)
+        output = VideoOutput(temporary, encoder, width, height, fps, threads, evidence)
+        count = encode_frames(map(depth_frame if feature.is_depth else rgb_frame, frames), output)
+        verify_video(temporary, count, fps)
         info = probe_video(temporary, encoder)
     return folder.path / f"{feature.key}.mp4", info
 
@@ -340,7 +186,7 @@ def fallback_encoder(encoder: VideoEncoderConfig, vcodec: str) -> VideoEncoderCo
 def _finish_live(
     folder: EpisodeFolder,
     camera: Camera,
-    frames: _Frames,
+    frames: CameraFrames,
     output: Path,
     encoder: VideoEncoderConfig,
     threads: int | None,
@@ -356,10 +202,7 @@ def _finish_live(
         copied = copy_live(source, head, fps, length, evidence, checked=checked, extent=extent)
         if extent.fault is not None and copied < min(length, camera.frames or length):
             raise DamageError(f"{source} is damaged: {extent.fault}.", path=source)
-        rest = (
-            frame if isinstance(frame, av.VideoFrame) else av.VideoFrame.from_ndarray(frame, format="rgb24")
-            for frame in frames.after(copied)
-        )
+        rest = map(rgb_frame, frames.after(copied))
         if copied < length:
             size = camera.width, camera.height
             join_tail(
@@ -392,7 +235,7 @@ def resolved_codec(encoder: VideoEncoderConfig, width: int, height: int, fps: in
     return check_encoder(encoder, width, height, fps) if encoder.vcodec == "auto" else encoder.vcodec
 
 
-def _encode_images(folder: EpisodeFolder, feature: Feature, frames: _Frames) -> Path:
+def _encode_images(folder: EpisodeFolder, feature: Feature, frames: CameraFrames) -> Path:
     # Imported here, because workers that only encode video then save its 30 MB.
     import pyarrow as pa
 

@@ -17,19 +17,13 @@ from ..errors import DatasetError, EncodeError, SaveTimeoutError, StateError, St
 from ..media.video_file import verify_video
 from ..printable import get_logger
 from ..staging.folder import EpisodeFolder
-from ..system.machine_time import monotonic_s
 from ..system.storage import TEMPORARY_SUFFIX, is_there
 from ..workers.pool import WorkerPool, give_up
+from ..workers.progress import progress_path, read_progress
 from ..workers.watched import STARVED_FACTOR, Verdict, Watch
-from .camera_encoding import (
-    EncodedCamera,
-    EncodedEpisode,
-    EncodeJob,
-    encode_camera,
-    known_stats,
-    read_progress,
-)
-from .encoded import file_crc
+from .camera_encoding import EncodeJob, encode_camera
+from .camera_frames import known_stats
+from .encoded import EncodedCamera, EncodedEpisode, file_crc
 from .stats import FeatureStats
 
 logger = get_logger(__name__)
@@ -49,16 +43,12 @@ class _Attempt:
         number: from 1, over all attempts with this codec.
         fallback: the codec instead of the configured one, or None.
         watch: detects a stall; None if encodes are never aborted.
-        frames: frames done at the last check, for an executor whose processes cannot be watched.
-        moved_s: when that number changed last.
     """
 
     key: str
     number: int
     fallback: str | None
     watch: Watch | None
-    frames: int
-    moved_s: float
 
     @property
     def given_up(self) -> Verdict | None:
@@ -177,7 +167,7 @@ class EpisodeEncoding:
     def _begin(self, key: str, number: int, fallback: str | None) -> None:
         job = EncodeJob(self._folder.path, key, fallback, with_stats=self._stats[key] is None)
         watch = None if self._stall_timeout_s is None else Watch(self._stall_timeout_s)
-        attempt = _Attempt(key, number, fallback, watch, 0, monotonic_s())
+        attempt = _Attempt(key, number, fallback, watch)
         with self._lock:
             if self._aborted:
                 raise EncodeError("The encoding was stopped.", camera=key)
@@ -246,17 +236,11 @@ class EpisodeEncoding:
         Raises:
             SaveTimeoutError: it has made none, and cannot be killed.
         """
-        frames = self._frames_done(attempt.key)
         if attempt.watch is None:
             return
-        if not isinstance(self._executor, WorkerPool):
-            now_s = monotonic_s()
-            if frames != attempt.frames or not future.running():
-                attempt.frames, attempt.moved_s = frames, now_s
-            elif now_s - attempt.moved_s > attempt.watch.limit_s:
-                raise self._stall_error(attempt)
-        else:
-            attempt.watch.judge(self._executor, future, frames)
+        attempt.watch.judge(self._executor, future, self._frames_done(attempt.key))
+        if not isinstance(self._executor, WorkerPool) and attempt.watch.unseen_s > attempt.watch.limit_s:
+            raise self._stall_error(attempt)
 
     def _executor_error(self, problem: str) -> StateError:
         return StateError(
@@ -276,7 +260,9 @@ class EpisodeEncoding:
 
     def _frames_done(self, key: str) -> int:
         length = self._folder.manifest.length or 0
-        return length if key in self._done else min(length, read_progress(self._folder, key)[0])
+        if key in self._done:
+            return length
+        return min(length, read_progress(progress_path(self._folder, key))[0])
 
     def _stop_all(self) -> None:
         """Stop running encodes, and wait until none writes into the folder any more."""

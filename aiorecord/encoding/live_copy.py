@@ -9,11 +9,11 @@ from pathlib import Path
 import av
 
 from ..encoders import VideoEncoderConfig
-from ..errors import DamageError, EncodeError
+from ..errors import DamageError
 from ..media.evidence import Evidence
 from ..media.libav_errors import libav_errors
 from ..media.remux import concat_videos, copied
-from ..media.video_file import open_output
+from ..media.video_file import VideoOutput, encode_frames
 from ..staging.live import frame_number, whole_frames
 from ..staging.matroska_file import opened_capture
 from ..staging.staged_file import Extent
@@ -66,10 +66,10 @@ def copy_live(
             libav_errors(
                 f"copy {source.name} to {output.name}", output, codec=opened.stream.codec.canonical_name
             ),
-            copied(output, opened.stream, fps, evidence) as copy,
+            copied(output, opened.stream, fps, evidence) as add,
         ):
             for place, packet in enumerate(itertools.islice(opened.packets(), count)):
-                copy.add(packet, numbers[place], place - delay)
+                add(packet, numbers[place], place - delay)
                 copied_packets += 1
     if copied_packets != count:  # it was whole at the check before
         raise DamageError(f"{source} changed while it was read.", path=source)
@@ -109,27 +109,10 @@ def join_tail(
         StorageError: the disk refused.
     """
     if not copied:
-        return _encode(output, tail, encoder, size, fps, threads, evidence)
+        return encode_frames(tail, VideoOutput(output, encoder, *size, fps, threads, evidence))
     part = output.with_name(output.name.removesuffix(TEMPORARY_SUFFIX) + f".tail{TEMPORARY_SUFFIX}")
     try:
-        _encode(part, tail, encoder, size, fps, threads)
+        encode_frames(tail, VideoOutput(part, encoder, *size, fps, threads))
         return concat_videos([head, part], output, fps, evidence)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _encode(
-    path: Path,
-    frames: Iterator[av.VideoFrame],
-    encoder: VideoEncoderConfig,
-    size: tuple[int, int],
-    fps: int,
-    threads: int | None,
-    evidence: Evidence | None = None,
-) -> int:
-    with open_output(path, encoder, *size, fps, threads, evidence=evidence) as output:
-        for frame in frames:
-            output.add(frame)
-    if not output.frames:
-        raise EncodeError(f"There is no frame to encode to {path.name}.", codec=encoder.vcodec)
-    return output.frames

@@ -25,6 +25,12 @@ DEPTH_PIX_FMT = "gray12le"
 _MILLIMETRES = 1000.0
 
 
+def check_depth(depth: NDArray[Any]) -> None:
+    """Check that a depth map is (H, W) uint16 or float32; raises EncodeError if not."""
+    if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32):
+        raise EncodeError(f"A depth map is (H, W) uint16 or float32, not {depth.shape} {depth.dtype}.")
+
+
 class DepthQuantizer:
     """Turns depth maps into 12-bit codes.
 
@@ -51,8 +57,7 @@ class DepthQuantizer:
         Raises:
             EncodeError: another dtype or number of dimensions.
         """
-        if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32):
-            raise EncodeError(f"A depth map is (H, W) uint16 or float32, not {depth.shape} {depth.dtype}.")
+        check_depth(depth)
         if depth.dtype == np.float32:
             return self._quantize(depth, 1.0)
         if self._table is None:

@@ -98,13 +98,11 @@ def parse(text: str | bytes | None) -> Evidence | None:
         text = text.decode() if isinstance(text, bytes) else text
         if not text.startswith(_PREFIX):
             return None
-        data = json.loads(text.removeprefix(_PREFIX))
-        if "\\u" in text:  # JSON can hold a lone surrogate, which no file can store again
-            data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
+        data = storage.parse_json(text.removeprefix(_PREFIX).encode(errors="replace"))
         episodes = tuple(_named(*entry) for entry in data["episodes"])
         camera, info = data.get("camera"), data.get("info", {})
         tasks = {int(number): str(name) for number, name in data.get("tasks", {}).items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     if not isinstance(info, dict) or not isinstance(camera, str | None):
         return None

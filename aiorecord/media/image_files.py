@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from ..errors import EncodeError
+from .depth import check_depth
 from .libav_errors import libav_errors
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ def tiff_bytes(depth: NDArray[Any]) -> bytes:
     Raises:
         EncodeError: another dtype or number of dimensions.
     """
-    if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32):
-        raise EncodeError(f"A depth map is (H, W) uint16 or float32, not {depth.shape} {depth.dtype}.")
+    check_depth(depth)
     height, width = depth.shape
     little = depth.dtype.newbyteorder("<")
     pixels = np.ascontiguousarray(depth, dtype=little).tobytes()

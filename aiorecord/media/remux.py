@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from ..errors import EncodeError
 from .evidence import Evidence
 from .libav_errors import libav_errors
 from .video_file import Grid, open_video, set_evidence
-
-
-class GridCopy:
-    """An MP4 made of packets of other files, each frame k of it shown at exactly k/fps. Made by `copied`.
-
-    Nothing is decoded or encoded. Errors of libav are not mapped.
-    """
-
-    def __init__(self, container: OutputContainer, template: VideoStream, fps: int) -> None:
-        self._container = container
-        self._tick = Fraction(1, fps)
-        self._stream = container.add_stream_from_template(template, opaque=True)
-        self._stream.time_base = self._tick
-
-    def add(self, packet: av.Packet, shown: int, decoded: int) -> None:
-        """Add a packet of a stream like the template.
-
-        Args:
-            packet: as it was read; it is changed.
-            shown: the number of its frame in display order.
-            decoded: the frame number at whose time it is decoded; increases with each packet.
-        """
-        packet.stream = self._stream
-        packet.time_base = self._tick
-        packet.pts = shown
-        packet.dts = decoded
-        packet.duration = 1
-        self._container.mux(packet)
 
 
 @contextlib.contextmanager
@@ -53,8 +24,10 @@ def copied(
     fps: int,
     evidence: Evidence | None,
     options: dict[str, str] | None = None,
-) -> Iterator[GridCopy]:
+) -> Iterator[Callable[[av.Packet, int, int], None]]:
     """Open an MP4 for packets of other files, and finish it when the block is left.
+
+    Nothing is decoded or encoded; frame k is shown at exactly k/fps. Errors of libav are not mapped.
 
     Args:
         output: the file, replaced if it exists.
@@ -62,10 +35,26 @@ def copied(
         fps: frames per second.
         evidence: the description stored in the file.
         options: of libav's muxer.
+
+    Yields:
+        A function that adds a packet, which it changes; with the number of its frame in display order, and
+        the frame number at whose time it is decoded, which increases with each packet.
     """
+    tick = Fraction(1, fps)
     with av.open(str(output), "w", format="mp4", options=options or {}) as container:
         set_evidence(container, evidence)
-        yield GridCopy(container, template, fps)
+        stream = container.add_stream_from_template(template, opaque=True)
+        stream.time_base = tick
+
+        def add(packet: av.Packet, shown: int, decoded: int) -> None:
+            packet.stream = stream
+            packet.time_base = tick
+            packet.pts = shown
+            packet.dts = decoded
+            packet.duration = 1
+            container.mux(packet)
+
+        yield add
 
 
 def same_stream(a: Path, b: Path) -> bool:
@@ -136,7 +125,7 @@ def _join(
     with (
         open_video(parts[0]) as (_, template),
         libav_errors(f"join videos into {output.name}", output, codec=shape.key.codec),
-        copied(output, template, fps, evidence, options) as joined,
+        copied(output, template, fps, evidence, options) as add,
     ):
         for part in parts:
             with open_video(part) as (source, stream):
@@ -144,7 +133,7 @@ def _join(
                 for packet in source.demux(stream):
                     if packet.size:
                         position = grid.place(packet)
-                        joined.add(packet, total + position, total + grid.count - 1 - shape.delay)
+                        add(packet, total + position, total + grid.count - 1 - shape.delay)
                 total += grid.finish()
     return total
 

@@ -8,7 +8,7 @@ average frame rate, so every packet must also last exactly 1/fps, the last one i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -33,12 +33,21 @@ class VideoOutput:
     Leaving the block normally flushes the encoder and finishes the file; leaving it by an exception closes
     the file as it is (it is then incomplete). The file is not made durable: see `storage.replacing`.
 
-    Attributes:
-        path: the file.
+    Args:
+        path: the file, replaced if it exists; any suffix.
+        encoder: settings with a resolved `vcodec` (see `check_encoder`).
+        width: pixels.
+        height: pixels.
+        fps: frames per second; frame k gets the timestamp k/fps exactly.
+        threads: threads of the encoder, None leaves it to the codec.
+        evidence: the description to store in the file.
 
     Raises:
         CodecUnavailableError: libav does not have the encoder, or cannot open it with these settings.
-        StorageError: the disk refused.
+        StorageError: the file cannot be created.
+
+    Attributes:
+        codec: of the video.
     """
 
     def __init__(
@@ -48,21 +57,21 @@ class VideoOutput:
         width: int,
         height: int,
         fps: int,
-        threads: int | None,
+        threads: int | None = None,
         evidence: Evidence | None = None,
     ) -> None:
-        self.path = path
-        self._codec = encoder.vcodec
+        self._path = path
+        self.codec = encoder.vcodec
         self._size = (width, height)
         doing = f"open {encoder.vcodec} at {width}x{height}, {fps} fps, {encoder.pix_fmt}"
-        with libav_errors(f"create {path}", path, codec=self._codec):
+        with libav_errors(f"create {path}", path, codec=self.codec):
             # The index stays at the end; packing writes it to the front later.
             self._container = av.open(str(path), "w", format="mp4")
         try:
             set_evidence(self._container, evidence)
-            with unavailable(doing, encoder), libav_errors(doing, codec=self._codec):
+            with unavailable(doing, encoder), libav_errors(doing, codec=self.codec):
                 self._encoder = FinalEncoder(self._container, encoder, width, height, fps, threads)
-            with libav_errors(f"write {path}", path, codec=self._codec):
+            with libav_errors(f"write {path}", path, codec=self.codec):
                 self._container.start_encoding()
         except BaseException:
             self._close_quietly()
@@ -87,22 +96,15 @@ class VideoOutput:
             width, height = self._size
             raise EncodeError(
                 f"Frame {self.frames} is {frame.width}x{frame.height}, the video is {width}x{height}.",
-                codec=self._codec,
+                codec=self.codec,
             )
-        with libav_errors(f"encode frame {self.frames} of {self.path.name}", self.path, codec=self._codec):
+        with libav_errors(f"encode frame {self.frames} of {self._path.name}", self._path, codec=self.codec):
             self._encoder.encode(frame)
 
-    def finish(self) -> int:
-        """Flush the encoder and finish the file; returns the number of frames.
-
-        Raises:
-            EncodeError: the encoder failed.
-            StorageError: the disk refused.
-        """
-        with libav_errors(f"finish {self.path.name}", self.path, codec=self._codec):
+    def _finish(self) -> None:
+        with libav_errors(f"finish {self._path.name}", self._path, codec=self.codec):
             self._encoder.flush()
             self._container.close()
-        return self.frames
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +113,7 @@ class VideoOutput:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.finish()
+            self._finish()
         else:
             self._close_quietly()
 
@@ -125,32 +127,26 @@ class VideoOutput:
             self._container.close()
 
 
-def open_output(
-    path: Path,
-    encoder: VideoEncoderConfig,
-    width: int,
-    height: int,
-    fps: int,
-    threads: int | None = None,
-    *,
-    evidence: Evidence | None = None,
-) -> VideoOutput:
-    """Open an MP4 for encoding.
+def encode_frames(frames: Iterable[av.VideoFrame], output: VideoOutput) -> int:
+    """Encode frames into a new file and finish it.
 
     Args:
-        path: the file, replaced if it exists; any suffix.
-        encoder: settings with a resolved `vcodec` (see `check_encoder`).
-        width: pixels.
-        height: pixels.
-        fps: frames per second; frame k gets the timestamp k/fps exactly.
-        threads: threads of the encoder, None leaves it to the codec.
-        evidence: the description to store in the file.
+        frames: at least one.
+        output: the file.
+
+    Returns:
+        The number of frames.
 
     Raises:
-        CodecUnavailableError: the encoder is missing or cannot be opened with these settings.
-        StorageError: the file cannot be created.
+        EncodeError: there is no frame, or the encoder failed.
+        StorageError: the disk refused.
     """
-    return VideoOutput(path, encoder, width, height, fps, threads, evidence)
+    with output:
+        for frame in frames:
+            output.add(frame)
+    if not output.frames:
+        raise EncodeError("There is no frame to encode.", codec=output.codec)
+    return output.frames
 
 
 def set_evidence(container: OutputContainer, evidence: Evidence | None) -> None:

@@ -13,7 +13,7 @@ from ..system.threads import Threads
 
 if TYPE_CHECKING:
     from ..capture.episode import EpisodeCapture
-    from ..encoding.plans import EncodePlan
+    from ..encoding.plans.choice import EncodePlan
     from ..staging.folder import Staging
 
 

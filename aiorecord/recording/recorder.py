@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..dataset.commit.writer import DatasetWriter
     from ..dataset.packing.pack import PackResult
     from ..dataset.recovery.salvage import StagedEpisode
-    from ..encoding.plans import EncodePlan
+    from ..encoding.plans.choice import EncodePlan
     from ..robots.protocols import Robot, Teleoperator
     from ..saving.handle import EpisodeSave
     from ..saving.saver import AsyncEpisodeSaver

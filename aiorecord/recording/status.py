@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..capture.episode import CaptureStatus
-    from ..encoding.plans import EncodePlan
+    from ..encoding.plans.choice import EncodePlan
     from ..saving.backlog import Backlog
     from ..saving.handle import EpisodeSave
     from ..system.disk import DiskStatus

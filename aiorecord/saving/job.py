@@ -16,7 +16,7 @@ from ..system.loop_owner import LoopOwner
 from .stages import FINAL_STAGES, EpisodeSaveResult, Stage, StageTimes
 
 if TYPE_CHECKING:
-    from ..encoding.camera_encoding import EncodedEpisode
+    from ..encoding.encoded import EncodedEpisode
     from ..encoding.episode_encoding import EpisodeEncoding
 
 logger = get_logger(__name__)

@@ -156,28 +156,17 @@ async def run_left_behind[T](function: Callable[[], T], name: str) -> T:
         function: what to call.
         name: of the thread.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def deliver(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
+    call: Future[T] = Future()
 
     def run() -> None:
-        result, error = None, None
         try:
-            result = _uncancelled(function, ())
-        except BaseException as caught:  # noqa: BLE001 - raised where it is awaited
-            error = caught
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it was cancelled long ago
-            loop.call_soon_threadsafe(deliver, result, error)
+            call.set_result(_uncancelled(function, ()))
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            call.set_exception(error)
 
     start_thread(threading.Thread(target=run, name=name, daemon=True))
-    return await done
+    result: T = await wrapped(call)
+    return result
 
 
 def wrapped(call: Future[Any], *, quietly: bool = False) -> asyncio.Future[Any]:

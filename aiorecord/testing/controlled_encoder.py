@@ -7,7 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from ..encoding.camera_encoding import EncodedCamera, encode_camera
+from ..encoding.camera_encoding import encode_camera
+from ..encoding.encoded import EncodedCamera
 from ..errors import EncodeError
 
 

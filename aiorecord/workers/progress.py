@@ -18,16 +18,7 @@ def progress_path(folder: EpisodeFolder, camera: str) -> Path:
     return folder.path / f"{camera}.progress"
 
 
-def read_progress(folder: EpisodeFolder, camera: str) -> tuple[int, int]:
-    """Frames encoded so far and frames in total; (0, 0) when the encode has not begun. Cheap.
-
-    Raises:
-        StorageError: the file is there but cannot be read.
-    """
-    return read_progress_file(progress_path(folder, camera))
-
-
-def read_progress_file(path: Path) -> tuple[int, int]:
+def read_progress(path: Path) -> tuple[int, int]:
     """The progress that a `Progress` wrote: done and total; (0, 0) if there is none yet. Cheap.
 
     Raises:

@@ -72,6 +72,11 @@ class Watch:
             if self.given_up is not None:
                 give_up(executor, future)
 
+    @property
+    def unseen_s(self) -> float:
+        """Seconds without progress in which it waited, or in which its process could not be watched."""
+        return self._waited_s
+
     def look(self, done: int, pid: int | None) -> Verdict | None:
         """Look at a job that runs.
 

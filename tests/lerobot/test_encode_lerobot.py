@@ -32,7 +32,7 @@ from aiorecord.media.depth import DepthQuantizer
 from aiorecord.media.image_files import png_bytes, tiff_bytes
 from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.media.remux import concat_videos
-from aiorecord.media.video_file import open_output, probe_video
+from aiorecord.media.video_file import VideoOutput, probe_video
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import HistogramWriter
 from aiorecord.staging.lossless import LosslessWriter
@@ -108,7 +108,7 @@ def packets(path: Path) -> list[bytes]:
 
 
 def make(path: Path, encoder: VideoEncoderConfig, count: int, first: int = 0, fps: int = 30) -> Path:
-    with open_output(path, encoder, 128, 96, fps) as output:
+    with VideoOutput(path, encoder, 128, 96, fps) as output:
         for k in range(first, first + count):
             output.add(av.VideoFrame.from_ndarray(scene(k), format="rgb24"))
     return path
@@ -129,7 +129,7 @@ def test_probe_is_lerobots(tmp_path: Path, settings: dict[str, Any], fps: int, c
 
 def test_probe_of_depth_is_lerobots(tmp_path: Path) -> None:
     ours, theirs = DepthEncoderConfig(depth_max=4.0), TheirDepth(depth_max=4.0)
-    with open_output(tmp_path / "d.mp4", ours, 128, 96, 30) as output:
+    with VideoOutput(tmp_path / "d.mp4", ours, 128, 96, 30) as output:
         for k in range(5):
             output.add(DepthQuantizer(ours).frame(depth(k, "uint16")))
     assert probe_video(tmp_path / "d.mp4", ours) == get_video_info(tmp_path / "d.mp4", theirs)

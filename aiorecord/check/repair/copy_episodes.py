@@ -60,7 +60,7 @@ def cut_out_job(
     total = 0
     with (
         open_mp4(path) as source,
-        copied(target, source.streams.video[0], fps, evidence, _FASTSTART) as copy,
+        copied(target, source.streams.video[0], fps, evidence, _FASTSTART) as add,
     ):
         todo = list(found)
         done = 0
@@ -68,7 +68,7 @@ def cut_out_job(
             if not todo or number < todo[0].first:
                 continue
             cut = todo[0]
-            copy.add(packet, total + cut.shown[done], total + done - delay)
+            add(packet, total + cut.shown[done], total + done - delay)
             done += 1
             if done == len(cut.shown):
                 todo.pop(0)

@@ -23,7 +23,9 @@ from ...bench.cell import Cell, Measurement, System
 from ...bench.plot import check_plot, draw
 from ...bench.runner import check_systems, failures, grid, measure_all
 from ...encoders import RGBEncoderConfig
-from ...encoding.plans import LiveSpeed, SpeedQuestion, calibrate, choose_plans, live_candidates
+from ...encoding.plans.calibration import calibrate
+from ...encoding.plans.choice import LiveSpeed, choose_plans, live_candidates
+from ...encoding.plans.speeds import SpeedQuestion
 from ...errors import AiorecordError, ConfigError, EncodeError, StorageError
 from ...features import Feature
 from ...options import check_number

@@ -9,18 +9,11 @@ import pytest
 from helpers import FEATURES, FPS, STATES, make_frame
 
 from aiorecord import DepthEncoderConfig, Recorder, RGBEncoderConfig
-from aiorecord.encoding.plans import (
-    LiveSpeed,
-    SpeedQuestion,
-    calibrate,
-    calibration,
-    choose_plans,
-    live_candidates,
-    speeds,
-    speeds_path,
-)
+from aiorecord.encoding.plans import calibration, speeds
+from aiorecord.encoding.plans.calibration import calibrate
+from aiorecord.encoding.plans.choice import LiveSpeed, choose_plans, live_candidates
 from aiorecord.encoding.plans.measure import measure_live
-from aiorecord.encoding.plans.speeds import load_speed, store_speed
+from aiorecord.encoding.plans.speeds import SpeedQuestion, load_speed, speeds_path, store_speed
 from aiorecord.errors import ConfigError, EncodeError
 from aiorecord.features import Schema
 

@@ -19,17 +19,10 @@ from numpy.typing import NDArray
 
 from aiorecord.capture.camera_plan import plan_camera
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
-from aiorecord.encoding import camera_encoding
-from aiorecord.encoding.camera_encoding import (
-    EncodedEpisode,
-    EncodeJob,
-    default_threads,
-    direct_encode,
-    encode_camera,
-    known_stats,
-    progress_path,
-    read_progress,
-)
+from aiorecord.encoding import camera_encoding, camera_frames
+from aiorecord.encoding.camera_encoding import EncodeJob, direct_encode, encode_camera
+from aiorecord.encoding.camera_frames import known_stats
+from aiorecord.encoding.encoded import EncodedEpisode
 from aiorecord.encoding.episode_encoding import EpisodeEncoding
 from aiorecord.encoding.stats import FeatureStats, depth_stats, histogram_stats, sample_indices
 from aiorecord.errors import (
@@ -39,6 +32,7 @@ from aiorecord.errors import (
     EncodeError,
     StateError,
 )
+from aiorecord.media.encoder import default_threads
 from aiorecord.media.pixels import new_rgb_frame
 from aiorecord.media.video_file import verify_video
 from aiorecord.staging.folder import EpisodeFolder, Staging
@@ -47,6 +41,7 @@ from aiorecord.staging.lossless import LosslessWriter
 from aiorecord.staging.manifest import Manifest
 from aiorecord.staging.raw import RawWriter
 from aiorecord.workers.pool import WorkerPool
+from aiorecord.workers.progress import progress_path, read_progress
 
 Array = NDArray[Any]
 FAST = RGBEncoderConfig(vcodec="h264", preset="ultrafast", crf=18)
@@ -199,7 +194,7 @@ def test_the_result_of_a_colour_video(tmp_path: Path) -> None:
     assert same(result.stats, exact_stats(frames))
     assert result.stats["mean"].shape == (3, 1, 1)
     verify_video(path, 7, 30)
-    assert read_progress(folder, KEY) == (7, 7)
+    assert read_progress(progress_path(folder, KEY)) == (7, 7)
     assert temporaries(folder) == []
     again = pickle.loads(pickle.dumps(result))
     assert same(again.stats, result.stats)
@@ -239,7 +234,7 @@ def test_missing_frames_are_an_error_and_nothing_is_published(
     assert not list(folder.path.glob("*.mp4"))
     assert not list(folder.path.glob("*.arrow"))
     assert temporaries(folder) == []
-    assert read_progress(folder, KEY) == (5, 6)
+    assert read_progress(progress_path(folder, KEY)) == (5, 6)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
@@ -396,7 +391,7 @@ def test_an_aborted_encode_leaves_an_episode_that_can_be_encoded(tmp_path: Path)
     folder = stage(tmp_path, [scene(k) for k in range(400)], encoder=AV1)
     with WorkerPool(1) as pool:
         future = pool.submit(encode_camera, EncodeJob(folder.path, KEY))
-        while not read_progress(folder, KEY)[0]:
+        while not read_progress(progress_path(folder, KEY))[0]:
             assert not future.done()
         os.kill(pool.pids()[0], signal.SIGSTOP)  # in the middle of it, however fast the machine is
         assert pool.abort(future)
@@ -408,19 +403,19 @@ def test_an_aborted_encode_leaves_an_episode_that_can_be_encoded(tmp_path: Path)
 
 def test_progress_counts_up_and_tells_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stage(tmp_path, [scene(k) for k in range(5)])
-    assert read_progress(folder, KEY) == (0, 0)
+    assert read_progress(progress_path(folder, KEY)) == (0, 0)
     seen: list[tuple[int, int]] = []
     update = camera_encoding.Progress.update
 
     def spy(progress: camera_encoding.Progress, done: int) -> None:
         update(progress, done)
-        seen.append(read_progress(folder, KEY))
+        seen.append(read_progress(progress_path(folder, KEY)))
 
     monkeypatch.setattr(camera_encoding.Progress, "update", spy)
     encode_camera(EncodeJob(folder.path, KEY))
     assert seen == [(done, 5) for done in range(6)]
     progress_path(folder, KEY).write_bytes(b"torn")
-    assert read_progress(folder, KEY) == (0, 0)
+    assert read_progress(progress_path(folder, KEY)) == (0, 0)
 
 
 def test_encoded_json_holds_everything_exactly(tmp_path: Path) -> None:
@@ -469,7 +464,7 @@ def test_memory_does_not_grow_with_the_episode(tmp_path: Path) -> None:
             with lock:
                 living.discard(id(self))
 
-    original = camera_encoding.read_frames
+    original = camera_frames.read_frames
 
     def watched(folder: EpisodeFolder, key: str) -> Any:
         for frame in original(folder, key):
@@ -480,7 +475,7 @@ def test_memory_does_not_grow_with_the_episode(tmp_path: Path) -> None:
             yield view
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(camera_encoding, "read_frames", watched)
+        patch.setattr(camera_frames, "read_frames", watched)
         encode_camera(EncodeJob(folder.path, KEY))
     assert len(alive) == 300
     assert max(alive) < 5

@@ -19,7 +19,8 @@ from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.dataset.recovery.salvage import ready, salvage
 from aiorecord.encoders import RGBEncoderConfig
 from aiorecord.encoding import live_copy
-from aiorecord.encoding.camera_encoding import EncodedCamera, EncodeJob, direct_encode, encode_camera
+from aiorecord.encoding.camera_encoding import EncodeJob, direct_encode, encode_camera
+from aiorecord.encoding.encoded import EncodedCamera
 from aiorecord.encoding.stats import histogram_stats, sample_indices
 from aiorecord.errors import CodecUnavailableError, DamageError, EncodeError
 from aiorecord.features import Schema
@@ -81,7 +82,7 @@ def test_a_finished_live_capture_is_copied_not_decoded(tmp_path, monkeypatch):
         raise AssertionError("nothing is to be decoded or encoded")
 
     monkeypatch.setattr(matroska_file.LiveCapture, "decoded", no)
-    monkeypatch.setattr(live_copy, "open_output", no)
+    monkeypatch.setattr(live_copy, "VideoOutput", no)
     assert encode(folder).frames == 20
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from aiorecord.encoding import camera_encoding
-from aiorecord.encoding.camera_encoding import EncodedCamera, EncodeJob, encode_camera
+from aiorecord.encoding.camera_encoding import EncodeJob, encode_camera
+from aiorecord.encoding.encoded import EncodedCamera
 from aiorecord.media import video_file
 from aiorecord.workers.pool import WorkerPool
 from aiorecord.workers.progress import Progress

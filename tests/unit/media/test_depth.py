@@ -10,7 +10,7 @@ import pytest
 from aiorecord.encoders import DepthEncoderConfig
 from aiorecord.errors import EncodeError
 from aiorecord.media.depth import DepthQuantizer
-from aiorecord.media.video_file import open_output
+from aiorecord.media.video_file import VideoOutput
 
 EVERY_MM = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
 
@@ -70,7 +70,7 @@ def test_the_default_video_is_lossless(tmp_path: Path) -> None:
     y, x = np.mgrid[:49, :65]
     frames = [(900 + 20 * x + 9 * y + 30 * k).astype(np.uint16) for k in range(7)]
     frames[3][10:20, 10:20] = 0
-    with open_output(tmp_path / "depth.mp4", config, 65, 49, 30) as output:
+    with VideoOutput(tmp_path / "depth.mp4", config, 65, 49, 30) as output:
         for frame in frames:
             output.add(quantizer.frame(frame))
     with av.open(str(tmp_path / "depth.mp4")) as container:

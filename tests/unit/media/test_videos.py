@@ -15,7 +15,7 @@ from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncode
 from aiorecord.errors import CodecUnavailableError, EncodeError, StorageError
 from aiorecord.media.codecs import check_encoder
 from aiorecord.media.remux import concat_videos, same_stream
-from aiorecord.media.video_file import count_packets, open_output, probe_video, verify_video
+from aiorecord.media.video_file import VideoOutput, count_packets, probe_video, verify_video
 
 AV1 = RGBEncoderConfig()
 H264 = RGBEncoderConfig(vcodec="h264", g=None)  # its defaults have B-frames
@@ -39,7 +39,7 @@ def make(
     first: int = 0,
     width: int = 64,
 ) -> Path:
-    with open_output(path, encoder, width, 48, fps) as output:
+    with VideoOutput(path, encoder, width, 48, fps) as output:
         for k in range(frames):
             output.add(picture(first + k, width))
     assert output.frames == frames
@@ -97,7 +97,7 @@ def test_b_frames_are_really_tested(tmp_path: Path) -> None:
 def test_what_a_frame_remembers_of_its_past_is_ignored(tmp_path: Path) -> None:
     made = make(tmp_path / "a.mp4", 8, RGBEncoderConfig(vcodec="h264", g=1))
     encoder = RGBEncoderConfig(vcodec="h264", g=100)
-    with open_output(tmp_path / "b.mp4", encoder, 64, 48, 30) as output, av.open(str(made)) as container:
+    with VideoOutput(tmp_path / "b.mp4", encoder, 64, 48, 30) as output, av.open(str(made)) as container:
         for frame in container.decode(video=0):
             output.add(frame)
     with av.open(str(tmp_path / "b.mp4")) as container:
@@ -108,7 +108,7 @@ def test_what_a_frame_remembers_of_its_past_is_ignored(tmp_path: Path) -> None:
 def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(EncodeError, match="32x48"),
-        open_output(tmp_path / "a.mp4", H264, 64, 48, 30) as output,
+        VideoOutput(tmp_path / "a.mp4", H264, 64, 48, 30) as output,
     ):
         output.add(picture(0, 32))
 
@@ -118,7 +118,7 @@ def test_threads_do_not_change_av1(tmp_path: Path, threads: int | None) -> None:
     paths = []
     for number, count in enumerate((1, threads)):
         paths.append(tmp_path / f"{number}.mp4")
-        with open_output(paths[-1], AV1, 128, 96, 30, count) as output:
+        with VideoOutput(paths[-1], AV1, 128, 96, 30, count) as output:
             for k in range(10):
                 output.add(picture(k, 128, 96))
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -144,7 +144,7 @@ def test_an_encoder_that_cannot_work_says_what_to_do(
     assert caught.value.codec == encoder.vcodec
     if not encoder.is_depth:
         with pytest.raises(CodecUnavailableError):
-            open_output(tmp_path / "a.mp4", encoder, *size, 30)
+            VideoOutput(tmp_path / "a.mp4", encoder, *size, 30)
 
 
 @pytest.mark.parametrize("encoder", [AV1, H264, HEVC, DepthEncoderConfig()], ids=lambda e: e.vcodec)
@@ -163,7 +163,7 @@ def test_encoders_leave_no_real_time_thread(tmp_path: Path) -> None:
         return {os.sched_getscheduler(int(entry)) for entry in os.listdir("/proc/self/task")}
 
     check_encoder(AV1, 64, 48, 30)
-    with open_output(tmp_path / "a.mp4", AV1, 64, 48, 30) as output:
+    with VideoOutput(tmp_path / "a.mp4", AV1, 64, 48, 30) as output:
         output.add(picture(0))
         assert len(os.listdir("/proc/self/task")) > 5, "SVT-AV1's threads are there"
         assert policies() == {os.SCHED_OTHER}
@@ -280,7 +280,7 @@ def test_no_video_and_no_file(tmp_path: Path) -> None:
             function(tmp_path / "missing.mp4")
         assert caught.value.path == tmp_path / "missing.mp4"
     with pytest.raises(StorageError):
-        open_output(tmp_path / "no folder" / "a.mp4", H264, 64, 48, 30)
+        VideoOutput(tmp_path / "no folder" / "a.mp4", H264, 64, 48, 30)
 
 
 # PyAV (close_output) never closes a file whose header could not be written, which is empty then.
@@ -289,7 +289,7 @@ def test_no_video_and_no_file(tmp_path: Path) -> None:
 def test_a_full_disk_is_a_storage_error() -> None:
     with (
         pytest.raises(StorageError, match="No space"),
-        open_output(Path("/dev/full"), H264, 256, 192, 30) as o,
+        VideoOutput(Path("/dev/full"), H264, 256, 192, 30) as o,
     ):
         for k in range(60):
             noise = np.random.default_rng(k).integers(0, 255, (192, 256, 3), dtype=np.uint8)

@@ -16,7 +16,8 @@ from aiorecord.capture.budget import ByteBudget
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.dataset.commit.writer import DatasetWriter
 from aiorecord.encoders import DepthEncoderConfig, RGBEncoderConfig
-from aiorecord.encoding.camera_encoding import EncodedEpisode, EncodeJob, encode_camera
+from aiorecord.encoding.camera_encoding import EncodeJob, encode_camera
+from aiorecord.encoding.encoded import EncodedEpisode
 from aiorecord.errors import DamageError
 from aiorecord.features import Schema
 from aiorecord.staging.checksum_owner import owner_seed

@@ -27,9 +27,9 @@ def nice_values() -> set[int]:
 def policies(folder: Path) -> set[int]:
     """Of every thread of this process, those of an open encoder too."""
     from aiorecord.encoders import RGBEncoderConfig
-    from aiorecord.media.video_file import open_output
+    from aiorecord.media.video_file import VideoOutput
 
-    with open_output(folder / "a.mp4", RGBEncoderConfig(), 64, 48, 30, 1) as output:
+    with VideoOutput(folder / "a.mp4", RGBEncoderConfig(), 64, 48, 30, 1) as output:
         for _ in range(3):
             output.add(av.VideoFrame(64, 48, "rgb24"))
         return {os.sched_getscheduler(int(entry.name)) for entry in Path("/proc/self/task").iterdir()}
