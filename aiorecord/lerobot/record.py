@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from ..flags.flag_names import CONFIG_FLAG, HELP_ALL, spelled
 from ..flags.flag_values import FlagError, letter_by_letter
 from ..printable import get_logger, plain
 from ..system.installation import install_hint
-from .drivers.device_flags import is_installed
+from .drivers.device_flags import is_installed, values_of
 
 if TYPE_CHECKING:
     from .dropin.lerobot_dataset import AsyncLeRobotDataset
@@ -149,7 +148,7 @@ def run_script(
             return _refuse(program, error)
         except OSError as error:
             # lerobot looks into the file of flags before it parses them.
-            if error.filename is None or str(error.filename) not in _config_files(rest):
+            if error.filename is None or str(error.filename) not in values_of(CONFIG_FLAG, rest):
                 raise
             return _refuse(program, explain(error, None))
     failed = [failure for dataset in opened for failure in _failures(dataset)]
@@ -162,12 +161,6 @@ def _refuse(program: str, what: object) -> int:
     """Say what is wrong with the flags; returns the exit code."""
     sys.stderr.write(f"aiorecord {program}: {plain(str(what))}\nTry `aiorecord {program} --help`.\n")
     return 2
-
-
-def _config_files(argv: Sequence[str]) -> set[str]:
-    """The files of flags that a command line names."""
-    found = {argument.partition("=")[2] for argument in argv if argument.startswith(f"{CONFIG_FLAG}=")}
-    return found | {after for flag, after in itertools.pairwise(argv) if flag == CONFIG_FLAG}
 
 
 def main() -> int:
