@@ -121,9 +121,8 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         Saves under way are finished first; counts are reset.
 
         Args:
-            max_queue_size: episodes that may wait for an encoder; further ones are refused.
-            save_timeout: seconds that a save may go without progress before it fails (its episode stays in
-                staging). None never fails it.
+            max_queue_size: as in `AsyncEpisodeSaver`.
+            save_timeout: likewise.
 
         Raises:
             ConfigError: a size or time is invalid.
@@ -354,7 +353,7 @@ def enable_async_saving(
 
     Args:
         dataset: made by ``create`` or ``resume``, without unsaved frames.
-        max_queue_size: as in `AsyncLeRobotDataset.enable_async_saving`.
+        max_queue_size: as in `AsyncEpisodeSaver`.
         save_timeout: likewise.
 
     Returns:
