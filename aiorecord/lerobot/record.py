@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from ..flags.flag_names import CONFIG_FLAG, HELP_ALL, spelled
 from ..flags.flag_values import letter_by_letter
 from ..flags.yaml_values import FlagError
 from ..printable import get_logger, plain
 from ..system.installation import install_hint
-from .drivers.device_flags import is_installed
+from .drivers.device_flags import is_installed, values_of
 
 if TYPE_CHECKING:
+    from .dropin.dataset_writer import AsyncDatasetWriter
     from .dropin.lerobot_dataset import AsyncLeRobotDataset
 
 logger = get_logger(__name__)
@@ -111,7 +111,7 @@ def run(argv: Sequence[str], explain: Explain = as_it_is) -> int:
 def run_script(
     program: str, script: str, opener: str, argv: Sequence[str], explain: Explain = as_it_is
 ) -> int:
-    """Run a script of lerobot's with aiorecord's dataset writer.
+    """Run a script of lerobot's with aiorecord's dataset writer; see `run`.
 
     Args:
         program: its name on the command line.
@@ -119,13 +119,6 @@ def run_script(
         opener: the module that makes the datasets, see `recording_with`.
         argv: arguments without the program's name; see `SavingFlags` for those that are not lerobot's.
         explain: as of `run`.
-
-    Returns:
-        As `run`.
-
-    Raises:
-        SystemExit: as `run`.
-        Exception: as `run`.
     """
     flags, rest = parse_flags(argv, program)
     everything = HELP_ALL in rest
@@ -141,7 +134,7 @@ def run_script(
         return 2
     with (
         recording_with(import_module(opener), flags) as opened,
-        _arguments(program, rest),
+        _replaced(sys, "argv", [program, *rest]),  # lerobot reads them itself
         letter_by_letter(explain=explain),
     ):
         try:
@@ -150,10 +143,11 @@ def run_script(
             return _refuse(program, error)
         except OSError as error:
             # lerobot looks into the file of flags before it parses them.
-            if error.filename is None or str(error.filename) not in _config_files(rest):
+            if error.filename is None or str(error.filename) not in values_of(CONFIG_FLAG, rest):
                 raise
             return _refuse(program, explain(error, None))
-    failed = [failure for dataset in opened for failure in _failures(dataset)]
+    writers = [dataset.writer for dataset in opened if dataset.writer is not None]
+    failed = [failure for writer in writers for failure in writer.failures]
     for failure in failed:
         sys.stderr.write(f"Episode {failure.episode_id} was not saved: {failure.error}\n")
     return 1 if failed else 0
@@ -165,17 +159,6 @@ def _refuse(program: str, what: object) -> int:
     return 2
 
 
-def _config_files(argv: Sequence[str]) -> set[str]:
-    """The files of flags that a command line names."""
-    found = {argument.partition("=")[2] for argument in argv if argument.startswith(f"{CONFIG_FLAG}=")}
-    return found | {after for flag, after in itertools.pairwise(argv) if flag == CONFIG_FLAG}
-
-
-def main() -> int:
-    """`run` with this process's arguments."""
-    return run(sys.argv[1:])
-
-
 def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[SavingFlags, list[str]]:
     """Remove `SavingFlags` from a command line; the rest is lerobot's.
 
@@ -183,9 +166,10 @@ def parse_flags(argv: Sequence[str], program: str = "lerobot-record") -> tuple[S
         SystemExit: a value cannot be read.
     """
     parser = _SavingParser(program, add_help=False, allow_abbrev=False)
-    _add(parser, "async_saving", type=_boolean, nargs="?", const=True, default=True)
-    _add(parser, "async_save_queue_size", type=_whole_number, default=10)
-    _add(parser, "async_save_timeout", type=_number, default=300.0)
+    _add(parser, "async_saving", type=_reader(_truth, "true or false"), nargs="?", const=True)
+    _add(parser, "async_save_queue_size", type=_reader(int, "a whole number"))
+    _add(parser, "async_save_timeout", type=_reader(float, "a number"))
+    parser.set_defaults(**asdict(SavingFlags()))
     names = [*parser._option_string_actions, CONFIG_FLAG, HELP_ALL]
     known, rest = parser.parse_known_args(spelled(argv, names))
     return SavingFlags(**vars(known)), rest
@@ -203,17 +187,13 @@ def recording_with(module: Any, flags: SavingFlags | None = None) -> Iterator[li
     Yields:
         The datasets that were made so far.
     """
-    original = module.LeRobotDataset
     opened: list[AsyncLeRobotDataset] = []
-    module.LeRobotDataset = _dataset_class(flags or SavingFlags(), opened)
-    try:
+    with _replaced(module, "LeRobotDataset", _dataset_class(flags or SavingFlags(), opened)):
         yield opened
-    finally:
-        module.LeRobotDataset = original
 
 
 def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> type[AsyncLeRobotDataset]:
-    from .dropin.lerobot_dataset import AsyncLeRobotDataset
+    from .dropin.lerobot_dataset import AsyncLeRobotDataset, writer_of
 
     class RecordingDataset(AsyncLeRobotDataset):
         """Saves in the background when a script calls `save_episode`. Its count includes pending saves."""
@@ -225,16 +205,10 @@ def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> typ
         }
 
         @classmethod
-        def create(cls, *args: Any, **kwargs: Any) -> Self:
-            dataset = super().create(*args, **kwargs)
+        def _take_over(cls, dataset: Any, image_writer: tuple[int, int] | None) -> AsyncDatasetWriter:
+            writer = super()._take_over(dataset, image_writer)
             opened.append(dataset)
-            return dataset
-
-        @classmethod
-        def resume(cls, *args: Any, **kwargs: Any) -> Self:
-            dataset = super().resume(*args, **kwargs)
-            opened.append(dataset)
-            return dataset
+            return writer
 
         @property
         def num_episodes(self) -> int:
@@ -243,27 +217,22 @@ def _dataset_class(flags: SavingFlags, opened: list[AsyncLeRobotDataset]) -> typ
             return self.writer.expected_episodes
 
         def save_episode(self, episode_data: Any = None, parallel_encoding: bool = True) -> None:
-            writer = self._check_writable("save_episode")
+            writer = writer_of(self, "save_episode")
             if not flags.async_saving or not writer.save_behind(episode_data):
                 super().save_episode(episode_data, parallel_encoding)
 
     return RecordingDataset
 
 
-def _failures(dataset: AsyncLeRobotDataset) -> list[Any]:
-    writer = dataset.writer
-    return [] if writer is None else writer.ask(lambda: writer.recorder.failures)
-
-
 @contextlib.contextmanager
-def _arguments(program: str, arguments: Sequence[str]) -> Iterator[None]:
-    """Within the block, replace the process's arguments, which lerobot reads itself."""
-    before = sys.argv
-    sys.argv = [program, *arguments]
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within the block, an attribute has another value."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        sys.argv = before
+        setattr(owner, name, before)
 
 
 class _SavingParser(argparse.ArgumentParser):
@@ -278,25 +247,21 @@ def _add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
     parser.add_argument(f"--dataset.{name}", f"--{name}", dest=name, **options)
 
 
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"takes true or false, not {text!r}")
-    return text.lower() == "true"
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
 
 
-def _whole_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"takes a whole number, not {text!r}") from None
+def _reader(read: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+    """A function for `argparse` that reads a value, and says what the flag takes if it cannot."""
 
+    def reading(text: str) -> Any:
+        try:
+            return read(text)
+        except (KeyError, ValueError):
+            raise argparse.ArgumentTypeError(f"takes {what}, not {text!r}") from None
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"takes a number, not {text!r}") from None
+    return reading
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(sys.argv[1:]))

@@ -42,30 +42,21 @@ class DropinTeleopConfig(TeleoperatorConfig):
     pass
 
 
-class DropinRobot(Robot):
-    config_class = DropinRobotConfig
-    name = "dropin_robot"
+class Wired:
+    """What a device of lerobot's needs that is connected at once."""
+
+    is_calibrated = True
+    action_features = dict.fromkeys(MOTORS, float)
 
     def __init__(self, config):
         super().__init__(config)
         self.config = config
-        self.cameras = {"front": None}
         self.count = 0
         self._connected = False
 
     @property
-    def action_features(self):
-        return dict.fromkeys(MOTORS, float)
-
-    @property
-    def observation_features(self):
-        return self.action_features | {"front": (48, 64, 3)}
-
-    @property
     def is_connected(self):
         return self._connected
-
-    is_calibrated = True
 
     def connect(self, calibrate=True):
         self._connected = True
@@ -78,6 +69,16 @@ class DropinRobot(Robot):
 
     def configure(self):
         pass
+
+
+class DropinRobot(Wired, Robot):
+    config_class = DropinRobotConfig
+    name = "dropin_robot"
+    observation_features = Wired.action_features | {"front": (48, 64, 3)}
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.cameras = {"front": None}
 
     def get_observation(self):
         if self.count == self.config.fail_after:
@@ -91,33 +92,10 @@ class DropinRobot(Robot):
         return action
 
 
-class DropinTeleop(Teleoperator):
+class DropinTeleop(Wired, Teleoperator):
     config_class = DropinTeleopConfig
     name = "dropin_teleop"
-    action_features = dict.fromkeys(MOTORS, float)
     feedback_features = {}  # noqa: RUF012
-    is_calibrated = True
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.count = 0
-        self._connected = False
-
-    @property
-    def is_connected(self):
-        return self._connected
-
-    def connect(self, calibrate=True):
-        self._connected = True
-
-    def disconnect(self):
-        self._connected = False
-
-    def calibrate(self):
-        pass
-
-    def configure(self):
-        pass
 
     def get_action(self):
         self.count += 1
@@ -125,6 +103,34 @@ class DropinTeleop(Teleoperator):
 
     def send_feedback(self, feedback):
         pass
+
+
+class RecordLoop:
+    """lerobot's own `record_loop`, over the two devices."""
+
+    def __init__(self):
+        self.robot, self.teleop = DropinRobot(DropinRobotConfig()), DropinTeleop(DropinTeleopConfig())
+        self.features = combine_feature_dicts(
+            hw_to_dataset_features(self.robot.action_features, "action"),
+            hw_to_dataset_features(self.robot.observation_features, "observation"),
+        )
+        self.robot.connect()
+        self.teleop.connect()
+
+    def record(self, dataset):
+        action, sent, observation = make_default_processors()
+        record_loop(
+            robot=self.robot,
+            events={"exit_early": False},
+            fps=FPS,
+            teleop_action_processor=action,
+            robot_action_processor=sent,
+            robot_observation_processor=observation,
+            teleop=self.teleop,
+            dataset=dataset,
+            control_time_s=0.2,
+            single_task="Grab the cube",
+        )
 
 
 def command(root, *more, episodes=2):
@@ -172,35 +178,17 @@ def logging_as_before():
 
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_record_loop_and_video_encoding_manager(tmp_path, wrapped):
-    robot, teleop = DropinRobot(DropinRobotConfig()), DropinTeleop(DropinTeleopConfig())
-    features = combine_feature_dicts(
-        hw_to_dataset_features(robot.action_features, "action"),
-        hw_to_dataset_features(robot.observation_features, "observation"),
-    )
+    loop = RecordLoop()
     if wrapped:
         dataset = LeRobotDataset.create(
-            "test/set", FPS, features, root=tmp_path / "set", image_writer_threads=4
+            "test/set", FPS, loop.features, root=tmp_path / "set", image_writer_threads=4
         )
         enable_async_saving(dataset)
     else:
-        dataset = AsyncLeRobotDataset.create("test/set", FPS, features, root=tmp_path / "set")
-    robot.connect()
-    teleop.connect()
-    action, sent, observation = make_default_processors()
+        dataset = AsyncLeRobotDataset.create("test/set", FPS, loop.features, root=tmp_path / "set")
     with VideoEncodingManager(dataset):
         for _ in range(2):
-            record_loop(
-                robot=robot,
-                events={"exit_early": False},
-                fps=FPS,
-                teleop_action_processor=action,
-                robot_action_processor=sent,
-                robot_observation_processor=observation,
-                teleop=teleop,
-                dataset=dataset,
-                control_time_s=0.2,
-                single_task="Grab the cube",
-            )
+            loop.record(dataset)
             if not wrapped or not dataset.save_episode_async():
                 dataset.save_episode()
     check(tmp_path / "set", 2)

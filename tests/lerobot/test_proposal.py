@@ -14,11 +14,8 @@ import pytest
 from helpers import FEATURES, FPS, STATES, make_frame, rows_of
 from lerobot.configs import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from lerobot.processor import make_default_processors
-from lerobot.scripts.lerobot_record import record_loop
-from lerobot.utils.feature_utils import combine_feature_dicts, hw_to_dataset_features
 from test_dropin_async import add, contents, staged
-from test_dropin_scripts import DropinRobot, DropinRobotConfig, DropinTeleop, DropinTeleopConfig
+from test_dropin_scripts import RecordLoop
 
 import aiorecord.lerobot
 from aiorecord import StorageError
@@ -294,30 +291,14 @@ def test_priorities(stock, tmp_path, commits):
 
 def test_integration_with_the_record_flow(stock, tmp_path):
     """lerobot's own `record_loop` fills the dataset while the episode before is saved."""
-    robot, teleop = DropinRobot(DropinRobotConfig()), DropinTeleop(DropinTeleopConfig())
-    features = combine_feature_dicts(
-        hw_to_dataset_features(robot.action_features, "action"),
-        hw_to_dataset_features(robot.observation_features, "observation"),
+    loop = RecordLoop()
+    dataset = stock(
+        features=loop.features, image_writer_threads=4, rgb_encoder=RGBEncoderConfig(vcodec="h264")
     )
-    dataset = stock(features=features, image_writer_threads=4, rgb_encoder=RGBEncoderConfig(vcodec="h264"))
     dataset.enable_async_saving(max_queue_size=5, save_timeout=300.0)
-    robot.connect()
-    teleop.connect()
-    action, sent, observation = make_default_processors()
     recorded = []
     for _ in range(3):
-        record_loop(
-            robot=robot,
-            events={"exit_early": False},
-            fps=FPS,
-            teleop_action_processor=action,
-            robot_action_processor=sent,
-            robot_observation_processor=observation,
-            teleop=teleop,
-            dataset=dataset,
-            control_time_s=0.2,
-            single_task="Grab the cube",
-        )
+        loop.record(dataset)
         recorded.append(dataset.episode_buffer["size"])
         if not dataset.save_episode_async():
             dataset.save_episode()

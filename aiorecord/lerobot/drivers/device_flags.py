@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import itertools
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,10 @@ import draccus
 import yaml
 
 from ...errors import ConfigError
-from ...flags.flag_names import nearest
+from ...flags.flag_names import CONFIG_FLAG, nearest
 from ...flags.yaml_values import read_file, read_yaml
 from ...system.installation import install_hint
 
-CONFIG_FLAG = "config_path"
 PLUGIN_SUFFIX = "discover_packages_path"
 """lerobot's flag for a package that registers devices: ``--robot.discover_packages_path=my_robots``."""
 
@@ -50,9 +50,8 @@ class LeRobotChoices:
 def is_installed() -> bool:
     """Whether lerobot can be imported. Does not import it."""
     spec = importlib.util.find_spec("lerobot")
-    return (
-        spec is not None and spec.origin is not None
-    )  # a folder of that name without a package has no origin
+    # A folder of that name without a package has no origin.
+    return spec is not None and spec.origin is not None
 
 
 @functools.cache
@@ -126,12 +125,12 @@ def asked_types(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
         argv: the arguments.
         fields: such as ``("robot", "teleop")``.
     """
-    path = _value_of(CONFIG_FLAG, argv)
+    path = _last_value(CONFIG_FLAG, argv)
     file = _load_file(path) if path else {}
     found: dict[str, str] = {}
     for field in fields:
-        whole = _value_of(field, argv)
-        sources = [_value_of(f"{field}.{draccus.CHOICE_TYPE_KEY}", argv)]
+        whole = _last_value(f"--{field}", argv)
+        sources = [_last_value(f"--{field}.{draccus.CHOICE_TYPE_KEY}", argv)]
         for group in (_parse_group(whole) if whole else None, file.get(field)):
             sources.append(group.get(draccus.CHOICE_TYPE_KEY) if isinstance(group, Mapping) else None)
         if name := next((str(source) for source in sources if source), None):
@@ -141,7 +140,7 @@ def asked_types(argv: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
 
 def looked_for(fields: Sequence[str]) -> list[str]:
     """The flags that this module reads before the parser reads the command line."""
-    flags = [f"--{CONFIG_FLAG}", f"--{PLUGIN_SUFFIX}"]
+    flags = [CONFIG_FLAG, f"--{PLUGIN_SUFFIX}"]
     for field in fields:
         flags += [f"--{field}", f"--{field}.{draccus.CHOICE_TYPE_KEY}", f"--{field}.{PLUGIN_SUFFIX}"]
     return flags
@@ -219,15 +218,19 @@ def _load_plugins(plugins: Mapping[str, str]) -> None:
             raise ConfigError(f"{flag}: {error}", option=flag.removeprefix("--")) from error
 
 
-def _value_of(flag: str, argv: Sequence[str]) -> str | None:
-    """The last value given for a flag, written ``--flag=value`` or ``--flag value``."""
-    found = None
-    for index, argument in enumerate(argv):
-        if argument.startswith(f"--{flag}="):
-            found = argument.partition("=")[2]
-        elif argument == f"--{flag}" and index + 1 < len(argv):
-            found = argv[index + 1]
+def values_of(flag: str, argv: Sequence[str]) -> list[str]:
+    """The values given for a flag, written ``--flag=value`` or ``--flag value``."""
+    found = []
+    for argument, after in itertools.zip_longest(argv, argv[1:]):
+        if argument.startswith(f"{flag}="):
+            found.append(argument.partition("=")[2])
+        elif argument == flag and after is not None:
+            found.append(after)
     return found
+
+
+def _last_value(flag: str, argv: Sequence[str]) -> str | None:
+    return next(reversed(values_of(flag, argv)), None)
 
 
 def _parse_group(text: str) -> Any:

@@ -8,9 +8,9 @@ around its calls. The order of calls, and what is recorded of each, follow `reco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ...robots.schema import ACTION, dataset_features
 from . import release
 from .frame_times import CameraTimes
 from .interrupt import InterruptibleCall
-from .processors import Processors, ResolvedProcessors, action_features, combined, observation_features
+from .processors import Processors, combined, processed_features, recorded_actions
 
 CALL_TIMEOUT_S = 1.0
 """Driver calls that take longer than this many seconds are reported."""
@@ -69,7 +69,7 @@ class RobotDriver:
 
     Args:
         robot: the lerobot robot.
-        processors: the pipelines.
+        processors: the pipelines, resolved.
         seen: shared with the teleoperator's driver.
         action_names: the order of a vector that comes as ``action``; default the robot's own.
     """
@@ -77,7 +77,7 @@ class RobotDriver:
     def __init__(
         self,
         robot: Any,
-        processors: ResolvedProcessors,
+        processors: Processors,
         seen: _Seen,
         action_names: Sequence[str] | None = None,
     ) -> None:
@@ -85,12 +85,12 @@ class RobotDriver:
         self._processors = processors
         self._seen = seen
         self._names = list(action_names) if action_names is not None else list(robot.action_features)
-        self._connecting = InterruptibleCall()
+        self.connecting = InterruptibleCall()
         self._camera_times = CameraTimes(robot)
-        self.observation_features: Features = observation_features(
-            processors.robot_observation, dict(robot.observation_features)
+        self.observation_features: Features = processed_features(
+            processors.robot_observation, observation=dict(robot.observation_features)
         )
-        self.action_features: Features = action_features(None, dict(robot.action_features))
+        self.action_features: Features = processed_features(None, action=dict(robot.action_features))
 
     @property
     def name(self) -> str:
@@ -104,11 +104,7 @@ class RobotDriver:
 
     def connect(self) -> None:
         """Connect, and calibrate if the driver requires it: it then asks on the terminal."""
-        self._connecting.run(self.robot.connect)
-
-    def interrupt(self) -> None:
-        """End a `connect` under way, from any thread."""
-        self._connecting.interrupt()
+        self.connecting.run(self.robot.connect)
 
     def disconnect(self) -> None:
         """Switch torque off and close everything, also what the driver's own `disconnect` leaves open."""
@@ -148,7 +144,7 @@ class TeleoperatorDriver:
 
     Args:
         teleops: the lerobot teleoperators.
-        processors: the pipelines.
+        processors: the pipelines, resolved.
         seen: shared with the robot's driver.
         features: of the actions, as recorded.
         robot: the lerobot robot it drives; None if that is not lerobot's.
@@ -159,7 +155,7 @@ class TeleoperatorDriver:
     def __init__(
         self,
         teleops: Sequence[Any],
-        processors: ResolvedProcessors,
+        processors: Processors,
         seen: _Seen,
         features: Features,
         robot: Any | None,
@@ -172,8 +168,7 @@ class TeleoperatorDriver:
         self._robot = robot
         self._feedback = robot is not None and robot.name in FEEDBACK_ROBOTS and len(self.teleops) == 1
         self._feedback_first = feedback_first
-        self._connecting = InterruptibleCall()
-        self._ask = self._ask_one if len(self.teleops) == 1 else self._ask_lekiwi(*self.teleops)
+        self.connecting = InterruptibleCall()
         self.action_features = features
 
     @property
@@ -189,11 +184,7 @@ class TeleoperatorDriver:
     def connect(self) -> None:
         """Connect each, and calibrate those that require it: they then ask on the terminal."""
         for teleop in self.teleops:
-            self._connecting.run(teleop.connect)
-
-    def interrupt(self) -> None:
-        """End a `connect` under way, from any thread."""
-        self._connecting.interrupt()
+            self.connecting.run(teleop.connect)
 
     def disconnect(self) -> None:
         """Disconnect each; the first error is raised after all were tried."""
@@ -217,18 +208,15 @@ class TeleoperatorDriver:
         action: Values = self._processors.teleop_action((asked, seen))
         return action
 
-    def _ask_one(self) -> Values:
-        action: Values = self.teleops[0].get_action()
-        return action
-
-    def _ask_lekiwi(self, arm: Any, keyboard: Any) -> Callable[[], Values]:
-        def ask() -> Values:
-            action = {f"arm_{key}": value for key, value in arm.get_action().items()}
-            assert self._robot is not None
-            base: Values = self._robot._from_keyboard_to_base_action(keyboard.get_action())
-            return action | base
-
-        return ask
+    def _ask(self) -> Values:
+        if len(self.teleops) == 1:
+            action: Values = self.teleops[0].get_action()
+            return action
+        arm, keyboard = self.teleops
+        moved = {f"arm_{key}": value for key, value in arm.get_action().items()}
+        assert self._robot is not None
+        base: Values = self._robot._from_keyboard_to_base_action(keyboard.get_action())
+        return moved | base
 
 
 class LeRobotRobot(ThreadedRobot):
@@ -238,11 +226,7 @@ class LeRobotRobot(ThreadedRobot):
 
     async def connect(self) -> None:
         """As `ThreadedRobot.connect`; cancelling ends it, also a calibration that waits for Enter."""
-        try:
-            await super().connect()
-        except asyncio.CancelledError:
-            self.blocking.interrupt()
-            raise
+        await _interruptible(super().connect(), self.blocking.connecting)
 
 
 class LeRobotTeleoperator(ThreadedTeleoperator):
@@ -252,37 +236,32 @@ class LeRobotTeleoperator(ThreadedTeleoperator):
 
     async def connect(self) -> None:
         """As `ThreadedTeleoperator.connect`; cancelling ends it, as in `LeRobotRobot`."""
-        try:
-            await super().connect()
-        except asyncio.CancelledError:
-            self.blocking.interrupt()
-            raise
+        await _interruptible(super().connect(), self.blocking.connecting)
+
+
+async def _interruptible(connect: Awaitable[None], call: InterruptibleCall) -> None:
+    try:
+        await connect
+    except asyncio.CancelledError:
+        call.interrupt()
+        raise
+
+
+class _DeviceOptions(TypedDict, total=False):
+    """The keywords of `make_devices`."""
+
+    processors: Processors | None
+    use_videos: bool
+    record_sent_action: bool
+    feedback_first: bool
+    call_timeout_s: float
+    connect_timeout_s: float
 
 
 @overload
-def make_devices(
-    robot: Any,
-    teleop: None = None,
-    *,
-    processors: Processors | None = ...,
-    use_videos: bool = ...,
-    record_sent_action: bool = ...,
-    feedback_first: bool = ...,
-    call_timeout_s: float = ...,
-    connect_timeout_s: float = ...,
-) -> Devices: ...
+def make_devices(robot: Any, teleop: None = None, **options: Unpack[_DeviceOptions]) -> Devices: ...
 @overload
-def make_devices(
-    robot: Any,
-    teleop: object,
-    *,
-    processors: Processors | None = ...,
-    use_videos: bool = ...,
-    record_sent_action: bool = ...,
-    feedback_first: bool = ...,
-    call_timeout_s: float = ...,
-    connect_timeout_s: float = ...,
-) -> TeleoperatedDevices: ...
+def make_devices(robot: Any, teleop: object, **options: Unpack[_DeviceOptions]) -> TeleoperatedDevices: ...
 def make_devices(
     robot: Any,
     teleop: Any = None,
@@ -319,7 +298,7 @@ def make_devices(
     if len(leaders) > 1:
         leaders = _lekiwi_teleops(driver, leaders)
 
-    acted = _action_features(resolved, driver, leaders, teleop, use_videos)
+    acted = recorded_actions(resolved, driver, leaders, teleop, use_videos)
     ours: Robot = robot
     driven: list[ThreadedRobot | ThreadedTeleoperator] = []
     if driver is not None:
@@ -399,23 +378,6 @@ def _lekiwi_teleops(robot: Any, teleops: Sequence[Any]) -> list[Any]:
             option="teleop",
         )
     return [*arms, *keyboards]
-
-
-def _action_features(
-    processors: ResolvedProcessors, robot: Any | None, leaders: Sequence[Any], teleop: Any, use_videos: bool
-) -> dict[str, Any]:
-    """The recorded action features: the robot's, as in lerobot, after the teleop pipeline."""
-    if leaders:
-        source = robot if robot is not None else leaders[0]
-        features = dict(source.action_features)
-        if (
-            "dtype" in features
-        ):  # some describe one vector ({"dtype", "shape", "names"}) and return its elements
-            features = dict.fromkeys(features["names"], float)
-        return action_features(processors.teleop_action, features, use_videos=use_videos)
-    if teleop is not None:
-        return dataset_features({}, teleop.action_features, use_videos)
-    return {} if robot is None else action_features(None, dict(robot.action_features), use_videos=use_videos)
 
 
 def _vector_names(features: Mapping[str, Any], robot: Any) -> list[str]:

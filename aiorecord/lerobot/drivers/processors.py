@@ -11,14 +11,12 @@ return.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ...errors import ConfigError
-
-type Pipeline = Callable[[Any], dict[str, Any]]
-"""A `lerobot.processor.RobotProcessorPipeline`; called with the data to process."""
+from ...robots.schema import dataset_features
 
 
 @dataclass(frozen=True)
@@ -35,69 +33,77 @@ class Processors:
     robot_action: Any = None
     robot_observation: Any = None
 
-    def resolved(self) -> ResolvedProcessors:
-        """Replace None by lerobot's defaults. Imports lerobot.
+    def resolved(self) -> Processors:
+        """The same with lerobot's defaults in the place of None. Imports lerobot.
 
         Raises:
             ConfigError: a value is not a pipeline.
         """
         from lerobot.processor import make_default_processors
 
-        given = (self.teleop_action, self.robot_action, self.robot_observation)
-        for name, pipeline in zip(("teleop_action", "robot_action", "robot_observation"), given, strict=True):
-            if pipeline is not None and not (callable(pipeline) and hasattr(pipeline, "transform_features")):
+        chosen = []
+        for field, default in zip(fields(self), make_default_processors(), strict=True):
+            pipeline = getattr(self, field.name)
+            if pipeline is None:
+                pipeline = default
+            elif not (callable(pipeline) and hasattr(pipeline, "transform_features")):
                 raise ConfigError(
-                    f"{name} must be a lerobot processor pipeline (called with data, and with a "
+                    f"{field.name} must be a lerobot processor pipeline (called with data, and with a "
                     f"transform_features method), not {pipeline!r}.",
-                    option=name,
+                    option=field.name,
                 )
-        chosen = (g if g is not None else d for g, d in zip(given, make_default_processors(), strict=True))
-        return ResolvedProcessors(*chosen)
+            chosen.append(pipeline)
+        return Processors(*chosen)
 
 
-@dataclass(frozen=True)
-class ResolvedProcessors:
-    """As `Processors`, with every pipeline set."""
-
-    teleop_action: Any
-    robot_action: Any
-    robot_observation: Any
-
-
-def observation_features(
-    pipeline: Any, driver_features: dict[str, Any], *, use_videos: bool = True
+def processed_features(
+    pipeline: Any | None,
+    *,
+    observation: dict[str, Any] | None = None,
+    action: dict[str, Any] | None = None,
+    use_videos: bool = True,
 ) -> dict[str, Any]:
-    """The dataset features of a robot's observations after an observation pipeline.
+    """The dataset features of observations or actions after a pipeline.
 
     Args:
-        pipeline: the observation pipeline.
-        driver_features: the robot's flat features.
-        use_videos: False stores cameras as images.
-    """
-    from lerobot.datasets import aggregate_pipeline_dataset_features, create_initial_features
-
-    initial = create_initial_features(observation=driver_features)
-    features: dict[str, Any] = aggregate_pipeline_dataset_features(pipeline, initial, use_videos=use_videos)
-    return features
-
-
-def action_features(
-    pipeline: Any | None, driver_features: dict[str, Any], *, use_videos: bool = True
-) -> dict[str, Any]:
-    """The dataset features of actions after an action pipeline.
-
-    Args:
-        pipeline: the teleop-action pipeline; None for unprocessed actions.
-        driver_features: the flat features of the actions.
-        use_videos: False stores cameras as images, should a pipeline add some.
+        pipeline: the pipeline; None changes nothing (for actions).
+        observation: the flat features of a robot's observations.
+        action: the flat features of actions.
+        use_videos: False stores cameras as images, also those that a pipeline adds.
     """
     from lerobot.datasets import aggregate_pipeline_dataset_features, create_initial_features
     from lerobot.processor import make_default_teleop_action_processor
 
-    initial = create_initial_features(action=driver_features)
+    initial = create_initial_features(action=action, observation=observation)
     pipeline = make_default_teleop_action_processor() if pipeline is None else pipeline
     features: dict[str, Any] = aggregate_pipeline_dataset_features(pipeline, initial, use_videos=use_videos)
     return features
+
+
+def recorded_actions(
+    processors: Processors, robot: Any | None, leaders: Sequence[Any], teleop: Any, use_videos: bool
+) -> dict[str, Any]:
+    """The features of the actions that are recorded: the robot's, as in lerobot, after the teleop pipeline.
+
+    Args:
+        processors: the pipelines, resolved.
+        robot: lerobot's, if it is lerobot's.
+        leaders: lerobot's teleoperators.
+        teleop: the teleoperator if it is not lerobot's.
+        use_videos: False stores cameras as images.
+    """
+    if leaders:
+        source = robot if robot is not None else leaders[0]
+        features = dict(source.action_features)
+        # Some describe one vector ({"dtype", "shape", "names"}) and return its elements.
+        if "dtype" in features:
+            features = dict.fromkeys(features["names"], float)
+        return processed_features(processors.teleop_action, action=features, use_videos=use_videos)
+    if teleop is not None:
+        return dataset_features({}, teleop.action_features, use_videos)
+    if robot is not None:
+        return processed_features(None, action=dict(robot.action_features), use_videos=use_videos)
+    return {}
 
 
 def combined(*features: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -185,7 +185,3 @@ def _image(key: str, value: Any) -> Any:
         return load_image_as_numpy(str(value), dtype=np.uint8, channel_first=False)
     except OSError as error:
         raise FrameError(f"{key!r}: {value} cannot be read: {error}", key=key) from error
-
-
-Feed = Callable[[EpisodeCapture], None]
-"""Adds a whole episode to a capture."""

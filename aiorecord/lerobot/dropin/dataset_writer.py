@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,7 +18,7 @@ from ...encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ...errors import FrameError, StateError
 from ...options import RecorderKeywords, check_priority
 from ...printable import get_logger
-from ...system.threads import wrapped
+from ...saving.handle import EpisodeSaveResult
 from .buffers import EpisodeBuffer, HandedInEpisode, Recording, buffer_index, plain
 from .dropin_recorder import PortalRecorder
 from .image_writer import IdleImageWriter
@@ -40,7 +39,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
     """Writes a `LeRobotDataset` through aiorecord: lossless capture, background encoding, ordered commits.
 
     It has the same methods and errors as lerobot's writer. Made by `take_over`. Methods may be called from
-    several threads; frames of one episode come from one at a time.
+    several threads; frames of one episode come from one at a time. `portal` has the recorder's loop.
 
     `start_image_writer`, `batch_encoding_size` and the streaming encoder have no effect: no image goes
     through a file, and every episode is encoded by itself.
@@ -49,7 +48,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
     _finalized = False
 
     def __init__(self, old: DatasetWriter, portal: RecorderPortal) -> None:
-        self._portal = portal
+        self.portal = portal
         self._lock = threading.RLock()
         self._buffer: EpisodeBuffer | None = None
         super().__init__(
@@ -96,7 +95,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             return PortalRecorder(root, fps=meta.fps, features=meta.features, **{**settings, **options})
 
         portal = RecorderPortal(root, make)
-        track(meta, portal.recorder.writer)
+        track(meta, portal.recorder.core.writer)
         try:
             writer = cls(old, portal)
         except BaseException:
@@ -113,33 +112,18 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
 
     @property
     def recorder(self) -> PortalRecorder:
-        """The recorder that it uses; its coroutines belong to the recorder's own loop, see `call`."""
-        return self._portal.recorder
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function or coroutine function on the recorder's loop and wait for its result.
-
-        Raises:
-            StateError: the dataset is finalized.
-        """
-        return self._portal.call(function, *args)
-
-    async def acall(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`call` for asyncio; cancelling it ends only the waiting."""
-        return await wrapped(self._portal.start(function, *args))
-
-    def ask[T](self, question: Callable[[], T]) -> T:
-        """Call a query on the recorder's loop, which may be changing the answer; here once it is closed."""
-        try:
-            answer: T = self._portal.call(question)
-        except (RuntimeError, CancelledError):  # it is closed, or ends in this moment
-            return question()
-        return answer
+        """The recorder that it uses; its coroutines belong to the recorder's own loop, see `portal`."""
+        return self.portal.recorder
 
     @property
     def expected_episodes(self) -> int:
         """Episodes that the dataset has when every save under way succeeds."""
-        return self.ask(lambda: self.recorder.expected_episodes)
+        return self.portal.ask(lambda: self.recorder.expected_episodes)
+
+    @property
+    def failures(self) -> list[EpisodeSaveResult]:
+        """Results of the failed saves, oldest first."""
+        return self.portal.ask(lambda: self.recorder.failures)
 
     @property
     def episode_buffer(self) -> EpisodeBuffer | None:
@@ -183,7 +167,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
                 self._buffer = self._create_episode_buffer()
             buffer = self._buffer
             if buffer.recording is None:
-                buffer.recording = Recording(self.call(self.recorder.next_capture), task)
+                buffer.recording = Recording(self.portal.call(self.recorder.next_capture), task)
             index = buffer["size"]
             self._record(buffer.recording, values, task, index)
             for key, value in values.items():
@@ -211,7 +195,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             SaveError: the save failed; the episode stays in staging.
             StateError: the dataset is finalized, or the buffer was saved before.
         """
-        self.call(*self._foreground(episode_data))
+        self.portal.call(self.recorder.save, *self._foreground(episode_data))
         self._meta.refresh()
 
     async def asave_episode(self, episode_data: Mapping[str, Any] | None = None) -> None:
@@ -219,32 +203,20 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
 
         Cancelling it ends the waiting; the save goes on. Raises what `save_episode` raises.
         """
-        await self.acall(*self._foreground(episode_data))
+        await self.portal.acall(self.recorder.save, *self._foreground(episode_data))
         self._meta.refresh()
 
     def save_behind(self, episode_data: Mapping[str, Any] | None = None, priority: int = 0) -> bool:
-        """Save the running episode, or one that is passed in, in the background.
-
-        A passed-in buffer must not be changed until the save is done.
-
-        Args:
-            episode_data: as in `save_episode`.
-            priority: of the episodes that wait, higher ones are encoded and committed first.
+        """Save an episode in the background; see `AsyncLeRobotDataset.save_episode_async`.
 
         Returns:
             False when the queue is full; the episode is still the running one.
-
-        Raises:
-            ValueError: as `save_episode`, and so on for the others but `SaveError`; the priority is no whole
-                number.
         """
         check_priority(priority)
         self._check_open()
         with self._lock:
             recording, arguments = self._ending(episode_data)
-            recorder = self.recorder
-            function = recorder.submit_feed if recording is None else recorder.submit
-            accepted: bool = self.call(function, *arguments, priority)
+            accepted: bool = self.portal.call(self.recorder.submit, *arguments, priority)
             if accepted:
                 self._ended(recording)
             return accepted
@@ -260,7 +232,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
     def flush_pending_videos(self) -> None:
         """Wait until every ended episode is committed or failed."""
         if not self._finalized:
-            self.call(self.recorder.drain)
+            self.portal.call(self.recorder.core.drain)
 
     def cancel_pending_videos(self) -> None:
         """Do nothing: an interrupted episode is kept in staging when the dataset is finalized."""
@@ -283,7 +255,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         with self._lock:
             self.stop_image_writer()
             try:
-                self._portal.close()
+                self.portal.close()
             finally:
                 self._finalized = True
                 self._buffer = None
@@ -292,8 +264,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
                 # Packed files may have names that other files had before.
                 video_utils._default_decoder_cache.clear()
                 self._buffer = self._create_episode_buffer()
-        failures = self.ask(lambda: self.recorder.failures)
-        if failures:
+        if failures := self.failures:
             logger.error(
                 "%d episode(s) could not be saved and stay in staging: %s. Run `aiorecord recover` on %s.",
                 len(failures),
@@ -305,11 +276,11 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         """A finalized writer can be pickled, for the workers of a data loader."""
         if not self._finalized:
             raise StateError("A dataset that is being recorded cannot be pickled; finalize it first.")
-        return {**self.__dict__, "_portal": None, "_lock": None, "image_writer": None, "_buffer": None}
+        return {**self.__dict__, "portal": None, "_lock": None, "image_writer": None, "_buffer": None}
 
     def __del__(self) -> None:
         """Finish a dataset that was not finalized, in the background."""
-        portal: RecorderPortal | None = getattr(self, "_portal", None)
+        portal: RecorderPortal | None = getattr(self, "portal", None)
         if portal is not None:
             portal.release()
 
@@ -318,7 +289,7 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
         return self.recorder.schema.cameras
 
     def _check_open(self) -> None:
-        if self._finalized or self._portal.closed:
+        if self._finalized or self.portal.closed:
             raise StateError("The dataset is finalized; `resume` it to record more.")
 
     def _create_episode_buffer(self, episode_index: int | None = None) -> EpisodeBuffer:
@@ -356,12 +327,12 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
                 feature["info"] = {**info, "depth_unit": infer_depth_unit(dtype)}
 
     def _foreground(self, episode_data: Mapping[str, Any] | None) -> tuple[Any, ...]:
-        """End an episode: the function that saves it, and its arguments."""
+        """End an episode; returns the arguments with which the recorder saves it."""
         self._check_open()
         with self._lock:
             recording, arguments = self._ending(episode_data)
             self._ended(recording, expected=1)
-            return self.recorder.save_feed if recording is None else self.recorder.save, *arguments
+            return arguments
 
     def _ending(self, episode_data: Mapping[str, Any] | None) -> tuple[Recording | None, tuple[Any, ...]]:
         """Check an episode that is about to be saved.
@@ -406,9 +377,9 @@ class AsyncDatasetWriter(DatasetWriter):  # type: ignore[misc]  # lerobot is not
             self._buffer["episode_index"] = index  # another episode is saved before it
 
     def _drop(self, recording: Recording) -> None:
-        if not recording.ended and not self._portal.closed:
+        if not recording.ended and not self.portal.closed:
             recording.ended = True
-            self.call(self.recorder.drop, recording.capture)
+            self.portal.call(self.recorder.drop, recording.capture)
 
 
 def _encoder[E: VideoEncoderConfig](given: Any, kind: type[E]) -> E:

@@ -11,7 +11,6 @@ from typing import Any, Unpack
 from ...capture.episode import EpisodeCapture
 from ...capture.unsaved import drop, keep_partial
 from ...clock import Clock
-from ...dataset.commit.writer import DatasetWriter
 from ...errors import StateError
 from ...features import Schema
 from ...options import RecorderKeywords, parse_options, resolve_root
@@ -27,14 +26,18 @@ from ...system.uncancellable import UncancellableTask, ended, finished
 logger = get_logger(__name__)
 
 
+type Feed = Callable[[EpisodeCapture], None]
+"""Adds all frames of an episode to a capture; called once, in the thread that finishes the episode."""
+
+
 class FedCapture(EpisodeCapture):
     """A capture that accepts a whole episode at once, and stores it when it is finished.
 
     Attributes:
-        feed: adds all frames; called once, in the thread that finishes the episode. None for a live episode.
+        feed: of an episode that is passed in; None for a live one.
     """
 
-    feed: Callable[[EpisodeCapture], None] | None = None
+    feed: Feed | None = None
 
     def finish(self, interrupted: bool = False) -> EpisodeFolder:
         """As `EpisodeCapture.finish`, after calling `feed`. If that fails, nothing is kept.
@@ -99,7 +102,6 @@ class PortalRecorder:
         self.core.recording = Recording(self._growing_folder, self._warn_of_disk, self._keep_live)
         self.root, self.schema, self.clock = self.core.root, self.core.schema, self.core.clock
         self.highest_index = 0
-        self._ended_episodes = 0
         self._warned_of_disk = False
         self.last_results: list[EpisodeSaveResult] = []
         self._live: set[EpisodeCapture] = set()
@@ -114,29 +116,12 @@ class PortalRecorder:
         """
         return self.core.saver
 
-    @property
-    def writer(self) -> DatasetWriter:
-        """The dataset's writer.
-
-        Raises:
-            StateError: the recorder is not open.
-        """
-        return self.core.writer
-
     async def open(self) -> None:
         """Open the dataset and prepare to record; see `Recorder.open`."""
         self.core.owner.check_process("Opening a dataset")
         self.core.owner.bind()
         await self.core.open()
-        self._ended_episodes = self.highest_index = self.core.episodes_at_open
-
-    async def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every ended episode is committed or failed; False after `timeout` seconds."""
-        return await self.core.drain(timeout)
-
-    async def aclose(self, *, drain: bool = True) -> None:
-        """Close the dataset; see `Recorder.aclose`."""
-        await self.core.aclose(drain=drain)
+        self.highest_index = self.core.episodes_at_open
 
     @property
     def failures(self) -> list[EpisodeSaveResult]:
@@ -146,7 +131,7 @@ class PortalRecorder:
     @property
     def expected_episodes(self) -> int:
         """Number of episodes in the dataset if every save under way succeeds. Call it on the event loop."""
-        return self._ended_episodes - len(self.failures)
+        return self.highest_index - len(self.failures)
 
     async def next_capture(self) -> FedCapture:
         """The next episode's capture, ready for its first frame, once there is room for one.
@@ -164,46 +149,47 @@ class PortalRecorder:
         capture.annotate({"limits": asdict(self.core.options.limits)})
         return capture
 
-    async def submit(self, capture: EpisodeCapture, task: str, length: int, priority: int = 0) -> bool:
-        """Save an ended episode in the background; False if the queue is full and nothing was done."""
-        if self._queue_is_full:
-            return False
-        capture.manifest.priority = priority
-        if not self.saver.submit_episode(self._ended_save(capture, task, length)):
-            return False
-        self._accepted(capture)
-        return True
+    async def submit(self, source: EpisodeCapture | Feed, task: str, length: int, priority: int = 0) -> bool:
+        """Save an ended episode in the background.
 
-    async def submit_feed(
-        self, feed: Callable[[EpisodeCapture], None], task: str, length: int, priority: int = 0
-    ) -> bool:
-        """Likewise for an episode that `feed` adds to a capture of its own."""
-        if self._queue_is_full:
+        Args:
+            source: its capture, or what adds the frames to one that is made for it.
+            task: of the first frame.
+            length: frames.
+            priority: of the episodes that wait, higher ones are encoded and committed first.
+
+        Returns:
+            False if the queue is full, and nothing was done.
+        """
+        status = self.saver.get_status()
+        if status["queue_size"] >= status["max_queue_size"]:
             return False
-        capture = await self.next_capture()
-        capture.feed = feed
-        if await self.submit(capture, task, length, priority):
+        capture = await self._capture_of(source)
+        capture.manifest.priority = priority
+        if self.saver.submit_episode(self._ended_save(capture, task, length)):
+            self._accepted(capture)
             return True
-        self.drop(capture)
+        if capture is not source:
+            self.drop(capture)
         return False
 
-    async def save(self, capture: EpisodeCapture, task: str, length: int) -> EpisodeSaveResult:
-        """Save an ended episode and return when it is committed.
+    async def save(self, source: EpisodeCapture | Feed, task: str, length: int) -> EpisodeSaveResult:
+        """Save an ended episode, as given to `submit`, and return when it is committed.
 
         Raises:
             SaveError: it was not.
         """
+        capture = await self._capture_of(source)
         save = self._ended_save(capture, task, length)
         self._accepted(capture)
         return await self.saver.save_now(save)
 
-    async def save_feed(
-        self, feed: Callable[[EpisodeCapture], None], task: str, length: int
-    ) -> EpisodeSaveResult:
-        """Likewise for an episode that `feed` adds to a capture of its own."""
+    async def _capture_of(self, source: EpisodeCapture | Feed) -> EpisodeCapture:
+        if isinstance(source, EpisodeCapture):
+            return source
         capture = await self.next_capture()
-        capture.feed = feed
-        return await self.save(capture, task, length)
+        capture.feed = source
+        return capture
 
     def drop(self, capture: EpisodeCapture) -> None:
         """Discard a capture in the background."""
@@ -252,11 +238,6 @@ class PortalRecorder:
                 capture.discard()
         self.core.leave()
 
-    @property
-    def _queue_is_full(self) -> bool:
-        status = self.saver.get_status()
-        return bool(status["queue_size"] >= status["max_queue_size"])
-
     def _ended_save(self, capture: EpisodeCapture, task: str, length: int) -> EpisodeSave:
         cameras, limits = capture.status().cameras, self.core.options.limits
         flags = limits.flags({}, cameras, pace=capture.pace, fps=self.core.fps) if capture.length else []
@@ -264,7 +245,6 @@ class PortalRecorder:
 
     def _accepted(self, capture: EpisodeCapture) -> None:
         self._live.discard(capture)
-        self._ended_episodes += 1
         self.highest_index += 1
 
     def _growing_folder(self) -> Path | None:

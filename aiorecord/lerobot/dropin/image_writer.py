@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from lerobot.datasets.image_writer import AsyncImageWriter
@@ -18,10 +19,10 @@ class IdleImageWriter(AsyncImageWriter):  # type: ignore[misc]  # lerobot is not
             raise ValueError("Number of threads and processes must be greater than zero.")
         self.num_processes = num_processes
         self.num_threads = num_threads
-        self.queue = None
+        self.queue: Queue[Any] = Queue()  # stays empty: nothing waits
         self.threads: list[Any] = []
         self.processes: list[Any] = []
-        self._stopped = False
+        self._stopped = True  # `stop` then does nothing
 
     def save_image(self, image: Any, fpath: Path, compress_level: int = 1) -> None:
         """Refuse the image.
@@ -30,10 +31,3 @@ class IdleImageWriter(AsyncImageWriter):  # type: ignore[misc]  # lerobot is not
             StateError: always; frames are added with `add_frame`.
         """
         raise StateError("Images are captured by add_frame; this dataset has no image writer.")
-
-    def wait_until_done(self) -> None:
-        """Return at once: nothing waits."""
-
-    def stop(self) -> None:
-        """Do nothing: nothing runs. Idempotent."""
-        self._stopped = True

@@ -10,15 +10,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from lerobot.datasets import LeRobotDataset
 
-from .attach import replace_writer
-from .lerobot_dataset import save_in_foreground
-from .sync_saver import IDLE_STATUS
+from .lerobot_dataset import AsyncLeRobotDataset
+
+METHODS = (
+    "enable_async_saving",
+    "save_episode_async",
+    "get_async_save_status",
+    "wait_for_async_saves",
+    "get_async_save_results",
+    "disable_async_saving",
+)
+"""Of `AsyncLeRobotDataset`. They work on a dataset that lerobot writes too: the first turns it into one."""
 
 _lock = threading.Lock()
 _installed: list[Installation] = []
@@ -64,9 +71,9 @@ def install() -> Installation:
     with _lock:
         if not _installed:
             own = vars(LeRobotDataset)
-            _before.update({name: own[name] for name in _METHODS if name in own})
-            for name, method in _METHODS.items():
-                setattr(LeRobotDataset, name, method)
+            _before.update({name: own[name] for name in METHODS if name in own})
+            for name in METHODS:
+                setattr(LeRobotDataset, name, vars(AsyncLeRobotDataset)[name])
         _installed.append(installation)
     return installation
 
@@ -80,63 +87,9 @@ def uninstall() -> None:
 
 
 def _restore() -> None:
-    for name in _METHODS:
+    for name in METHODS:
         if name in _before:
             setattr(LeRobotDataset, name, _before[name])
         else:
             delattr(LeRobotDataset, name)
     _before.clear()
-
-
-# For datasets that lerobot writes. The first method turns one into an `AsyncLeRobotDataset`, which has its
-# own.
-
-
-def _enable_async_saving(
-    self: LeRobotDataset, max_queue_size: int = 10, save_timeout: float | None = 300.0
-) -> None:
-    """Enable `save_episode_async`, and let aiorecord write the dataset.
-
-    See `aiorecord.lerobot.AsyncLeRobotDataset.enable_async_saving`.
-    """
-    replace_writer(self).enable_async_saving(max_queue_size, save_timeout)
-
-
-def _save_episode_async(
-    self: LeRobotDataset, episode_buffer: Mapping[str, Any] | None = None, priority: int = 0
-) -> bool:
-    """Save the running episode, in the foreground: asynchronous saving is not enabled. Returns True."""
-    return save_in_foreground(self, episode_buffer)
-
-
-def _get_async_save_status(self: LeRobotDataset) -> dict[str, Any]:
-    """Return the counts and health: all zero, nothing runs."""
-    return {**IDLE_STATUS, "async_saving_enabled": False}
-
-
-def _wait_for_async_saves(self: LeRobotDataset, timeout: float | None = None) -> bool:
-    """Return True: no save is pending."""
-    return True
-
-
-def _get_async_save_results(self: LeRobotDataset) -> list[dict[str, Any]]:
-    """Return no results: nothing was saved asynchronously."""
-    return []
-
-
-def _disable_async_saving(
-    self: LeRobotDataset, wait_for_completion: bool = True, timeout: float | None = None
-) -> None:
-    """Do nothing: asynchronous saving is not enabled."""
-
-
-_METHODS = {
-    "enable_async_saving": _enable_async_saving,
-    "save_episode_async": _save_episode_async,
-    "get_async_save_status": _get_async_save_status,
-    "wait_for_async_saves": _wait_for_async_saves,
-    "get_async_save_results": _get_async_save_results,
-    "disable_async_saving": _disable_async_saving,
-}
-for _name, _method in _METHODS.items():
-    _method.__name__, _method.__qualname__ = _name, f"LeRobotDataset.{_name}"

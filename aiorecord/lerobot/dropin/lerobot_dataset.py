@@ -87,12 +87,10 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         arguments, image_writer = _split_image_writer(super().create, args, kwargs)
         dataset = cast(Self, super().create(**arguments))
         try:
-            replace_writer(dataset, **cls.recorder_options)
+            cls._take_over(dataset, image_writer)
         except BaseException:
             remove_tree(dataset.root)
             raise
-        if image_writer is not None and dataset.writer is not None:
-            dataset.writer.start_image_writer(*image_writer)
         return dataset
 
     @classmethod
@@ -110,30 +108,27 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         """
         arguments, image_writer = _split_image_writer(super().resume, args, kwargs)
         dataset = cast(Self, super().resume(**arguments))
-        replace_writer(dataset, **cls.recorder_options)
-        assert dataset.writer is not None
-        if image_writer is not None:
-            dataset.writer.start_image_writer(*image_writer)
-        recorder = dataset.writer.recorder
-        left = dataset.writer.ask(lambda: len(recorder.saver.pending))
+        writer = cls._take_over(dataset, image_writer)
+        left = writer.portal.ask(lambda: len(writer.recorder.saver.pending))
         if left and cls.resume_waits:
             logger.info("Saving %d episodes of an interrupted recording.", left)
-            dataset.writer.flush_pending_videos()
+            writer.flush_pending_videos()
         return dataset
 
     def enable_async_saving(self, max_queue_size: int = 10, save_timeout: float | None = 300.0) -> None:
-        """Enable `save_episode_async`. Saves under way are finished first; counts are reset.
+        """Enable `save_episode_async`, and let aiorecord write the dataset if lerobot does.
+
+        Saves under way are finished first; counts are reset.
 
         Args:
-            max_queue_size: episodes that may wait for an encoder; further ones are refused.
-            save_timeout: seconds that a save may go without progress before it fails (its episode stays in
-                staging). None never fails it.
+            max_queue_size: as in `AsyncEpisodeSaver`.
+            save_timeout: likewise.
 
         Raises:
             ConfigError: a size or time is invalid.
             StateError: the dataset is read-only, or finalized.
         """
-        saver = self._saver
+        saver = _saver_of(self)
         if (
             saver is not None
             and saver.running
@@ -164,10 +159,16 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             LostImageError: an image of the episode could not be stored.
             StateError: the dataset is read-only or finalized, or the buffer was saved before.
         """
-        self._check_writable("save_episode_async")
-        if self._saver is None or not self._saver.running:
-            return save_in_foreground(self, episode_buffer)
-        return self._saver.submit_episode(episode_buffer, priority=priority)
+        writer_of(self, "save_episode_async")
+        saver = _saver_of(self)
+        if saver is None or not saver.running:
+            logger.warning(
+                "Asynchronous saving is not enabled, the episode is saved in the foreground: call "
+                "enable_async_saving() first."
+            )
+            self.save_episode(episode_buffer)
+            return True
+        return saver.submit_episode(episode_buffer, priority=priority)
 
     def get_async_save_status(self) -> dict[str, Any]:
         """Counts and health of the saver, JSON-ready.
@@ -177,7 +178,8 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             ``pending_tasks``, ``last_error``, ``worker_alive``, ``async_saving_enabled``. Saves in the
             foreground are counted too.
         """
-        status = IDLE_STATUS if self._saver is None else self._saver.get_status()
+        saver = _saver_of(self)
+        status = IDLE_STATUS if saver is None else saver.get_status()
         return status | {"async_saving_enabled": status["is_running"]}
 
     def wait_for_async_saves(self, timeout: float | None = None) -> bool:
@@ -189,7 +191,8 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         Returns:
             True if all are done, False if the time was over first.
         """
-        return self._saver is None or self._saver.wait_for_completion(timeout)
+        saver = _saver_of(self)
+        return saver is None or saver.wait_for_completion(timeout)
 
     def get_async_save_results(self) -> list[dict[str, Any]]:
         """Results of finished saves since the last call, successful or not, oldest first.
@@ -198,7 +201,8 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             The fields of `EpisodeSaveResult`, and the proposal's names for two of them: ``error_message`` for
             ``error``, and ``save_time`` for ``duration_s``.
         """
-        results = [] if self._saver is None else self._saver.get_results()
+        saver = _saver_of(self)
+        results = [] if saver is None else saver.get_results()
         return [
             {**result.as_dict(), "error_message": result.error_message, "save_time": result.save_time}
             for result in results
@@ -211,8 +215,9 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
             wait_for_completion: return when they are done; otherwise they go on in the background.
             timeout: wait at most this many seconds.
         """
-        if self._saver is not None:
-            self._saver.stop(wait_for_completion, timeout)
+        saver = _saver_of(self)
+        if saver is not None:
+            saver.stop(wait_for_completion, timeout)
 
     async def asave_episode(self, episode_data: Mapping[str, Any] | None = None) -> None:
         """`save_episode` for asyncio. Cancelling it ends the waiting; the save goes on.
@@ -220,14 +225,14 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         Raises:
             Exception: as raised by `save_episode`.
         """
-        await self._check_writable("asave_episode").asave_episode(episode_data)
+        await writer_of(self, "asave_episode").asave_episode(episode_data)
 
     async def await_async_saves(self, timeout: float | None = None) -> bool:
         """`wait_for_async_saves` for asyncio. Cancelling it ends the waiting; the saves go on."""
         writer = self.writer
         if self._saver is None or writer is None or writer.is_finalized:
             return True
-        done: bool = await writer.acall(writer.recorder.drain, timeout)
+        done: bool = await writer.portal.acall(writer.recorder.core.drain, timeout)
         return done
 
     async def aclose(self) -> None:
@@ -252,7 +257,7 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         Raises:
             StateError: the dataset is read-only.
         """
-        return dict(self._check_writable("create_episode_buffer")._create_episode_buffer(episode_index))
+        return dict(writer_of(self, "create_episode_buffer")._create_episode_buffer(episode_index))
 
     def finalize(self) -> None:
         """Commit what is pending, pack the files, release the dataset; it can be read then. Idempotent.
@@ -303,13 +308,33 @@ class AsyncLeRobotDataset(LeRobotDataset):  # type: ignore[misc]  # lerobot is n
         """A finalized dataset can be pickled, for the workers of a data loader."""
         return {**self.__dict__, "_saver": None}
 
-    def _check_writable(self, method: str) -> AsyncDatasetWriter:
-        if self.writer is None:
-            raise StateError(
-                f"{method}() needs a dataset that can be written; this one is read-only. Make it with "
-                "create() or resume()."
-            )
-        return self.writer
+    @classmethod
+    def _take_over(cls, dataset: Any, image_writer: tuple[int, int] | None) -> AsyncDatasetWriter:
+        """Let aiorecord write a dataset that lerobot has just opened."""
+        writer: AsyncDatasetWriter = replace_writer(dataset, **cls.recorder_options).writer
+        if image_writer is not None:
+            writer.start_image_writer(*image_writer)
+        return writer
+
+
+def writer_of(dataset: Any, method: str) -> AsyncDatasetWriter:
+    """The writer of a dataset, which a method needs.
+
+    Raises:
+        StateError: the dataset is read-only.
+    """
+    writer: AsyncDatasetWriter | None = dataset.writer
+    if writer is None:
+        raise StateError(
+            f"{method}() needs a dataset that can be written; this one is read-only. Make it with "
+            "create() or resume()."
+        )
+    return writer
+
+
+def _saver_of(dataset: Any) -> AsyncEpisodeSaver | None:
+    """None if it was never enabled; the dataset may be of lerobot's own class then, see `install`."""
+    return getattr(dataset, "_saver", None)
 
 
 for _name in ("__init__", "create", "resume"):
@@ -328,7 +353,7 @@ def enable_async_saving(
 
     Args:
         dataset: made by ``create`` or ``resume``, without unsaved frames.
-        max_queue_size: as in `AsyncLeRobotDataset.enable_async_saving`.
+        max_queue_size: as in `AsyncEpisodeSaver`.
         save_timeout: likewise.
 
     Returns:
@@ -342,16 +367,6 @@ def enable_async_saving(
     replaced: AsyncLeRobotDataset = replace_writer(dataset)
     replaced.enable_async_saving(max_queue_size, save_timeout)
     return replaced
-
-
-def save_in_foreground(dataset: Any, episode_buffer: Mapping[str, Any] | None) -> bool:
-    """Save an episode in the foreground because asynchronous saving is not enabled; returns True."""
-    logger.warning(
-        "Asynchronous saving is not enabled, the episode is saved in the foreground: call "
-        "enable_async_saving() first."
-    )
-    dataset.save_episode(episode_buffer)
-    return True
 
 
 def _split_image_writer(make: Any, args: Any, kwargs: Any) -> tuple[dict[str, Any], tuple[int, int] | None]:

@@ -63,13 +63,7 @@ class TrackedMetadata(LeRobotDatasetMetadata):  # type: ignore[misc]  # lerobot 
     def stats(self, value: Any) -> None:
         self._set("stats", value)
 
-    @property
-    def tools(self) -> list[dict[str, Any]]:
-        """As in lerobot."""
-        tools: list[dict[str, Any]] = LeRobotDatasetMetadata.tools.fget(self)
-        return tools
-
-    @tools.setter
+    @LeRobotDatasetMetadata.tools.setter  # type: ignore[untyped-decorator]
     def tools(self, value: list[dict[str, Any]] | None) -> None:
         def change(info: DatasetInfo) -> None:
             info.extra.pop("tools", None)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from ...errors import AiorecordError, StateError
 from ...printable import get_logger
 from ...staging.folder import Staging
+from ...system.threads import wrapped
 from .dropin_recorder import PortalRecorder
 
 logger = get_logger(__name__)
@@ -46,7 +48,8 @@ class RecorderPortal:
     """
 
     def __init__(self, root: Path, make: Callable[[], PortalRecorder]) -> None:
-        _close_released(root)
+        for portal in list(_open_portals):
+            portal.finish_release(root)
         self.root = root
         self._pid = os.getpid()
         self._closing = threading.Lock()
@@ -61,7 +64,8 @@ class RecorderPortal:
         except BaseException:
             self._stack.close()
             raise
-        _close_at_exit(self)
+        _open_portals.add(self)
+        _close_at_exit()
 
     @property
     def closed(self) -> bool:
@@ -87,6 +91,18 @@ class RecorderPortal:
             StateError: the portal is closed.
         """
         return self.start(function, *args).result()
+
+    async def acall(self, function: Callable[..., Any], *args: Any) -> Any:
+        """`call` for asyncio; cancelling it ends only the waiting."""
+        return await wrapped(self.start(function, *args))
+
+    def ask[T](self, question: Callable[[], T]) -> T:
+        """Call a query on the loop, which may be changing the answer; here once it is closed."""
+        try:
+            answer: T = self.call(question)
+        except (RuntimeError, CancelledError):  # it is closed, or ends in this moment
+            return question()
+        return answer
 
     def close(self) -> None:
         """Commit pending episodes, pack, release the dataset, end the loop. Idempotent.
@@ -136,15 +152,10 @@ class RecorderPortal:
             self._released = True
             self._loop.call_soon_threadsafe(self._begin_release)
 
-    @property
-    def is_released(self) -> bool:
-        """Whether nobody needs it any more."""
-        return self._released
-
-    @property
-    def gone(self) -> bool:
-        """Whether a released portal is closed."""
-        return self._released and not self._thread.is_alive()
+    def finish_release(self, root: Path) -> None:
+        """Close a released portal whose loop has ended, or whose dataset, in this folder, is wanted again."""
+        if self._released and (self.root == root or not self._thread.is_alive()):
+            self.close()
 
     def _open(self, make: Callable[[], PortalRecorder]) -> PortalRecorder:
         opening = self._portal.start_task_soon(_open_recorder, make)
@@ -152,7 +163,7 @@ class RecorderPortal:
             return opening.result()
         except BaseException:  # possibly an interrupt: then nothing must be left open
             if not opening.cancel() and opening.exception() is None:
-                self._portal.call(opening.result().aclose)
+                self._portal.call(opening.result().core.aclose)
             raise
 
     def _begin_release(self) -> None:
@@ -161,7 +172,7 @@ class RecorderPortal:
     async def _release(self) -> None:
         logger.warning("A dataset was not finalized: %s is finished now.", self.root)
         try:
-            await self.recorder.aclose()
+            await self.recorder.core.aclose()
         except AiorecordError as error:  # there is no caller left to raise it to
             logger.error("%s could not be finished: %s", self.root, error)
         finally:
@@ -174,12 +185,12 @@ class RecorderPortal:
                 "Finishing %d saves. Ctrl-C leaves them in staging, for `aiorecord recover`.", pending
             )
         try:
-            self.call(self.recorder.aclose)
+            self.call(self.recorder.core.aclose)
         except Exception:
             raise
         except BaseException:  # an interrupt
             logger.warning("Interrupted: what is not committed yet stays in staging.")
-            self.call(_abandon, self.recorder)
+            self.call(functools.partial(self.recorder.core.aclose, drain=False))
             raise
 
 
@@ -195,36 +206,19 @@ async def _open_recorder(make: Callable[[], PortalRecorder]) -> PortalRecorder:
     return recorder
 
 
-async def _abandon(recorder: PortalRecorder) -> None:
-    await recorder.aclose(drain=False)
-
-
 # A strong reference: a portal must not be collected before it is closed, and it does not refer to its owner.
 _open_portals: set[RecorderPortal] = set()
-_registering = threading.Lock()
-_registered = False
 
 
-def _close_released(root: Path) -> None:
-    """Wait for a released portal of the same dataset, and remove closed ones."""
-    for portal in list(_open_portals):
-        if portal.gone or (portal.is_released and portal.root == root):
-            portal.close()
-
-
-def _close_at_exit(portal: RecorderPortal) -> None:
-    """Close the portal when the program ends.
+@functools.cache
+def _close_at_exit() -> None:
+    """Close the open portals when the program ends.
 
     `atexit` runs too late, after the thread pools are shut down. The hook of `threading`, which
     `concurrent.futures` uses too, runs before that, the last registered one first.
     """
-    global _registered
-    with _registering:
-        _open_portals.add(portal)
-        if not _registered:
-            register: Callable[[Callable[[], None]], None] = getattr(threading, "_register_atexit")  # noqa: B009
-            register(_leave_open_portals)
-            _registered = True
+    register: Callable[[Callable[[], None]], None] = getattr(threading, "_register_atexit")  # noqa: B009
+    register(_leave_open_portals)
 
 
 def _leave_open_portals() -> None:

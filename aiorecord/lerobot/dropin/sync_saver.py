@@ -50,9 +50,8 @@ class AsyncEpisodeSaver:
         writer = replace_writer(dataset).writer
         assert writer is not None
         self._writer: AsyncDatasetWriter = writer
-        self._writer.call(self._writer.recorder.renew_saver, max_queue_size, save_timeout)
+        self._writer.portal.call(self._writer.recorder.renew_saver, max_queue_size, save_timeout)
         self._running = True
-        self._last_status: dict[str, Any] = {}
 
     @property
     def running(self) -> bool:
@@ -103,7 +102,7 @@ class AsyncEpisodeSaver:
         if self._writer.is_finalized:
             last, self._writer.recorder.last_results = self._writer.recorder.last_results, []
             return last
-        results: list[EpisodeSaveResult] = self._writer.call(
+        results: list[EpisodeSaveResult] = self._writer.portal.call(
             self._writer.recorder.saver.get_results, timeout or None
         )
         return results
@@ -116,7 +115,7 @@ class AsyncEpisodeSaver:
         """
         if self._writer.is_finalized:
             return True
-        done: bool = self._writer.call(self._writer.recorder.drain, timeout)
+        done: bool = self._writer.portal.call(self._writer.recorder.core.drain, timeout)
         return done
 
     def get_status(self) -> dict[str, Any]:
@@ -125,7 +124,7 @@ class AsyncEpisodeSaver:
         ``last_error`` is empty if there was no error; ``worker_alive`` is False if the saver was stopped and
         no save goes on in the background.
         """
-        status = self._writer.ask(self._writer.recorder.saver.get_status)
+        status = self._writer.portal.ask(self._writer.recorder.saver.get_status)
         status["is_running"] = status["is_running"] and self.running
         status["worker_alive"] = status["worker_alive"] and (self.running or status["pending_tasks"] > 0)
         status["last_error"] = status["last_error"] or ""

@@ -353,7 +353,7 @@ def test_the_drop_in_is_cancelled_in_each_turn(how, tmp_path):
                             program.durable.add(save.episode_id)
                     await recorder.renew_saver(5 + number, 60.0)
             finally:
-                await recorder.aclose()
+                await recorder.core.aclose()
 
         return program.root, run, lambda: check_found(program)
 
