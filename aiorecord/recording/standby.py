@@ -59,13 +59,21 @@ class Standby:
         if self._ready is None and self._error is not None:
             self.start()  # a second try may work: the disk may have room again
         assert self._preparing is not None
-        self._wanted.set()
-        await asyncio.wait((self._preparing,))
+        began_before = not self._preparing.done()
+        await self._prepared()
+        if self._error is not None and began_before:  # likewise; what refused it may be gone by now
+            self.start()
+            await self._prepared()
         if self._error is not None:
             raise self._error
         if self._ready is None or self._closed:
             raise StateError("The recorder is closed.")
         return self._ready
+
+    async def _prepared(self) -> None:
+        assert self._preparing is not None
+        self._wanted.set()
+        await asyncio.wait((self._preparing,))
 
     async def take(self) -> EpisodeCapture:
         """Wait until the capture is ready and return it. The next one is prepared a little later.

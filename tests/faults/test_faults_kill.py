@@ -179,6 +179,7 @@ def test_killed_at_a_few_moments(zygote, tmp_path):
     assert row.times >= 4
 
 
+@pytest.mark.timeout(1800)  # 200 sessions
 def test_killed_at_200_moments(zygote, tmp_path, report):
     row = kill_sessions(zygote, tmp_path, report, KILLS, seed=100)
     assert row.times >= KILLS

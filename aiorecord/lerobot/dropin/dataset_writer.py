@@ -18,7 +18,7 @@ from ...encoders import DepthEncoderConfig, RGBEncoderConfig, VideoEncoderConfig
 from ...errors import FrameError, StateError
 from ...options import RecorderKeywords, check_priority
 from ...printable import get_logger
-from ...saving.handle import EpisodeSaveResult
+from ...saving.stages import EpisodeSaveResult
 from .buffers import EpisodeBuffer, HandedInEpisode, Recording, buffer_index, plain
 from .dropin_recorder import PortalRecorder
 from .image_writer import IdleImageWriter
