@@ -56,15 +56,14 @@ class Standby:
         """
         if self._closed:
             raise StateError("The recorder is closed.")
-        if self._ready is None and self._error is not None:
+        began_now = self._ready is None and self._error is not None
+        if began_now:
             self.start()  # a second try may work: the disk may have room again
-        assert self._preparing is not None
-        began_before = not self._preparing.done()
         await self._prepared()
-        if self._error is not None and began_before:  # likewise; what refused it may be gone by now
-            self.start()
+        if self._error is not None and not began_now and not self._closed:
+            self.start()  # likewise: the attempt may have begun before the disk had room again
             await self._prepared()
-        if self._error is not None:
+        if self._error is not None and not self._closed:
             raise self._error
         if self._ready is None or self._closed:
             raise StateError("The recorder is closed.")

@@ -128,7 +128,8 @@ async def test_a_front_end_that_breaks_costs_the_view_only(tmp_path, monkeypatch
 
 
 async def test_without_a_notebook_it_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "IPython", None)
+    for name in ("IPython", "IPython.display"):
+        monkeypatch.setitem(sys.modules, name, None)
 
     async with recorder_for(tmp_path) as recorder:
         with pytest.raises(aiorecord.StateError, match="IPython is not installed"):

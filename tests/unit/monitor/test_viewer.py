@@ -319,6 +319,7 @@ def test_what_rerun_gets(rerun, tmp_path, compressed):
     assert rows["observation.depth", "DepthImage:meter"][-1] == [1000.0]
 
 
+@RUNTIME
 def test_odd_names_and_depth_in_metres(rerun, tmp_path):
     path = tmp_path / "views.rrd"
     flat = {"left cam": np.zeros((4, 6, 3), np.float32), "a/b": 1.0, "depth": np.ones((4, 6), np.float32)}
@@ -446,6 +447,7 @@ def test_what_foxglove_gets(tmp_path, compressed):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("foxglove") is None, reason="needs foxglove-sdk")
+@RUNTIME
 def test_a_port_that_is_taken():
     import socket
 

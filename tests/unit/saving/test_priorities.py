@@ -262,10 +262,10 @@ def killed(tmp_path_factory):
     """A dataset whose recorder was killed: four ended episodes, one of them raised, and a running one."""
     folder = tmp_path_factory.mktemp("killed")
     here = Path(__file__).parent
-    paths = os.pathsep.join(map(str, (here, here.parents[1])))
+    modules = os.pathsep.join(map(str, (here, here.parents[1])))
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(folder)],
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": modules},
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
@@ -273,7 +273,9 @@ def killed(tmp_path_factory):
         assert child.stdout.readline().strip() == b"recorded"
         deadline = time.monotonic() + 30
         while True:
-            folders = [EpisodeFolder.load(path) for path in Staging(folder / "set").episode_paths()]
+            paths = Staging(folder / "set").episode_paths()
+            # The folder of the next episode is being made: its manifest comes last.
+            folders = [EpisodeFolder.load(path) for path in paths if (path / "manifest.json").exists()]
             started = "started_unix_ns" in folders[4].manifest.quality if len(folders) > 4 else False
             if started and folders[3].manifest.priority == 8:
                 break
