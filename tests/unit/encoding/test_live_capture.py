@@ -27,6 +27,7 @@ from aiorecord.features import Schema
 from aiorecord.media.encoder import default_threads
 from aiorecord.media.video_file import verify_video
 from aiorecord.staging import live, matroska_file
+from aiorecord.staging.checksums import CheckedFile
 from aiorecord.staging.folder import EpisodeFolder, Staging
 from aiorecord.staging.histograms import histogram
 from aiorecord.staging.live import LiveWriter, whole_frames
@@ -111,7 +112,7 @@ def test_an_encoder_that_fails_costs_no_frame(tmp_path, monkeypatch, encoder, at
 
         def close(self):
             self._container.close()
-            self._file.close()
+            CheckedFile.close(self)
             raise EncodeError("it is still broken")
 
     monkeypatch.setattr(live, "LiveWriter", Failing)
