@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .capture.episode import CaptureStatus
     from .clock import Clock, FakeClock, SystemClock, Tick, Ticker
     from .dataset.packing.pack import PackResult
+    from .encoded_image import EncodedImage
     from .encoders import DepthEncoderConfig, RGBEncoderConfig
     from .errors import (
         AiorecordError,
@@ -94,6 +95,7 @@ else:
             "capture.episode": "CaptureStatus",
             "clock": "Clock FakeClock SystemClock Tick Ticker",
             "dataset.packing.pack": "PackResult",
+            "encoded_image": "EncodedImage",
             "encoders": "DepthEncoderConfig RGBEncoderConfig",
             "recording.episode": "Episode",
             "errors": "AiorecordError CodecUnavailableError ConfigError DamageError DatasetError "
@@ -134,6 +136,7 @@ __all__ = [
     "DepthEncoderConfig",
     "DiskFullError",
     "EncodeError",
+    "EncodedImage",
     "Episode",
     "EpisodeBegan",
     "EpisodeEnded",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .encoded_image import EncodedImage
 from .errors import FeatureError, FrameError
 
 if TYPE_CHECKING:
@@ -121,14 +122,14 @@ class CheckedFrame:
 
     Attributes:
         values: for each non-camera feature an array of its dtype and shape (not yet copied), or a str.
-        images: for each camera the pixels, not yet copied: colour as (H, W, C) uint8; depth as (H, W)
-            uint16 or float32.
+        images: for each camera the pixels, not yet copied: colour as (H, W, C) uint8, or as an
+            `EncodedImage`; depth as (H, W) uint16 or float32.
         task: the task given with this frame, or None.
         nonfinite: keys of values that hold NaN or infinity.
     """
 
     values: dict[str, Any]
-    images: dict[str, NDArray[Any]]
+    images: dict[str, NDArray[Any] | EncodedImage]
     task: str | None
     nonfinite: tuple[str, ...]
 
@@ -200,7 +201,8 @@ class Schema(Mapping[str, Feature]):
         Args:
             frame: a value for every feature; optionally ``"task"``. Numeric values are arrays, lists or
                 numbers of the feature's shape; other dtypes are converted, see `converted`. Cameras are
-                (H, W, C) or (C, H, W), uint8 or floats in [0, 1] (numpy, PIL or torch); depth is (H, W),
+                (H, W, C) or (C, H, W), uint8 or floats in [0, 1] (numpy, PIL or torch), or an
+                `EncodedImage`, whose header is checked and which is not decoded; depth is (H, W),
                 (H, W, 1) or (1, H, W), uint16 millimetres or float32 metres.
 
         Raises:
@@ -412,10 +414,15 @@ def converted(key: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[A
     return values.astype(dtype)
 
 
-def _check_image(feature: Feature, value: Any) -> NDArray[Any]:
+def _check_image(feature: Feature, value: Any) -> NDArray[Any] | EncodedImage:
     import numpy as np
 
     key, (height, width, channels) = feature.key, feature.size_hwc
+    if isinstance(value, EncodedImage):
+        if feature.is_depth:
+            raise FrameError(f"{key!r} is a JPEG image; depth is an array.", key=key)
+        value.check(key, height, width)
+        return value
     array = _as_array(key, value)
     if array.dtype.char == _UINT8 and array.shape == feature.size_hwc and not feature.is_depth:
         return array

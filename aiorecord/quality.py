@@ -35,6 +35,8 @@ class CameraQuality:
         stale: frames not newer than the frame before, by the camera's own time.
         lost: frames taken that are not in the dataset.
         longest_freeze_s: the longest run of repeated frames, in seconds.
+        corrupt: images that the camera sent encoded and that could not be decoded; the frame before each
+            stands in.
     """
 
     captured: int
@@ -44,6 +46,7 @@ class CameraQuality:
     stale: int | None = None
     lost: int = 0
     longest_freeze_s: float | None = None
+    corrupt: int = 0
 
     @classmethod
     def parse(cls, data: Any) -> Self:

@@ -24,13 +24,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..encoded_image import EncodedImage
 from ..errors import AiorecordError, EncodeError, FrameError, StateError, StorageError
 from ..printable import get_logger
 from ..staging.folder import EpisodeFolder
 from ..staging.histograms import HistogramWriter
 from ..staging.kind import FrameWriter, OpenWriter
 from ..staging.kinds import KINDS
+from ..staging.lossless import LOSSLESS, PACKETS, RGB
 from ..staging.raw import RawWriter
+from ..staging.records import largest_payload
 from ..system.storage import fsync_folder, storage_errors
 from ..system.threads import start_thread
 from .background import join_started, lower_thread_priority
@@ -38,6 +41,7 @@ from .budget import ByteBudget
 from .frame_queue import FrameMemory, FrameQueue
 from .frames import CameraStatus, TakenFrame
 from .repeats import Repeats, StaleTimes
+from .stand_in import StandIn
 
 logger = get_logger(__name__)
 
@@ -94,6 +98,10 @@ class CameraCapture:
         self._writer: FrameWriter | None = None
         self._spill: RawWriter | None = None
         self._histograms: HistogramWriter | None = None
+        self._histograms_ended = False
+        # Each of the two threads has its own.
+        self._encoder_images = StandIn(*self._shape[:2])
+        self._spilled_images = StandIn(*self._shape[:2])
         self._spill_range = (0, 0)  # of frame indices
         self._opened = threading.Event()
         self._threads = [
@@ -151,15 +159,16 @@ class CameraCapture:
         if self.error is not None:
             raise self.error
 
-    def take(self, image: NDArray[Any], *, copy: bool = True) -> TakenFrame:
+    def take(self, image: NDArray[Any] | EncodedImage, *, copy: bool = True) -> TakenFrame:
         """Copy an image; nothing is recorded until `enqueue`, which cannot fail.
 
         Args:
-            image: (H, W, 3) uint8; for depth (H, W) uint16 or float32, all frames the same.
+            image: (H, W, 3) uint8, or an encoded one of that size, which `Schema.check` has looked at; for
+                depth (H, W) uint16 or float32, all frames the same.
             copy: False if the image will never be changed: then it is kept without a copy.
 
         Raises:
-            FrameError: another shape, or another dtype than the frames before.
+            FrameError: another shape, another dtype than the frames before, or too many bytes.
             StorageError: encoder and disk are both too slow and the memory for waiting frames is full; or
                 the disk refused an earlier frame.
             EncodeError: the encoder failed at an earlier frame.
@@ -168,6 +177,8 @@ class CameraCapture:
         if self._closed:
             raise StateError(f"The capture of {self.key!r} has ended.")
         self.raise_error()
+        if isinstance(image, EncodedImage):
+            return self._take_encoded(image)
         # `Schema.check` has looked at the shape. It is looked at again on purpose: from here on pixels are
         # raw memory that libav reads by the size it was told, and the dtype of depth is known here only.
         dtypes = tuple(DEPTH_UNITS) if self.dtype is None else (self.dtype,)
@@ -178,12 +189,26 @@ class CameraCapture:
                 key=self.key,
                 frame_index=self.captured,
             )
-        if not self._queue.takes(image.nbytes):
+        self._check_memory(image.nbytes)
+        return self._memory.copy_of(image) if copy else TakenFrame(image, None)
+
+    def _take_encoded(self, image: EncodedImage) -> TakenFrame:
+        size, most = len(image.data), largest_payload(self.camera.height, self.camera.width)
+        if size > most:
+            raise FrameError(
+                f"{self.key!r} is a JPEG of {size} bytes; an image of its size has {most} at most.",
+                key=self.key,
+                frame_index=self.captured,
+            )
+        self._check_memory(size)
+        return TakenFrame(np.frombuffer(image.data, np.uint8), None, image)
+
+    def _check_memory(self, nbytes: int) -> None:
+        if not self._queue.takes(nbytes):
             raise StorageError(
                 f"The disk does not keep up with {self.key!r}: {self._budget.used >> 20} MiB of frames wait.",
                 path=self._folder / self.camera.spill,
             )
-        return self._memory.copy_of(image) if copy else TakenFrame(image, None)
 
     def enqueue(self, frame: TakenFrame, *, taken_ns: int | None = None, late: bool = False) -> None:
         """Queue a frame that `take` returned.
@@ -193,6 +218,9 @@ class CameraCapture:
             taken_ns: when the camera took it, on any scale of the camera's own; None if not known.
             late: its tick was late.
         """
+        if self.captured == 0 and frame.encoded is not None and self._kind in (LOSSLESS, RGB):
+            # Nothing is in its file yet, and what comes encoded is kept so.
+            self._kind, self.camera.capture, self.camera.pix_fmt = PACKETS, PACKETS.name, "rgb24"
         frame.index = self.captured
         self.dtype = frame.pixels.dtype
         self.captured += 1
@@ -221,6 +249,7 @@ class CameraCapture:
             stale=self._stale.count if self._stale.known else None,
             lost=lost,
             longest_freeze_s=self._repeats.longest / self._fps,
+            corrupt=self._encoder_images.corrupt + self._spilled_images.corrupt,
             encoder_error=self.encoder_error,
         )
 
@@ -291,16 +320,32 @@ class CameraCapture:
         if writer is None or self._encoder_ended or (frame := self._queue.next(spill=False)) is None:
             return False
         try:
-            own = self._memory.for_encoder(frame)
-            writer.write(own.pixels if own.video is None else own.video)
-            if self._histograms is not None:
-                self._histograms.write(own.pixels)
+            own = self._memory.for_encoder(self._as_written(frame, self._encoder_images))
+            writer.write(own.content)
+            self._count_pixels(own)
         finally:
             self._queue.account.encoded += frame.pixels.nbytes
         if own is not frame:
             self._memory.give_back(own)
         self._queue.let_go(writer.safe)
         return True
+
+    def _as_written(self, frame: TakenFrame, images: StandIn) -> TakenFrame:
+        """The frame as the camera's files take it: an encoded image may have to be decoded."""
+        if frame.encoded is None or self._kind.takes_encoded:
+            return frame
+        video, pixels = images.decode(frame.encoded.data)
+        return TakenFrame(pixels, video, index=frame.index, given=frame.given)
+
+    def _count_pixels(self, frame: TakenFrame) -> None:
+        """Write the frame's histogram. They end at the first encoded image; the encode counts the rest."""
+        histograms = self._histograms
+        if histograms is None or self._histograms_ended:
+            return
+        if frame.encoded is not None:
+            self._histograms_ended = True
+            return
+        histograms.write(frame.pixels)
 
     def _end_encoder(self) -> None:
         """Finish the encoder's files, once."""
@@ -332,7 +377,8 @@ class CameraCapture:
         if self._spill_ended or (frame := self._queue.next(spill=True)) is None:
             return False
         spill = self._spill or self._open_spill()
-        spill.write(frame.pixels, frame.index)
+        written = self._as_written(frame, self._spilled_images)
+        spill.write(written.encoded or written.pixels, frame.index)
         first, end = self._spill_range
         self._spill_range = (first if end else frame.index), frame.index + 1
         if not frame.given:

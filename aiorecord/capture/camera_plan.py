@@ -5,12 +5,14 @@ from __future__ import annotations
 from ..encoders import VideoEncoderConfig
 from ..features import Feature
 from ..staging.live import LIVE
-from ..staging.lossless import EXACT_PIX_FMTS, LOSSLESS, RGB
+from ..staging.lossless import EXACT_PIX_FMTS, LOSSLESS, PACKETS, RGB
 from ..staging.manifest import Camera
 from ..staging.raw import RAW
 
 
-def plan_camera(feature: Feature, encoder: VideoEncoderConfig, *, live: bool = False) -> Camera:
+def plan_camera(
+    feature: Feature, encoder: VideoEncoderConfig, *, live: bool = False, encoded: bool = False
+) -> Camera:
     """Decide how a camera is captured, so that the final encode gets the same pixels as a direct encode.
 
     Args:
@@ -18,9 +20,12 @@ def plan_camera(feature: Feature, encoder: VideoEncoderConfig, *, live: bool = F
         encoder: settings of its final video, with a resolved `vcodec` for `live`; ignored for depth and
             `image` features.
         live: capture it in its final codec; for colour video cameras.
+        encoded: keep the encoded images that it is expected to send, whatever `live` is; not for depth.
     """
     height, width, _ = feature.size_hwc
     key = feature.key
+    if encoded:
+        return PACKETS.camera(key, height, width, "rgb24")
     if live:
         return LIVE.camera(key, height, width, encoder.pix_fmt)
     if feature.is_depth:

@@ -78,6 +78,7 @@ class EpisodeCapture:
         robot_type: str | None = None,
         budget: ByteBudget,
         live: Collection[str] = (),
+        encoded: Collection[str] = (),
     ) -> Self:
         """Make everything ready for the first frame: folder, files, codecs, threads. Blocking.
 
@@ -86,13 +87,19 @@ class EpisodeCapture:
             schema: the features.
             budget: memory for waiting frames, shared with other captures.
             live: keys of colour video cameras that are captured in their final codec.
+            encoded: keys of cameras that are expected to send encoded images; they are not captured live.
 
         Raises:
             CodecUnavailableError: a capture codec cannot be opened; nothing is left behind.
             StorageError: the disk refused; files made so far are removed if possible.
         """
         cameras = {
-            key: plan_camera(feature, depth_encoder if feature.is_depth else rgb_encoder, live=key in live)
+            key: plan_camera(
+                feature,
+                depth_encoder if feature.is_depth else rgb_encoder,
+                live=key in live,
+                encoded=key in encoded,
+            )
             for key, feature in schema.cameras.items()
         }
         folder = staging.create(
@@ -186,7 +193,8 @@ class EpisodeCapture:
         self._rows.append(checked.values, task, time_ns)
         self._pace.add(time_ns)
         for camera, frame in taken:
-            camera.enqueue(frame, taken_ns=times.get(camera.key), late=bool(late))
+            own_ns = None if frame.encoded is None else frame.encoded.captured_ns
+            camera.enqueue(frame, taken_ns=times.get(camera.key, own_ns), late=bool(late))
         self._ticked = self._ticked or late is not None
         if not self._described:
             self._describe(task)

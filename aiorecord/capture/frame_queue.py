@@ -79,7 +79,7 @@ class FrameMemory:
 
     def for_encoder(self, frame: TakenFrame) -> TakenFrame:
         """A colour frame in memory that the encoder may read; an image taken without a copy is copied now."""
-        if frame.video is not None or len(self._shape) == 2:
+        if frame.video is not None or frame.encoded is not None or len(self._shape) == 2:
             return frame
         own = self._new_frame()
         np.copyto(own.pixels, frame.pixels)

@@ -8,6 +8,7 @@ from typing import Any
 import av
 from numpy.typing import NDArray
 
+from ..encoded_image import EncodedImage
 from ..errors import AiorecordError
 from ..quality import CameraQuality
 
@@ -17,8 +18,10 @@ class TakenFrame:
     """One image, owned by the capture.
 
     Attributes:
-        pixels: (H, W, 3) uint8 or (H, W) depth.
-        video: the frame whose memory `pixels` uses; None for depth and for images taken without a copy.
+        pixels: (H, W, 3) uint8 or (H, W) depth; of an encoded image its bytes, (n,) uint8.
+        video: the frame whose memory `pixels` uses; None for depth, for images taken without a copy, and for
+            encoded ones.
+        encoded: the encoded image whose bytes `pixels` are.
         index: in the episode, set when it is queued.
         given: the encoder has received it.
         queued_ns: when it was queued, on Python's monotonic clock.
@@ -26,9 +29,17 @@ class TakenFrame:
 
     pixels: NDArray[Any]
     video: av.VideoFrame | None
+    encoded: EncodedImage | None = None
     index: int = -1
     given: bool = False
     queued_ns: int = 0
+
+    @property
+    def content(self) -> NDArray[Any] | av.VideoFrame | EncodedImage:
+        """The image as a `FrameWriter` takes it."""
+        if self.encoded is not None:
+            return self.encoded
+        return self.pixels if self.video is None else self.video
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class CameraStatus:
         stale: frames not newer than the frame before by the camera's own time; None if that is not known.
         lost: frames taken that are not on disk and will not be, 0 unless the capture failed.
         longest_freeze_s: the longest run of repeated frames, in seconds.
+        corrupt: encoded images that the capture had to decode and could not; the frame before stands in.
     """
 
     captured: int
@@ -61,6 +73,7 @@ class CameraStatus:
     stale: int | None = None
     lost: int = 0
     longest_freeze_s: float = 0.0
+    corrupt: int = 0
     encoder_error: AiorecordError | None = None
 
     def quality(self, *, ticked: bool) -> CameraQuality:
@@ -77,4 +90,5 @@ class CameraStatus:
             stale=self.stale,
             lost=self.lost,
             longest_freeze_s=round(self.longest_freeze_s, 6),
+            corrupt=self.corrupt,
         )

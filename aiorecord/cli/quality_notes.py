@@ -56,7 +56,7 @@ def value_text(value: Any) -> str:
 
 
 def _camera(camera: CameraQuality) -> str:
-    counts = {name: getattr(camera, name) for name in ("repeated", "stale", "spilled", "lost")}
+    counts = {name: getattr(camera, name) for name in ("repeated", "stale", "spilled", "lost", "corrupt")}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 

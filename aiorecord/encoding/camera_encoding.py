@@ -105,6 +105,7 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         seconds=monotonic_s() - started,
         fallback_vcodec=job.fallback_vcodec,
         crc32=file_crc(file),
+        corrupt=frames.corrupt,
     )
 
 

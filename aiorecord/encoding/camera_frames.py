@@ -98,11 +98,12 @@ class CameraFrames:
         self._wanted = {index for index in self._indices if index >= known}
         self._samples: dict[int, NDArray[Any]] = {}
         self._is_depth = feature.is_depth
+        self._replaced: list[int] = []
 
     def __iter__(self) -> Iterator[CapturedFrame]:
         count = 0
         # After a crash the capture may hold some frames whose rows were lost.
-        for frame in islice(read_frames(self._folder, self._key), self._length):
+        for frame in islice(read_frames(self._folder, self._key, self._replaced), self._length):
             if count in self._wanted:
                 self._samples[count] = self._sample(frame)
             yield frame
@@ -121,6 +122,8 @@ class CameraFrames:
             yield from islice(self, count, None)
             return
         for frame in islice(read_spill(self._folder, camera, count), self._length - count):
+            if frame is None:
+                break
             yield frame
             count += 1
             self._progress.update(count)
@@ -137,6 +140,11 @@ class CameraFrames:
         return DamageError(
             f"The capture of {self._key!r} holds {count} frames, the rows {self._length}{faults}.", path=path
         )
+
+    @property
+    def corrupt(self) -> int:
+        """Encoded images that could not be decoded, after all frames were yielded."""
+        return sum(index < self._length for index in self._replaced)
 
     def stats(self) -> FeatureStats:
         """The statistics, after all frames were yielded."""

@@ -41,6 +41,8 @@ class EncodedCamera:
         seconds: how long the encoding took.
         fallback_vcodec: the codec, if another one than the configured one was needed; `info` describes it.
         crc32: checksum of the file; None if it was not computed.
+        corrupt: images that the camera sent encoded and that could not be decoded; the frame before each
+            stands in.
     """
 
     key: str
@@ -52,6 +54,7 @@ class EncodedCamera:
     seconds: float
     fallback_vcodec: str | None = None
     crc32: int | None = None
+    corrupt: int = 0
 
     def check(self, path: Path, crc32: int) -> None:
         """Compare the checksum of the file as it was read.
@@ -144,8 +147,8 @@ def _load_camera(key: str, value: dict[str, Any]) -> EncodedCamera:
             raise ValueError("not a count")
     if not isinstance(camera.info, dict) or not isinstance(camera.seconds, int | float):
         raise ValueError("not the facts of a camera")
-    if not is_whole(camera.crc32):
-        raise ValueError("no checksum")
+    if not is_whole(camera.crc32) or not is_whole(camera.corrupt, 0):
+        raise ValueError("no checksum, or not a count")
     return camera
 
 

@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..encoded_image import EncodedImage
+from ..errors import FrameError
 from ..features import VISUAL_DTYPES
+from ..media.jpeg import decode_image
 from ..robots.schema import is_action_key
 
 OBSERVATION = "observation"
@@ -89,6 +92,11 @@ def _parts(key: str, value: Any, feature: Mapping[str, Any]) -> dict[str, Any]:
 def _entity(path: str, value: Any, feature: Mapping[str, Any]) -> Entity | None:
     if value is None or isinstance(value, str | bytes):
         return None
+    if isinstance(value, EncodedImage):
+        try:
+            value = decode_image(value)
+        except FrameError:  # the next one will do; the recording counts it
+            return None
     array = np.asarray(value)
     if array.dtype.kind not in "biuf":
         return None

@@ -106,5 +106,5 @@ def _disk(status: DiskStatus | None) -> dict[str, Any]:
 
 
 def _camera(status: CameraStatus) -> dict[str, Any]:
-    counts = ("captured", "spilled", "late", "repeated", "stale", "lost", "longest_freeze_s")
+    counts = ("captured", "spilled", "late", "repeated", "stale", "lost", "longest_freeze_s", "corrupt")
     return {name: getattr(status, name) for name in counts}

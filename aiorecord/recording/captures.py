@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,12 @@ class Captures:
             if feature.is_depth and key in self.encoders:
                 self.encoders[key] = self._options.depth_encoder
 
-    def prepare_capture(self, staging: Staging) -> EpisodeCapture:
+    def prepare_capture(self, staging: Staging, encoded: Sequence[str] = ()) -> EpisodeCapture:
         """A capture that is ready for its first frame. Blocking.
+
+        Args:
+            staging: makes the episode's folder.
+            encoded: the cameras that are expected to send encoded images.
 
         Raises:
             AiorecordError: it could not be made.
@@ -83,4 +88,5 @@ class Captures:
             robot_type=self.robot_type,
             budget=self.budget,
             live=[key for key, plan in self.plans.items() if plan.mode == "live"],
+            encoded=encoded,
         )

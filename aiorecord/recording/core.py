@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..clock import Clock, SystemClock
+from ..encoded_image import EncodedImage
 from ..errors import StateError
 from ..features import Schema
 from ..options import RecorderOptions
@@ -105,16 +106,14 @@ class RecorderCore:
         self.episodes_at_open = 0
         self.recording: Recording | None = None
         self.last_save: EpisodeSave | None = None
-        self.newest_images: dict[str, NDArray[Any]] = {}
+        self.newest_images: dict[str, NDArray[Any] | EncodedImage] = {}
         self.last_pace: dict[str, Any] = {}
         self.events = Events()
         self.failed = FailedSaves()
         self.threads = Threads(3, "aiorecord")
         self.packing = Packing(self.threads, self.events)
         self.tasks = TaskOwner("aiorecord-recorder", on_cancel=lambda: self.begin_closing(drain=False))
-        self.standby = Standby(
-            lambda: self.captures.prepare_capture(self.home.staging), self.tasks, self.threads
-        )
+        self.standby = Standby(self._prepare_capture, self.tasks, self.threads)
         self.disk: DiskGuard | None = None
         self.pool: WorkerPool | None = None
         self._on_closed = on_closed
@@ -401,6 +400,11 @@ class RecorderCore:
             ]
         )
         self.episodes_at_open = self.writer.total_episodes + len(self.saver.pending)
+
+    def _prepare_capture(self) -> EpisodeCapture:
+        # A camera that sent encoded images goes on doing so, most likely.
+        encoded = [key for key, image in self.newest_images.items() if isinstance(image, EncodedImage)]
+        return self.captures.prepare_capture(self.home.staging, encoded)
 
     def _end_recording(self, reason: str) -> None:
         if self.recording is not None:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ..clock import Clock, Ticker
+from ..encoded_image import EncodedImage
 from ..encoders import VideoEncoderConfig
 from ..errors import (
     ConfigError,
@@ -337,11 +338,11 @@ class Recorder:
         self.core.events.publish(event)
 
     @property
-    def newest_images(self) -> dict[str, NDArray[Any]]:
+    def newest_images(self) -> dict[str, NDArray[Any] | EncodedImage]:
         """The images of the newest frame, by feature key; empty before the first. To be looked at at once:
         they may be arrays into which their camera writes again.
 
-        Colour is (H, W, 3) uint8, depth (H, W).
+        Colour is (H, W, 3) uint8, or an `EncodedImage` as it was recorded; depth is (H, W).
         """
         return dict(self.core.newest_images)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from concurrent.futures import Executor
 
+from ..encoding.encoded import EncodedCamera
 from ..encoding.episode_encoding import EpisodeEncoding
 from ..errors import AiorecordError, StateError
 from ..printable import get_logger
@@ -126,6 +127,9 @@ class SaveEncoder:
         else:
             if not job.is_done:
                 job.encoded = encoded
+                for camera in encoded.cameras.values():
+                    if camera.corrupt:
+                        job.note_problem(_corrupt(camera))
                 self._pending.encoded(job, sum(camera.bytes for camera in encoded.cameras.values()))
                 job.mark(Stage.ENCODED)
                 self._pending.changed.set()
@@ -134,3 +138,8 @@ class SaveEncoder:
             self._pending.speed.ended(monotonic_s(), done)
             job.encoding = None
             self._pending.tell_news()
+
+
+def _corrupt(camera: EncodedCamera) -> str:
+    images = "image" if camera.corrupt == 1 else "images"
+    return f"{camera.key}: {camera.corrupt} {images} could not be decoded; the frame before stands in."

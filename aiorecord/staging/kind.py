@@ -46,7 +46,8 @@ class FrameWriter(Protocol):
         """Frames that can be read from the file if the process is killed now."""
 
     def write(self, frame: Any, /) -> None:
-        """Append a frame: an rgb24 `av.VideoFrame` for colour, an array for depth."""
+        """Append a frame: an rgb24 `av.VideoFrame` for colour, an array for depth, or an `EncodedImage` where
+        the camera's kind of capture `takes_encoded`."""
 
     def close(self) -> None:
         """Finish the file."""
@@ -67,6 +68,7 @@ class CaptureKind(ABC):
         is_depth: for depth cameras; the other kinds are for colour.
         is_final: its file holds the packets of the final video.
         has_sums: its file has a file of checksums next to it; other kinds have them in the file.
+        takes_encoded: its file takes encoded images as they are.
         gives_arrays: its frames are read back as arrays; those of other kinds as `av.VideoFrame` in the
             camera's `pix_fmt`.
     """
@@ -76,6 +78,7 @@ class CaptureKind(ABC):
     is_depth: ClassVar[bool] = False
     is_final: ClassVar[bool] = False
     has_sums: ClassVar[bool] = False
+    takes_encoded: ClassVar[bool] = False
     gives_arrays: ClassVar[bool] = False
 
     def camera(self, key: str, height: int, width: int, pix_fmt: str) -> Camera:
@@ -99,10 +102,11 @@ class CaptureKind(ABC):
         """What opens a camera's file in an episode."""
 
     @abstractmethod
-    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
+    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame | None]:
         """The frames of a file in order; a file that does not exist has none.
 
-        They end at the first that is torn, damaged or of another camera.
+        They end at the first that is torn, damaged or of another camera. An encoded image that is whole but
+        cannot be decoded, because the camera sent it so, is None.
         """
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .kind import CaptureKind
 from .live import LIVE
-from .lossless import LOSSLESS, RGB
+from .lossless import LOSSLESS, PACKETS, RGB
 from .raw import RAW
 
-KINDS: dict[str, CaptureKind] = {kind.name: kind for kind in (LOSSLESS, RGB, RAW, LIVE)}
+KINDS: dict[str, CaptureKind] = {kind.name: kind for kind in (LOSSLESS, RGB, PACKETS, RAW, LIVE)}

@@ -1,7 +1,8 @@
-"""Captures frames losslessly with MagicYUV, which is cheap and stays readable up to where a kill cuts it.
+"""Captures colour frames in records: encoded images as they come, arrays losslessly with MagicYUV.
 
 MagicYUV codes every frame by itself, returns its packet at once, and describes it in the packet's own header,
-so a record is all that is needed to show a frame (FFmpeg 7: ``libavcodec/magicyuv.c``, ``magicyuvenc.c``).
+so a record is all that is needed to show a frame (FFmpeg 7: ``libavcodec/magicyuv.c``, ``magicyuvenc.c``). So
+does a JPEG. A file stays readable up to where a kill cuts it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
+from ..encoded_image import EncodedImage
 from ..errors import CodecUnavailableError, EncodeError
+from ..media.jpeg import JpegDecoder
 from ..media.libav_errors import libav_errors
 from ..media.pixels import PixelConverter
 from .kind import CaptureKind, Frame, OpenWriter
 from .manifest import Camera, Manifest
-from .records import RecordWriter, largest_payload, read_records
+from .records import JPEG, Record, RecordWriter, largest_payload, read_records
 from .staged_file import Extent
 
 CODEC = "magicyuv"
@@ -48,7 +51,8 @@ class LosslessWriter(RecordWriter):
 
     Args:
         path: the file; must not exist.
-        camera: with capture ``lossless`` or ``rgb``.
+        camera: with capture ``lossless``, ``rgb`` or ``packets``. Before the first frame, the first two may
+            become ``packets``.
         fps: frames per second.
 
     Attributes:
@@ -61,29 +65,33 @@ class LosslessWriter(RecordWriter):
 
     def __init__(self, path: Path, camera: Camera, fps: int) -> None:
         self._shape = (camera.height, camera.width, 3)
-        self._tick = Fraction(1, fps)
-        pix_fmt = _capture_pix_fmt(camera)
-        self._converter: PixelConverter | None = PixelConverter(pix_fmt)
-        self._encoder: VideoCodecContext | None = self._open_encoder(path, camera, pix_fmt, fps)
+        self._camera = camera
+        self._fps = fps
+        # Opened before the first frame, so that a codec that is missing is found in time.
+        self._encoder: VideoCodecContext | None = self._open_encoder(path)
         super().__init__(path)
 
-    def write(self, frame: av.VideoFrame) -> None:
-        """Encode the next frame and pass it to the operating system.
+    def write(self, frame: av.VideoFrame | EncodedImage) -> None:
+        """Write the next frame, encoded if it is not yet, and pass it to the operating system.
 
         Args:
-            frame: rgb24, of the camera's size. Its pixels may be reused afterwards.
+            frame: an encoded image, or rgb24 of the camera's size, whose pixels may be reused afterwards.
 
         Raises:
             EncodeError: the frame has another size, or the encoder failed.
             StorageError: the disk refused; the file is as it was before.
         """
-        assert self._encoder is not None
-        assert self._converter is not None
+        if isinstance(frame, EncodedImage):
+            self._encoder = None  # it may never be needed; its memory is freed
+            self.append_record(self.frames, JPEG, self._shape, frame.data)
+            return
+        if self._encoder is None:
+            self._encoder = self._open_encoder(self.path)
         if (frame.height, frame.width) != self._shape[:2]:  # libav would scale it
             raise EncodeError(f"A frame of {self.path.name} has another size than the others.")
         with libav_errors(f"encode frame {self.frames} to {self.path}", self.path, codec=CODEC):
             converted = self._converter.convert(frame)
-            converted.pts, converted.time_base = self.frames, self._tick
+            converted.pts, converted.time_base = self.frames, Fraction(1, self._fps)
             packets = self._encoder.encode(converted)
         if len(packets) != 1:
             raise EncodeError(
@@ -94,19 +102,21 @@ class LosslessWriter(RecordWriter):
     def close(self) -> None:
         """Close the file. Idempotent."""
         # The encoder's memory is freed with its objects, and a waiting save keeps this writer alive.
-        self._encoder = self._converter = None
+        self._encoder = None
         super().close()
 
-    def _open_encoder(self, path: Path, camera: Camera, pix_fmt: str, fps: int) -> VideoCodecContext:
+    def _open_encoder(self, path: Path) -> VideoCodecContext:
+        camera, pix_fmt = self._camera, _capture_pix_fmt(self._camera)
+        self._converter = PixelConverter(pix_fmt)
         try:
             with libav_errors(f"open {CODEC} for {path}", path, codec=CODEC):
                 encoder = av.CodecContext.create(CODEC, "w")
                 assert isinstance(encoder, VideoCodecContext)
                 encoder.width, encoder.height, encoder.pix_fmt = camera.width, camera.height, pix_fmt
-                encoder.time_base = self._tick
+                encoder.time_base = Fraction(1, self._fps)
                 # Threads work on slices of one picture; with a picture per thread, packets would be delayed.
                 encoder.thread_type = "SLICE"
-                encoder.thread_count = encoder_threads(camera.height, camera.width, fps)
+                encoder.thread_count = encoder_threads(camera.height, camera.width, self._fps)
                 encoder.options = {"pred": "left"}
                 encoder.open()
         except (EncodeError, ValueError) as error:  # PyAV: an encoder that is not built in is a ValueError
@@ -117,29 +127,35 @@ class LosslessWriter(RecordWriter):
         return encoder
 
 
-def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
+def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame | None]:
     """The frames of a file in order, up to the end or the first that is torn, damaged or of another camera.
 
     A file that does not exist has none.
 
     Args:
         path: the file.
-        camera: with capture ``lossless`` or ``rgb``.
+        camera: with capture ``lossless``, ``rgb`` or ``packets``.
 
     Yields:
-        Frames in the camera's `pix_fmt`; for ``rgb`` rgb24.
+        Frames in the camera's `pix_fmt`, rgb24 for ``rgb`` and ``packets``; None for an encoded image that
+        cannot be decoded.
     """
     converter = PixelConverter(camera.pix_fmt)
     pix_fmt = _capture_pix_fmt(camera)
+    jpeg = JpegDecoder(camera.height, camera.width)
     decoder = av.CodecContext.create(CODEC, "r")
     assert isinstance(decoder, VideoCodecContext)
     # One thread: an encode runs at the same time, and after a damaged frame none is still being decoded.
     decoder.thread_count = 1
     # Pictures larger than the camera's are refused, whatever a packet claims.
     decoder.options = {"max_pixels": str((camera.height + PADDING) * (camera.width + PADDING))}
-    for payload in _packets(path, camera):
+    for record in _records(path, camera):
+        if record.kind == JPEG:
+            image = jpeg.decode(record.payload)
+            yield None if image is None else converter.convert(image)
+            continue
         try:
-            frames = decoder.decode(av.Packet(payload))
+            frames = decoder.decode(av.Packet(record.payload))
         except av.FFmpegError:
             return
         if len(frames) != 1:
@@ -152,17 +168,17 @@ def read_lossless(path: Path, camera: Camera) -> Iterator[av.VideoFrame]:
         yield converter.convert(frame)
 
 
-def _packets(path: Path, camera: Camera, extent: Extent | None = None) -> Iterator[bytes]:
+def _records(path: Path, camera: Camera, extent: Extent | None = None) -> Iterator[Record]:
     shape = (camera.height, camera.width, 3)
     most = largest_payload(camera.height, camera.width)
     for number, record in enumerate(read_records(path, extent, max_payload=most)):
-        if (record.index, record.kind, record.shape) != (number, CODEC, shape):
+        if (record.index, record.shape) != (number, shape) or record.kind not in (CODEC, JPEG):
             return
-        yield record.payload
+        yield record
 
 
 def _capture_pix_fmt(camera: Camera) -> str:
-    return _RGB if camera.capture == RGB.name else camera.pix_fmt
+    return camera.pix_fmt if camera.capture == LOSSLESS.name else _RGB
 
 
 def encoder_threads(height: int, width: int, fps: int) -> int:
@@ -180,12 +196,12 @@ class _Lossless(CaptureKind):
     def writer(self, manifest: Manifest) -> OpenWriter:
         return LosslessWriter
 
-    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
+    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame | None]:
         return read_lossless(path, camera)
 
     def count(self, path: Path, camera: Camera, manifest: Manifest, extent: Extent) -> int:
         # Checks every record, decodes none.
-        return sum(1 for _ in _packets(path, camera, extent))
+        return sum(1 for _ in _records(path, camera, extent))
 
 
 class _LosslessRGB(_Lossless):
@@ -194,10 +210,25 @@ class _LosslessRGB(_Lossless):
     name = "rgb"
     gives_arrays = True
 
-    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
+    def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame | None]:
         for frame in read_lossless(path, camera):
-            yield frame.to_ndarray()
+            yield None if frame is None else frame.to_ndarray()
+
+
+class _Packets(_Lossless):
+    """Encoded images as the camera sent them; arrays that come in between as lossless RGB.
+
+    Both are read back as rgb24, for that is what an image that is decoded first is recorded from.
+    """
+
+    name = "packets"
+    takes_encoded = True
+
+    def camera(self, key: str, height: int, width: int, pix_fmt: str) -> Camera:
+        # The pixel format of the final video does not matter here.
+        return super().camera(key, height, width, "rgb24")
 
 
 LOSSLESS = _Lossless()
 RGB = _LosslessRGB()
+PACKETS = _Packets()

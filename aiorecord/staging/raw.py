@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..encoded_image import EncodedImage
+from ..media.jpeg import JpegDecoder
 from .kind import CaptureKind, Frame, OpenWriter
 from .manifest import Camera, Manifest
-from .records import MAX_DIMENSIONS, MAX_PAYLOAD, Record, RecordWriter, largest_payload, read_records
+from .records import JPEG, MAX_DIMENSIONS, MAX_PAYLOAD, Record, RecordWriter, largest_payload, read_records
 from .staged_file import Extent
 
 if TYPE_CHECKING:
@@ -30,28 +32,33 @@ MAX_RATIO = 256
 class RawWriter(RecordWriter):
     """Appends arrays to a new file of records."""
 
-    def write(self, array: NDArray[Any], index: int | None = None) -> None:
+    def write(self, array: NDArray[Any] | EncodedImage, index: int | None = None) -> None:
         """Append a frame; compression and write release the GIL.
 
         Args:
-            array: 1 to 4 dimensions, not empty, of numbers or bools.
+            array: 1 to 4 dimensions, not empty, of numbers or bools; or an encoded image, written as it is.
             index: the frame's index in its episode; by default the number of frames in the file.
 
         Raises:
             ValueError: the array is of another kind.
             StorageError: the disk refused; the file is as it was before.
         """
+        index = self.frames if index is None else index
+        if isinstance(array, EncodedImage):
+            header = array.read_header()
+            self.append_record(index, JPEG, (header.height, header.width, 3), array.data)
+            return
         if array.dtype.kind not in "biuf" or not 1 <= array.ndim <= MAX_DIMENSIONS or not array.size:
             raise ValueError(f"a raw frame cannot be {array.shape} {array.dtype}")
         dtype = array.dtype.newbyteorder("<")
         values = np.ascontiguousarray(array, dtype=dtype)
         payload = memoryview(_lz4().compress(values.reshape(-1).view(np.uint8)))
-        self.append_record(self.frames if index is None else index, dtype.str, array.shape, payload)
+        self.append_record(index, dtype.str, array.shape, payload)
 
 
 def read_indexed(
     path: Path, shape: tuple[int, ...] | None = None, extent: Extent | None = None
-) -> Iterator[tuple[int, NDArray[Any]]]:
+) -> Iterator[tuple[int, NDArray[Any] | None]]:
     """The frames of a file in order with their index in the episode, up to the end or the first torn record.
 
     A file that does not exist has no frames.
@@ -60,8 +67,17 @@ def read_indexed(
         path: the file.
         shape: of every frame, if known: reading ends before the first frame of another shape.
         extent: as in `read_records`.
+
+    Yields:
+        The index and the frame; None for an encoded image that cannot be decoded.
     """
+    decoder: JpegDecoder | None = None
     for record, dtype in _raw_records(path, shape, extent):
+        if dtype is None:
+            decoder = decoder or JpegDecoder(*record.shape[:2])
+            image = decoder.decode(record.payload)
+            yield record.index, None if image is None else image.to_ndarray()
+            continue
         try:
             values = _lz4().decompress(
                 record.payload, decompressed_size=math.prod(record.shape) * dtype.itemsize
@@ -81,11 +97,13 @@ def raw_indices(
 
 def _raw_records(
     path: Path, shape: tuple[int, ...] | None, extent: Extent | None
-) -> Iterator[tuple[Record, np.dtype[Any]]]:
+) -> Iterator[tuple[Record, np.dtype[Any] | None]]:
+    """Each record with its dtype, which is None for an encoded image."""
     most = MAX_PAYLOAD if shape is None else largest_payload(*shape[:2])
     for record in read_records(path, extent, max_payload=most):
-        dtype = _dtype(record)
-        if dtype is None or (shape is not None and record.shape != shape):
+        is_encoded = record.kind == JPEG and shape is not None
+        dtype = None if is_encoded else _dtype(record)
+        if (dtype is None and not is_encoded) or (shape is not None and record.shape != shape):
             return
         yield record, dtype
 
@@ -122,6 +140,8 @@ class _Raw(CaptureKind):
 
     def read(self, path: Path, camera: Camera, manifest: Manifest) -> Iterator[Frame]:
         for _, array in read_indexed(path, self.shape(camera)):
+            if array is None:
+                return
             yield array
 
     def count(self, path: Path, camera: Camera, manifest: Manifest, extent: Extent) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from ..errors import StateError
+from ..errors import DamageError, StateError
 from ..media.pixels import PixelConverter
 from ..system.storage import is_there
 from .folder import EpisodeFolder
@@ -28,24 +28,46 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
+def read_frames(folder: EpisodeFolder, key: str, replaced: list[int] | None = None) -> Iterator[Frame]:
     """All frames of a camera in order. Closing the generator closes the files.
+
+    In the place of an encoded image that cannot be decoded stands the frame before it, or where there is none
+    the first that can be decoded.
 
     Args:
         folder: the episode, complete or not.
         key: the camera's feature key.
+        replaced: filled in with the indices of those images.
 
     Yields:
         For capture ``lossless`` an `av.VideoFrame` in the camera's `pix_fmt`, the same pixels that a
         conversion of the original gives; likewise for ``live``, as the final video shows them; for ``rgb``
-        (H, W, 3) uint8; for ``raw`` (H, W) uint16 or float32.
+        (H, W, 3) uint8; for ``packets`` an `av.VideoFrame` in rgb24; for ``raw`` (H, W) uint16 or float32.
 
     Raises:
         StateError: the episode has no such camera.
-        DamageError: a file is not a plain file.
+        DamageError: a file is not a plain file, or no image of the camera can be decoded.
         StorageError: a file is there but cannot be read.
     """
     camera = _camera(folder, key)
+    replaced = [] if replaced is None else replaced
+    last: Frame | None = None
+    for index, frame in enumerate(_stored_frames(folder, camera)):
+        if frame is None:
+            replaced.append(index)
+        elif last is None:
+            yield from itertools.repeat(frame, index)
+        if frame is not None:
+            last = frame
+        if last is not None:
+            yield last
+    if last is None and replaced:
+        path = folder.path / camera.file
+        raise DamageError(f"None of the {len(replaced)} images in {path} can be decoded.", path=path)
+
+
+def _stored_frames(folder: EpisodeFolder, camera: Camera) -> Iterator[Frame | None]:
+    """The frames of a camera's file and of its spill; None for an encoded image that cannot be decoded."""
     kind = KINDS[camera.capture]
     count = 0
     for frame in kind.read(folder.path / camera.file, camera, folder.manifest):
@@ -53,7 +75,7 @@ def read_frames(folder: EpisodeFolder, key: str) -> Iterator[Frame]:
         count += 1
     converter = PixelConverter(camera.pix_fmt)
     for array in read_spill(folder, camera, count):
-        if kind.gives_arrays:
+        if array is None or kind.gives_arrays:
             yield array
         else:
             yield converter.convert(av.VideoFrame.from_ndarray(array, format="rgb24"))
@@ -119,6 +141,8 @@ def read_histograms(
         yield array
         count += 1
     for pixels in read_spill(folder, camera, count):
+        if pixels is None:  # it is replaced when the frames are read
+            return
         yield histogram(pixels)
 
 
@@ -143,11 +167,11 @@ def _count_in_file(folder: EpisodeFolder, camera: Camera, extent: Extent) -> int
     return KINDS[camera.capture].count(path, camera, folder.manifest, extent)
 
 
-def read_spill(folder: EpisodeFolder, camera: Camera, count: int) -> Iterator[NDArray[Any]]:
-    """The spilled frames that follow the `count` frames of the file."""
+def read_spill(folder: EpisodeFolder, camera: Camera, count: int) -> Iterator[NDArray[Any] | None]:
+    """The spilled frames that follow the `count` frames of the file; None for one that cannot be decoded."""
     shape = KINDS[camera.capture].shape(camera)
     for index, array in read_indexed(folder.path / camera.spill, shape):
-        if index > count or (len(shape) == 3 and array.dtype != np.uint8):
+        if index > count or (array is not None and len(shape) == 3 and array.dtype != np.uint8):
             return
         if index == count:
             yield array

@@ -25,6 +25,9 @@ from .checksum_owner import owner_seed
 from .staged_file import Extent, StagedFile
 
 MAGIC = b"AIRF"
+JPEG = "jpeg"
+"""The kind of a record whose payload is an encoded image; its shape is that of the decoded one."""
+
 MAX_DIMENSIONS = 4
 MAX_PAYLOAD = 1 << 30
 """Bytes. No camera's picture has more, and a damaged size must not cause a huge allocation."""

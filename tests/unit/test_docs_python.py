@@ -4,9 +4,11 @@ import asyncio
 import re
 import textwrap
 
+import numpy as np
 import pytest
 from command_blocks import ROOT, fences
-from helpers import FPS, H264
+from helpers import FEATURES, FPS, H264
+from jpegs import jpeg
 
 import aiorecord
 from aiorecord.robots import SimRobot, SimRobotConfig, SimTeleoperator
@@ -18,6 +20,7 @@ RUN_BY = {
     "SessionPlan(": "test_docs",
     "recorder.events()": "test_docs_python",
     "aiorecord.guarded(": "test_docs_python",
+    "aiorecord.EncodedImage(": "test_docs_python",
     "make_devices(": "test_devices_hardware",
     'LeRobotDataset("demo/': "test_docs_dropin",
     "AsyncLeRobotDataset.create(": "test_docs_dropin",
@@ -100,3 +103,14 @@ def test_the_guards(tmp_path, devices):
             await teleop.disconnect()
 
     assert asyncio.run(main()).length == round(0.3 * FPS)
+
+
+async def test_the_compressed_images(tmp_path):
+    state = np.zeros(3, np.float32)
+    async with aiorecord.Recorder(
+        "me/x", root=tmp_path / "set", fps=FPS, features=FEATURES, rgb_encoder=H264
+    ) as recorder:
+        async with recorder.episode("x") as episode:
+            names = {"episode": episode, "data": jpeg(0), "taken_ns": 1, "state": state, "action": state}
+            await run(block("aiorecord.EncodedImage("), names)
+        assert (await episode.save).length == 1

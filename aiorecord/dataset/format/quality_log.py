@@ -76,6 +76,8 @@ def describe(
     noted = stored_facts(manifest.quality)
     timed = noted.get("timed") is not False
     cameras = {key: _camera(folder, key, noted, len(times_ns) - length) for key in manifest.cameras}
+    for key, counted in cameras.items():
+        cameras[key] = replace(counted, corrupt=counted.corrupt + encoded.cameras[key].corrupt)
     times_ns = times_ns[:length]
     lateness = noted.get("lateness")
     if not isinstance(lateness, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -13,7 +14,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ...capture.frames import CameraStatus
-from ...errors import StateError
+from ...encoded_image import EncodedImage
+from ...errors import FrameError, StateError
+from ...media.jpeg import decode_image
 from ...options import check_number
 from ...printable import get_logger, plain
 from ...recording.recorder import Recorder
@@ -117,8 +120,10 @@ class StatusView:
         """The status with the newest pictures; their JPEGs are made in a thread."""
         return _Page(self._html(await threads.run(_encoded, self._thumbnails())))
 
-    def _thumbnails(self) -> dict[str, NDArray[Any]]:
-        return {key: thumbnail(image) for key, image in self._recorder.newest_images.items()}
+    def _thumbnails(self) -> dict[str, NDArray[Any] | EncodedImage]:
+        """Small copies of the newest images; encoded ones as they are, to be decoded in a thread."""
+        images = self._recorder.newest_images
+        return {k: i if isinstance(i, EncodedImage) else thumbnail(i) for k, i in images.items()}
 
     def _repr_html_(self) -> str:
         return self._html(_encoded(self._thumbnails()))
@@ -168,8 +173,13 @@ def _images(pictures: Mapping[str, str]) -> str:
     return f"<div style='display:flex;flex-wrap:wrap;margin:8px 0'>{figures}</div>" if figures else ""
 
 
-def _encoded(small: Mapping[str, NDArray[Any]]) -> dict[str, str]:
-    return {key: data_url(image) for key, image in small.items()}
+def _encoded(small: Mapping[str, NDArray[Any] | EncodedImage]) -> dict[str, str]:
+    found = {}
+    for key, image in small.items():
+        with contextlib.suppress(FrameError):  # an image that cannot be decoded is not shown
+            pixels = thumbnail(decode_image(image)) if isinstance(image, EncodedImage) else image
+            found[key] = data_url(pixels)
+    return found
 
 
 def _pace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...encoded_image import EncodedImage
 from ...errors import FrameError
 from ...features import Feature, Schema
 from ..protocols import Features, Values
@@ -108,7 +109,8 @@ def _copy(value: Any) -> Any:
     """A copy that the driver cannot change: drivers may reuse their buffers."""
     import numpy as np
 
-    return value if isinstance(value, str | bytes | int | float | np.generic) else np.array(value)
+    unchanging = str | bytes | int | float | np.generic | EncodedImage
+    return value if isinstance(value, unchanging) else np.array(value)
 
 
 def _raw_values(feature: Feature, values: Mapping[str, Any], is_action: bool) -> Values:

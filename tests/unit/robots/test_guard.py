@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from guard_devices import FRONT, STATE, Device, broken, instead, without
 from helpers import FEATURES, FPS, picture
+from jpegs import jpeg
 
+from aiorecord import EncodedImage
 from aiorecord.clock import FakeClock
 from aiorecord.errors import ConfigError, SourceError, SourceLostError
 from aiorecord.robots import Robot, Teleoperator
@@ -100,6 +102,18 @@ async def test_a_camera_that_is_not_well_is_held_while_the_rest_goes_on(fault: A
     assert (camera.errors, camera.held, camera.lost, camera.held_s) == (2, 2, 0, None)
     assert status(robot, STATE).held == status(robot, "robot").held == 0
     assert camera.last_error
+
+
+async def test_an_encoded_image_that_is_cut_off_is_held() -> None:
+    images = [EncodedImage(jpeg(n), captured_ns=n) for n in range(4)]
+    sent = {n: instead(FRONT, image) for n, image in enumerate(images)}
+    sent[2] = instead(FRONT, EncodedImage(images[2].data[:-100]))
+    robot, _, _ = guards(Device(get_observation=sent))
+    seen = [(await robot.get_observation())[FRONT] for _ in images]
+    assert seen == [images[0], images[1], images[1], images[3]]
+    camera = status(robot, FRONT)
+    assert (camera.errors, camera.held) == (1, 1)
+    assert "no JPEG" in camera.last_error
 
 
 async def test_what_is_held_is_the_callers_to_keep() -> None:
