@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import FeatureError, FrameError
-from ..features import DEFAULT_FEATURES, NUMERIC_DTYPES, VISUAL_DTYPES, converted
+from ..features import DEFAULT_FEATURES, NUMERIC_DTYPES, VISUAL_DTYPES
+from ..frame_values import converted
 
 STATE = "observation.state"
 IMAGES = "observation.images."

@@ -153,6 +153,7 @@ def test_an_episode_notes_what_its_cameras_counted(tmp_path):
         "stale": 2,
         "lost": 0,
         "longest_freeze_s": 0.033333,
+        "corrupt": 0,
     }
     assert quality["cameras"][DEPTH]["repeated"] == 3
     assert quality["cameras"][DEPTH]["stale"] is None

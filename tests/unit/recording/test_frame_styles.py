@@ -9,7 +9,8 @@ from helpers import FPS, H264, rows_of
 import aiorecord
 from aiorecord.capture.episode import EpisodeCapture
 from aiorecord.errors import ConfigError, FrameError, StorageError
-from aiorecord.features import Schema, converted
+from aiorecord.features import Schema
+from aiorecord.frame_values import converted
 from aiorecord.robots import build_frame
 
 CAMERA = (48, 64, 3)
