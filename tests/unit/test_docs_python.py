@@ -4,7 +4,6 @@ import asyncio
 import re
 import textwrap
 
-import numpy as np
 import pytest
 from command_blocks import ROOT, fences
 from helpers import FEATURES, FPS, H264
@@ -105,12 +104,11 @@ def test_the_guards(tmp_path, devices):
     assert asyncio.run(main()).length == round(0.3 * FPS)
 
 
-async def test_the_compressed_images(tmp_path):
-    state = np.zeros(3, np.float32)
+async def test_the_compressed_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "front.jpg").write_bytes(jpeg(0))
     async with aiorecord.Recorder(
         "me/x", root=tmp_path / "set", fps=FPS, features=FEATURES, rgb_encoder=H264
     ) as recorder:
-        async with recorder.episode("x") as episode:
-            names = {"episode": episode, "data": jpeg(0), "taken_ns": 1, "state": state, "action": state}
-            await run(block("aiorecord.EncodedImage("), names)
+        episode = (await run(block("aiorecord.EncodedImage("), {"recorder": recorder}))["episode"]
         assert (await episode.save).length == 1

@@ -466,8 +466,8 @@ def test_memory_does_not_grow_with_the_episode(tmp_path: Path) -> None:
 
     original = camera_frames.read_frames
 
-    def watched(folder: EpisodeFolder, key: str) -> Any:
-        for frame in original(folder, key):
+    def watched(folder: EpisodeFolder, key: str, replaced: list[int]) -> Any:
+        for frame in original(folder, key, replaced):
             assert isinstance(frame, np.ndarray)
             view = frame.view(Watched)
             living.add(id(view))
