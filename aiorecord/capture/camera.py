@@ -334,8 +334,7 @@ class CameraCapture:
         """The frame as the camera's files take it: an encoded image may have to be decoded."""
         if frame.encoded is None or self._kind.takes_encoded:
             return frame
-        video, pixels = images.decode(frame.encoded.data)
-        return TakenFrame(pixels, video, index=frame.index, given=frame.given)
+        return TakenFrame(images.decode(frame.encoded.data), None, index=frame.index)
 
     def _count_pixels(self, frame: TakenFrame) -> None:
         """Write the frame's histogram. They end at the first encoded image; the encode counts the rest."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from ..media.jpeg import JpegDecoder
-from ..media.pixels import new_rgb_frame
 
 
 class StandIn:
@@ -24,15 +22,14 @@ class StandIn:
     def __init__(self, height: int, width: int) -> None:
         self._size = (height, width)
         self._decoder: JpegDecoder | None = None  # made when the first image comes: few cameras need it
-        self._last: av.VideoFrame | None = None
+        self._last: NDArray[np.uint8] | None = None
         self.corrupt = 0
 
-    def decode(self, data: bytes) -> tuple[av.VideoFrame, NDArray[np.uint8]]:
-        """A new rgb24 frame, and its pixels (H, W, 3)."""
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """The pixels of an image, (H, W, 3), which stay as they are."""
         self._decoder = self._decoder or JpegDecoder(*self._size)
         image = self._decoder.decode(data)
+        if image is not None:
+            self._last = np.asarray(image.to_ndarray(), np.uint8)
         self.corrupt += image is None
-        self._last = image or self._last
-        frame, pixels = new_rgb_frame(*self._size)
-        pixels[:] = 0 if self._last is None else self._last.to_ndarray()
-        return frame, pixels
+        return np.zeros((*self._size, 3), np.uint8) if self._last is None else self._last
