@@ -27,9 +27,10 @@ from ..media.encoder import default_threads
 from ..media.evidence import Evidence, Named, read_dataset_id
 from ..media.image_files import PngEncoder, tiff_bytes
 from ..media.video_file import VideoOutput, encode_frames, probe_video, verify_video
+from ..quality import CameraQuality
 from ..staging.folder import EpisodeFolder
 from ..staging.kinds import KINDS
-from ..staging.manifest import Camera
+from ..staging.manifest import Camera, Manifest
 from ..staging.staged_file import Extent
 from ..system.machine_time import monotonic_s
 from ..system.storage import TEMPORARY_SUFFIX, replacing, storage_errors
@@ -105,8 +106,16 @@ def encode_camera(job: EncodeJob) -> EncodedCamera:
         seconds=monotonic_s() - started,
         fallback_vcodec=job.fallback_vcodec,
         crc32=file_crc(file),
-        corrupt=frames.corrupt,
+        corrupt=frames.corrupt + _corrupt_in_capture(manifest, job.camera),
     )
+
+
+def _corrupt_in_capture(manifest: Manifest, key: str) -> int:
+    """Encoded images that a capture decoded itself and could not, such as one in the final codec."""
+    try:
+        return CameraQuality.parse(manifest.quality["cameras"][key]).corrupt
+    except (KeyError, TypeError, ValueError):  # older, or interrupted before it was noted
+        return 0
 
 
 def direct_encode(

@@ -41,8 +41,8 @@ class EncodedCamera:
         seconds: how long the encoding took.
         fallback_vcodec: the codec, if another one than the configured one was needed; `info` describes it.
         crc32: checksum of the file; None if it was not computed.
-        corrupt: images that the camera sent encoded and that could not be decoded; the frame before each
-            stands in.
+        corrupt: images that the camera sent encoded and that could not be decoded, now or by the capture; the
+            frame before each stands in.
     """
 
     key: str

@@ -77,7 +77,7 @@ def describe(
     timed = noted.get("timed") is not False
     cameras = {key: _camera(folder, key, noted, len(times_ns) - length) for key in manifest.cameras}
     for key, counted in cameras.items():
-        cameras[key] = replace(counted, corrupt=counted.corrupt + encoded.cameras[key].corrupt)
+        cameras[key] = replace(counted, corrupt=encoded.cameras[key].corrupt)
     times_ns = times_ns[:length]
     lateness = noted.get("lateness")
     if not isinstance(lateness, dict):

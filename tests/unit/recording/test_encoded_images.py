@@ -194,9 +194,8 @@ async def test_the_frame_before_stands_in_for_an_image_that_cannot_be_decoded(tm
     assert packets_of(tmp_path / "set") == packets_of(tmp_path / "wanted")
     assert (tmp_path / "set" / STATS).read_bytes() == (tmp_path / "wanted" / STATS).read_bytes()
     assert [quality["corrupt"] for quality in quality_of(tmp_path / "set")] == [len(bad)]
-    if plan == "deferred":
-        counted = "1 image" if len(bad) == 1 else f"{len(bad)} images"
-        assert save.problems == [f"{FRONT}: {counted} could not be decoded; the frame before stands in."]
+    counted = "1 image" if len(bad) == 1 else f"{len(bad)} images"
+    assert save.problems == [f"{FRONT}: {counted} could not be decoded; the frame before stands in."]
 
 
 async def test_an_episode_of_which_no_image_can_be_decoded_stays_in_staging(tmp_path):
