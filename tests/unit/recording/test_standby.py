@@ -54,13 +54,19 @@ async def until(event):
         await asyncio.sleep(0)
 
 
+async def wait_during_an_attempt(standby, disk):
+    """A wait that began when an attempt was under way, which goes on when the disk lets it."""
+    standby.start()
+    await until(disk.began)
+    wait = asyncio.ensure_future(standby.wait())
+    await asyncio.sleep(0)
+    return wait
+
+
 async def test_an_attempt_that_began_before_the_wait_and_was_refused_is_made_once_more():
     disk = Disk(refusals=1)
     async with standby_of(disk) as standby:
-        standby.start()
-        await until(disk.began)
-        wait = asyncio.ensure_future(standby.wait())
-        await asyncio.sleep(0)
+        wait = await wait_during_an_attempt(standby, disk)
         disk.go_on.set()
         assert isinstance(await wait, Capture)
     assert disk.attempts == 2
@@ -69,10 +75,7 @@ async def test_an_attempt_that_began_before_the_wait_and_was_refused_is_made_onc
 async def test_a_disk_that_goes_on_refusing_is_asked_once_more_only():
     disk = Disk(refusals=9)
     async with standby_of(disk) as standby:
-        standby.start()
-        await until(disk.began)
-        wait = asyncio.ensure_future(standby.wait())
-        await asyncio.sleep(0)
+        wait = await wait_during_an_attempt(standby, disk)
         disk.go_on.set()
         with pytest.raises(StorageError):
             await wait
@@ -88,10 +91,7 @@ async def test_a_disk_that_goes_on_refusing_is_asked_once_more_only():
 async def test_what_was_closed_meanwhile_is_not_handed_out():
     disk = Disk(refusals=1)
     async with standby_of(disk) as standby:
-        standby.start()
-        await until(disk.began)
-        wait = asyncio.ensure_future(standby.wait())
-        await asyncio.sleep(0)
+        wait = await wait_during_an_attempt(standby, disk)
         standby.close()
         disk.go_on.set()
         with pytest.raises(StateError):
